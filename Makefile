@@ -1,0 +1,51 @@
+# Two commands: `make repro` runs the whole line, `make test` checks everything. Both set up what they need.
+PYTHON ?= python3.11
+SHELL := /bin/bash
+.DEFAULT_GOAL := repro
+.DELETE_ON_ERROR:
+
+# DVC runs the stages with the `python` on the path. Nothing here reports to anyone.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export BENTOML_DO_NOT_TRACK := True
+
+.PHONY: repro data check test test-fast serve ui
+
+repro: .venv/installed data
+	dvc repro
+	@echo
+	@echo 'Results   reports/TASK/metrics.json, reports/TASK/plots; dvc metrics show'
+	@echo 'Runs      make ui      then http://127.0.0.1:5000'
+	@echo 'Service   make serve   then http://127.0.0.1:3000'
+
+.venv/installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo 'Python 3.11 is needed; name it with: make PYTHON=/path/to/python3.11'; exit 1; }
+	$(PYTHON) -m venv .venv
+	pip install --disable-pip-version-check -c constraints.txt -e '.[pipelines,service,monitoring,dev]'
+	touch $@
+
+# The default data is drawn; a laboratory's own version of the data is pulled, never replaced by drawn cells.
+data: .venv/installed
+	@if [ -d data ]; then :; \
+	elif grep -q 'desc: drawn by pipelines.simulate' data.dvc; then \
+	    python -m pipelines.simulate params.yaml data && dvc commit -q -f data.dvc; \
+	else dvc pull data.dvc; fi
+
+check: .venv/installed
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+test: check
+	pytest
+
+test-fast: .venv/installed
+	pytest -m 'not slow'
+
+serve: .venv/installed
+	bentoml serve service.gateway:Fatescope --host 127.0.0.1 --port 3000
+
+ui: .venv/installed
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000

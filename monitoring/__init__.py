@@ -1,0 +1,1 @@
+"""Expectations on cells, and what watches the service in production."""

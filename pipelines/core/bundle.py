@@ -1,0 +1,187 @@
+"""A trained model on disk: one folder that is all serving needs.
+
+| file | what it holds |
+|---|---|
+| `model.onnx` | raw pixels (B, 1, H, W) float32 on the canvas → `logits`, `embedding`, `activation_map` |
+| `weights.safetensors` | the weights of the network, to go on training from |
+| `spec.json` | what the model is, what it expects, what it was made from, and the hash of every other file |
+| `test.safetensors` | `pixels` and the `logits` that they must give |
+
+Formats are open ones; nothing here is a pickle. Reading needs neither PyTorch nor `params.yaml`.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from pydantic import BaseModel, ConfigDict
+from safetensors.numpy import load_file
+
+from pipelines.core.errors import BundleError, ImageError
+from pipelines.core.images import Header
+
+FORMAT = 1
+GRAPH, WEIGHTS, SPEC, TEST = "model.onnx", "weights.safetensors", "spec.json", "test.safetensors"
+TOLERANCE = 1e-3
+"""The largest difference of a logit that a test tensor may show on another machine."""
+
+Floats = npt.NDArray[np.float32]
+
+
+class Spec(BaseModel):
+    """What a bundle says of itself; `spec.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    format: int
+    """Version of this layout."""
+    task: str
+    """The question: a name in `dataset.tasks`."""
+    classes: list[str]
+    """Class names in the order of the logits."""
+    canvas: tuple[int, int]
+    """Height and width in px that a cell is centred on."""
+    bit_depths: list[int]
+    """Bit depths of the cells it was trained on."""
+    height_px: tuple[int, int]
+    """Smallest and largest native height of the cells it was trained on."""
+    width_px: tuple[int, int]
+    """Smallest and largest native width of the cells it was trained on."""
+    channel: str | None
+    """The input channel of the export."""
+    backbone: str
+    """The CNN."""
+    temperature: float
+    """What the logits are already divided by."""
+    split: str
+    """The split whose training part it has seen."""
+    confounded: dict[str, str]
+    """Class → why it could not be tested on acquisition groups it has not seen."""
+    simulated: bool
+    """Whether any cell it was trained on is simulated."""
+    data_hash: str
+    """The version of the data."""
+    git_commit: str
+    """The version of the code; empty outside git."""
+    params: dict[str, Any]
+    """The sections of `params.yaml` that made it."""
+    hashes: dict[str, str]
+    """File name → SHA-256 of its bytes."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of B cells."""
+
+    logits: Floats
+    """(B, K)"""
+    embedding: Floats
+    """(B, C)"""
+    activation_map: Floats
+    """(B, K, h, w)"""
+
+    @property
+    def probabilities(self) -> Floats:
+        """Return (B, K) probabilities: the softmax of the logits."""
+        powers = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        share: Floats = powers / powers.sum(axis=1, keepdims=True)
+        return share
+
+
+class Graph:
+    """An ONNX graph in ONNX Runtime; may be called from several threads at once."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors only: its warnings speak of graph optimisation
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
+        """Classify (B, H, W) raw pixels on the canvas."""
+        images = pixels[:, None].astype(np.float32)
+        return Prediction(*self._session.run(["logits", "embedding", "activation_map"], {"pixels": images}))
+
+
+class Bundle:
+    """A model that is ready to predict, and what it says of itself."""
+
+    def __init__(self, spec: Spec, graph: Graph, test: dict[str, npt.NDArray[Any]]) -> None:
+        self.spec = spec
+        self._graph = graph
+        self._test = test
+
+    def predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
+        """Classify (B, H, W) raw pixels on the canvas."""
+        return self._graph.predict(pixels)
+
+    @property
+    def example(self) -> npt.NDArray[np.uint16]:
+        """Return the pixels (B, H, W) of the test tensors: real input, of the right kind."""
+        return self._test["pixels"]
+
+    def refuse_foreign(self, header: Header, name: str) -> None:
+        """Raise ImageError for an image of a kind that the model has not learned from."""
+        if header.bit_depth not in self.spec.bit_depths:
+            expected = " or ".join(map(str, self.spec.bit_depths))
+            raise ImageError(
+                "bit_depth",
+                f"{name}: {header.bit_depth} bit a pixel, but the model was trained on {expected} bit; "
+                "export with the camera's own depth",
+            )
+
+    def check(self) -> None:
+        """Raise BundleError unless the test pixels give the logits that they gave where the model was made."""
+        difference = float(np.abs(self.predict(self._test["pixels"]).logits - self._test["logits"]).max())
+        # Written so that a NaN fails.
+        if not difference <= TOLERANCE:
+            raise BundleError(
+                f"the test tensors do not reproduce: logits differ by {difference:.2g}, more than {TOLERANCE}; "
+                "do not use this model here"
+            )
+
+
+def seal(folder: Path, spec: Spec) -> None:
+    """Write `spec` with the hashes of all other files in `folder`, which completes the bundle."""
+    hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != SPEC}
+    (folder / SPEC).write_text(spec.model_copy(update={"hashes": hashes}).model_dump_json(indent=2) + "\n")
+
+
+def load(folder: Path, threads: int) -> Bundle:
+    """Load the bundle in `folder` to run on `threads` CPU threads.
+
+    Raises BundleError for a folder that is no bundle, of a newer format, or with a file missing or changed.
+    """
+    spec = read_spec(folder)
+    for name, expected in spec.hashes.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{folder}: {name} is missing; fetch the bundle again")
+        if _sha256(path) != expected:
+            raise BundleError(f"{folder}: {name} was changed or damaged after it was made; fetch the bundle again")
+    return Bundle(spec, Graph(folder / GRAPH, threads), load_file(folder / TEST))
+
+
+def read_spec(folder: Path) -> Spec:
+    """Read `spec.json`; raises BundleError where there is none that this version understands."""
+    try:
+        text = (folder / SPEC).read_text()
+    except OSError as error:
+        raise BundleError(f"{folder}: not a bundle ({error}); make one with `dvc repro train`") from error
+    try:
+        announced = json.loads(text)["format"]
+        if announced > FORMAT:
+            raise BundleError(f"{folder}: format {announced}, but this version reads up to {FORMAT}; update fatescope")
+        return Spec.model_validate_json(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder / SPEC}: damaged ({error}); fetch the bundle again") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

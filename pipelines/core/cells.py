@@ -1,0 +1,139 @@
+"""The cell table: a manifest of one row a cell, and memory-mapped pixels in the same order.
+
+`manifest.parquet` columns: `cell_id` (path, and `#page` in a file of several), `label` (class name), `group`, every
+named group of `dataset.pattern`, `path` (relative to the data folder), `sha256` (of the file), `page`, `height`,
+`width` (native, px), `bit_depth`, `pixel_hash` (equal for equal pixels), and the figures of `features.ACQUISITION`.
+`pixels.npy`: (N, H, W) uint16, each cell in the middle of a common canvas, padded with its own background level.
+`quarantine.parquet` columns: `path`, `code`, `reason`.
+`summary.json`: see `pipelines.ingest.Summary`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.core.errors import DataError
+
+MANIFEST, PIXELS, QUARANTINE, SUMMARY = "manifest.parquet", "pixels.npy", "quarantine.parquet", "summary.json"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells on disk; `pixels[i]` belongs to row i of `manifest`."""
+
+    manifest: pd.DataFrame
+    pixels: npt.NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        """Return the number of cells."""
+        return len(self.manifest)
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Height and width in px that every cell is placed on."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+
+def load(folder: Path, columns: list[str] | None = None) -> Cells:
+    """Open the cells in `folder`; the pixels stay on disk until they are indexed.
+
+    Raises DataError where the folder does not hold cells of one ingest.
+    """
+    try:
+        manifest = pd.read_parquet(folder / MANIFEST, columns=columns)
+        # Mode r, because a version-controlled output may be linked read-only.
+        pixels = np.load(folder / PIXELS, mmap_mode="r")
+    except FileNotFoundError as error:
+        raise DataError(f"{folder}: holds no cells ({error}); run the ingest stage") from error
+    if len(manifest) != len(pixels):
+        raise DataError(
+            f"{folder}: {len(manifest)} rows but {len(pixels)} images; they are of different runs, run ingest again"
+        )
+    return Cells(manifest, pixels)
+
+
+def load_summary(folder: Path) -> dict[str, object]:
+    """Return what ingest said of the cells in `folder`."""
+    content: dict[str, object] = json.loads((folder / SUMMARY).read_text())
+    return content
+
+
+def read_quarantine(path: Path, codes: Iterable[str]) -> list[str]:
+    """Return the first three reasons of each of `codes` in the quarantine at `path`."""
+    table = pd.read_parquet(path)
+    return [reason for code in codes for reason in table.loc[table["code"] == code, "reason"].head(3)]
+
+
+class TableWriter:
+    """Stream rows into a Parquet file whose schema is that of the first rows, or `schema`."""
+
+    def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
+        self._path, self._schema = path, schema
+        self._writer: pq.ParquetWriter | None = pq.ParquetWriter(path, schema) if schema is not None else None
+
+    def append(self, columns: dict[str, object]) -> None:
+        """Write rows given as columns of equal length."""
+        table = pa.table(columns, schema=self._schema)
+        if self._writer is None:
+            self._schema = table.schema
+            self._writer = pq.ParquetWriter(self._path, self._schema)
+        self._writer.write_table(table)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class PixelWriter:
+    """Stream (B, H, W) uint16 blocks into an `.npy` file whose length is not known beforehand."""
+
+    def __init__(self, path: Path, canvas: tuple[int, int]) -> None:
+        self._file = path.open("wb")
+        self._canvas = canvas
+        self.count = 0
+        self._write_header()
+
+    def append(self, pixels: npt.NDArray[np.uint16]) -> None:
+        """Write a block of (B, H, W) pixels."""
+        assert pixels.shape[1:] == self._canvas, pixels.shape
+        self._file.write(np.ascontiguousarray(pixels, np.uint16).data)
+        self.count += len(pixels)
+
+    def _write_header(self) -> None:
+        # NumPy pads the header so that the first axis can grow in place (NEP 1; GROWTH_AXIS_MAX_DIGITS).
+        shape = (self.count, *self._canvas)
+        header = {"descr": "<u2", "fortran_order": False, "shape": shape}
+        self._file.seek(0)
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._write_header()
+        self._file.close()
+
+
+@contextmanager
+def fresh_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `target` when the block ends well; nothing half-written is ever seen there."""
+    partial = target.with_name(target.name + ".part")
+    rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    rmtree(target, ignore_errors=True)
+    partial.rename(target)

@@ -1,0 +1,54 @@
+"""The exceptions of Fatescope.
+
+Every message names the rule that was broken, the value received, where, and what makes it right.
+
+    FatescopeError
+    ├── ParamsError    params.yaml does not say what it must
+    ├── ImageError     these bytes cannot be used as a cell; carries a stable `code`
+    ├── DataError      the cells as a whole cannot be used
+    ├── SplitError     the split that was asked for does not exist in these cells
+    └── BundleError    a folder that is not a bundle, is damaged, or is of a newer format
+"""
+
+
+class FatescopeError(Exception):
+    """The base of everything that Fatescope raises on purpose."""
+
+
+class ParamsError(FatescopeError):
+    """A parameter is missing, unknown, of the wrong type or contradicts another."""
+
+
+class ImageError(FatescopeError):
+    """Bytes that cannot be used as a cell.
+
+    `code` is one of `CODES`; clients may rely on it, the message is for people.
+    """
+
+    CODES = (
+        "empty",
+        "not_an_image",
+        "truncated",
+        "channels",
+        "bit_depth",
+        "pages",
+        "too_small",
+        "too_large",
+    )
+
+    def __init__(self, code: str, message: str) -> None:
+        assert code in self.CODES, code
+        super().__init__(message)
+        self.code = code
+
+
+class DataError(FatescopeError):
+    """The cells as a whole cannot be used."""
+
+
+class SplitError(FatescopeError):
+    """The split that was asked for does not exist in these cells."""
+
+
+class BundleError(FatescopeError):
+    """A folder that is not a bundle, is damaged, or was written in a newer format."""

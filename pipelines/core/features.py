@@ -1,0 +1,118 @@
+"""Numbers per image that ingest stores, the audit questions and drift watches. NumPy only.
+
+`acquisition` describes lamp, gain, focus and crop; `cell` describes the cell itself and is what a CNN must beat.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.core.images import Pixels, border
+
+Floats = npt.NDArray[np.float32]
+
+ACQUISITION = (
+    "background",  # median of the border, counts
+    "background_spread",  # standard deviation of the border, counts
+    "mean",  # counts
+    "spread",  # standard deviation, counts
+    "darkest",  # counts
+    "brightest",  # counts
+    "focus",  # energy of the Laplacian over the variance, dimensionless; falls with blur
+    "saturation",  # share of pixels at the top of the bit depth, 0 to 1
+)
+RINGS = 6
+"""Concentric rings of the radial profile."""
+CELL = (
+    "area",  # share of pixels that differ from the background by a quarter of the contrast, 0 to 1
+    "elongation",  # ratio of the principal axes of the deviation, from 1
+    "skewness",  # of the deviation
+    "edges",  # mean gradient over mean deviation
+    "grain",  # energy of the Laplacian over energy of the gradient
+    *(f"ring_{i}" for i in range(RINGS)),  # mean deviation by distance from the middle, in units of its mean size
+    *(f"ring_spread_{i}" for i in range(RINGS)),  # its spread in that ring, likewise
+)
+
+
+def acquisition(pixels: Pixels, bit_depth: int) -> Floats:
+    """Return (B, len(ACQUISITION)) figures of (B, H, W) native crops of one size and bit depth."""
+    frame = border(pixels)
+    flat = pixels.reshape(len(pixels), -1)
+    # Integer sums are exact and several times faster than NumPy's float conversion and two-pass variance.
+    count = flat.shape[1]
+    mean = flat.sum(axis=1, dtype=np.int64) / count
+    variance = np.einsum("bi,bi->b", *(flat.astype(np.float64),) * 2) / count - mean**2
+    spread = np.sqrt(np.maximum(variance, 0))
+    bends = _laplacian(pixels.astype(np.int32))
+    energy = np.einsum("bij,bij->b", *(bends.astype(np.float64),) * 2) / bends[0].size
+    columns = (
+        np.median(frame, axis=1),
+        frame.std(axis=1),
+        mean,
+        spread,
+        flat.min(axis=1),
+        flat.max(axis=1),
+        energy / np.maximum(variance, 1e-9),
+        (flat >= 2**bit_depth - 1).mean(axis=1),
+    )
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def cell(pixels: Pixels) -> Floats:
+    """Return (B, len(CELL)) figures of (B, H, W) cells on one canvas.
+
+    None changes with lamp level or gain: all are made from the deviation from the background, and are ratios.
+    """
+    images = pixels.astype(np.float32)
+    dev = images - np.median(border(images), axis=1)[:, None, None]
+    size = np.abs(dev)
+    total = np.maximum(size.sum((1, 2)), 1e-6)
+    unit = total / dev[0].size
+    squares = (dev**2).sum((1, 2))
+    contrast = squares / total
+    gradient = np.hypot(np.diff(dev, axis=1)[:, :, :-1], np.diff(dev, axis=2)[:, :-1, :])
+    bends = _laplacian(dev)
+    rings, ring_spreads = _radial(dev, unit)
+    columns = (
+        (size > contrast[:, None, None] / 4).mean((1, 2)),
+        _elongation(size, total),
+        (dev**3).mean((1, 2)) / np.maximum(squares / dev[0].size, 1e-9) ** 1.5,
+        gradient.mean((1, 2)) / unit,
+        (bends**2).mean((1, 2)) / np.maximum((gradient**2).mean((1, 2)), 1e-9),
+        *rings,
+        *ring_spreads,
+    )
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _laplacian(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    inner = images[:, 1:-1, 1:-1]
+    sides = images[:, :-2, 1:-1] + images[:, 2:, 1:-1] + images[:, 1:-1, :-2] + images[:, 1:-1, 2:]
+    bends: npt.NDArray[Any] = sides - 4 * inner
+    return bends
+
+
+def _elongation(size: Floats, total: Floats) -> Floats:
+    """Return the ratio of the principal axes of the mass `size`, from its second moments."""
+    y, x = np.mgrid[: size.shape[1], : size.shape[2]].astype(np.float32)
+    my, mx = (size * y).sum((1, 2)) / total, (size * x).sum((1, 2)) / total
+    yy = (size * y**2).sum((1, 2)) / total - my**2
+    xx = (size * x**2).sum((1, 2)) / total - mx**2
+    xy = (size * y * x).sum((1, 2)) / total - my * mx
+    middle, swing = (yy + xx) / 2, np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
+    ratio: Floats = np.sqrt((middle + swing) / np.maximum(middle - swing, 1e-3))
+    return ratio
+
+
+def _radial(dev: Floats, unit: Floats) -> tuple[list[Floats], list[Floats]]:
+    height, width = dev.shape[1:]
+    y, x = np.mgrid[:height, :width]
+    radius = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2)
+    ring = np.minimum((radius / (min(height, width) / 2) * RINGS).astype(int), RINGS - 1)
+    means, spreads = [], []
+    for i in range(RINGS):
+        values = dev[:, ring == i] / unit[:, None]
+        means.append(values.mean(1))
+        spreads.append(values.std(1))
+    return means, spreads

@@ -1,0 +1,61 @@
+"""How the paths of an export spell facts."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.core.params import Dataset
+
+ORIGIN = "origin.json"
+"""A file at the top of the data folder that says where the cells come from; never a cell."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """What one path says of its image."""
+
+    facts: dict[str, str]
+    """Named group of the pattern → value; an optional group that is absent is the empty string."""
+    label: str
+    """The class name, or the bare value where `dataset.classes` does not list it."""
+    group: str
+    """The acquisition group: the values of `dataset.group` joined by `_`."""
+
+
+class Reader:
+    """Reads paths by `dataset.pattern`."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._pattern = re.compile(dataset.pattern)
+
+    def read(self, path: str) -> Name | None:
+        """Return what `path` (relative, with `/`) says, or None where the pattern does not match."""
+        match = self._pattern.search(path)
+        if match is None:
+            return None
+        facts = match.groupdict(default="")
+        value = facts[self._dataset.label]
+        group = "_".join(facts[name] for name in self._dataset.group)
+        return Name(facts, self._dataset.classes.get(value, value), group)
+
+    def is_input(self, name: Name) -> bool:
+        """Tell whether this is the channel that the model sees."""
+        return self._dataset.input_channel is None or name.facts["channel"] == self._dataset.input_channel
+
+
+def list_files(folder: Path) -> Iterator[str]:
+    """Yield the relative path, with `/`, of every file below `folder` in a fixed order, without hidden files."""
+    yield from (path for path in _walk(folder, "") if path != ORIGIN)
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        found = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+    for name, is_folder in found:
+        if is_folder:
+            yield from _walk(folder / name, f"{prefix}{name}/")
+        else:
+            yield prefix + name

@@ -1,0 +1,113 @@
+"""Normalisation, backbone and head as one module: raw pixels in, logits, embedding and activation map out.
+
+Preprocessing is part of the module, and so of the exported graph: training and serving cannot disagree.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipelines.core.backbones import Backbone
+from pipelines.core.images import FRAME
+
+OUTPUTS = ("logits", "embedding", "activation_map")
+OPSET = 20
+
+
+class Outputs(NamedTuple):
+    """What the network says of (B, 1, H, W) cells."""
+
+    logits: Tensor
+    """(B, K), divided by the temperature."""
+    embedding: Tensor
+    """(B, C): the feature map averaged over positions."""
+    activation_map: Tensor
+    """(B, K, h, w): what each position adds to each logit (class activation map, Zhou et al. 2016)."""
+
+
+class Network(nn.Module):
+    """A backbone between fixed preprocessing and a head of global average pooling, dropout and one linear layer."""
+
+    temperature: Tensor
+
+    def __init__(
+        self, backbone: Backbone, classes: int, input_size: tuple[int, int], *, resize: str, dropout: float
+    ) -> None:
+        super().__init__()
+        self.features = backbone.features
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(backbone.channels, classes)
+        self.register_buffer("temperature", torch.ones(()))
+        self._input_size, self._resize = input_size, resize
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Normalise and resize (B, 1, H, W) raw pixels on their canvas to the input size."""
+        return resize(normalise(pixels), self._input_size, self._resize)
+
+    def forward(self, pixels: Tensor) -> Outputs:
+        """Classify (B, 1, H, W) raw pixels, float32 counts on a canvas."""
+        return self.classify(self.prepare(pixels))
+
+    def classify(self, images: Tensor) -> Outputs:
+        """Classify images that `prepare` made."""
+        feature_map = self.features(images)
+        embedding = feature_map.mean((2, 3))
+        logits = self.linear(self.dropout(embedding)) / self.temperature
+        activation = functional.conv2d(feature_map, self.linear.weight[:, :, None, None]) / self.temperature
+        return Outputs(logits, embedding, activation)
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """Remove lamp level and gain from (B, 1, H, W) raw pixels, each image by itself.
+
+    The level is the median of the border, where there is background. The contrast is the L2 norm of the deviation
+    squared over its L1 norm: padding, which deviates by nothing, does not change it. A blank image becomes zeros.
+    """
+    deviation = pixels - _border_median(pixels)
+    size = deviation.abs()
+    contrast = (deviation * deviation).sum((2, 3), keepdim=True) / size.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    return deviation / contrast.clamp_min(1e-6)
+
+
+def resize(images: Tensor, size: tuple[int, int], how: str) -> Tensor:
+    """Bring normalised (B, 1, H, W) images to `size` (height, width): `stretch`, or `pad` with background (zero)."""
+    height, width = images.shape[2:]
+    scale = min(size[0] / height, size[1] / width)
+    inner = size if how == "stretch" else (round(height * scale), round(width * scale))
+    if inner != (height, width):
+        images = functional.interpolate(images, size=inner, mode="bilinear", align_corners=False)
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    if inner != size:
+        images = functional.pad(images, (left, size[1] - inner[1] - left, top, size[0] - inner[0] - top))
+    return images
+
+
+def export(network: Network, canvas: tuple[int, int], path: Path) -> None:
+    """Write `network` as an ONNX graph that takes any number of cells on `canvas`."""
+    network = network.cpu().eval()
+    # Two cells, because an export traced with one would fix the batch at one.
+    example = torch.rand(2, 1, *canvas) * 1000
+    torch.onnx.export(
+        network,
+        (example,),
+        str(path),
+        dynamo=True,
+        external_data=False,
+        input_names=["pixels"],
+        output_names=list(OUTPUTS),
+        dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
+        opset_version=OPSET,
+        verbose=False,
+    )
+
+
+def _border_median(pixels: Tensor) -> Tensor:
+    """Return the median of the outer FRAME px of (B, 1, H, W) images as (B, 1, 1, 1)."""
+    inner = pixels[:, :, FRAME:-FRAME, :]
+    parts = (pixels[:, :, :FRAME, :], pixels[:, :, -FRAME:, :], inner[:, :, :, :FRAME], inner[:, :, :, -FRAME:])
+    frame = torch.cat([part.flatten(1) for part in parts], dim=1)
+    # A sort, because ONNX has no median.
+    return frame.sort(dim=1).values[:, frame.shape[1] // 2, None, None, None]

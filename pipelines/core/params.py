@@ -1,0 +1,184 @@
+"""`params.yaml` as frozen typed objects, one model a section.
+
+No field has a default: each value has one home, and that is `params.yaml`.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipelines.core.errors import ParamsError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(gt=0)]
+Size = tuple[Count, Count]
+
+
+class Section(BaseModel):
+    """A section of `params.yaml`: unknown fields, wrong types and later changes are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class Dataset(Section):
+    """How the paths below `data/` spell facts, and which questions are asked of the cells."""
+
+    pattern: str
+    """Regular expression with named groups, searched in each path relative to `data/`."""
+    label: str
+    """The named group that is the class."""
+    classes: dict[str, str]
+    """Value of the label group → class name; validation fails on a value that is not listed."""
+    group: list[str]
+    """The named groups that together make an acquisition group."""
+    input_channel: str | None
+    """Value of the group `channel` that the model sees; null where the pattern has no such group."""
+    tasks: dict[str, list[str]]
+    """Task name → the class names it tells apart, in the order of the model's outputs."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        try:
+            names = set(re.compile(self.pattern).groupindex)
+        except re.error as error:
+            raise ValueError(f"pattern is not a regular expression: {error}") from error
+        for field, group in [("label", self.label), *(("group", name) for name in self.group)]:
+            if group not in names:
+                raise ValueError(f"{field} '{group}' is no named group of pattern, which has {sorted(names)}")
+        if self.input_channel is not None and "channel" not in names:
+            raise ValueError("input_channel is set, but pattern has no group 'channel'; add it or set null")
+        if self.input_channel is None and "channel" in names:
+            raise ValueError("pattern has a group 'channel', so input_channel must name the one the model sees")
+        for task, classes in self.tasks.items():
+            if not re.fullmatch(r"[a-z0-9_]+", task):
+                raise ValueError(f"task name '{task}' must be made of lower-case letters, digits and _")
+            if len(classes) < 2 or len(set(classes)) != len(classes):
+                raise ValueError(f"task '{task}' needs two or more different classes, got {classes}")
+            unknown = sorted(set(classes) - set(self.classes.values()))
+            if unknown:
+                raise ValueError(f"task '{task}' names {unknown}, which dataset.classes does not")
+        return self
+
+
+class Simulate(Section):
+    """The cells that are drawn where there is no data."""
+
+    seed: int
+    """Seed of everything that is drawn; the same seed gives the same bytes."""
+    cells: Count
+    """Cells in all, spread evenly over medium, day and run."""
+    days: list[Count]
+    """Days of differentiation; class differences grow with the day."""
+    runs: Count
+    """Acquisition runs of each medium and day."""
+    marker_channels: Annotated[int, Field(ge=0, le=5)]
+    """Fluorescence channels beside brightfield, numbered from 2."""
+    height: Annotated[int, Field(ge=24)]
+    """Mean native crop height, px."""
+    width: Annotated[int, Field(ge=24)]
+    """Mean native crop width, px."""
+    shortcut: Share
+    """How strongly the lamp level of a run follows its medium: 0 not at all, 1 entirely."""
+
+
+class Ingest(Section):
+    """From files to one table and one array."""
+
+    canvas: Size
+    """Height and width in px that every cell is centred on; a larger cell is refused."""
+    max_refused_share: Share
+    """The stage fails when more than this share of the input channel's files is refused."""
+    max_megapixels: Annotated[float, Field(gt=0)]
+    """An image whose header announces more is refused before it is decoded, 1e6 px."""
+    share: Annotated[float, Field(gt=0, le=1)]
+    """The share of cells kept, drawn within each class and group; 1 keeps all."""
+    seed: int
+    """Seed of that draw."""
+    workers: Count
+    """Processes that read and decode."""
+
+
+class Split(Section):
+    """Which cells are for training, validation and test."""
+
+    seed: int
+    """Seed of both splits."""
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    """Share of all cells that are kept for the test."""
+    validation_share: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the remaining cells that are kept for validation."""
+    leave_out: list[str]
+    """Groups that are the test part of the grouped split; empty lets the splitter choose them by `test_share`."""
+
+
+class Train(Section):
+    """One fit of one network."""
+
+    seed: int
+    """Seed of initial weights, order of cells, augmentation and dropout."""
+    backbone: str
+    """A name in `pipelines.core.backbones.BACKBONES`."""
+    weights: str
+    """`none`, `imagenet`, or the path of a safetensors or torch state dict of the backbone."""
+    input_size: Size
+    """Height and width in px that the backbone sees."""
+    resize: Literal["pad", "stretch"]
+    """Whether the canvas keeps its aspect ratio on the way to `input_size`."""
+    epochs: Count
+    """Passes over the training cells."""
+    batch_size: Count
+    """Cells a step."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    """Peak of the one-cycle schedule."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Decoupled weight decay of AdamW."""
+    dropout: Share
+    """Share of the embedding that is dropped before the linear layer while training."""
+    label_smoothing: Share
+    """Probability spread evenly over all classes in the training target."""
+    threads: Count
+    """CPU threads of PyTorch."""
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    dataset: Dataset
+    simulate: Simulate
+    ingest: Ingest
+    split: Split
+    train: Train
+
+    def classes(self, task: str) -> list[str]:
+        """Return the class names of `task` in the order of the model's outputs."""
+        try:
+            return self.dataset.tasks[task]
+        except KeyError:
+            raise ParamsError(f"task '{task}' is not in dataset.tasks, which has {list(self.dataset.tasks)}") from None
+
+
+def load(path: Path) -> Params:
+    """Read `params.yaml`.
+
+    Raises ParamsError that lists every wrong field with the value received.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the project's folder") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not YAML: {error}") from error
+    try:
+        # Through JSON, whose arrays pydantic accepts as tuples in strict mode.
+        return Params.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        lines = [
+            f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']} (got {json.dumps(e['input'])[:200]})"
+            for e in error.errors(include_url=False)
+        ]
+        raise ParamsError("\n".join(lines)) from error

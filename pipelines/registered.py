@@ -1,0 +1,34 @@
+"""The bundle as an MLflow model: what `mlflow.pyfunc.load_model` and `mlflow models serve` run.
+
+MLflow runs this file when it loads the model (models from code), so nothing is pickled.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from pipelines.core import bundle
+
+
+class Registered(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow ships no types
+    """Answers (B, H, W) raw pixels on the canvas with one row a cell: `label`, and `p_CLASS` for each class."""
+
+    def load_context(self, context: Any) -> None:  # noqa: ANN401  MLflow's own type
+        """Load the bundle that was logged with the model."""
+        self._bundle = bundle.load(Path(context.artifacts["bundle"]), threads=1)
+
+    # Without types, because MLflow would make a schema of its own out of them.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG002
+        """Classify pixels, given bare or under the name `pixels`."""
+        pixels = model_input["pixels"] if isinstance(model_input, dict) else model_input
+        probabilities = self._bundle.predict(np.asarray(pixels, np.uint16)).probabilities
+        classes = self._bundle.spec.classes
+        table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
+        table.insert(0, "label", np.array(classes)[probabilities.argmax(1)])
+        return table
+
+
+mlflow.models.set_model(Registered())

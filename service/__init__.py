@@ -1,0 +1,1 @@
+"""The Bento: what answers over HTTP."""

@@ -1,0 +1,141 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.core import images
+from pipelines.core.errors import ImageError
+from tests.conftest import draw_cell, tiff
+
+MEGAPIXEL = 1_000_000
+
+
+def saved(image, kind):
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"compression": "zlib"},
+        {"compression": "lzw"},
+        {"byteorder": ">"},
+        {"ome": True},
+        {"tile": (16, 16)},
+        {"photometric": "minisblack", "metadata": None},
+    ],
+)
+def test_tiff_pixels_survive(rng, kwargs):
+    pixels = draw_cell(rng)
+    [(header, decoded)] = images.decode(tiff(pixels, **kwargs), "x.tif", MEGAPIXEL)
+    assert (header.format, header.height, header.width, header.samples) == ("TIFF", 45, 60, 1)
+    assert header.bit_depth == 16
+    np.testing.assert_array_equal(decoded, pixels)
+
+
+def test_significant_bits_of_ome_are_the_bit_depth(rng):
+    description = '<OME><Image><Pixels SignificantBits="12" Type="uint16"/></Image></OME>'
+    raw = tiff(draw_cell(rng), description=description, metadata=None)
+    assert images.read_headers(raw, "x.tif")[0].bit_depth == 12
+
+
+def test_each_page_is_a_cell(rng):
+    stack = np.stack([draw_cell(rng) for _ in range(3)])
+    pages = images.decode(tiff(stack, photometric="minisblack"), "x.tif", MEGAPIXEL)
+    np.testing.assert_array_equal([pixels for _, pixels in pages], stack)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_eight_bit_formats(rng, kind):
+    pixels = (draw_cell(rng) >> 4).astype(np.uint8)
+    [(header, decoded)] = images.decode(saved(Image.fromarray(pixels), kind), "x", MEGAPIXEL)
+    assert (header.format, header.bit_depth) == (kind, 8)
+    np.testing.assert_array_equal(decoded, pixels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_grey_stored_as_colour_counts_as_grey(rng, mode):
+    pixels = (draw_cell(rng) >> 4).astype(np.uint8)
+    [(_, decoded)] = images.decode(saved(Image.fromarray(pixels).convert(mode), "BMP"), "x.bmp", MEGAPIXEL)
+    np.testing.assert_array_equal(decoded, pixels)
+
+
+def test_sixteen_bit_png(rng):
+    pixels = draw_cell(rng)
+    [(header, decoded)] = images.decode(saved(Image.fromarray(pixels), "PNG"), "x.png", MEGAPIXEL)
+    assert header.bit_depth == 16
+    np.testing.assert_array_equal(decoded, pixels)
+
+
+CELL = draw_cell(np.random.default_rng(0))
+COLOUR = np.random.default_rng(0).integers(0, 255, (45, 60, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"", "empty"),
+        (b"hello, this is no image", "not_an_image"),
+        (b"II*\0", "truncated"),
+        (b"II*\0\x08\0\0\0\xff\xff", "truncated"),
+        (tiff(CELL)[:2000], "truncated"),
+        (tiff(CELL)[:-1], "truncated"),
+        (tiff(CELL, compression="zlib")[:1000], "truncated"),
+        (saved(Image.fromarray(CELL), "PNG")[:500], "truncated"),
+        (saved(Image.fromarray(CELL), "PNG")[:20], "truncated"),
+        (tiff(COLOUR, photometric="rgb"), "channels"),
+        (saved(Image.fromarray(COLOUR), "PNG"), "channels"),
+        (saved(Image.new("LA", (50, 50)), "PNG"), "channels"),
+        (tiff(CELL.astype(np.float32)), "bit_depth"),
+        (tiff(CELL.astype(np.int16)), "bit_depth"),
+        (saved(Image.new("1", (50, 50)), "PNG"), "bit_depth"),
+        (tiff(CELL[:3, :3]), "too_small"),
+        (tiff(np.zeros((10_000, 10_000), np.uint8), compression="zlib"), "too_large"),
+        (saved(Image.new("L", (10_000, 10_000)), "PNG"), "too_large"),
+        (saved(Image.new("L", (20_000, 10_000)), "PNG"), "too_large"),
+    ],
+)
+def test_refused_with_a_stable_code_and_the_name(raw, code):
+    with pytest.raises(ImageError, match=r"^a_1d1_3_Ch1\.tif: ") as caught:
+        images.decode(raw, "a_1d1_3_Ch1.tif", MEGAPIXEL)
+    assert caught.value.code == code
+
+
+def test_a_bomb_is_refused_from_its_header(monkeypatch):
+    raw = tiff(np.zeros((10_000, 10_000), np.uint8), compression="zlib")
+    monkeypatch.setattr(images.imagecodecs, "tiff_decode", lambda *_, **__: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match="1,000,000 px"):
+        images.decode(raw, "x.tif", MEGAPIXEL)
+
+
+def test_a_circle_of_directories_ends():
+    # One directory without entries whose next directory is itself.
+    with pytest.raises(ImageError, match="directory cannot be read"):
+        images.read_headers(b"II*\0\x08\0\0\0" + b"\0\0" + b"\x08\0\0\0", "x.tif")
+
+
+def test_center_pads_with_the_background(rng):
+    pixels = draw_cell(rng, 41, 51, level=900)
+    placed = images.center(pixels, (60, 80), "x")
+    assert placed.shape == (60, 80)
+    np.testing.assert_array_equal(placed[9:50, 14:65], pixels)
+    assert abs(int(placed[0, 0]) - 900) <= 2
+    assert (placed[:9] == placed[0, 0]).all()
+
+
+def test_center_refuses_to_cut():
+    with pytest.raises(ImageError, match=r"61x20 px do not fit the canvas of 60x80 px .* ingest\.canvas") as caught:
+        images.center(np.zeros((61, 20), np.uint16), (60, 80), "x")
+    assert caught.value.code == "too_large"
+
+
+def test_border_is_the_frame():
+    pixels = np.zeros((10, 12), np.uint16)
+    pixels[2:-2, 2:-2] = 1
+    frame = images.border(pixels)
+    assert frame.shape == (10 * 12 - 6 * 8,)
+    assert not frame.any()

@@ -1,0 +1,104 @@
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torchvision
+
+from pipelines.core import backbones, network
+from pipelines.core.errors import ParamsError
+from tests.conftest import draw_cell
+
+
+def cells(rng, count=3):
+    return torch.from_numpy(np.stack([draw_cell(rng, 60, 80) for _ in range(count)]).astype(np.float32))[:, None]
+
+
+def make(name="compact", classes=3, input_size=(45, 60), resize="pad"):
+    torch.manual_seed(0)
+    return network.Network(backbones.build(name, "none"), classes, input_size, resize=resize, dropout=0.2).eval()
+
+
+def test_normalisation_removes_lamp_and_gain(rng):
+    pixels = cells(rng)
+    expected = network.normalise(pixels)
+    torch.testing.assert_close(network.normalise(pixels * 1.7 + 250), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_normalisation_does_not_see_the_padding(rng):
+    pixels = cells(rng)
+    level = pixels[0].quantile(0.9)
+    pixels[:, :, :4] = pixels[:, :, -4:] = pixels[:, :, :, :4] = pixels[:, :, :, -4:] = level
+    padded = torch.nn.functional.pad(pixels, (10, 10, 10, 10), value=float(level))
+    torch.testing.assert_close(network.normalise(padded)[:, :, 10:-10, 10:-10], network.normalise(pixels))
+
+
+def test_a_blank_image_is_no_nan():
+    assert torch.equal(network.normalise(torch.full((1, 1, 60, 80), 500.0)), torch.zeros(1, 1, 60, 80))
+
+
+@pytest.mark.parametrize(("how", "inner"), [("pad", (45, 60)), ("stretch", (60, 60))])
+def test_resize(how, inner):
+    resized = network.resize(torch.ones(1, 1, 60, 80), (60, 60), how)
+    assert resized.shape == (1, 1, 60, 60)
+    assert (resized[0, 0] != 0).sum() == inner[0] * inner[1]
+
+
+@pytest.mark.parametrize("name", sorted(backbones.BACKBONES))
+def test_the_activation_map_adds_up_to_the_logits(rng, name):
+    model = make(name)
+    with torch.inference_mode():
+        logits, embedding, activation = model(cells(rng))
+        assert logits.shape == (3, 3)
+        assert embedding.shape[1] == model.linear.in_features
+        torch.testing.assert_close(activation.mean((2, 3)) + model.linear.bias, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_the_temperature_scales_the_logits(rng):
+    model, pixels = make(), cells(rng)
+    with torch.inference_mode():
+        before = model(pixels).logits
+        model.temperature.fill_(2)
+        torch.testing.assert_close(model(pixels).logits, before / 2)
+
+
+def test_the_exported_graph_agrees_at_any_batch(rng, tmp_path):
+    model = make()
+    network.export(model, (60, 80), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for count in (1, 5):
+        pixels = cells(rng, count)
+        with torch.inference_mode():
+            expected = model(pixels)
+        for ours, theirs in zip(expected, session.run(list(network.OUTPUTS), {"pixels": pixels.numpy()}), strict=True):
+            np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_grey_stem_answers_as_the_colour_stem_to_grey():
+    colour = torch.nn.Conv2d(3, 8, 3)
+    grey = backbones._grey_stem(colour)
+    images = torch.rand(2, 1, 10, 10)
+    torch.testing.assert_close(grey(images), colour(images.expand(-1, 3, -1, -1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("resnet19", "none", r"'resnet19' is none of \['compact'"),
+        ("resnet18", "/no/such/file", "neither none, imagenet nor a file"),
+        ("compact", "imagenet", "does not exist for backbone compact"),
+    ],
+)
+def test_what_cannot_be_built_is_said(name, weights, message):
+    with pytest.raises(ParamsError, match=message):
+        backbones.build(name, weights)
+
+
+def test_weights_come_from_a_file(tmp_path):
+    torch.manual_seed(1)
+    model = torchvision.models.resnet18(weights=None)
+    torch.save(model.state_dict(), tmp_path / "resnet18.pth")
+    built = backbones.build("resnet18", str(tmp_path / "resnet18.pth"))
+    torch.testing.assert_close(built.features[0].weight, model.conv1.weight.sum(1, keepdim=True))
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(ParamsError, match="does not hold the weights of resnet18"):
+        backbones.build("resnet18", str(tmp_path / "other.pth"))

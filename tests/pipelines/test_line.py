@@ -1,0 +1,179 @@
+"""From an export to the registry, stage by stage, as `dvc repro` runs them."""
+
+import json
+import shutil
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines import evaluate, ingest, register, split, tracking, train
+from pipelines.core import bundle, cells
+from pipelines.core.errors import BundleError, DataError, ImageError
+from pipelines.core.images import Header
+from tests.conftest import write_export, write_params
+
+CHANGES = {
+    "train.backbone": "compact",
+    "train.epochs": 15,
+    "train.batch_size": 16,
+    "train.learning_rate": 0.01,
+    "dataset.tasks": {"binary": ["oligodendrocyte", "astrocyte"]},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Run the stages up to evaluation on made-up cells, with an MLflow store of their own; return the folder."""
+    folder = tmp_path_factory.mktemp("line")
+    params, artifacts = write_params(folder, CHANGES), folder / "artifacts"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        mlflow.set_tracking_uri(None)
+        ingest.main(params, write_export(folder / "data", np.random.default_rng(0)), artifacts / "cells")
+        split.main(params, artifacts / "cells", artifacts / "splits.parquet")
+        train.main(params, "binary", artifacts / "cells", artifacts / "splits.parquet", artifacts / "binary")
+        evaluate.main(
+            params,
+            "binary",
+            artifacts / "cells",
+            artifacts / "splits.parquet",
+            artifacts / "binary",
+            artifacts / "binary/predictions.parquet",
+            folder / "reports/binary/metrics.json",
+            folder / "reports/binary/plots",
+        )
+        yield folder
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def line(folder):
+    return folder / "artifacts"
+
+
+@pytest.fixture
+def empty_registry(folder, tmp_path, monkeypatch):  # noqa: ARG001  after `folder`, whose store it replaces
+    """A server that knows nothing of the runs."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(None)
+    yield mlflow.MlflowClient()
+    monkeypatch.undo()
+    mlflow.set_tracking_uri(None)
+
+
+def run_register(folder):
+    reports, models = folder / "reports/binary", folder / "artifacts/binary"
+    register.main(folder / "params.yaml", "binary", models, reports / "metrics.json", reports / "gate.json")
+    return json.loads((reports / "gate.json").read_text())
+
+
+def test_the_line(line, folder):
+    registry = mlflow.MlflowClient()
+    # Evaluation: both splits, with a prediction for each test cell.
+    metrics = json.loads((folder / "reports/binary/metrics.json").read_text())
+    predictions = pd.read_parquet(line / "binary/predictions.parquet")
+    assert list(metrics["splits"]) == ["grouped", "random"]
+    for name, result in metrics["splits"].items():
+        assert result["balanced_accuracy"] > 0.8
+        assert np.sum(result["confusion"]) == result["cells"] == (predictions["split"] == name).sum()
+        assert set(result["auc"]) == {"astrocyte", "oligodendrocyte"}
+        assert (folder / f"reports/binary/plots/confusion_{name}.png").stat().st_size > 1000
+
+    # The bundle gives the probabilities that evaluation wrote, for the cells of its own test part.
+    model = bundle.load(line / "binary/bundle", threads=1)
+    model.check()
+    known = cells.load(line / "cells")
+    some = predictions[predictions["split"] == "grouped"].iloc[3]
+    row = known.manifest.index[known.manifest["cell_id"] == some["cell_id"]]
+    probabilities = model.predict(known.pixels[row]).probabilities[0]
+    expected = [some[f"p_{name}"] for name in model.spec.classes]
+    np.testing.assert_allclose(probabilities, np.array(expected, np.float32), atol=1e-5)
+    assert model.spec.classes == ["oligodendrocyte", "astrocyte"]
+    assert model.spec.split == "grouped"
+    assert not model.spec.simulated
+
+    # Runs: one a split, with parameters, curves and the figures of evaluation.
+    for name, run_id in tracking.load_run_ids(line / "binary/runs.json").items():
+        run = registry.get_run(run_id)
+        assert run.data.params["backbone"] == "compact"
+        assert run.data.tags["data_hash"] == model.spec.data_hash
+        assert len(registry.get_metric_history(run_id, "train_loss")) == 15
+        assert run.data.metrics["test.balanced_accuracy"] == metrics["splits"][name]["balanced_accuracy"]
+
+    # The registry: a champion, once, that MLflow itself can load.
+    verdict = run_register(folder)
+    assert (verdict["version"], verdict["champion"]) == ("1", True)
+    assert run_register(folder)["version"] == "1"
+    assert registry.get_model_version_by_alias("fatescope-binary", "champion").version == "1"
+    table = mlflow.pyfunc.load_model("models:/fatescope-binary@champion").predict({"pixels": known.pixels[row]})
+    np.testing.assert_allclose(table[["p_oligodendrocyte", "p_astrocyte"]].to_numpy()[0], probabilities, atol=1e-5)
+
+
+def test_a_bundle_that_does_not_reproduce_is_no_champion(folder, empty_registry, monkeypatch):
+    monkeypatch.setattr(bundle, "TOLERANCE", -1.0)
+    verdict = run_register(folder)
+    assert not verdict["champion"]
+    assert "do not reproduce" in verdict["criteria"]["reproduces"]["detail"]
+    assert "champion" not in empty_registry.get_registered_model("fatescope-binary").aliases
+
+
+def test_a_run_that_this_server_does_not_know_is_made_anew(folder, empty_registry):
+    assert run_register(folder)["version"] == "1"
+    assert (
+        len(empty_registry.search_runs([empty_registry.get_experiment_by_name("fatescope-binary").experiment_id])) == 1
+    )
+
+
+def test_damage_is_refused(line, tmp_path):
+    for name, message in [
+        (bundle.GRAPH, "model.onnx was changed or damaged"),
+        (bundle.TEST, "test.safetensors was changed or damaged"),
+        (bundle.SPEC, "damaged"),
+    ]:
+        copy = shutil.copytree(line / "binary/bundle", tmp_path / name)
+        (copy / name).write_bytes((copy / name).read_bytes()[:-9] + b"123456789")
+        with pytest.raises(BundleError, match=message):
+            bundle.load(copy, threads=1)
+    (copy / bundle.SPEC).unlink()
+    with pytest.raises(BundleError, match="not a bundle"):
+        bundle.load(copy, threads=1)
+    copy = shutil.copytree(line / "binary/bundle", tmp_path / "incomplete")
+    (copy / bundle.WEIGHTS).unlink()
+    with pytest.raises(BundleError, match=r"weights\.safetensors is missing"):
+        bundle.load(copy, threads=1)
+
+
+def test_a_newer_format_is_refused(line, tmp_path):
+    copy = shutil.copytree(line / "binary/bundle", tmp_path / "newer")
+    spec = json.loads((copy / bundle.SPEC).read_text())
+    (copy / bundle.SPEC).write_text(json.dumps({**spec, "format": 2, "unheard_of": 1}))
+    with pytest.raises(BundleError, match="format 2, but this version reads up to 1; update fatescope"):
+        bundle.load(copy, threads=1)
+
+
+def test_a_foreign_bit_depth_is_refused(line):
+    model = bundle.load(line / "binary/bundle", threads=1)
+    model.refuse_foreign(Header("TIFF", 45, 60, 1, 16), "x.tif")
+    with pytest.raises(ImageError, match=r"x\.png: 8 bit a pixel, but the model was trained on 16 bit"):
+        model.refuse_foreign(Header("PNG", 45, 60, 1, 8), "x.png")
+
+
+def test_a_task_without_cells_is_an_error(line, tmp_path):
+    params = write_params(tmp_path, {"dataset.tasks": {"binary": ["NT3", "astrocyte"]}})
+    with pytest.raises(DataError, match=r"task 'binary' needs cells of \['NT3'\]"):
+        train.main(params, "binary", line / "cells", line / "splits.parquet", tmp_path / "out")
+
+
+def test_score_of_known_calls():
+    targets = np.array([0, 0, 0, 1, 2])
+    probabilities = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2]]
+    result = evaluate.score(targets, probabilities, ["a", "b", "c"])
+    assert result["accuracy"] == pytest.approx(4 / 5)
+    assert result["balanced_accuracy"] == pytest.approx((2 / 3 + 1 + 1) / 3)
+    assert result["confusion"] == [[2, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert result["auc"]["c"] == 1.0
+    assert result["macro_f1"] == pytest.approx((0.8 + 2 / 3 + 1) / 3)
