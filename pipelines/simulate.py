@@ -33,9 +33,9 @@ PIXEL_SIZE_UM = 0.5
 """Of the 40x objective."""
 MEDIA = {
     # astrocyte: large, rough, short blunt protrusions, coarse granules
-    "a": Phenotype(8.5, 1.18, 0.06, 4.5, (), 3.2, 1.7, 0.1, 1.9, 0.20, 0.15, 0.06, (0.9, 0.05, 0.1, 0.2, 0.8)),
+    "a": Phenotype(8.4, 1.18, 0.06, 4.0, (), 2.8, 2.1, 0.1, 1.9, 0.20, 0.15, 0.06, (0.9, 0.05, 0.1, 0.2, 0.8)),
     # oligodendrocyte: small, round, several thin processes, a patchy rim
-    "o": Phenotype(7.9, 1.08, 0.03, 4.5, (), 6.0, 0.8, 0.3, 1.4, 0.13, 0.15, 0.22, (0.1, 0.9, 0.1, 0.2, 0.8)),
+    "o": Phenotype(7.9, 1.08, 0.03, 5.0, (), 7.2, 0.75, 0.3, 1.4, 0.13, 0.15, 0.22, (0.1, 0.9, 0.1, 0.2, 0.8)),
     # RA/SHH: smooth, polar, one or two tapering neurites at one end, nucleus at the other
     "n": Phenotype(8.1, 1.25, 0.02, 1.3, (0.0, 0.5), 9.0, 1.7, 0.8, 1.4, 0.12, 0.45, 0.06, (0.1, 0.05, 0.9, 0.2, 0.8)),
     # NT3: two opposite neurites, finer texture

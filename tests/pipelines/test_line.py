@@ -108,7 +108,7 @@ def test_the_line(line, folder):
     verdict = run_register(folder)
     assert (verdict["version"], verdict["champion"]) == ("1", True)
     assert run_register(folder)["version"] == "1"
-    assert registry.get_model_version_by_alias("fatescope-binary", "champion").version == "1"
+    assert registry.get_model_version_by_alias("fatescope-binary", "champion").version == 1
     table = mlflow.pyfunc.load_model("models:/fatescope-binary@champion").predict({"pixels": known.pixels[row]})
     np.testing.assert_allclose(table[["p_oligodendrocyte", "p_astrocyte"]].to_numpy()[0], probabilities, atol=1e-5)
 

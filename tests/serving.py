@@ -1,0 +1,57 @@
+"""Start the service as its users do, wait until it is ready, and end it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def serving(folder, project, environment=None, timeout_s=60):
+    """Serve the Bento of `project` from the folder `folder` on a free port; yield an HTTP client for it."""
+    port, log = free_port(), folder / "service.log"
+    command = [Path(sys.executable).with_name("bentoml"), "serve", "service.gateway:Fatescope"]
+    command += ["--working-dir", str(project), "--host", "127.0.0.1", "--port", str(port)]
+    # A home of its own: two servers that share one wipe each other's metrics.
+    settings = {"BENTOML_HOME": str(folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "True", **(environment or {})}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            list(map(str, command)),
+            cwd=folder,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            env=os.environ | settings,
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            _wait(client, process, log, timeout_s)
+            yield client
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+def _wait(client, process, log, timeout_s):
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        assert process.poll() is None, f"the service ended:\n{log.read_text()[-3000:]}"
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"the service was not ready in {timeout_s} s:\n{log.read_text()[-3000:]}")
