@@ -3,6 +3,7 @@
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -60,6 +61,11 @@ def refuse_in_json(app: FastAPI) -> None:
     async def refuse_http(_: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
         return _refusal(error.status_code, Problem(code=code, message=str(error.detail), file=None))
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        return _refusal(422, Problem(code="parameters", message=wrong, file=None))
 
 
 def _refusal(status: int, problem: Problem) -> JSONResponse:

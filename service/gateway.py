@@ -6,6 +6,7 @@ and the OpenAPI page remain BentoML's.
 """
 
 import logging
+import sys
 from typing import Annotated
 
 import bentoml
@@ -16,11 +17,13 @@ from fastapi.concurrency import run_in_threadpool
 from opentelemetry import trace
 
 from pipelines.core import images
-from pipelines.core.errors import ImageError
+from pipelines.core.errors import FatescopeError, ImageError
 from service import models, uploads
 from service.answers import Answer, Model, Refusal, RequestError, refuse_in_json
 from service.models import Served
 from service.uploads import Upload
+
+log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
 MAX_PIXELS = 1_000_000
 """The most pixels that the header of an image may announce."""
@@ -35,13 +38,22 @@ class Fatescope:
     """Classifies label-free images of single cells."""
 
     def __init__(self) -> None:
-        logging.getLogger("service").setLevel(logging.INFO)
-        self.models = models.load_all()
+        self.models = models.load_all(models.folder())
+        for served in self.models.values():
+            log.info("%s version %s: %s", served.name, served.version, ", ".join(served.bundle.spec.classes))
+
+    @bentoml.on_deployment  # makes it static
+    def prepare() -> None:  # type: ignore[misc]
+        """Fetch and try the models before any worker starts: BentoML would go on without a worker that cannot."""
+        try:
+            models.load_all(models.folder())
+        except FatescopeError as error:
+            sys.exit(f"error: {error}")
 
     @app.post(
         "/classify",
         openapi_extra=uploads.OPENAPI,
-        responses={status: {"model": Refusal} for status in (400, 404, 413)},
+        responses={status: {"model": Refusal} for status in (400, 404, 413, 422)},
     )
     async def classify(
         self, request: Request, task: Annotated[str | None, Query(description="A task that is served.")] = None
@@ -82,6 +94,6 @@ def read_cell(upload: Upload, served: Served) -> npt.NDArray[np.uint16]:
     if len(headers) != 1:
         # Before decoding, because thousands of pages may share the same few bytes.
         raise ImageError("pages", f"{upload.name}: {len(headers)} pages where 1 was expected; send one cell a request")
-    served.bundle.refuse_foreign(headers[0], upload.name)
-    [(_, pixels)] = images.decode(upload.raw, upload.name, MAX_PIXELS)
+    [(header, pixels)] = images.decode(upload.raw, upload.name, MAX_PIXELS)
+    served.bundle.refuse_foreign(header, upload.name)
     return images.center(pixels, served.bundle.spec.canvas, upload.name)

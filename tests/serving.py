@@ -40,7 +40,8 @@ def serving(folder, project, environment=None, timeout_s=60):
             _wait(client, process, log, timeout_s)
             yield client
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)
 
 

@@ -116,6 +116,25 @@ class Split(Section):
     """Groups that are the test part of the grouped split; empty lets the splitter choose them by `test_share`."""
 
 
+class Audit(Section):
+    """What acquisition alone predicts, and when that is called a shortcut."""
+
+    seed: int
+    """Seed of the cells chosen, the folds, the models and the intervals."""
+    max_cells: Count
+    """Cells that are looked at, an equal share of each class."""
+    folds: Annotated[int, Field(ge=2)]
+    """Folds of the cross-validation; fewer where a class has fewer cells or groups."""
+    repeats: Annotated[int, Field(ge=40)]
+    """Bootstrap draws behind each 95 % interval."""
+    max_groups: Annotated[int, Field(ge=2)]
+    """Groups of one class that are told from each other at most."""
+    suspect_auc: Annotated[float, Field(ge=0.5, le=1)]
+    """A pair is suspect where the lower end of the interval of the AUC reaches this."""
+    shortcut_auc: Annotated[float, Field(ge=0.5, le=1)]
+    """A pair has a shortcut where it reaches this on pixels that cannot hold the cell."""
+
+
 class Train(Section):
     """One fit of one network."""
 
@@ -152,6 +171,7 @@ class Params(Section):
     simulate: Simulate
     ingest: Ingest
     split: Split
+    audit: Audit
     train: Train
 
     def classes(self, task: str) -> list[str]:

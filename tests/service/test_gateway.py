@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import os
@@ -81,8 +82,9 @@ def test_over_http_it_says_what_the_bundle_says(client, bundles, cell, task):
     probabilities = expected(bundles, task, cell)
     np.testing.assert_allclose(list(answer["probabilities"].values()), probabilities, atol=1e-5)
     assert answer["label"] == list(answer["probabilities"])[probabilities.argmax()]
-    assert answer["model"] == {"name": f"fatescope-{task}", "version": task, "simulated": True}
-    assert len(answer["request_id"]) == 36
+    version = hashlib.sha256((bundles / task / bundle.SPEC).read_bytes()).hexdigest()[:12]
+    assert answer["model"] == {"name": f"fatescope-{task}", "version": version}
+    assert len(answer["request_id"]) == 16
 
 
 def test_a_form_and_a_body_are_answered_alike(client, cell):
@@ -132,10 +134,10 @@ def test_requests_that_are_wrong_as_such(client, cell):
         return answer.status_code, answer.json()["error"]["code"]
 
     assert failed(params={"task": "trinary"}, content=tiff(cell)) == (404, "unknown_task")
-    assert failed(files={"picture": ("cell.tif", tiff(cell))}) == (400, "no_image")
+    assert failed(files={"picture": ("cell.tif", tiff(cell))}) == (400, "missing_image")
     assert failed(data={"image": "https://127.0.0.1/x"}, files={"other": b""})[0] == 400
-    assert failed(content=bytes(20_000_001)) == (413, "too_many_bytes")
-    assert failed(files={"image": bytes(20_000_001)}) == (413, "too_many_bytes")
+    assert failed(content=bytes(20_000_001)) == (413, "body_too_large")
+    assert failed(files={"image": bytes(20_000_001)}) == (413, "body_too_large")
     assert failed(content=b"no form", headers={"content-type": "multipart/form-data; boundary=x"})[0] == 400
     assert client.get("/classify").status_code == 405
     assert client.post("/classify", content=tiff(cell)).status_code == 200
@@ -145,22 +147,22 @@ def test_what_operators_look_at(client):
     assert client.get("/livez").status_code == 200
     assert client.get("/readyz").status_code == 200
     assert "bentoml_service" in client.get("/metrics").text
-    assert "/classify" in client.get("/openapi.json").json()["paths"]
+    assert "/classify" in client.get("/docs.json").json()["paths"]
 
 
 def test_no_model_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("FATESCOPE_BUNDLES", str(tmp_path))
-    with pytest.raises(BundleError, match="holds no bundles"):
-        models.load_all(1)
+    with pytest.raises(BundleError, match="no bundle folder in it; run `make repro`"):
+        models.load_all(models.folder())
 
 
 def test_an_empty_registry_is_an_error_that_says_what_to_do(tmp_path):
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    code = "from service.models import load_all; load_all(1)"
+    code = "from service import models; models.folder()"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-    assert "has no model fatescope-TASK with the alias champion; run `make repro`" in done.stderr
+    assert "no registered model 'fatescope-TASK' with the alias 'champion'; run `make repro`" in done.stderr
 
 
 def test_a_model_that_does_not_reproduce_is_not_served(tmp_path, monkeypatch):
@@ -170,5 +172,14 @@ def test_a_model_that_does_not_reproduce_is_not_served(tmp_path, monkeypatch):
     spec = json.loads((tmp_path / "binary" / bundle.SPEC).read_text())
     bundle.seal(tmp_path / "binary", bundle.Spec.model_validate(spec))
     monkeypatch.setenv("FATESCOPE_BUNDLES", str(tmp_path))
-    with pytest.raises(BundleError, match="do not reproduce"):
-        models.load_all(1)
+    with pytest.raises(BundleError, match=r"fatescope-binary version .* is not served: .*do not reproduce"):
+        models.load_all(models.folder())
+
+
+def test_without_a_model_the_service_says_so_and_ends(tmp_path):
+    environment = {"FATESCOPE_BUNDLES": str(tmp_path / "nothing")}
+    with (
+        pytest.raises(AssertionError, match=r"the service ended:\s+error: FATESCOPE_BUNDLES=.*no bundle folder in it"),
+        serving(tmp_path, ROOT, environment),
+    ):
+        pass

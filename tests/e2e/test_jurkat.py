@@ -1,0 +1,75 @@
+"""The whole line on real images, in a copy of the project, as a laboratory would run it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT, write_params
+from tests.serving import serving
+
+DATASET = {
+    "dataset.pattern": r"jurkat/(?P<label>\w+)/(?P<experiment>\w+?)_(?P<montage>\w+?)_(?P<object>\w+)_Ch(?P<channel>.)",
+    "dataset.label": "label",
+    "dataset.classes": {
+        name: name for name in ("G1", "S_phase", "G2", "Prophase", "Metaphase", "Anaphase", "Telophase")
+    },
+    "dataset.group": ["experiment", "montage"],
+    "dataset.input_channel": "3",
+    "dataset.tasks": {"multiclass": ["G1", "S_phase", "G2"]},
+}
+# The share and the small network keep this within a minute or two; what it says of cells is in the README's table.
+QUICK = {"ingest.share": 0.1, "train.backbone": "compact", "train.epochs": 4, "train.batch_size": 32}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Copy what git knows of the project, so that nothing of a developer's own runs comes along."""
+    folder = tmp_path_factory.mktemp("project")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_line_on_jurkat_cells_up_to_http(project, unpack):
+    unpack("jurkat_ifc", project / "data")
+    write_params(project, DATASET | QUICK)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run(["dvc", "repro"], cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+
+    metrics = json.loads((project / "reports/multiclass/metrics.json").read_text())
+    assert set(metrics["confounded"]) == {"G2", "S_phase"}
+    assert list(metrics["splits"]) == ["random"]
+    assert metrics["splits"]["random"]["balanced_accuracy"] > 0.4
+
+    predictions = pd.read_parquet(project / "artifacts/multiclass/predictions.parquet")
+    with serving(project, project, {"PYTHONPATH": str(project)}) as client:
+        for _, cell in predictions.groupby("label").head(2).iterrows():
+            raw = (project / "data" / cell["cell_id"]).read_bytes()
+            answer = client.post("/classify", files={"image": (cell["cell_id"], raw)}).raise_for_status().json()
+            assert answer["label"] == cell["predicted"]
+            for name, probability in answer["probabilities"].items():
+                assert probability == pytest.approx(cell[f"p_{name}"], abs=1e-3)
+            assert answer["model"]["name"] == "fatescope-multiclass"
+            assert answer["model"]["version"] == "1"
+
+    again = subprocess.run(["dvc", "repro"], cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert "Data and pipelines are up to date" in again.stdout
