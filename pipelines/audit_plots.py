@@ -91,7 +91,8 @@ def confounding(report: dict[str, Any]) -> Figure:
     table = np.array([[each.get(group, 0) for group in names] for each in counted.values()])
     figure = Figure(figsize=(min(14, 3 + 0.3 * len(names)), 1.8 + 0.45 * len(counted)), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(np.where(table, table, np.nan), aspect="auto", cmap="viridis", interpolation="nearest")
+    shown = np.where(table, table, np.nan)
+    image = axes.imshow(shown, aspect="auto", cmap="viridis", interpolation="nearest", vmin=0)
     figure.colorbar(image, ax=axes, label="cells")
     axes.set_yticks(range(len(counted)), list(counted))
     if len(names) <= 40:

@@ -42,8 +42,8 @@ class Fatescope:
         for served in self.models.values():
             log.info("%s version %s: %s", served.name, served.version, ", ".join(served.bundle.spec.classes))
 
-    @bentoml.on_deployment  # makes it static
-    def prepare() -> None:  # type: ignore[misc]
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]  # it also makes it static
+    def prepare() -> None:
         """Fetch and try the models before any worker starts: BentoML would go on without a worker that cannot."""
         try:
             models.load_all(models.folder())
