@@ -38,6 +38,8 @@ class Dataset(Section):
     """The named groups that together make an acquisition group."""
     input_channel: str | None
     """Value of the group `channel` that the model sees; null where the pattern has no such group."""
+    ranges: dict[str, tuple[float, float]]
+    """Named group that is a number → its lowest and highest value; validation fails outside."""
     tasks: dict[str, list[str]]
     """Task name → the class names it tells apart, in the order of the model's outputs."""
 
@@ -47,7 +49,11 @@ class Dataset(Section):
             names = set(re.compile(self.pattern).groupindex)
         except re.error as error:
             raise ValueError(f"pattern is not a regular expression: {error}") from error
-        for field, group in [("label", self.label), *(("group", name) for name in self.group)]:
+        for field, group in [
+            ("label", self.label),
+            *(("group", name) for name in self.group),
+            *(("ranges", name) for name in self.ranges),
+        ]:
             if group not in names:
                 raise ValueError(f"{field} '{group}' is no named group of pattern, which has {sorted(names)}")
         if self.input_channel is not None and "channel" not in names:
@@ -101,6 +107,31 @@ class Ingest(Section):
     """Seed of that draw."""
     workers: Count
     """Processes that read and decode."""
+
+
+class Validation(Section):
+    """What the cells must look like before anything is trained on them; the section `validate`."""
+
+    height_px: Size
+    """Smallest and largest native height of a crop."""
+    width_px: Size
+    """Smallest and largest native width of a crop."""
+    max_saturation: Share
+    """Share of saturated pixels that an image may have."""
+    min_spread: Annotated[float, Field(ge=0)]
+    """An image whose standard deviation is less, counts, is blank."""
+    min_focus: Annotated[float, Field(ge=0)]
+    """An image whose focus figure (`features.ACQUISITION`) is less is out of focus."""
+    max_bad_share: Share
+    """Share of cells that may break any of the above."""
+    max_duplicate_share: Share
+    """Share of cells that may have the pixels of another."""
+    min_cells_per_class: Count
+    """Cells that each class of a task needs."""
+    min_cells_per_group: Count
+    """Cells that each class should have in each of its groups."""
+    max_background_shift: Annotated[float, Field(ge=0)]
+    """How far the median background of a group should be from that of all groups, as a share of it."""
 
 
 class Split(Section):
@@ -170,6 +201,8 @@ class Params(Section):
     dataset: Dataset
     simulate: Simulate
     ingest: Ingest
+    # A field called validate would hide a method of pydantic's models.
+    validation: Validation = Field(alias="validate")
     split: Split
     audit: Audit
     train: Train

@@ -11,18 +11,9 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT, write_params
+from tests.readme import preset
 from tests.serving import serving
 
-DATASET = {
-    "dataset.pattern": r"jurkat/(?P<label>\w+)/(?P<experiment>\w+?)_(?P<montage>\w+?)_(?P<object>\w+)_Ch(?P<channel>.)",
-    "dataset.label": "label",
-    "dataset.classes": {
-        name: name for name in ("G1", "S_phase", "G2", "Prophase", "Metaphase", "Anaphase", "Telophase")
-    },
-    "dataset.group": ["experiment", "montage"],
-    "dataset.input_channel": "3",
-    "dataset.tasks": {"multiclass": ["G1", "S_phase", "G2"]},
-}
 # The share and the small network keep this within a minute or two; what it says of cells is in the README's table.
 QUICK = {"ingest.share": 0.1, "train.backbone": "compact", "train.epochs": 4, "train.batch_size": 32}
 
@@ -49,7 +40,7 @@ def project(tmp_path_factory):
 @pytest.mark.slow
 def test_the_line_on_jurkat_cells_up_to_http(project, unpack):
     unpack("jurkat_ifc", project / "data")
-    write_params(project, DATASET | QUICK)
+    write_params(project, preset("jurkat_ifc") | QUICK)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     done = subprocess.run(["dvc", "repro"], cwd=project, env=environment, capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ from pipelines import audit, ingest, shortcuts, simulate, split
 from pipelines.core import cells, features, splits
 from pipelines.core import params as params_module
 from tests.conftest import draw_cell, write_params
-from tests.e2e.test_jurkat import DATASET
+from tests.readme import preset
 
 SMALL = {"simulate.cells": 432, "simulate.marker_channels": 0, "ingest.workers": 1, "audit.repeats": 100}
 FOUND_FROM = 0.75
@@ -56,8 +56,7 @@ def test_a_planted_shortcut_is_found_and_ten_seeds_without_one_raise_no_alarm(tm
 
 
 def test_the_neural_stem_cell_sample_is_a_shortcut_between_o_and_the_others(unpack, tmp_path):
-    tasks = {"dataset.tasks": {"multiclass": ["astrocyte", "oligodendrocyte", "RA/SHH"]}}
-    report = examine(tmp_path / "line", tasks, unpack("nsc_sample"))
+    report = examine(tmp_path / "line", preset("nsc_sample"), unpack("nsc_sample"))
     assert verdicts(report) == {
         ("RA/SHH", "astrocyte"): "clean",
         ("RA/SHH", "oligodendrocyte"): "shortcut",
@@ -74,7 +73,7 @@ def test_the_neural_stem_cell_sample_is_a_shortcut_between_o_and_the_others(unpa
 
 @pytest.mark.slow
 def test_jurkat_is_clean_on_background_and_confounded_by_montage(unpack, tmp_path):
-    report = examine(tmp_path / "line", {**DATASET, "audit.max_cells": 2000}, unpack("jurkat_ifc"))
+    report = examine(tmp_path / "line", {**preset("jurkat_ifc"), "audit.max_cells": 2000}, unpack("jurkat_ifc"))
     assert set(verdicts(report).values()) == {"clean"}
     assert all(pair["confounded"] for pair in report["pairs"])
     assert report["resampled"]["G2"] == "cells"
@@ -85,15 +84,7 @@ def test_jurkat_is_clean_on_background_and_confounded_by_montage(unpack, tmp_pat
 
 @pytest.mark.slow
 def test_malaria_is_grouped_by_patient(unpack, tmp_path):
-    dataset = {
-        "dataset.pattern": r"malaria/(?P<label>\w+)/(?P<patient>C\d+)\w*?_IMG_\w+_cell_(?P<object>\d+)\.png$",
-        "dataset.label": "label",
-        "dataset.classes": {"Parasitized": "Parasitized", "Uninfected": "Uninfected"},
-        "dataset.group": ["patient"],
-        "dataset.input_channel": None,
-        "dataset.tasks": {"binary": ["Parasitized", "Uninfected"]},
-        "ingest.share": 0.2,
-    }
+    dataset = {**preset("malaria"), "ingest.share": 0.2}
     report = examine(tmp_path / "line", dataset, unpack("malaria"))
     [pair] = report["pairs"]
     assert (pair["split"], pair["confounded"], pair["verdict"]) == ("grouped", False, "clean")

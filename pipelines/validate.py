@@ -1,0 +1,61 @@
+"""Stop before bad data trains anything: check the cells against the expectations that production windows meet too.
+
+`validation.json`: `passed`, and under `expectations` one entry each: `table`, `expectation` in words, `column`,
+`severity` (`critical` stops the line, `warning` does not), `passed`, `found` in words, `unexpected` rows, and `where`:
+the classes and groups with most of the rows that fail. `validation/index.html` is the same as a page.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from monitoring import expectations
+from pipelines.core import cells
+from pipelines.core.command import run
+from pipelines.core.errors import DataError
+from pipelines.core.params import Dataset, Validation, load
+
+log = logging.getLogger(__name__)
+
+
+def validate(manifest: pd.DataFrame, dataset: Dataset, params: Validation, docs: Path) -> list[dict[str, Any]]:
+    """Check the manifest and return one result for each expectation; Data Docs go to the folder `docs`."""
+    tables = {
+        "cells": (expectations.with_leaks(manifest, dataset), expectations.of_cells(dataset, params)),
+        "groups": (expectations.group_table(manifest), expectations.of_groups(params)),
+        "classes": (expectations.class_table(manifest, dataset), expectations.of_classes(params)),
+    }
+    return expectations.check(tables, docs)
+
+
+def tell(results: list[dict[str, Any]]) -> str:
+    """Return a table for people of the expectations that failed: what, on how many, where."""
+    return "\n".join(
+        f"  {each['severity']:8}  {each['expectation']}\n            {'; '.join([each['found'], *each['where']])}"
+        for each in results
+    )
+
+
+def main(params: Path, source: Path, target: Path, docs: Path) -> None:
+    """Validate the cells in SOURCE; write results to TARGET and a page to the folder DOCS."""
+    settings = load(params)
+    results = validate(cells.load(source).manifest, settings.dataset, settings.validation, docs)
+    failed = [each for each in results if not each["passed"]]
+    critical = [each for each in failed if each["severity"] == "critical"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps({"passed": not critical, "expectations": results}, indent=2, default=str) + "\n")
+    if critical:
+        raise DataError(
+            f"{len(critical)} of {len(results)} expectations failed; mend the data, or the parameter that is named. "
+            f"The page {docs / 'index.html'} has all of them.\n{tell(failed)}"
+        )
+    if failed:
+        log.warning("%d warnings:\n%s", len(failed), tell(failed))
+    log.info("%d expectations hold; see %s", len(results) - len(failed), docs / "index.html")
+
+
+if __name__ == "__main__":
+    run(main)
