@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: repro data check test test-fast serve ui
+.PHONY: repro data adopt check test test-fast serve ui bench-ingest
 
 repro: .venv/installed data
 	dvc repro
@@ -32,6 +32,17 @@ data: .venv/installed
 	    python -m pipelines.simulate params.yaml data && dvc commit -q -f data.dvc; \
 	else dvc pull data.dvc; fi
 
+# Takes an export into data/ and makes a version of it; git then keeps the version.
+adopt: .venv/installed
+	@test -n '$(SRC)' || { echo 'name the export: make adopt SRC=folder-or-zip'; exit 1; }
+	python -m pipelines.adopt params.yaml '$(SRC)' data
+	@sed -i.old '/^desc: drawn by pipelines.simulate/d' data.dvc && rm data.dvc.old
+	dvc add --quiet data
+	@echo
+	@echo 'To keep this version of the data:'
+	@echo "  git add data.dvc params.yaml"
+	@echo "  git commit -m 'Adopt $(notdir $(SRC))'"
+
 check: .venv/installed
 	ruff format --check .
 	ruff check .
@@ -43,6 +54,9 @@ test: check
 
 test-fast: .venv/installed
 	pytest -m 'not slow'
+
+bench-ingest: .venv/installed
+	python -m benchmarks.ingest
 
 serve: .venv/installed
 	bentoml serve service.gateway:Fatescope --host 127.0.0.1 --port 3000

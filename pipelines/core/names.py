@@ -46,6 +46,32 @@ class Reader:
         return self._dataset.input_channel is None or name.facts["channel"] == self._dataset.input_channel
 
 
+class Nearest:
+    """Says how far a path agrees with a pattern that does not match it."""
+
+    def __init__(self, pattern: str) -> None:
+        # Every beginning of the pattern that is a pattern itself, the longest first.
+        self._beginnings = [(end, each) for end in range(len(pattern) - 1, 0, -1) if (each := _compiled(pattern[:end]))]
+        self._pattern = pattern
+
+    def reason(self, path: str) -> str:
+        """Return where `path` departs from the pattern."""
+        for end, beginning in self._beginnings:
+            match = beginning.search(path)
+            if match and match[0]:
+                rest = self._pattern[end:]
+                shown = f"{rest[:40]}…" if len(rest) > 40 else rest
+                return f"fits dataset.pattern up to '{self._pattern[:end]}', then not '{shown}'"
+        return "fits no part of dataset.pattern"
+
+
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(pattern)
+    except re.error:
+        return None
+
+
 def list_files(folder: Path) -> Iterator[str]:
     """Yield the relative path, with `/`, of every file below `folder` in a fixed order, without hidden files."""
     yield from (path for path in _walk(folder, "") if path != ORIGIN)
