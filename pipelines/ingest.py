@@ -12,13 +12,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import compress, islice
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipelines.core import cells, features, images, names
@@ -28,7 +29,7 @@ from pipelines.core.params import Dataset, Ingest, load
 
 log = logging.getLogger(__name__)
 
-CHUNK = 256
+CHUNK = 128
 """Files that one process reads at a time: enough to hide the cost of passing them, few enough to bound memory."""
 _QUARANTINE = pa.schema([("path", pa.string()), ("code", pa.string()), ("reason", pa.string())])
 
@@ -83,34 +84,37 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
         raise DataError(f"{source}: no such folder; put an export there with `make adopt SRC=folder-or-zip`")
     with cells.fresh_folder(target) as folder:
         with cells.TableWriter(folder / cells.QUARANTINE, _QUARANTINE) as quarantine:
-            listed, counts = _list(dataset, source, quarantine)
-            chosen = _subsample(dataset, params, listed) if params.share < 1 else listed
-            counts["left_out"] = len(listed) - len(chosen)
-            summary = _stream(dataset, params, source, folder, chosen, counts, quarantine)
-        _check_refused(summary, len(chosen), params.max_refused_share, folder / cells.QUARANTINE)
+            counts, strata = _survey(dataset, source, quarantine)
+            kept = _draw(strata, params)
+            counts["files read"], counts["left_out"] = int(kept.sum()), int((~kept).sum())
+            summary = _stream(dataset, params, source, folder, kept, counts, quarantine)
+        _check_refused(summary, counts["files read"], params.max_refused_share, folder / cells.QUARANTINE)
         (folder / cells.SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n")
     return summary
 
 
-def _list(dataset: Dataset, source: Path, quarantine: cells.TableWriter) -> tuple[list[str], Counter[str]]:
-    """Return the paths of the input channel, and how many others there are of each kind."""
-    reader, chosen, unmatched, channels = names.Reader(dataset), [], [], Counter[str]()
-    counts = Counter[str]()
+def _survey(dataset: Dataset, source: Path, quarantine: cells.TableWriter) -> tuple[Counter[str], "array[int]"]:
+    """Count files by what their paths say, and return the stratum (class and group) of each of the input channel.
+
+    The paths themselves are not kept: those of a million files would be most of the memory that ingest takes.
+    """
+    reader, strata, numbers = names.Reader(dataset), array("l"), dict[tuple[str, str], int]()
+    counts, channels, unmatched = Counter[str](), Counter[str](), list[str]()
     for path in names.list_files(source):
         counts["files"] += 1
         name = reader.read(path)
         if name is None:
             unmatched.append(path)
         elif reader.is_input(name):
-            chosen.append(path)
+            strata.append(numbers.setdefault((name.label, name.group), len(numbers)))
         else:
             channels[name.facts["channel"]] += 1
     counts["unmatched"], counts["other_channels"] = len(unmatched), channels.total()
-    if not chosen:
+    if not strata:
         raise DataError(_nothing(dataset, source, unmatched, channels))
     reason = "dataset.pattern does not match this path"
     quarantine.append({"path": unmatched, "code": ["name"] * len(unmatched), "reason": [reason] * len(unmatched)})
-    return chosen, counts
+    return counts, strata
 
 
 def _nothing(dataset: Dataset, source: Path, unmatched: list[str], channels: Counter[str]) -> str:
@@ -127,20 +131,23 @@ def _nothing(dataset: Dataset, source: Path, unmatched: list[str], channels: Cou
     return f"{source}: the folder holds no files; put an export there with `make adopt SRC=folder-or-zip`"
 
 
-def _subsample(dataset: Dataset, params: Ingest, paths: list[str]) -> list[str]:
-    """Keep `params.share` of each class and group, at least one cell."""
+def _draw(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
+    """Return which files are kept: `params.share` of each stratum, at least one."""
+    kept = np.ones(len(strata), bool)
+    if params.share < 1:
+        rng, number = np.random.default_rng(params.seed), np.frombuffer(strata, np.dtype("l"))
+        for each in np.unique(number):
+            rows = np.flatnonzero(number == each)
+            left_out = len(rows) - max(1, round(params.share * len(rows)))
+            kept[rng.choice(rows, left_out, replace=False)] = False
+    return kept
+
+
+def _paths(dataset: Dataset, source: Path, kept: npt.NDArray[np.bool_]) -> Iterator[str]:
+    """Yield the paths of the input channel that are `kept`, in the order in which `_survey` met them."""
     reader = names.Reader(dataset)
-    strata: dict[tuple[str, str], list[int]] = {}
-    for i, path in enumerate(paths):
-        name = reader.read(path)
-        assert name is not None
-        strata.setdefault((name.label, name.group), []).append(i)
-    rng = np.random.default_rng(params.seed)
-    kept: list[int] = []
-    for key in sorted(strata):
-        indices = np.array(strata[key])
-        kept.extend(rng.choice(indices, max(1, round(params.share * len(indices))), replace=False).tolist())
-    return [paths[i] for i in sorted(kept)]
+    matched = (path for path in names.list_files(source) if (name := reader.read(path)) and reader.is_input(name))
+    return compress(matched, kept)
 
 
 def _stream(
@@ -148,7 +155,7 @@ def _stream(
     params: Ingest,
     source: Path,
     folder: Path,
-    paths: list[str],
+    kept: npt.NDArray[np.bool_],
     counts: Counter[str],
     quarantine: cells.TableWriter,
 ) -> Summary:
@@ -158,9 +165,9 @@ def _stream(
     with (
         cells.TableWriter(folder / cells.MANIFEST) as manifest,
         cells.PixelWriter(folder / cells.PIXELS, params.canvas) as pixels,
-        tqdm(total=len(paths), desc="ingest", unit="file", delay=1) as bar,
+        tqdm(total=counts["files read"], desc="ingest", unit="file", delay=1) as bar,
     ):
-        for chunk in _in_order(job.read, _chunks(paths), params.workers):
+        for chunk in _in_order(job.read, _chunks(_paths(dataset, source, kept)), params.workers):
             if len(chunk.pixels):
                 manifest.append(dict(chunk.columns))
                 pixels.append(chunk.pixels)
@@ -210,7 +217,9 @@ def _duplicates(folder: Path, seen: "array[int]") -> tuple[int, int]:
     later = np.flatnonzero(first[inverse] != np.arange(len(hashes)))
     if not len(later):
         return 0, 0
-    groups = cells.load(folder, ["group"]).manifest["group"].to_numpy()
+    # As numbers, because a million names of groups would take far more.
+    table = pq.read_table(folder / cells.MANIFEST, columns=["group"], read_dictionary=["group"])
+    groups = table.column("group").unify_dictionaries().combine_chunks().indices.to_numpy()
     return len(later), int((groups[later] != groups[first[inverse[later]]]).sum())
 
 
@@ -227,9 +236,8 @@ def _check_refused(summary: Summary, files: int, limit: float, quarantine: Path)
         )
 
 
-def _chunks(paths: list[str]) -> Iterator[list[str]]:
-    rest = iter(paths)
-    while chunk := list(islice(rest, CHUNK)):
+def _chunks(paths: Iterator[str]) -> Iterator[list[str]]:
+    while chunk := list(islice(paths, CHUNK)):
         yield chunk
 
 

@@ -78,22 +78,33 @@ def read_quarantine(path: Path, codes: Iterable[str]) -> list[str]:
 class TableWriter:
     """Stream rows into a Parquet file whose schema is that of the first rows, or `schema`."""
 
+    ROW_GROUP = 2048
+    """Rows that are gathered before they are written: a row group of a few hundred costs more than its rows."""
+
     def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
         self._path, self._schema = path, schema
         self._writer: pq.ParquetWriter | None = pq.ParquetWriter(path, schema) if schema is not None else None
+        self._waiting: list[pa.Table] = []
 
     def append(self, columns: dict[str, object]) -> None:
         """Write rows given as columns of equal length."""
-        table = pa.table(columns, schema=self._schema)
-        if self._writer is None:
-            self._schema = table.schema
-            self._writer = pq.ParquetWriter(self._path, self._schema)
-        self._writer.write_table(table)
+        self._waiting.append(pa.table(columns, schema=self._schema))
+        self._schema = self._waiting[-1].schema
+        if sum(map(len, self._waiting)) >= self.ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._path, self._schema)
+            self._writer.write_table(pa.concat_tables(self._waiting))
+            self._waiting = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._flush()
         if self._writer is not None:
             self._writer.close()
 
