@@ -2,7 +2,8 @@
 
 Predictions come from the exported graph, so that what is measured is what is served.
 
-`metrics.json`: `task`, `classes`, `simulated`, `confounded`, and for each split under `splits` the figures of `score`.
+`metrics.json`: `task`, `classes`, `simulated`, `confounded`, for each split under `splits` the figures of `score`, and
+under `audit` what the audit says of these classes: the worst `verdict`, and that of each pair.
 `predictions.parquet`: one row a test cell and split; columns `split`, `cell_id`, `label`, `predicted`, and the
 probability of each class as `p_CLASS`.
 """
@@ -82,14 +83,22 @@ def draw_confusion(confusion: list[list[int]], classes: list[str], title: str) -
 
 
 def main(
-    params: Path, task: str, source: Path, parts: Path, models: Path, predictions: Path, target: Path, plots: Path
+    params: Path,
+    task: str,
+    source: Path,
+    parts: Path,
+    audit: Path,
+    models: Path,
+    predictions: Path,
+    target: Path,
+    plots: Path,
 ) -> None:
     """Evaluate what TASK's train stage wrote into MODELS; write PREDICTIONS, figures to TARGET, and PLOTS."""
     mpl.use("Agg")
     settings, known, divided = load(params), cells.load(source), splits.load(parts)
     classes, run_ids = settings.classes(task), tracking.load_run_ids(models / "runs.json")
     plots.mkdir(parents=True, exist_ok=True)
-    results, tables, simulated = {}, [], False
+    results, tables, simulated, warned = {}, [], False, audit_of(json.loads(audit.read_text()), classes)
     for i, split in enumerate(divided.available(classes)):
         folder = models / "bundle" if i == 0 else models / "compared" / split
         model = bundle.load(folder, settings.train.threads)
@@ -104,6 +113,8 @@ def main(
         with tracking.resumed(task, split, run_ids[split]):
             mlflow.log_metrics({k: v for k, v in tracking.flatten({"test": results[split]}).items() if np.isscalar(v)})
             mlflow.log_artifact(str(plots / f"confusion_{split}.png"))
+            mlflow.log_artifact(str(audit))
+            mlflow.set_tag("audit", warned["verdict"])
         log.info("%s, %s split: balanced accuracy %.3f", task, split, results[split]["balanced_accuracy"])
     content = {
         "task": task,
@@ -111,9 +122,18 @@ def main(
         "simulated": simulated,
         "confounded": divided.confounded_in(classes),
         "splits": results,
+        "audit": warned,
     }
     target.write_text(json.dumps(content, indent=2) + "\n")
     pd.concat(tables).to_parquet(predictions, index=False)
+
+
+def audit_of(report: dict[str, Any], classes: list[str]) -> dict[str, Any]:
+    """Return what the audit says of `classes`: `verdict`, the worst of any pair, and `pairs`."""
+    keys = ("classes", "verdict", "verdict_normalised", "confounded")
+    pairs = [{key: each[key] for key in keys} for each in report["pairs"] if set(each["classes"]) <= set(classes)]
+    worst = max((each["verdict"] for each in pairs), key=("clean", "suspect", "shortcut").index, default="unknown")
+    return {"verdict": worst, "pairs": pairs}
 
 
 def _table(

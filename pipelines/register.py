@@ -29,14 +29,22 @@ REGISTERED = Path(__file__).with_name("registered.py")
 """The code that MLflow runs to load the model; copied into the registry with the modules it imports."""
 
 
-def gate(folder: Path, threads: int) -> dict[str, dict[str, Any]]:
+def gate(folder: Path, threads: int, metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return each criterion that a version must meet: `holds`, and `detail` for people."""
+    verdict = metrics["audit"]["verdict"]
+    accused = [" / ".join(each["classes"]) for each in metrics["audit"]["pairs"] if each["verdict"] == "shortcut"]
+    criteria = {
+        "audit": {
+            "holds": verdict in ("clean", "suspect"),
+            "detail": f"{verdict}{': acquisition alone tells ' if accused else ''}{', '.join(accused)}",
+        }
+    }
     try:
         bundle.load(folder, threads).check()
     except BundleError as error:
-        return {"reproduces": {"holds": False, "detail": str(error)}}
+        return criteria | {"reproduces": {"holds": False, "detail": str(error)}}
     detail = f"the test tensors give the same logits within {bundle.TOLERANCE}"
-    return {"reproduces": {"holds": True, "detail": detail}}
+    return criteria | {"reproduces": {"holds": True, "detail": detail}}
 
 
 def register(folder: Path, task: str, run_id: str, metrics: dict[str, Any]) -> str:
@@ -60,6 +68,7 @@ def register(folder: Path, task: str, run_id: str, metrics: dict[str, Any]) -> s
         )
     created = str(info.registered_model_version)
     tags = {"bundle": digest, "data_hash": spec.data_hash, "git_commit": spec.git_commit, "split": spec.split}
+    tags["audit"] = metrics["audit"]["verdict"]
     tags["balanced_accuracy"] = f"{metrics['splits'][spec.split]['balanced_accuracy']:.4f}"
     for key, value in tags.items():
         client.set_model_version_tag(name, created, key, value)
@@ -82,7 +91,7 @@ def main(params: Path, task: str, models: Path, metrics: Path, target: Path) -> 
     figures = json.loads(metrics.read_text())
     run_ids = tracking.load_run_ids(models / "runs.json")
     created = register(folder, task, run_ids[bundle.read_spec(folder).split], figures)
-    criteria = gate(folder, settings.train.threads)
+    criteria = gate(folder, settings.train.threads, figures)
     champion = all(each["holds"] for each in criteria.values())
     name = tracking.PREFIX + task
     if champion:

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import evaluate, ingest, register, split, tracking, train
+from pipelines import audit, evaluate, ingest, register, split, tracking, train
 from pipelines.core import bundle, cells
 from pipelines.core.errors import BundleError, DataError, ImageError
 from pipelines.core.images import Header
 from tests.conftest import write_export, write_params
 
+pytestmark = pytest.mark.slow
 CHANGES = {
     "train.backbone": "compact",
     "train.epochs": 15,
@@ -34,12 +35,15 @@ def folder(tmp_path_factory):
         mlflow.set_tracking_uri(None)
         ingest.main(params, write_export(folder / "data", np.random.default_rng(0)), artifacts / "cells")
         split.main(params, artifacts / "cells", artifacts / "splits.parquet")
+        reports = folder / "reports"
+        audit.main(params, artifacts / "cells", artifacts / "splits.parquet", reports / "audit.json", reports / "audit")
         train.main(params, "binary", artifacts / "cells", artifacts / "splits.parquet", artifacts / "binary")
         evaluate.main(
             params,
             "binary",
             artifacts / "cells",
             artifacts / "splits.parquet",
+            folder / "reports/audit.json",
             artifacts / "binary",
             artifacts / "binary/predictions.parquet",
             folder / "reports/binary/metrics.json",
@@ -83,6 +87,8 @@ def test_the_line(line, folder):
         assert set(result["auc"]) == {"astrocyte", "oligodendrocyte"}
         assert (folder / f"reports/binary/plots/confusion_{name}.png").stat().st_size > 1000
 
+    assert metrics["audit"]["pairs"][0]["classes"] == ["astrocyte", "oligodendrocyte"]
+
     # The bundle gives the probabilities that evaluation wrote, for the cells of its own test part.
     model = bundle.load(line / "binary/bundle", threads=1)
     model.check()
@@ -119,6 +125,22 @@ def test_a_bundle_that_does_not_reproduce_is_no_champion(folder, empty_registry,
     assert not verdict["champion"]
     assert "do not reproduce" in verdict["criteria"]["reproduces"]["detail"]
     assert "champion" not in empty_registry.get_registered_model("fatescope-binary").aliases
+
+
+def test_a_shortcut_is_no_champion(folder, empty_registry):
+    path = folder / "reports/binary/metrics.json"
+    before = path.read_text()
+    try:
+        metrics = json.loads(before)
+        metrics["audit"]["verdict"] = metrics["audit"]["pairs"][0]["verdict"] = "shortcut"
+        path.write_text(json.dumps(metrics))
+        verdict = run_register(folder)
+    finally:
+        path.write_text(before)
+    assert not verdict["champion"]
+    assert verdict["criteria"]["audit"]["detail"] == "shortcut: acquisition alone tells astrocyte / oligodendrocyte"
+    assert verdict["criteria"]["reproduces"]["holds"]
+    assert empty_registry.get_model_version("fatescope-binary", "1").tags["audit"] == "shortcut"
 
 
 def test_a_run_that_this_server_does_not_know_is_made_anew(folder, empty_registry):

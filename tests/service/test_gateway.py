@@ -17,6 +17,7 @@ from service import models
 from tests.conftest import ROOT, draw_cell, tiff
 from tests.serving import serving
 
+pytestmark = pytest.mark.slow
 CANVAS = (60, 80)
 
 
