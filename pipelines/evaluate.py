@@ -77,7 +77,7 @@ def draw_confusion(confusion: list[list[int]], classes: list[str], title: str) -
         colour = "white" if rates[row, column] > 0.5 else "black"
         text = f"{count}\n{rates[row, column]:.0%}"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    axes.set(xlabel="called", ylabel="grown in", title=title)
+    axes.set(xlabel="called", ylabel="labelled", title=title)
     axes.tick_params(axis="x", rotation=20)
     return figure
 

@@ -45,7 +45,7 @@ def fit(examples: Examples, classes: int, params: Train, report: Report) -> Netw
     torch.manual_seed(params.seed)
     torch.set_num_threads(params.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone = backbones.build(params.backbone, params.weights)
+    backbone = backbones.build(params.backbone, params.weights, params.input_size)
     network = Network(backbone, classes, params.input_size, resize=params.resize, dropout=params.dropout)
     network = network.to(device).to(memory_format=torch.channels_last)
     steps = max(1, len(examples.train) // params.batch_size)

@@ -68,6 +68,7 @@ def register(folder: Path, task: str, run_id: str, metrics: dict[str, Any]) -> s
         )
     created = str(info.registered_model_version)
     tags = {"bundle": digest, "data_hash": spec.data_hash, "git_commit": spec.git_commit, "split": spec.split}
+    tags["confounded"] = ", ".join(spec.confounded)
     tags["audit"] = metrics["audit"]["verdict"]
     tags["balanced_accuracy"] = f"{metrics['splits'][spec.split]['balanced_accuracy']:.4f}"
     for key, value in tags.items():

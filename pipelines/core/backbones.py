@@ -26,21 +26,70 @@ class Backbone:
     channels: int
 
 
-def build(name: str, weights: str) -> Backbone:
+def build(name: str, weights: str, input_size: tuple[int, int]) -> Backbone:
     """Build the backbone `name` with `weights`: `none`, `imagenet`, or the path of a state dict.
 
-    Raises ParamsError for an unknown name and for weights that cannot be had.
+    Raises ParamsError for an unknown name, an input size that it cannot take, and weights that cannot be had.
     """
     if name not in BACKBONES:
         raise ParamsError(f"train.backbone: '{name}' is none of {sorted(BACKBONES)}")
+    if min(input_size) < SMALLEST.get(name, 0):
+        raise ParamsError(f"train.input_size: {name} needs {SMALLEST[name]} px a side or more, got {list(input_size)}")
     return BACKBONES[name](weights)
 
 
+def _resnet(name: str, weights: str, channels: int) -> Backbone:
+    model = _torchvision(name, weights)
+    stem = (_grey_stem(model.conv1), model.bn1, model.relu, model.maxpool)
+    return Backbone(nn.Sequential(*stem, model.layer1, model.layer2, model.layer3, model.layer4), channels)
+
+
 def _resnet18(weights: str) -> Backbone:
-    model = _torchvision("resnet18", weights)
-    model.conv1 = _grey_stem(model.conv1)
-    stem = (model.conv1, model.bn1, model.relu, model.maxpool)
-    return Backbone(nn.Sequential(*stem, model.layer1, model.layer2, model.layer3, model.layer4), 512)
+    return _resnet("resnet18", weights, 512)
+
+
+def _resnet50(weights: str) -> Backbone:
+    return _resnet("resnet50", weights, 2048)
+
+
+def _mobilenet(name: str, weights: str, channels: int) -> Backbone:
+    features = _torchvision(name, weights).features
+    features[0][0] = _grey_stem(features[0][0])
+    return Backbone(features, channels)
+
+
+def _mobilenet_v2(weights: str) -> Backbone:
+    return _mobilenet("mobilenet_v2", weights, 1280)
+
+
+def _mobilenet_v3_large(weights: str) -> Backbone:
+    return _mobilenet("mobilenet_v3_large", weights, 960)
+
+
+def _vgg19_bn(weights: str) -> Backbone:
+    features = _torchvision("vgg19_bn", weights).features
+    features[0] = _grey_stem(features[0])
+    # The last pooling is left to the head, which pools over all that is left.
+    return Backbone(features[:-1], 512)
+
+
+def _inception_v3(weights: str) -> Backbone:
+    """Return Inception up to its last mixed block; it needs images of 75 px a side or more."""
+    model = _torchvision("inception_v3", weights)
+    model.Conv2d_1a_3x3.conv = _grey_stem(model.Conv2d_1a_3x3.conv)
+    # In the order of torchvision's own forward, without the auxiliary classifier.
+    names = (
+        "Conv2d_1a_3x3",
+        "Conv2d_2a_3x3",
+        "Conv2d_2b_3x3",
+        "maxpool1",
+        "Conv2d_3b_1x1",
+        "Conv2d_4a_3x3",
+        "maxpool2",
+    )
+    blocks = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
+    layers = [getattr(model, name) for name in (*names, *(f"Mixed_{block}" for block in blocks))]
+    return Backbone(nn.Sequential(*layers), 2048)
 
 
 def _compact(weights: str) -> Backbone:
@@ -53,7 +102,17 @@ def _compact(weights: str) -> Backbone:
     return Backbone(nn.Sequential(*layers), widths[-1])
 
 
-BACKBONES: dict[str, Callable[[str], Backbone]] = {"compact": _compact, "resnet18": _resnet18}
+BACKBONES: dict[str, Callable[[str], Backbone]] = {
+    "compact": _compact,
+    "inception_v3": _inception_v3,
+    "mobilenet_v2": _mobilenet_v2,
+    "mobilenet_v3_large": _mobilenet_v3_large,
+    "resnet18": _resnet18,
+    "resnet50": _resnet50,
+    "vgg19_bn": _vgg19_bn,
+}
+SMALLEST = {"inception_v3": 75}
+"""The shortest side, px, of images that a backbone takes, where it is picky."""
 
 
 def _torchvision(name: str, weights: str) -> Any:  # noqa: ANN401  its layers are attributes that torch does not type
@@ -80,7 +139,9 @@ def _torchvision(name: str, weights: str) -> Any:  # noqa: ANN401  its layers ar
 
 
 def _built(name: str, weights: str | None) -> nn.Module:
-    model: nn.Module = torchvision.models.get_model(name, weights=weights)
+    # Inception and its kin would spend half a minute drawing truncated normals, which train no better here.
+    plain = {"init_weights": False} if name == "inception_v3" and weights is None else {}
+    model: nn.Module = torchvision.models.get_model(name, weights=weights, **plain)
     return model
 
 

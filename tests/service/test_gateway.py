@@ -25,7 +25,7 @@ def write_bundle(folder, task, classes):
     """Write the bundle of an untrained network: what it says means nothing, but it always says the same."""
     torch.manual_seed(len(classes))
     folder.mkdir(parents=True)
-    backbone = backbones.build("compact", "none")
+    backbone = backbones.build("compact", "none", (45, 60))
     model = network.Network(backbone, len(classes), (45, 60), resize="pad", dropout=0.0)
     network.export(model, CANVAS, folder / bundle.GRAPH)
     pixels = np.stack([draw_cell(np.random.default_rng(0), *CANVAS)])

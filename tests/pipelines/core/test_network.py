@@ -15,7 +15,9 @@ def cells(rng, count=3):
 
 def make(name="compact", classes=3, input_size=(45, 60), resize="pad"):
     torch.manual_seed(0)
-    return network.Network(backbones.build(name, "none"), classes, input_size, resize=resize, dropout=0.2).eval()
+    return network.Network(
+        backbones.build(name, "none", input_size), classes, input_size, resize=resize, dropout=0.2
+    ).eval()
 
 
 def test_normalisation_removes_lamp_and_gain(rng):
@@ -45,7 +47,7 @@ def test_resize(how, inner):
 
 @pytest.mark.parametrize("name", sorted(backbones.BACKBONES))
 def test_the_activation_map_adds_up_to_the_logits(rng, name):
-    model = make(name)
+    model = make(name, input_size=(75, 75))
     with torch.inference_mode():
         logits, embedding, activation = model(cells(rng))
         assert logits.shape == (3, 3)
@@ -86,19 +88,20 @@ def test_a_grey_stem_answers_as_the_colour_stem_to_grey():
         ("resnet19", "none", r"'resnet19' is none of \['compact'"),
         ("resnet18", "/no/such/file", "neither none, imagenet nor a file"),
         ("compact", "imagenet", "does not exist for backbone compact"),
+        ("inception_v3", "none", r"needs 75 px a side or more, got \[45, 60\]"),
     ],
 )
 def test_what_cannot_be_built_is_said(name, weights, message):
     with pytest.raises(ParamsError, match=message):
-        backbones.build(name, weights)
+        backbones.build(name, weights, (45, 60))
 
 
 def test_weights_come_from_a_file(tmp_path):
     torch.manual_seed(1)
     model = torchvision.models.resnet18(weights=None)
     torch.save(model.state_dict(), tmp_path / "resnet18.pth")
-    built = backbones.build("resnet18", str(tmp_path / "resnet18.pth"))
+    built = backbones.build("resnet18", str(tmp_path / "resnet18.pth"), (45, 60))
     torch.testing.assert_close(built.features[0].weight, model.conv1.weight.sum(1, keepdim=True))
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(ParamsError, match="does not hold the weights of resnet18"):
-        backbones.build("resnet18", str(tmp_path / "other.pth"))
+        backbones.build("resnet18", str(tmp_path / "other.pth"), (45, 60))
