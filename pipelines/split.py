@@ -124,15 +124,21 @@ def _imbalance(labels: npt.NDArray[np.str_], test: npt.NDArray[np.int64], share:
 
 
 def main(params: Path, source: Path, target: Path) -> None:
-    """Split the cells in the folder SOURCE and write the Parquet file TARGET."""
+    """Split the cells in the folder SOURCE and write the Parquet file TARGET.
+
+    Cells of a class that no task names have no part in either split: they may be too few to have one.
+    """
+    settings = load(params)
     manifest = cells.load(source, ["cell_id", "label", "group"]).manifest
-    labels, groups = (manifest[name].to_numpy(str) for name in ("label", "group"))
-    random, grouped, confounded = split(labels, groups, load(params).split)
-    table = pd.DataFrame({"cell_id": manifest["cell_id"], "label": labels, "random": random, "grouped": grouped})
+    table = manifest[["cell_id", "label"]].assign(random=None, grouped=None)
+    asked = np.flatnonzero(manifest["label"].isin({n for names in settings.dataset.tasks.values() for n in names}))
+    labels, groups = (manifest[name].to_numpy(str)[asked] for name in ("label", "group"))
+    random, grouped, confounded = split(labels, groups, settings.split)
+    for name, parts in zip(SPLITS, (random, grouped), strict=True):
+        table.loc[asked, name] = parts
+        log.info("%s\n", pd.crosstab(table["label"], table[name]).to_string())
     for name, reason in confounded.items():
         log.warning("confounded: %s cannot be told from its acquisition groups: %s", name, reason)
-    for name in SPLITS:
-        log.info("%s\n", pd.crosstab(table["label"], table[name]).to_string())
     target.parent.mkdir(parents=True, exist_ok=True)
     save(Splits(table, confounded), target)
 

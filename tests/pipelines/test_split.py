@@ -1,10 +1,14 @@
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines import ingest
 from pipelines import split as stage
 from pipelines.core import splits
 from pipelines.core.errors import DataError, SplitError
+from tests.conftest import write_params
 
 
 def table(groups_of, size=20):
@@ -95,6 +99,16 @@ def test_splits_survive_the_disk_and_answer(params, tmp_path):
     assert len(rows) == (grouped == "test").sum()
     with pytest.raises(SplitError, match=r"split 'grouped' has no test cells of \{'n': '1 group, 3 needed'\}"):
         found.indices("grouped", "test", ["a", "n"])
+
+
+def test_a_class_of_no_task_has_no_part_and_stops_nothing(tmp_path, export):
+    shutil.copy(export / "a_1d1_0_Ch1.ome.tif", export / "nt3_1d1_0_Ch1.ome.tif")
+    path = write_params(tmp_path, {"dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}})
+    ingest.main(path, export, tmp_path / "cells")
+    stage.main(path, tmp_path / "cells", tmp_path / "splits.parquet")
+    found = splits.load(tmp_path / "splits.parquet").table.set_index("label")
+    assert found.loc["NT3", ["random", "grouped"]].isna().all()
+    assert not found.drop("NT3").isna().any(axis=None)
 
 
 def test_a_file_that_holds_no_splits(tmp_path):
