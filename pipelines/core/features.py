@@ -24,12 +24,15 @@ ACQUISITION = (
 )
 RINGS = 6
 """Concentric rings of the radial profile."""
+QUANTILES = (0.005, 0.02, 0.1, 0.5, 0.9, 0.98, 0.995)
 CELL = (
     "area",  # share of pixels that differ from the background by a quarter of the contrast, 0 to 1
     "elongation",  # ratio of the principal axes of the deviation, from 1
     "skewness",  # of the deviation
     "edges",  # mean gradient over mean deviation
     "grain",  # energy of the Laplacian over energy of the gradient
+    *(f"quantile_{q:g}" for q in QUANTILES),  # of the deviation, in units of the contrast
+    "spot",  # the strongest deviation after a blur, in units of the contrast: a nucleus, a granule, a parasite
     *(f"ring_{i}" for i in range(RINGS)),  # mean deviation by distance from the middle, in units of its mean size
     *(f"ring_spread_{i}" for i in range(RINGS)),  # its spread in that ring, likewise
 )
@@ -80,6 +83,8 @@ def cell(pixels: Pixels) -> Floats:
         (dev**3).mean((1, 2)) / np.maximum(squares / dev[0].size, 1e-9) ** 1.5,
         gradient.mean((1, 2)) / unit,
         (bends**2).mean((1, 2)) / np.maximum((gradient**2).mean((1, 2)), 1e-9),
+        *np.quantile(dev.reshape(len(dev), -1), QUANTILES, axis=1) / np.maximum(contrast, 1e-6),
+        _blur(size).max((1, 2)) / np.maximum(contrast, 1e-6),
         *rings,
         *ring_spreads,
     )
@@ -91,6 +96,13 @@ def _laplacian(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     sides = images[:, :-2, 1:-1] + images[:, 2:, 1:-1] + images[:, 1:-1, :-2] + images[:, 1:-1, 2:]
     bends: npt.NDArray[Any] = sides - 4 * inner
     return bends
+
+
+def _blur(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the mean over 3x3 px."""
+    rows = images[:, :-2] + images[:, 1:-1] + images[:, 2:]
+    mean: npt.NDArray[Any] = (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) / 9
+    return mean
 
 
 def _elongation(size: Floats, total: Floats) -> Floats:
