@@ -1,20 +1,22 @@
 """Take a laboratory's export into the data folder, and say what `dataset.pattern` makes of its paths.
 
-Everything or nothing: what is adopted is gathered beside the data folder and moved there when all of it is in order.
-Simulated cells are replaced, because they never mix with real ones; real cells are added to.
+Everything or nothing: the new data folder is made beside the old one, to which it links, and takes its place when all
+of it is in order. Simulated cells are replaced, because they never mix with real ones; real cells are added to.
 """
 
 import filecmp
 import json
 import logging
+import os
 import shutil
 import stat
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pandas as pd
@@ -68,24 +70,28 @@ def survey(dataset: Dataset, source: Path) -> Found:
 def adopt(dataset: Dataset, source: Path, target: Path) -> Found:
     """Bring the export `source`, a folder or a zip, under the data folder `target`, and return what it says.
 
-    Raises DataError where the export holds no cell, is no safe zip, or would change a file that `target` has.
+    Raises DataError where the export holds no cell or simulated ones, is no safe zip, or would change a file that
+    `target` has.
     """
+    _check_apart(source, target)
+    _recover(target)
     with _gathered(source, target) as (folder, size):
         found = survey(dataset, folder)
         if not found.cells:
             raise DataError(_nothing(dataset, source, found))
+        _refuse_simulated(source, folder)
         origin = _origin(target)
         if origin.get("origin") == "simulated":
-            log.warning("%s held simulated cells; they are replaced, because real cells never mix with them", target)
-            shutil.rmtree(target)
-            origin = {}
-        _check_collisions(folder, target)
-        sources = [*origin.get("sources", []), {"name": source.name, "files": size}]
-        (folder / names.ORIGIN).write_text(json.dumps({"origin": "adopted", "sources": sources}, indent=2) + "\n")
-        if target.exists():
-            shutil.copytree(folder, target, dirs_exist_ok=True, copy_function=shutil.move)
+            log.warning("%s holds simulated cells; they are replaced, because real cells never mix with them", target)
+            known, sources = 0, []
         else:
-            folder.rename(target)
+            known, sources = _link_known(target, folder), origin.get("sources", [])
+        log.info("%d files are new, %d were there already", size - known, known)
+        if size > known:
+            sources = [*sources, {"name": source.resolve().name, "files": size - known}]
+            content = json.dumps({"origin": "adopted", "sources": sources}, indent=2)
+            (folder / names.ORIGIN).write_text(content + "\n")
+            _swap(folder, target)
     return found
 
 
@@ -112,6 +118,8 @@ def _tell_unmatched(found: Found) -> list[str]:
     lines = ["", f"{sum(map(len, found.unmatched.values())):,} files match nothing:"]
     for reason, paths in sorted(found.unmatched.items(), key=lambda each: -len(each[1]))[:10]:
         lines.append(f"  {len(paths):,} such as {paths[0]}: {reason}")
+    if len(found.unmatched) > 10:
+        lines.append(f"  … and {len(found.unmatched) - 10:,} more reasons")
     return lines
 
 
@@ -127,50 +135,81 @@ def _nothing(dataset: Dataset, source: Path, found: Found) -> str:
     return f"{source}: holds no files"
 
 
+def _check_apart(source: Path, target: Path) -> None:
+    one, other = source.resolve(), target.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise DataError(f"{source}: lies in {target} or around it; adopt a folder or zip from elsewhere")
+
+
 @contextmanager
 def _gathered(source: Path, target: Path) -> Iterator[tuple[Path, int]]:
     """Yield a folder beside `target` with a copy of all that `source` holds, and how many files; then remove it."""
     folder = target.with_name(target.name + ".part")
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     try:
         if source.is_dir():
-            paths = list(names.list_files(source))
-            for path in tqdm(paths, desc="copy", unit="file", delay=1):
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source / path, folder / path)
-            size = len(paths)
+            size = _copy(source, folder)
         elif zipfile.is_zipfile(source):
             size = _unzip(source, folder)
         else:
             raise DataError(f"{source}: neither a folder nor a zip; export to one of them")
-        folder.mkdir(exist_ok=True)
         yield folder, size
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _copy(source: Path, folder: Path) -> int:
+    paths = [path for path in names.list_files(source) if not _is_hidden(PurePosixPath(path))]
+    for path in tqdm(paths, desc="copy", unit="file", delay=1):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / path, folder / path)
+    return len(paths)
+
+
 def _unzip(source: Path, folder: Path) -> int:
-    with zipfile.ZipFile(source) as archive:
-        entries = [each for each in archive.infolist() if not each.is_dir() and not _is_hidden(each.filename)]
-        for entry in entries:
-            path = PurePosixPath(entry.filename.replace("\\", "/"))
-            if (
-                path.is_absolute()
-                or ".." in path.parts
-                or ":" in path.parts[0]
-                or stat.S_ISLNK(entry.external_attr >> 16)
-            ):
-                raise DataError(f"{source}: the entry '{entry.filename}' leads out of the zip; do not use this file")
-        expanded = sum(entry.file_size for entry in entries)
-        if expanded > MAX_EXPANDED * max(source.stat().st_size, 1):
-            raise DataError(f"{source}: would expand to {expanded:,} bytes; this is no export of images")
-        for entry in tqdm(entries, desc="unzip", unit="file", delay=1):
-            archive.extract(entry, folder)
-    return len(entries)
+    try:
+        with zipfile.ZipFile(source) as archive:
+            entries = _entries(source, archive)
+            for path, entry in tqdm(entries.items(), desc="unzip", unit="file", delay=1):
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as content, (folder / path).open("wb") as file:
+                    shutil.copyfileobj(content, file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise DataError(f"{source}: cannot be unpacked ({error}); export or copy it again, unencrypted") from error
+    return len(entries) - (names.ORIGIN in entries)
 
 
-def _is_hidden(path: str) -> bool:
-    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in PurePosixPath(path).parts)
+def _entries(source: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return path → entry of the files in a zip, none of which leads out of it."""
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        # Some programs for Windows write backslashes.
+        spelled = entry.filename.replace("\\", "/")
+        path = PurePosixPath(spelled)
+        outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(spelled).drive
+        if outside or stat.S_ISLNK(entry.external_attr >> 16):
+            raise DataError(f"{source}: the entry '{entry.filename}' leads out of the zip; do not use this file")
+        if spelled.endswith("/") or _is_hidden(path):
+            continue
+        if str(path) in entries:
+            raise DataError(f"{source}: holds '{path}' twice; export it again")
+        entries[str(path)] = entry
+    expanded, packed = sum(entry.file_size for entry in entries.values()), source.stat().st_size
+    if expanded > MAX_EXPANDED * packed:
+        raise DataError(f"{source}: would expand to {expanded:,} bytes; this is no export of images")
+    return entries
+
+
+def _is_hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+def _refuse_simulated(source: Path, folder: Path) -> None:
+    """Raise DataError where the export is, or contains, a data folder that says it was drawn."""
+    for place in (source, *(path.parent for path in folder.rglob(names.ORIGIN))):
+        if _origin(place).get("origin") == "simulated":
+            raise DataError(f"{source}: holds simulated cells, which never mix with real ones; leave them out")
 
 
 def _origin(target: Path) -> dict[str, Any]:
@@ -179,17 +218,53 @@ def _origin(target: Path) -> dict[str, Any]:
     return content
 
 
-def _check_collisions(folder: Path, target: Path) -> None:
-    changed = [
-        path
-        for path in names.list_files(folder)
-        if (target / path).exists() and not filecmp.cmp(folder / path, target / path, shallow=False)
-    ]
+def _link_known(target: Path, folder: Path) -> int:
+    """Link what `target` holds into `folder`, and return how many of its files are there already, to the byte."""
+    same, changed = 0, []
+    for known in target.rglob("*"):
+        if known.is_dir() or known == target / names.ORIGIN:
+            continue
+        new = folder / known.relative_to(target)
+        if new.exists():
+            same += (alike := filecmp.cmp(known, new, shallow=False))
+            changed += [] if alike else [new]
+            continue
+        try:
+            new.parent.mkdir(parents=True, exist_ok=True)
+            os.link(known, new)
+        except (FileExistsError, NotADirectoryError):
+            changed.append(new)
+        except OSError:  # no links on this disk
+            shutil.copyfile(known, new)
     if changed:
         raise DataError(
-            f"{len(changed)} files, such as {changed[0]}, are in {target} already with other content; "
-            "put the new export into a folder of another name, or remove the old files first"
+            f"{len(changed)} files, such as {min(changed).relative_to(folder)}, are in {target} already with other "
+            "content; put the new export into a folder of another name, or remove the old files first"
         )
+    return same
+
+
+def _swap(folder: Path, target: Path) -> None:
+    """Put `folder` in the place of `target`, or leave `target` as it was."""
+    try:
+        if target.exists():
+            target.rename(_set_aside(target))
+        folder.rename(target)
+    finally:
+        _recover(target)
+
+
+def _recover(target: Path) -> None:
+    """End a swap that was interrupted: with the new folder if it is in place, else with the old one."""
+    old = _set_aside(target)
+    if old.exists() and not target.exists():
+        old.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _set_aside(target: Path) -> Path:
+    # Not data.old, which is what people call a copy of their own.
+    return target.with_name(f".{target.name}.before-adopt")
 
 
 def main(params: Path, source: Path, target: Path) -> None:

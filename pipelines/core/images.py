@@ -29,7 +29,9 @@ _OTHER_MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"BM": "BMP", b"\xff\xd8\xff": "JPE
 _PILLOW_DEPTH = {"1": 1, "I": 32, "F": 32}
 _FORMATS = "PNG, BMP, JPEG or TIFF of 8 to 16 bit"
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_DESCRIPTION, _TIFF_SAMPLES = 256, 257, 258, 270, 277
-_TIFF_LONG = 4  # the type of a 32-bit entry; sizes and counts otherwise come as 16 bit
+_TIFF_FORMS = {3: ("H", 2), 4: ("I", 1)}  # SHORT and LONG: how a value reads, and how many fit into the entry itself
+_TIFF_MAX_TEXT = 100_000
+"""How much of a description is searched, bytes; the OME-XML of a single cell has a few thousand."""
 _SIGNIFICANT_BITS = re.compile(rb'SignificantBits="(\d+)"')
 
 
@@ -66,7 +68,8 @@ def decode(raw: bytes, name: str, max_pixels: int) -> list[tuple[Header, Pixels]
             with Image.open(io.BytesIO(raw), formats=[headers[0].format]) as image:
                 # A palette's indices are no grey levels.
                 pages = [np.asarray(image.convert("RGB") if image.mode == "P" else image)]
-    except (imagecodecs.TiffError, OSError, SyntaxError, ValueError, RuntimeError) as error:
+    # Corrupt files make the decoders fail in all these ways, asking for absurd amounts of memory among them.
+    except (OSError, SyntaxError, ValueError, RuntimeError, LookupError, MemoryError, OverflowError) as error:
         raise ImageError(
             "truncated",
             f"{name}: the header is fine but the pixels cannot be read ({error}); export the file again",
@@ -170,27 +173,40 @@ def _pillow_header(raw: bytes, name: str, kind: str) -> Header:
 
 def _tiff_headers(raw: bytes, order: str) -> list[Header]:
     """Walk the image file directories of a classic TIFF (Adobe TIFF 6.0, section 2)."""
-    headers = []
+    headers, seen = [], set[int]()
     (offset,) = struct.unpack_from(order + "I", raw, 4)
     while offset:
-        (entries,) = struct.unpack_from(order + "H", raw, offset)
-        end = offset + 2 + 12 * entries
-        numbers, text = {_TIFF_SAMPLES: 1, _TIFF_BITS: 1}, b""
-        for at in range(offset + 2, end, 12):
-            tag, kind, count = struct.unpack_from(order + "HHI", raw, at)
-            if tag == _TIFF_DESCRIPTION:
-                start = struct.unpack_from(order + "I", raw, at + 8)[0] if count > 4 else at + 8
-                text = raw[start : start + count]
-            elif tag in (_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLES):
-                form, inline = ("I", 1) if kind == _TIFF_LONG else ("H", 2)
-                start = struct.unpack_from(order + "I", raw, at + 8)[0] if count > inline else at + 8
-                (numbers[tag],) = struct.unpack_from(order + form, raw, start)
-        described = _SIGNIFICANT_BITS.search(text)
-        bits = int(described[1]) if described else numbers[_TIFF_BITS]
-        headers.append(Header("TIFF", numbers[_TIFF_HEIGHT], numbers[_TIFF_WIDTH], numbers[_TIFF_SAMPLES], bits))
-        if len(headers) > len(raw) // 8:
+        if offset in seen:
             raise ValueError("its directories form a circle")
-        (offset,) = struct.unpack_from(order + "I", raw, end)
+        seen.add(offset)
+        header, offset = _tiff_header(raw, order, offset)
+        headers.append(header)
     if not headers:
         raise ValueError("it has no page")
     return headers
+
+
+def _tiff_header(raw: bytes, order: str, offset: int) -> tuple[Header, int]:
+    """Read the directory at `offset`; return what it says, and where the next one is.
+
+    What is said twice or in an unusual type is refused: a decoder might read it otherwise, and take an image of
+    gigabytes for one of a few pixels.
+    """
+    (entries,) = struct.unpack_from(order + "H", raw, offset)
+    end = offset + 2 + 12 * entries
+    numbers, text = dict[int, int](), b""
+    for at in range(offset + 2, end, 12):
+        tag, kind, count = struct.unpack_from(order + "HHI", raw, at)
+        if tag == _TIFF_DESCRIPTION:
+            start = struct.unpack_from(order + "I", raw, at + 8)[0] if count > 4 else at + 8
+            text = raw[start : start + min(count, _TIFF_MAX_TEXT)]
+        elif tag in (_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLES):
+            if kind not in _TIFF_FORMS or tag in numbers or not count:
+                raise ValueError(f"its tag {tag} is given twice, is empty, or is of type {kind}")
+            form, inline = _TIFF_FORMS[kind]
+            start = struct.unpack_from(order + "I", raw, at + 8)[0] if count > inline else at + 8
+            (numbers[tag],) = struct.unpack_from(order + form, raw, start)
+    described = _SIGNIFICANT_BITS.search(text)
+    bits = int(described[1]) if described else numbers.get(_TIFF_BITS, 1)
+    header = Header("TIFF", numbers[_TIFF_HEIGHT], numbers[_TIFF_WIDTH], numbers.get(_TIFF_SAMPLES, 1), bits)
+    return header, struct.unpack_from(order + "I", raw, end)[0]

@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -116,6 +117,42 @@ def test_a_circle_of_directories_ends():
     # One directory without entries whose next directory is itself.
     with pytest.raises(ImageError, match="directory cannot be read"):
         images.read_headers(b"II*\0\x08\0\0\0" + b"\0\0" + b"\x08\0\0\0", "x.tif")
+
+
+def test_a_long_circle_or_description_takes_no_time():
+    # A directory that is its own next one, with a description as long as the file.
+    entry = struct.pack("<HHII", 270, 2, 2_000_000, 0)
+    raw = b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 8) + bytes(2_000_000)
+    with pytest.raises(ImageError):
+        images.read_headers(raw, "x.tif")
+
+
+@pytest.mark.parametrize("kind", [1, 11, 16])
+def test_a_size_in_an_unusual_type_is_refused(kind):
+    raw = bytearray(tiff(CELL, metadata=None))
+    at = (
+        raw.index(struct.pack("<HH", 256, 3))
+        if struct.pack("<HH", 256, 3) in raw
+        else raw.index(struct.pack("<HH", 256, 4))
+    )
+    raw[at + 2] = kind
+    with pytest.raises(ImageError, match="tag 256") as caught:
+        images.decode(bytes(raw), "x.tif", MEGAPIXEL)
+    assert caught.value.code == "truncated"
+
+
+@pytest.mark.parametrize("start", [tiff(CELL), tiff(CELL, compression="zlib"), saved(Image.fromarray(CELL), "PNG")])
+def test_damaged_files_are_refused_or_read_and_nothing_else(rng, start):
+    """Whatever a few wrong bytes do, the answer is pixels or an ImageError."""
+    for _ in range(1500):
+        raw = bytearray(start)
+        for place in rng.integers(0, min(len(raw), 400), rng.integers(1, 5)):
+            raw[place] = rng.integers(256)
+        try:
+            for header, pixels in images.decode(bytes(raw), "x", MEGAPIXEL):
+                assert pixels.shape == (header.height, header.width)
+        except ImageError:
+            continue
 
 
 def test_center_pads_with_the_background(rng):
