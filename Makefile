@@ -32,11 +32,14 @@ data: .venv/installed
 	    python -m pipelines.simulate params.yaml data && dvc commit -q -f data.dvc; \
 	else dvc pull data.dvc; fi
 
-# Takes an export into data/ and makes a version of it; git then keeps the version.
+# Takes an export into data/ and makes a version of it; git then keeps the version. A laboratory's earlier cells are
+# pulled first where they are not here: a version made without them would drop them.
 adopt: .venv/installed
 	@test -n '$(SRC)' || { echo 'name the export: make adopt SRC=folder-or-zip'; exit 1; }
+	@if [ ! -d data ] && [ -f data.dvc ] && ! grep -q 'desc: drawn by pipelines.simulate' data.dvc; then \
+	    dvc pull data.dvc; fi
 	python -m pipelines.adopt params.yaml '$(SRC)' data
-	@sed -i.old '/^desc: drawn by pipelines.simulate/d' data.dvc && rm data.dvc.old
+	@if [ -f data.dvc ]; then sed -i.old '/^desc: drawn by pipelines.simulate/d' data.dvc && rm data.dvc.old; fi
 	dvc add --quiet data
 	@echo
 	@echo 'To keep this version of the data:'
