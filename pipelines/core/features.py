@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.images import Pixels, border
+from pipelines.core.images import Pixels, background, border
 
 Floats = npt.NDArray[np.float32]
 
@@ -50,7 +50,7 @@ def acquisition(pixels: Pixels, bit_depth: int) -> Floats:
     bends = _laplacian(pixels.astype(np.int32))
     energy = np.einsum("bij,bij->b", *(bends.astype(np.float64),) * 2) / bends[0].size
     columns = (
-        np.median(frame, axis=1),
+        background(pixels),
         frame.std(axis=1),
         mean,
         spread,
@@ -68,7 +68,7 @@ def cell(pixels: Pixels) -> Floats:
     None changes with lamp level or gain: all are made from the deviation from the background, and are ratios.
     """
     images = pixels.astype(np.float32)
-    dev = images - np.median(border(images), axis=1)[:, None, None]
+    dev = images - background(images)[:, None, None].astype(np.float32)
     size = np.abs(dev)
     total = np.maximum(size.sum((1, 2)), 1e-6)
     unit = total / dev[0].size

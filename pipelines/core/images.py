@@ -103,6 +103,15 @@ def border(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.concatenate([part.reshape(*lead, -1) for part in parts], axis=-1)
 
 
+def background(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the median of the border of (..., H, W) pixels, counts; the same as np.median, for less."""
+    frame = border(pixels)
+    half = frame.shape[-1] // 2  # a border has an even number of pixels
+    ordered = np.partition(frame, (half - 1, half), axis=-1)
+    level: npt.NDArray[np.float64] = (ordered[..., half - 1].astype(np.float64) + ordered[..., half]) / 2
+    return level
+
+
 def center(pixels: Pixels, canvas: tuple[int, int], name: str) -> npt.NDArray[np.uint16]:
     """Place (H, W) pixels in the middle of a `canvas` (height, width), padded with their own background level.
 
@@ -116,7 +125,7 @@ def center(pixels: Pixels, canvas: tuple[int, int], name: str) -> npt.NDArray[np
             "export smaller crops, or retrain with a larger ingest.canvas",
         )
     top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
-    placed = np.full(canvas, int(np.median(border(pixels))), np.uint16)
+    placed = np.full(canvas, int(background(pixels)), np.uint16)
     placed[top : top + height, left : left + width] = pixels
     return placed
 

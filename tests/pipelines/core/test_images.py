@@ -170,6 +170,12 @@ def test_center_refuses_to_cut():
     assert caught.value.code == "too_large"
 
 
+@pytest.mark.parametrize("shape", [(45, 60), (8, 9), (3, 20, 31)])
+def test_background_is_the_median_of_the_border(rng, shape):
+    pixels = rng.integers(0, 65536, shape).astype(np.uint16)
+    np.testing.assert_array_equal(images.background(pixels), np.median(images.border(pixels), axis=-1))
+
+
 def test_border_is_the_frame():
     pixels = np.zeros((10, 12), np.uint16)
     pixels[2:-2, 2:-2] = 1
