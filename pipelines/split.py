@@ -132,6 +132,9 @@ def main(params: Path, source: Path, target: Path) -> None:
     manifest = cells.load(source, ["cell_id", "label", "group"]).manifest
     table = manifest[["cell_id", "label"]].assign(random=None, grouped=None)
     asked = np.flatnonzero(manifest["label"].isin({n for names in settings.dataset.tasks.values() for n in names}))
+    if not len(asked):
+        known = sorted(manifest["label"].unique())
+        raise SplitError(f"{source} has cells of {known}, none of which a task names; change dataset.tasks")
     labels, groups = (manifest[name].to_numpy(str)[asked] for name in ("label", "group"))
     random, grouped, confounded = split(labels, groups, settings.split)
     for name, parts in zip(SPLITS, (random, grouped), strict=True):

@@ -107,7 +107,7 @@ def test_it_is_deterministic_and_takes_no_more_cells_than_it_is_told(tmp_path, e
 
 def test_what_cannot_be_told_apart_is_an_error(tmp_path, export):
     with pytest.raises(audit.DataError, match="two classes of 3 cells are needed"):
-        examine(tmp_path / "line", {"dataset.tasks": {"binary": ["RA/SHH", "NT3"]}}, export)
+        examine(tmp_path / "line", {"dataset.tasks": {"binary": ["astrocyte", "NT3"]}}, export)
 
 
 def test_normalisation_takes_the_lamp_away(make_params, rng):

@@ -111,6 +111,15 @@ def test_a_class_of_no_task_has_no_part_and_stops_nothing(tmp_path, export):
     assert not found.drop("NT3").isna().any(axis=None)
 
 
+def test_cells_that_no_task_asks_for_are_an_error(tmp_path, export):
+    path = write_params(tmp_path, {"dataset.tasks": {"binary": ["RA/SHH", "NT3"]}})
+    ingest.main(path, export, tmp_path / "cells")
+    with pytest.raises(
+        SplitError, match=r"has cells of \['astrocyte', 'oligodendrocyte'\], none of which a task names"
+    ):
+        stage.main(path, tmp_path / "cells", tmp_path / "splits.parquet")
+
+
 def test_a_file_that_holds_no_splits(tmp_path):
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "splits.parquet")
     for name in ("splits.parquet", "absent.parquet"):
