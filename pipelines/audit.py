@@ -5,6 +5,8 @@
 - `pairs`: one entry a class pair: `verdict` on the raw pixels, `verdict_normalised` on what is left for the network to
   see, `split` it was judged on, `confounded`, and under `raw` and `normalised` the strongest evidence of each;
 - `baseline`: split → balanced accuracy of simple figures of the cell, which a CNN must beat;
+- `tasks`: task → split → `acquisition` and `cell_figures`: balanced accuracy of the best description without the cell,
+  and of simple figures of it, where only the classes of the task are in question;
 - `groups`: class → how well its groups can be told from each other, by surroundings and by cell (batch signal);
 - `confounding`: cells by class and group, and Cramér's V between the class and each named fact of the path.
 Intervals resample acquisition groups where a class has three or more, else cells, and say which.
@@ -23,7 +25,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from pipelines import audit_plots, shortcuts
+from pipelines import audit_plots, intervals, shortcuts
 from pipelines.core import cells, features, splits
 from pipelines.core.cells import Cells
 from pipelines.core.command import run
@@ -56,14 +58,17 @@ class Sample:
     """(N, len(features.CELL))."""
 
 
-def audit(source: Cells, confounded: dict[str, str], dataset: Dataset, params: Audit) -> dict[str, Any]:
+def audit(
+    source: Cells, confounded: dict[str, str], dataset: Dataset, normalisation: str, params: Audit
+) -> dict[str, Any]:
     """Answer the four questions for the classes of any task; see the module for what is returned.
 
     Raises DataError where fewer than two classes have MIN_CELLS cells.
     """
     rows = _choose(source.manifest, dataset, params)
-    sample = _look(source, rows, confounded, params)
+    sample = _look(source, rows, confounded, normalisation, params)
     predictions = _predict(sample, params)
+    figures = {split: _fit(sample, sample.figures, split, "boosting", params) for split in _schemes(sample)}
     return {
         "cells": len(rows),
         "thresholds": {"suspect": params.suspect_auc, "shortcut": params.shortcut_auc},
@@ -72,7 +77,12 @@ def audit(source: Cells, confounded: dict[str, str], dataset: Dataset, params: A
         "pairs": [
             _judge(sample, predictions, pair, params) for pair in combinations(np.unique(sample.labels).tolist(), 2)
         ],
-        "baseline": _baseline(sample, params),
+        "baseline": {split: _score(sample, found) for split, found in figures.items()},
+        "tasks": {
+            task: narrowed
+            for task, classes in dataset.tasks.items()
+            if (narrowed := _narrow(sample, predictions, figures, classes))
+        },
         "groups": _tell_groups(sample, params),
         "confounding": _confounding(source.manifest, dataset),
     }
@@ -90,7 +100,9 @@ def _choose(manifest: pd.DataFrame, dataset: Dataset, params: Audit) -> npt.NDAr
     return np.sort(np.concatenate([rng.choice(each, min(share, len(each)), replace=False) for each in rows]))
 
 
-def _look(source: Cells, rows: npt.NDArray[np.int64], confounded: dict[str, str], params: Audit) -> Sample:
+def _look(
+    source: Cells, rows: npt.NDArray[np.int64], confounded: dict[str, str], normalisation: str, params: Audit
+) -> Sample:
     known = source.manifest.iloc[rows]
     labels, groups = known["label"].to_numpy(str), known["group"].to_numpy(str)
     described: dict[str, dict[str, list[Floats]]] = {stage: {name: [] for name in DESCRIPTIONS} for stage in STAGES}
@@ -98,10 +110,11 @@ def _look(source: Cells, rows: npt.NDArray[np.int64], confounded: dict[str, str]
     for start in tqdm(range(0, len(rows), 256), desc="audit: look", unit="batch", delay=1):
         block = source.pixels[rows[start : start + 256]]
         figures.append(features.cell(block))
-        normalised = normalise(torch.from_numpy(block[:, None].astype(np.float32)))[:, 0].numpy()
+        images = torch.from_numpy(block[:, None].astype(np.float32))
+        normalised = normalise(images, normalisation)[:, 0].numpy()
         sizes = known[["height", "width"]].to_numpy()[start : start + 256]
-        for stage, images in (("raw", block.astype(np.float32)), ("normalised", normalised)):
-            for image, (height, width) in zip(images, sizes, strict=True):
+        for stage, shown in (("raw", block.astype(np.float32)), ("normalised", normalised)):
+            for image, (height, width) in zip(shown, sizes, strict=True):
                 top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
                 for name, vector in shortcuts.describe(image[top : top + height, left : left + width]).items():
                     described[stage][name].append(vector)
@@ -111,7 +124,7 @@ def _look(source: Cells, rows: npt.NDArray[np.int64], confounded: dict[str, str]
         labels,
         groups,
         grouped,
-        shortcuts.resample(units, labels, params.repeats, params.seed),
+        intervals.resample(units, labels, params.repeats, params.seed),
         {stage: {name: np.stack(v) for name, v in each.items()} for stage, each in described.items()},
         np.concatenate(figures),
     )
@@ -174,8 +187,8 @@ def _score(sample: Sample, probabilities: Floats) -> dict[str, Any]:
     chosen = ~np.isnan(probabilities).all(1)
     truth = np.searchsorted(np.unique(sample.labels), sample.labels[chosen])
     called = np.nan_to_num(probabilities[chosen], nan=-1).argmax(1)
-    values = shortcuts.balanced_accuracy(called, truth, sample.weights[:, chosen])
-    return {**asdict(shortcuts.interval(values)), "chance": 1 / len(np.unique(truth))}
+    values = intervals.balanced_accuracy(called, truth, sample.weights[:, chosen])
+    return {**asdict(intervals.interval(values)), "chance": 1 / len(np.unique(truth))}
 
 
 def _acquisition(sample: Sample, predictions: Predictions) -> dict[str, Any]:
@@ -199,8 +212,8 @@ def _judge(sample: Sample, predictions: Predictions, pair: tuple[str, str], para
             if (its_stage, its_split) == (stage, split) and name != "intensity":
                 one, other = probabilities[rows][:, columns].T
                 scores = one / np.maximum(one + other, 1e-12)
-                areas = shortcuts.auc(scores, sample.labels[rows] == pair[0], sample.weights[:, rows])
-                found = asdict(shortcuts.interval(areas))
+                areas = intervals.auc(scores, sample.labels[rows] == pair[0], sample.weights[:, rows])
+                found = asdict(intervals.interval(areas))
                 evidence.append(
                     {"description": name, "model": model, **found, "verdict": _verdict(name, found, params)}
                 )
@@ -217,10 +230,29 @@ def _verdict(description: str, found: dict[str, float], params: Audit) -> str:
     return "suspect" if found["low"] >= params.suspect_auc else "clean"
 
 
-def _baseline(sample: Sample, params: Audit) -> dict[str, Any]:
-    return {
-        split: _score(sample, _fit(sample, sample.figures, split, "boosting", params)) for split in _schemes(sample)
-    }
+def _narrow(
+    sample: Sample, predictions: Predictions, figures: dict[str, Floats], classes: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Return what is told apart when only `classes` are in question, by the models that know all classes."""
+    known = np.unique(sample.labels)
+    if not set(classes) <= set(known):
+        return {}
+    others, rows = ~np.isin(known, classes), np.isin(sample.labels, classes)
+
+    def score(probabilities: Floats) -> dict[str, Any]:
+        kept = probabilities.copy()
+        kept[:, others] = -1
+        # NaN marks cells that have no place in this split, or in this task.
+        kept[np.isnan(probabilities).all(1) | ~rows] = np.nan
+        return _score(sample, kept)
+
+    answer = {}
+    for split, chosen in _schemes(sample).items():
+        if set(sample.labels[chosen]) >= set(classes):
+            alone = [score(p) for (stage, _, its, _), p in predictions.items() if (stage, its) == ("raw", split)]
+            best = max(alone, key=lambda found: float(found["value"]))
+            answer[split] = {"acquisition": best, "cell_figures": score(figures[split])}
+    return answer
 
 
 def _tell_groups(sample: Sample, params: Audit) -> dict[str, Any]:
@@ -234,14 +266,14 @@ def _tell_groups(sample: Sample, params: Audit) -> dict[str, Any]:
         if len(largest) < 2:
             continue
         rows = rows[np.isin(sample.groups[rows], largest)]
-        weights = shortcuts.resample(rows.astype(str), sample.groups[rows], params.repeats, params.seed)
+        weights = intervals.resample(rows.astype(str), sample.groups[rows], params.repeats, params.seed)
         truth, answer[name] = np.searchsorted(np.sort(largest), sample.groups[rows]), {"groups": len(largest)}
         for what, figures in (("border", sample.described["raw"]["border"]), ("cell", sample.figures)):
             found = shortcuts.predict(
                 figures[rows], sample.groups[rows], None, MODELS["boosting"], params.folds, params.seed
             )
-            values = shortcuts.balanced_accuracy(found.argmax(1), truth, weights)
-            answer[name][what] = {**asdict(shortcuts.interval(values)), "chance": 1 / len(largest)}
+            values = intervals.balanced_accuracy(found.argmax(1), truth, weights)
+            answer[name][what] = {**asdict(intervals.interval(values)), "chance": 1 / len(largest)}
     return answer
 
 
@@ -270,7 +302,7 @@ def main(params: Path, source: Path, parts: Path, target: Path, plots: Path) -> 
     settings = load(params)
     torch.set_num_threads(settings.train.threads)
     confounded = splits.load(parts).confounded
-    report = audit(cells.load(source), confounded, settings.dataset, settings.audit)
+    report = audit(cells.load(source), confounded, settings.dataset, settings.train.normalisation, settings.audit)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(report, indent=2) + "\n")
     audit_plots.draw(report, plots)

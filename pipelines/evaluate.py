@@ -1,131 +1,179 @@
-"""Say how good a model is on cells that it has not seen: on the grouped split and, beside it, on the random one.
+"""Say how good the models of a task are on cells that they have not seen: grouped split first, random beside it.
 
 Predictions come from the exported graph, so that what is measured is what is served.
 
-`metrics.json`: `task`, `classes`, `simulated`, `confounded`, for each split under `splits` the figures of `score`, and
-under `audit` what the audit says of these classes: the worst `verdict`, and that of each pair.
-`predictions.parquet`: one row a test cell and split; columns `split`, `cell_id`, `label`, `predicted`, and the
-probability of each class as `p_CLASS`.
+`metrics.json`: `task`, `classes`, `simulated`, `confounded`, `audit` (the worst `verdict` on these classes, and that of
+each pair), and
+- `splits`: split → the figures of `scores.score` of the model to serve, with `intervals` (figure → `[low, high]`, by
+  drawing `resampled`, which are `rough` where there are few), `calibration` `before` and `after` the temperature,
+  `trust`, `by` (fact of the path → value → figures), `worst_group`, `composition`, and `gain` over what acquisition
+  alone and simple figures of the cell reach;
+- `seeds`: how the balanced accuracy varies with the seed; `candidates`: the chosen model and the others, with cost;
+- `gap`: random minus grouped balanced accuracy.
+
+`predictions.parquet`: one row a test cell and split; columns `split`, `cell_id`, `label`, `group`, `predicted`,
+`verdict`, `distance`, and the probability of each class as `p_CLASS`.
 """
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import mlflow
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
-from sklearn.metrics import (
-    ConfusionMatrixDisplay,
-    accuracy_score,
-    balanced_accuracy_score,
-    confusion_matrix,
-    f1_score,
-    roc_auc_score,
-)
+from scipy.special import softmax
+from sklearn.metrics import roc_curve
 from tqdm import tqdm
 
-from pipelines import tracking
+from pipelines import evaluate_plots, intervals, scores, tracking
 from pipelines.core import bundle, cells, splits
+from pipelines.core.bundle import Bundle, Judgement
 from pipelines.core.cells import Cells
 from pipelines.core.command import run
-from pipelines.core.params import load
+from pipelines.core.params import Params, load
 
 log = logging.getLogger(__name__)
 
 BATCH = 256
 """Cells that the graph is given at a time."""
+POINTS = 200
+"""Points of a curve that are kept."""
 
 
-def predict(model: bundle.Bundle, source: Cells, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Return the (n, K) probabilities of the cells in `rows`."""
+@dataclass(frozen=True)
+class Tested:
+    """A model and what it says of the test cells of its split."""
+
+    model: Bundle
+    rows: npt.NDArray[np.int64]
+    """Rows of the manifest."""
+    targets: npt.NDArray[np.int64]
+    judged: Judgement
+    uncalibrated: npt.NDArray[np.float32]
+    """(n, K) probabilities at temperature 1."""
+
+    @property
+    def called(self) -> npt.NDArray[np.int64]:
+        """Return (n,) indices of the most probable class."""
+        called: npt.NDArray[np.int64] = self.judged.probabilities.argmax(1)
+        return called
+
+
+def try_model(model: Bundle, source: Cells, rows: npt.NDArray[np.int64]) -> Tested:
+    """Let `model` judge the cells in `rows`."""
     starts = tqdm(range(0, len(rows), BATCH), desc="predict", unit="batch", delay=1)
-    return np.concatenate([model.predict(source.pixels[rows[i : i + BATCH]]).probabilities for i in starts])
-
-
-def score(targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32], classes: list[str]) -> dict[str, Any]:
-    """Return the figures of (n,) true class indices and (n, K) probabilities.
-
-    `accuracy`, `balanced_accuracy`, `macro_f1`; `auc`: class → area under the ROC curve of that class against the
-    rest; `confusion`: (K, K) counts, true class by row.
-    """
-    called, labels = probabilities.argmax(1), range(len(classes))
-    return {
-        "cells": len(targets),
-        "accuracy": float(accuracy_score(targets, called)),
-        "balanced_accuracy": float(balanced_accuracy_score(targets, called)),
-        "macro_f1": float(f1_score(targets, called, average="macro", labels=labels, zero_division=0)),
-        "auc": {name: float(roc_auc_score(targets == i, probabilities[:, i])) for i, name in enumerate(classes)},
-        "confusion": confusion_matrix(targets, called, labels=labels).tolist(),
-    }
-
-
-def draw_confusion(confusion: list[list[int]], classes: list[str], title: str) -> Figure:
-    """Draw counts, shaded by the share of the true class."""
-    counts = np.array(confusion)
-    rates = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure = Figure(figsize=(2.2 + 0.9 * len(classes), 1.8 + 0.8 * len(classes)), layout="constrained")
-    axes = figure.subplots()
-    ConfusionMatrixDisplay(rates, display_labels=classes).plot(
-        ax=axes, cmap="Blues", colorbar=False, include_values=False, im_kw={"vmin": 0, "vmax": 1}
+    logits, judged = [], []
+    for start in starts:
+        found = model.predict(source.pixels[rows[start : start + BATCH]])
+        logits.append(found.logits)
+        judged.append(model.judge(found))
+    joined = Judgement(
+        *(np.concatenate([getattr(each, name) for each in judged]) for name in Judgement.__dataclass_fields__)
     )
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if rates[row, column] > 0.5 else "black"
-        text = f"{count}\n{rates[row, column]:.0%}"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    axes.set(xlabel="called", ylabel="labelled", title=title)
-    axes.tick_params(axis="x", rotation=20)
-    return figure
+    labels = source.manifest["label"].to_numpy()[rows]
+    targets = np.array([model.spec.classes.index(x) for x in labels])
+    before = softmax(np.concatenate(logits) * model.spec.temperature, axis=1)
+    return Tested(model, rows, targets, joined, before)
 
 
-def main(
-    params: Path,
-    task: str,
-    source: Path,
-    parts: Path,
-    audit: Path,
-    models: Path,
-    predictions: Path,
-    target: Path,
-    plots: Path,
-) -> None:
-    """Evaluate what TASK's train stage wrote into MODELS; write PREDICTIONS, figures to TARGET, and PLOTS."""
-    mpl.use("Agg")
-    settings, known, divided = load(params), cells.load(source), splits.load(parts)
-    classes, run_ids = settings.classes(task), tracking.load_run_ids(models / "runs.json")
-    plots.mkdir(parents=True, exist_ok=True)
-    results, tables, simulated, warned = {}, [], False, audit_of(json.loads(audit.read_text()), classes)
-    for i, split in enumerate(divided.available(classes)):
-        folder = models / "bundle" if i == 0 else models / "compared" / split
-        model = bundle.load(folder, settings.train.threads)
-        simulated = model.spec.simulated
-        rows = divided.indices(split, "test", classes)
-        probabilities = predict(model, known, rows)
-        labels = known.manifest["label"].to_numpy()[rows]
-        results[split] = score(np.array([classes.index(x) for x in labels]), probabilities, classes)
-        tables.append(_table(split, known.manifest["cell_id"].to_numpy()[rows], labels, probabilities, classes))
-        figure = draw_confusion(results[split]["confusion"], classes, f"{task}, {split} split")
-        figure.savefig(plots / f"confusion_{split}.png", dpi=150)
-        with tracking.resumed(task, split, run_ids[split]):
-            mlflow.log_metrics({k: v for k, v in tracking.flatten({"test": results[split]}).items() if np.isscalar(v)})
-            mlflow.log_artifact(str(plots / f"confusion_{split}.png"))
-            mlflow.log_artifact(str(audit))
-            mlflow.set_tag("audit", warned["verdict"])
-        log.info("%s, %s split: balanced accuracy %.3f", task, split, results[split]["balanced_accuracy"])
-    content = {
-        "task": task,
-        "classes": classes,
-        "simulated": simulated,
-        "confounded": divided.confounded_in(classes),
-        "splits": results,
-        "audit": warned,
+def evaluate(tested: Tested, manifest: pd.DataFrame, baselines: dict[str, Any], params: Params) -> dict[str, Any]:
+    """Return the figures of one model; see the module. `manifest` has the test cells, `baselines` is of the audit."""
+    spec, asked = tested.model.spec, params.evaluate
+    targets, probabilities = tested.targets, tested.judged.probabilities
+    groups = manifest["group"].to_numpy(str)
+    by_groups = spec.split == "grouped"
+    weights = intervals.resample(
+        groups if by_groups else np.arange(len(targets)).astype(str), targets.astype(str), asked.repeats, asked.seed
+    )
+    fewest = min(len(np.unique(groups[targets == k])) for k in np.unique(targets))
+    figures = scores.score(targets, probabilities, spec.classes)
+    facts = dict.fromkeys(("group", *params.dataset.group, params.dataset.label))
+    by = {name: scores.by_value(manifest[name].to_numpy(str), targets, tested.called) for name in facts}
+    worst = min(by["group"], key=lambda name: (by["group"][name]["accuracy"], name))
+    compositions, _ = compose(tested, groups, params)
+    gain = {name: figures["balanced_accuracy"] - found["value"] for name, found in baselines.items()}
+    return figures | {
+        "intervals": scores.bounds(targets, probabilities, weights, spec.classes),
+        "resampled": "groups" if by_groups else "cells",
+        "groups": len(np.unique(groups)),
+        "rough": by_groups and fewest < asked.min_groups,
+        "calibration": {
+            "before": scores.calibration(targets, tested.uncalibrated, asked.bins),
+            "after": scores.calibration(targets, probabilities, asked.bins),
+        },
+        "trust": scores.trust(targets, tested.judged, spec.classes),
+        "by": by,
+        "worst_group": {"name": worst, **by["group"][worst]},
+        "composition": compositions,
+        "baselines": {name: found["value"] for name, found in baselines.items()},
+        "gain": gain,
     }
-    target.write_text(json.dumps(content, indent=2) + "\n")
-    pd.concat(tables).to_parquet(predictions, index=False)
+
+
+def compose(tested: Tested, groups: npt.NDArray[np.str_], params: Params) -> tuple[dict[str, float], pd.DataFrame]:
+    """Try the composition estimator on cultures that are put together from the test cells."""
+    spec, asked = tested.model.spec, params.evaluate
+    of_one = groups if spec.split == "grouped" else np.full(len(groups), "")
+    prior, error = np.array(spec.prior), np.array(spec.composition_error)
+    return scores.try_compositions(
+        tested.targets,
+        tested.judged.probabilities,
+        of_one,
+        prior,
+        error,
+        asked.mixtures,
+        asked.mixture_cells,
+        asked.seed,
+    )
+
+
+def curves(tested: Tested, bins: int) -> dict[str, pd.DataFrame]:
+    """Return the tables behind the plots: `roc`, `reliability`, `risk_coverage` and `confusion`."""
+    classes, targets = tested.model.spec.classes, tested.targets
+    probabilities = tested.judged.probabilities
+    lines = []
+    for i, name in enumerate(classes):
+        false, true, _ = roc_curve(targets == i, probabilities[:, i])
+        kept = np.unique(np.linspace(0, len(false) - 1, min(POINTS, len(false))).astype(int))
+        lines.append(pd.DataFrame({"class": name, "false_positive": false[kept], "true_positive": true[kept]}))
+    before = scores.reliability(targets, tested.uncalibrated, bins).assign(when="before")
+    after = scores.reliability(targets, probabilities, bins).assign(when="after")
+    names = np.array(classes)
+    return {
+        "roc": pd.concat(lines),
+        "reliability": pd.concat([before, after]),
+        "risk_coverage": scores.risk_coverage(targets, probabilities),
+        "confusion": pd.DataFrame({"labelled": names[targets], "called": names[tested.called]}),
+    }
+
+
+def draw(
+    tested: Tested, figures: dict[str, Any], tables: dict[str, pd.DataFrame], manifest: pd.DataFrame, params: Params
+) -> dict[str, Figure]:
+    """Return the pictures of one model by name."""
+    spec = tested.model.spec
+    title = f"{spec.task}, {spec.split} split" + (", simulated cells" if spec.simulated else "")
+    when = tables["reliability"]["when"]
+    errors = {name: figures["calibration"][name]["ece"] for name in ("before", "after")}
+    labels = dict(zip(manifest["group"].astype(str), manifest["label"].astype(str), strict=True))
+    groups = manifest["group"].to_numpy(str)
+    return {
+        "confusion": evaluate_plots.confusion(figures["confusion"], spec.classes, title),
+        "roc": evaluate_plots.roc(tables["roc"], figures["auc"], title),
+        "reliability": evaluate_plots.reliability(
+            tables["reliability"][when == "before"], tables["reliability"][when == "after"], errors, title
+        ),
+        "risk_coverage": evaluate_plots.risk_coverage(tables["risk_coverage"], title),
+        "groups": evaluate_plots.groups(figures["by"]["group"], labels, title),
+        "composition": evaluate_plots.composition(
+            compose(tested, groups, params)[1], spec.classes, figures["composition"], title
+        ),
+    }
 
 
 def audit_of(report: dict[str, Any], classes: list[str]) -> dict[str, Any]:
@@ -136,16 +184,94 @@ def audit_of(report: dict[str, Any], classes: list[str]) -> dict[str, Any]:
     return {"verdict": worst, "pairs": pairs}
 
 
-def _table(
-    split: str,
-    cell_ids: npt.NDArray[np.object_],
-    labels: npt.NDArray[np.object_],
-    probabilities: npt.NDArray[np.float32],
-    classes: list[str],
-) -> pd.DataFrame:
-    called = np.array(classes)[probabilities.argmax(1)]
-    columns = {"split": split, "cell_id": cell_ids, "label": labels, "predicted": called}
-    return pd.DataFrame(columns | {f"p_{name}": probabilities[:, i] for i, name in enumerate(classes)})
+def spread(values: list[float]) -> dict[str, Any]:
+    """Return `mean`, `deviation` (of the sample; none for one value) and `values` of a figure over seeds."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "deviation": deviation, "values": values}
+
+
+def compare(tested: list[tuple[dict[str, Any], Tested]], trained: dict[str, Any]) -> dict[str, Any]:
+    """Return `seeds`, `candidates` and `gap` of all `tested` models, given with their entries in `models.json`."""
+    first = tested[0][0]["split"]
+    reached = [
+        (entry, scores.score(each.targets, each.judged.probabilities, each.model.spec.classes))
+        for entry, each in tested
+    ]
+    on_first = [(entry, found) for entry, found in reached if entry["split"] == first]
+    others = [found["balanced_accuracy"] for entry, found in reached if entry["split"] != first]
+    chosen = [found["balanced_accuracy"] for entry, found in on_first if entry["candidate"] == trained["chosen"]]
+    candidates: dict[str, dict[str, Any]] = {}
+    for entry, found in on_first:
+        kept = {name: found[name] for name in ("balanced_accuracy", "macro_f1", "mcc")}
+        about = {k: v for k, v in trained["candidates"][entry["candidate"]].items() if k != "members"}
+        backbones = [each["backbone"] for each in trained["candidates"][entry["candidate"]]["members"]]
+        candidates.setdefault(entry["candidate"], {"backbones": backbones, **about, "test": kept})
+    return {
+        "chosen": trained["chosen"],
+        "candidates": candidates,
+        "seeds": {"split": first, **spread(chosen)},
+        "gap": others[0] - chosen[0] if others else None,
+    }
+
+
+def _table(tested: Tested, manifest: pd.DataFrame) -> pd.DataFrame:
+    spec, judged = tested.model.spec, tested.judged
+    known = manifest[["cell_id", "label", "group"]].reset_index(drop=True)
+    known.insert(0, "split", spec.split)
+    said = {"predicted": np.array(spec.classes)[tested.called], "verdict": judged.verdicts, "distance": judged.distance}
+    return known.assign(**said, **{f"p_{name}": judged.probabilities[:, i] for i, name in enumerate(spec.classes)})
+
+
+def main(
+    params: Path, task: str, source: Path, parts: Path, audit: Path, models: Path, predictions: Path, target: Path,
+    plots: Path, tables: Path,
+) -> None:  # fmt: skip
+    """Evaluate what TASK's train stage wrote into MODELS: PREDICTIONS, figures to TARGET, PLOTS, and their TABLES."""
+    mpl.use("Agg")
+    settings, known, divided = load(params), cells.load(source), splits.load(parts)
+    classes, trained = settings.classes(task), json.loads((models / "models.json").read_text())
+    audited = json.loads(audit.read_text())
+    tested = []
+    for entry in trained["models"]:
+        model = bundle.load(models / entry["folder"], settings.train.threads)
+        tested.append((entry, try_model(model, known, divided.indices(entry["split"], "test", classes))))
+    content: dict[str, Any] = {
+        "task": task,
+        "classes": classes,
+        "simulated": tested[0][1].model.spec.simulated,
+        "confounded": divided.confounded_in(classes),
+        "splits": {},
+        **compare(tested, trained),
+        "audit": audit_of(audited, classes),
+    }
+    for folder in (plots, tables):
+        folder.mkdir(parents=True, exist_ok=True)
+    rows: list[pd.DataFrame] = []
+    kept: dict[str, list[pd.DataFrame]] = {}
+    for entry, each in tested:
+        split = entry["split"]
+        if split in content["splits"]:  # the model to serve comes first
+            continue
+        manifest = known.manifest.iloc[each.rows]
+        baselines = audited["tasks"].get(task, {}).get(split, {})
+        content["splits"][split] = figures = evaluate(each, manifest, baselines, settings)
+        rows.append(_table(each, manifest))
+        found = curves(each, settings.evaluate.bins)
+        for name, table in found.items():
+            kept.setdefault(name, []).append(table.assign(split=split))
+        with tracking.resumed(task, split, entry["run_id"]) as tracked:
+            tracked.log_metrics({"test": figures, "seeds": content["seeds"]})
+            tracked.set_tag("audit", content["audit"]["verdict"])
+            for name, picture in draw(each, figures, found, manifest, settings).items():
+                picture.savefig(plots / f"{name}_{split}.png", dpi=120)
+                tracked.log_artifact(plots / f"{name}_{split}.png")
+            tracked.log_artifact(audit)
+        low, high = figures["intervals"]["balanced_accuracy"]
+        log.info("%s, %s: balanced accuracy %.3f (%.3f to %.3f)", task, split, figures["balanced_accuracy"], low, high)
+    for name, found_tables in kept.items():
+        pd.concat(found_tables).to_csv(tables / f"{name}.csv", index=False)
+    target.write_text(json.dumps(content, indent=2) + "\n")
+    pd.concat(rows).to_parquet(predictions, index=False)
 
 
 if __name__ == "__main__":

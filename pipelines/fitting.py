@@ -1,25 +1,30 @@
 """Fit one network: the loop that `tune` and `train` share."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.metrics import balanced_accuracy_score
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from pipelines import crew
+from pipelines.augmentation import augment
 from pipelines.core import backbones
 from pipelines.core.network import Network
 from pipelines.core.params import Train
+from pipelines.gathering import gatherer
 
 log = logging.getLogger(__name__)
 
 Indices = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 Report = Callable[[int, dict[str, float]], None]
 
 
@@ -34,89 +39,161 @@ class Examples:
     train: Indices
     """Rows to learn from."""
     validation: Indices
-    """Rows to choose the epoch by."""
+    """Rows to choose the epoch by; empty where nothing is left to choose."""
 
 
-def fit(examples: Examples, classes: int, params: Train, report: Report) -> Network:
-    """Train a network for `params.epochs` and return it as it was after the best epoch on the validation cells.
+class Fit(NamedTuple):
+    """A fitted network, in evaluation mode."""
 
-    Classes weigh the same, however many cells they have. `report` gets the figures of each epoch.
+    network: Network
+    epochs: int
+    """Epochs that a fit on more cells of the kind should take: all, or as far as early stopping found it worthwhile."""
+
+
+class Predicted(NamedTuple):
+    """What a network says of n cells."""
+
+    logits: Floats
+    """(n, K)"""
+    embedding: Floats
+    """(n, C)"""
+
+
+def fit(examples: Examples, classes: int, params: Train, seed: int, report: Report) -> Fit:
+    """Train a network for up to `params.epochs` and return it as it was after the best epoch on the validation cells.
+
+    Best is the lowest loss. Training ends early after `params.patience` epochs without a better one. Without validation
+    cells, it is the network after the last epoch. `report` gets the figures of each epoch, in the leading process.
     """
-    torch.manual_seed(params.seed)
     torch.set_num_threads(params.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone = backbones.build(params.backbone, params.weights, params.input_size)
-    network = Network(backbone, classes, params.input_size, resize=params.resize, dropout=params.dropout)
-    network = network.to(device).to(memory_format=torch.channels_last)
+    torch.manual_seed(seed)
+    device = device_of()
+    network = build(params, classes).to(device).to(memory_format=torch.channels_last)
+    model = crew.together(_Trained(network))
+    torch.manual_seed(seed + crew.rank())
+    rng = np.random.default_rng(seed)
     steps = max(1, len(examples.train) // params.batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), params.learning_rate, weight_decay=params.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.learning_rate, total_steps=params.epochs * steps)
-    weights = _balance(examples.targets[examples.train], classes).to(device)
-    rng = np.random.default_rng(params.seed)
-    best, best_loss = deepcopy(network.state_dict()), float("inf")
+    balance = _balance(examples.targets[examples.train], classes)
+    weights = torch.from_numpy(balance).float().to(device)
+    gather = gatherer(examples.pixels, examples.train, device)
+    best, best_loss, best_epoch = network.state_dict(), float("inf"), params.epochs - 1
     for epoch in tqdm(range(params.epochs), desc=f"fit {params.backbone}", unit="epoch", delay=1):
-        network.train()
         losses = []
-        # A last batch that is smaller is left out: of one cell, it would break batch normalisation.
-        for rows in np.array_split(rng.permutation(examples.train)[: steps * params.batch_size], steps):
-            pixels, targets = _batch(examples, np.sort(rows), device)
-            images = _augment(network.prepare(pixels))
-            with _autocast(device):
-                logits = network.classify(images).logits
-            loss = functional.cross_entropy(logits.float(), targets, weights, label_smoothing=params.label_smoothing)
+        for rows in _batches(examples, balance, params, rng):
+            targets = torch.from_numpy(examples.targets[rows]).to(device)
+            loss = _loss(model, network, gather(rows), targets, weights, params)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             schedule.step()
             losses.append(loss.detach())
-        figures = _validate(network, examples, weights, params.batch_size, device)
-        report(epoch, {"train_loss": float(torch.stack(losses).mean()), **figures})
-        if figures["validation_loss"] < best_loss:
-            best, best_loss = deepcopy(network.state_dict()), figures["validation_loss"]
+        figures = {"train_loss": float(torch.stack(losses).mean())}
+        if len(examples.validation):
+            figures |= crew.agree(_validate(network, examples, weights) if crew.leads() else {})
+        if crew.leads():
+            report(epoch, figures)
+        if figures.get("validation_loss", -float("inf")) < best_loss:
+            best, best_epoch = deepcopy(network.state_dict()), epoch
+            best_loss = figures.get("validation_loss", best_loss)
+        elif epoch - best_epoch >= params.patience:
+            break
     network.load_state_dict(best)
+    crew.share_state(network)
+    return Fit(network.eval(), params.epochs if epoch + 1 == params.epochs else best_epoch + 1)
+
+
+def build(params: Train, classes: int) -> Network:
+    """Build the untrained network that `params` describe."""
+    backbone = backbones.build(params.backbone, params.weights, params.input_size)
+    return Network(
+        backbone,
+        classes,
+        params.input_size,
+        resize=params.resize,
+        normalisation=params.normalisation,
+        dropout=params.dropout,
+    )
+
+
+def device_of() -> torch.device:
+    """Return the device that fits: a GPU where PyTorch finds one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, pixels: npt.NDArray[np.uint16], rows: Indices, batch_size: int = 256) -> Predicted:
+    """Return what `network` says of `rows` of (N, H, W) `pixels`, which may be a memory map."""
+    device = next(network.parameters()).device
     network.eval()
-    return network
+    gather, logits, embedding = gatherer(pixels, rows, device), [], []
+    for start in range(0, len(rows), batch_size):
+        with autocast(device):
+            found = network(gather(rows[start : start + batch_size]))
+        logits.append(found.logits.float().cpu())
+        embedding.append(found.embedding.float().cpu())
+    return Predicted(torch.cat(logits).numpy(), torch.cat(embedding).numpy())
 
 
-def _batch(examples: Examples, rows: Indices, device: torch.device) -> tuple[Tensor, Tensor]:
-    pixels = torch.from_numpy(examples.pixels[rows].astype(np.float32)[:, None])
-    return pixels.to(device, non_blocking=True), torch.from_numpy(examples.targets[rows]).to(device)
-
-
-def _augment(images: Tensor) -> Tensor:
-    """Mirror a batch at random, each image by itself: a cell in flow has no up and no left."""
-    for axis in (2, 3):
-        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-        images = torch.where(chosen, images.flip(axis), images)
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def _autocast(device: torch.device) -> torch.autocast:
+def autocast(device: torch.device) -> torch.autocast:
     """Compute in bfloat16 where the processor does so itself; elsewhere it would be slower than float32."""
     features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     native = device.type == "cuda" or features.get("avx512_bf16", False)
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
 
 
-def _balance(targets: Indices, classes: int) -> Tensor:
+class _Trained(nn.Module):
+    """What gradients flow through: from prepared images to logits."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network.classify(images).logits
+
+
+def _loss(
+    model: nn.Module, network: Network, pixels: Tensor, targets: Tensor, weights: Tensor, params: Train
+) -> Tensor:
+    model.train()
+    with torch.no_grad():
+        images = augment(network.prepare(pixels), params)
+    with autocast(pixels.device):
+        logits = model(images)
+    by_class = weights if params.balance == "weights" else None
+    return functional.cross_entropy(logits.float(), targets, by_class, label_smoothing=params.label_smoothing)
+
+
+def _batches(
+    examples: Examples, balance: npt.NDArray[np.float64], params: Train, rng: np.random.Generator
+) -> Iterator[Indices]:
+    """Yield this process's share of each batch of an epoch, rows in ascending order, as a memory map likes them."""
+    rows = examples.train
+    if params.balance == "sampling":
+        chances = balance[examples.targets[rows]]
+        order = rng.choice(rows, len(rows), p=chances / chances.sum())
+    else:
+        order = rng.permutation(rows)
+    # A last batch that is smaller is left out: of one cell, it would break batch normalisation.
+    steps = max(1, len(rows) // params.batch_size)
+    for batch in np.array_split(order[: steps * params.batch_size], steps):
+        yield np.sort(batch[crew.rank() :: crew.size()])
+
+
+def _balance(targets: Indices, classes: int) -> npt.NDArray[np.float64]:
     """Return (K,) weights that are inverse to the number of cells of each class."""
     counts = np.bincount(targets, minlength=classes)
-    return torch.tensor(len(targets) / (classes * np.maximum(counts, 1)), dtype=torch.float32)
+    weights: npt.NDArray[np.float64] = len(targets) / (classes * np.maximum(counts, 1))
+    return weights
 
 
-@torch.inference_mode()
-def _validate(
-    network: Network, examples: Examples, weights: Tensor, batch_size: int, device: torch.device
-) -> dict[str, float]:
-    network.eval()
-    logits, targets = [], []
-    for start in range(0, len(examples.validation), batch_size):
-        pixels, target = _batch(examples, examples.validation[start : start + batch_size], device)
-        with _autocast(device):
-            logits.append(network(pixels).logits.float())
-        targets.append(target)
-    scores, truth = torch.cat(logits), torch.cat(targets)
+def _validate(network: Network, examples: Examples, weights: Tensor) -> dict[str, float]:
+    logits = predict(network, examples.pixels, examples.validation).logits
+    truth = examples.targets[examples.validation]
+    loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth), weights.cpu())
     return {
-        "validation_loss": float(functional.cross_entropy(scores, truth, weights)),
-        "validation_balanced_accuracy": float(balanced_accuracy_score(truth.cpu(), scores.argmax(1).cpu())),
+        "validation_loss": float(loss),
+        "validation_balanced_accuracy": float(balanced_accuracy_score(truth, logits.argmax(1))),
     }

@@ -90,8 +90,9 @@ def main(params: Path, task: str, models: Path, metrics: Path, target: Path) -> 
     """Register the bundle of TASK in MODELS with the figures in METRICS; the verdict goes to the file TARGET."""
     settings, folder = load(params), models / "bundle"
     figures = json.loads(metrics.read_text())
-    run_ids = tracking.load_run_ids(models / "runs.json")
-    created = register(folder, task, run_ids[bundle.read_spec(folder).split], figures)
+    # The first model is the one to serve.
+    run_id = json.loads((models / "models.json").read_text())["models"][0]["run_id"]
+    created = register(folder, task, run_id, figures)
     criteria = gate(folder, settings.train.threads, figures)
     champion = all(each["holds"] for each in criteria.values())
     name = tracking.PREFIX + task

@@ -1,4 +1,4 @@
-"""What can be predicted without looking at the cell: descriptions of its surroundings, and how to score them.
+"""What can be predicted without looking at the cell: descriptions of its surroundings, and models that try.
 
 `border` (the outer frame of the crop) and `masked` (all that lies away from the cell) cannot hold the cell, save for a
 halo that reaches so far: only they can prove a shortcut. `crop` is the size, which an instrument may set by the cell,
@@ -7,7 +7,6 @@ is reported, and accuses nobody.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -33,15 +32,6 @@ _REACH = 6
 """How far around a cell its halo is masked as well, px."""
 _ENOUGH = 20
 """Fewer pixels away from the cell say nothing; the border then stands for them."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def describe(crop: Floats) -> dict[str, Floats]:
@@ -114,47 +104,3 @@ def predict(
             columns = np.searchsorted(classes, fitted.classes_)
             probabilities[np.ix_(test, columns)] = fitted.predict_proba(features[test])
     return probabilities
-
-
-def balanced_accuracy(called: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], weights: Floats) -> Floats:
-    """Return the (R,) mean share of each class that is called right, under (R, N) weights of cells."""
-    right = called == truth
-    shares = [
-        (weights[:, (truth == k) & right].sum(1)) / np.maximum(weights[:, truth == k].sum(1), 1e-9)
-        for k in np.unique(truth)
-    ]
-    mean: Floats = np.mean(shares, axis=0)
-    return mean
-
-
-def auc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:
-    """Return the (R,) area under the ROC curve under (R, N) weights of cells; ties count half."""
-    _, rank = np.unique(scores, return_inverse=True)
-    levels = rank.max() + 1
-    up = np.stack([np.bincount(rank[positive], w[positive], levels) for w in weights])
-    down = np.stack([np.bincount(rank[~positive], w[~positive], levels) for w in weights])
-    below = np.cumsum(down, axis=1) - down / 2
-    area: Floats = (up * below).sum(1) / np.maximum(up.sum(1) * down.sum(1), 1e-9)
-    return area
-
-
-def resample(units: Texts, strata: Texts, repeats: int, seed: int) -> Floats:
-    """Return (1 + R, N) weights: first all ones, then how often each cell's unit was drawn, within its stratum.
-
-    Drawing whole acquisition groups, not cells, is what makes the interval honest (cluster bootstrap, Field and Welsh
-    2007): cells of one group are not independent.
-    """
-    rng = np.random.default_rng(seed)
-    weights = np.ones((1 + repeats, len(units)))
-    for stratum in np.unique(strata):
-        rows = np.flatnonzero(strata == stratum)
-        names, index = np.unique(units[rows], return_inverse=True)
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=repeats)
-        weights[1:, rows] = drawn[:, index]
-    return weights
-
-
-def interval(values: Floats) -> Interval:
-    """Return the first value, with the 2.5 and 97.5 % quantiles of the others."""
-    low, high = np.quantile(values[1:], (0.025, 0.975))
-    return Interval(float(values[0]), float(low), float(high))

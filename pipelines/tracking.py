@@ -3,12 +3,16 @@
 The server is the one at `MLFLOW_TRACKING_URI`, else MLflow's own default: `mlflow.db` in the project's folder.
 """
 
-import json
 import logging
+import math
 import os
+import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +20,81 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 PREFIX = "fatescope-"
 """Experiments and registered models are called this, followed by the task."""
 
 
+@dataclass(frozen=True)
+class Tracked:
+    """One MLflow run, written by its id: several may be open at once, in several processes."""
+
+    run_id: str
+
+    def log_params(self, params: dict[str, Any]) -> None:
+        """Log parameters, nested ones with dots; those that are there already stay as they are."""
+        known = client().get_run(self.run_id).data.params
+        fresh = [Param(k, str(v)) for k, v in flatten(params).items() if k not in known]
+        client().log_batch(self.run_id, params=fresh)
+
+    def log_metrics(self, figures: dict[str, Any], step: int = 0) -> None:
+        """Log the figures that are numbers, nested ones with dots."""
+        now = int(time.time() * 1000)
+        found = [
+            Metric(_key(k), float(v), now, step) for k, v in flatten(figures).items() if isinstance(v, int | float)
+        ]
+        numbers = [each for each in found if math.isfinite(each.value)]
+        for start in range(0, len(numbers), 500):
+            client().log_batch(self.run_id, metrics=numbers[start : start + 500])
+
+    def set_tags(self, tags: dict[str, Any]) -> None:
+        """Set tags."""
+        client().log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+
+    def set_tag(self, name: str, value: str) -> None:
+        """Set one tag."""
+        client().set_tag(self.run_id, name, value)
+
+    def log_artifact(self, path: Path) -> None:
+        """Upload a file."""
+        client().log_artifact(self.run_id, str(path))
+
+
+def client() -> mlflow.MlflowClient:
+    """Return a client of the tracking server that is set now."""
+    return mlflow.MlflowClient()
+
+
 @contextmanager
-def resumed(task: str, name: str, run_id: str | None = None) -> Iterator[mlflow.ActiveRun]:
+def resumed(task: str, name: str, run_id: str | None = None) -> Iterator[Tracked]:
     """Yield the run `run_id` of the experiment of `task`, or a new one where this server does not know it."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     mlflow.set_experiment(PREFIX + task)
     with mlflow.start_run(run_id=run_id if run_id and _known(run_id) else None, run_name=name) as run:
         mlflow.set_tag("mlflow.source.git.commit", git_commit())
-        yield run
+        yield Tracked(run.info.run_id)
+
+
+@contextmanager
+def nested(task: str, name: str, parent: str, tags: dict[str, str]) -> Iterator[Tracked]:
+    """Yield a new run below the run `parent`; it ends as failed, with the reason, where the block raises."""
+    experiment = mlflow.set_experiment(PREFIX + task).experiment_id
+    described = tags | {
+        "mlflow.runName": name,
+        "mlflow.parentRunId": parent,
+        "mlflow.source.git.commit": git_commit(),
+        "mlflow.user": getuser(),
+    }
+    run_id = client().create_run(experiment, tags=described, run_name=name).info.run_id
+    try:
+        yield Tracked(run_id)
+    except BaseException as error:
+        client().set_tag(run_id, "reason", f"{type(error).__name__}: {error}"[:500])
+        client().set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    client().set_terminated(run_id, "FINISHED")
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -50,15 +115,9 @@ def git_commit() -> str:
     return done.stdout.strip()
 
 
-def save_run_ids(run_ids: dict[str, str], path: Path) -> None:
-    """Write split → run id, for the stages that add to the same runs."""
-    path.write_text(json.dumps(run_ids, indent=2) + "\n")
-
-
-def load_run_ids(path: Path) -> dict[str, str]:
-    """Read what `save_run_ids` wrote."""
-    run_ids: dict[str, str] = json.loads(path.read_text())
-    return run_ids
+def _key(name: str) -> str:
+    """Return a name that MLflow takes for a metric: classes may be called what it does not allow."""
+    return re.sub(r"[^\w\-. /:]", "_", name)
 
 
 def _known(run_id: str) -> bool:

@@ -1,53 +1,77 @@
-"""Fit the network of one task on each split that its classes allow, and write each as a bundle.
+"""Make the model of one task: choose between candidates, refit on all but the test cells, write bundles.
 
-`bundle/` is fitted on the training part of the split to rely on: grouped, or random where the classes are confounded
-with their groups. `compared/random/` is fitted on the random split, only to show the gap between the two.
+`bundle/` is the model to serve, made on the split to rely on: grouped, or random where the classes are confounded with
+their groups. `compared/` holds what it is compared with: other seeds, the candidate that was not chosen, and the same
+on the random split. `models.json`: `chosen`, `candidates` (name → figures on the validation cells, and cost), and
+`models`, one entry a bundle: `folder`, `split`, `candidate`, `seed`, `run_id`.
+
+Several GPUs fit one network together under `torchrun` (`pipelines.crew`).
 """
 
+import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
-import mlflow
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
-from pipelines import fitting, tracking
+from pipelines import candidates, crew, fitting, tracking
+from pipelines.candidates import ENSEMBLE, SINGLE, Candidate, OpenRun, Refit
 from pipelines.core import bundle, cells, splits
 from pipelines.core.cells import Cells
 from pipelines.core.command import run
-from pipelines.core.errors import DataError
-from pipelines.core.network import Network, export
-from pipelines.core.params import Params, load
+from pipelines.core.errors import DataError, ParamsError
+from pipelines.core.network import export
+from pipelines.core.params import Params, Train, load
 from pipelines.core.splits import Splits
+from pipelines.tracking import Tracked
 
 log = logging.getLogger(__name__)
 
 TEST_CELLS = 8
 """Cells whose logits a bundle must reproduce wherever it is loaded."""
+DIM = 1.0
+"""A background below this many counts cannot be divided by."""
 
 
-def train(
-    source: Cells, divided: Splits, task: str, split: str, params: Params, report: fitting.Report
-) -> tuple[Network, fitting.Examples]:
-    """Fit the network of `task` on `split`; return it with the cells it was given."""
-    classes = params.classes(task)
+def examples_of(source: Cells, divided: Splits, split: str, classes: list[str]) -> fitting.Examples:
+    """Return the training and validation cells of `classes` in `split`."""
     targets = np.array([classes.index(x) if x in classes else -1 for x in source.manifest["label"]], np.int64)
     rows = {part: divided.indices(split, part, classes) for part in ("train", "validation")}
-    examples = fitting.Examples(source.pixels, targets, rows["train"], rows["validation"])
-    return fitting.fit(examples, len(classes), params.train, report), examples
+    return fitting.Examples(source.pixels, targets, rows["train"], rows["validation"])
 
 
-def write_bundle(network: Network, pixels: npt.NDArray[np.uint16], spec: bundle.Spec, target: Path) -> None:
-    """Write `network` as a bundle; `pixels` (B, H, W) become its test tensors.
+def settings_of(params: Params, best: dict[str, Any]) -> dict[str, list[Train]]:
+    """Return candidate → the fits that it is made of, from what `tune` found."""
+
+    def with_params(trial: dict[str, Any]) -> Train:
+        return Train.model_validate_json(json.dumps(params.train.model_dump(mode="json") | trial["params"]))
+
+    found = {SINGLE: [with_params(best["best"])]}
+    if params.ensemble.members > 1:
+        if len(best["members"]) > 1:
+            found[ENSEMBLE] = [with_params(trial) for trial in best["members"][: params.ensemble.members]]
+        else:
+            log.warning("no ensemble: the search knows one backbone only; raise tune.trials or add to tune.space")
+    return found
+
+
+def write_bundle(made: Refit, pixels: npt.NDArray[np.uint16], spec: bundle.Spec, target: Path) -> None:
+    """Write what `refit` made as a bundle; `pixels` (B, H, W) become its test tensors.
 
     The logits to reproduce are those of the exported graph, which is what every runtime runs.
     """
     with cells.fresh_folder(target) as folder:
-        save_model(network.cpu(), str(folder / bundle.WEIGHTS))
+        network = made.network.cpu()
+        save_model(network, str(folder / bundle.WEIGHTS))
         export(network, spec.canvas, folder / bundle.GRAPH)
+        made.outliers.save(folder / bundle.OUTLIERS)
         logits = bundle.Graph(folder / bundle.GRAPH, threads=1).predict(pixels).logits
         save_file({"pixels": pixels, "logits": logits}, folder / bundle.TEST)
         bundle.seal(folder, spec)
@@ -55,65 +79,154 @@ def write_bundle(network: Network, pixels: npt.NDArray[np.uint16], spec: bundle.
 
 def describe(
     source: Cells,
-    rows: npt.NDArray[np.int64],
-    divided: Splits,
-    task: str,
-    split: str,
+    examples: fitting.Examples,
+    candidate: Candidate,
+    made: Refit,
+    seed: int,
     params: Params,
     about: dict[str, Any],
 ) -> bundle.Spec:
-    """Return the spec of a network of `task` that was fitted on `rows` of `source`."""
-    known = source.manifest.iloc[rows]
-    classes = params.classes(task)
+    """Return the spec of `made`, which `candidate` became; `about` is what the caller knows of task, split and data."""
+    known = source.manifest.iloc[np.concatenate([examples.train, examples.validation])]
+    calibration = candidate.calibration
+    sections = ("dataset", "ingest", "split", "ensemble", "calibrate")
+    used = {name: getattr(params, name).model_dump(mode="json") for name in sections}
     return bundle.Spec(
         format=bundle.FORMAT,
-        task=task,
-        classes=classes,
         canvas=source.canvas,
         bit_depths=sorted(known["bit_depth"].unique().tolist()),
         height_px=(int(known["height"].min()), int(known["height"].max())),
         width_px=(int(known["width"].min()), int(known["width"].max())),
         channel=params.dataset.input_channel,
-        backbone=params.train.backbone,
-        temperature=1.0,
-        split=split,
-        confounded=divided.confounded_in(classes),
-        simulated=about["origin"].get("origin") == "simulated",
-        data_hash=about["data_hash"],
+        backbone=" + ".join(each.backbone for each in candidate.members),
+        join=params.ensemble.join if len(candidate.members) > 1 else None,
+        seed=seed,
+        temperature=calibration.temperature,
+        coverage=params.calibrate.coverage,
+        conformal=calibration.conformal,
+        false_alarm=params.calibrate.false_alarm,
+        outlier_threshold=calibration.outlier_threshold,
+        prior=candidate.prior.tolist(),
+        composition_error=calibration.composition_error.tolist(),
+        cost=candidate.cost | {"fit_seconds": candidate.cost["fit_seconds"] + made.seconds},
         git_commit=tracking.git_commit(),
-        params={
-            name: getattr(params, name).model_dump(mode="json") for name in ("dataset", "ingest", "split", "train")
-        },
+        params=used | {"train": [each.model_dump(mode="json") for each in candidate.members]},
         hashes={},
+        **about,
     )
 
 
-def _log_epoch(epoch: int, figures: dict[str, float]) -> None:
-    mlflow.log_metrics(figures, step=epoch)
+def train_split(
+    source: Cells,
+    divided: Splits,
+    split: str,
+    settings: dict[str, list[Train]],
+    params: Params,
+    about: dict[str, Any],
+    target: Path,
+    tracked: Tracked | None,
+) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+    """Make the models of one split; return the candidate to serve, the candidates' figures, and the entries of models.
+
+    The split that `target` is for comes first in `divided.available`; on any other one there is one candidate.
+    """
+    classes, opener = about["classes"], _opener(about["task"], tracked)
+    examples = examples_of(source, divided, split, classes)
+    _refuse_dark(source, examples, params.train)
+    groups = source.manifest["group"].to_numpy(str)
+    found = candidates.scout(examples, groups, len(classes), list(settings.values()), params, opener)
+    chosen = min(found, key=lambda each: each.calibration.loss)
+    figures = {each.name: _figures(each) for each in found}
+    test = examples.validation[np.linspace(0, len(examples.validation) - 1, TEST_CELLS).astype(int)]
+    entries = []
+    first = split == divided.available(classes)[0]
+    for candidate in sorted(found, key=lambda each: each is not chosen):
+        for seed in params.train.seeds if first and candidate is chosen else params.train.seeds[:1]:
+            made = candidates.refit(candidate, examples, len(classes), seed, params, opener)
+            serves = first and candidate is chosen and seed == params.train.seeds[0]
+            folder = "bundle" if serves else f"compared/{split}-{candidate.name}-{seed}"
+            if crew.leads():
+                spec = describe(source, examples, candidate, made, seed, params, about | {"split": split})
+                write_bundle(made, source.pixels[test], spec, target / folder)
+            run_id = tracked.run_id if tracked else ""
+            entry = {"folder": folder, "split": split, "candidate": candidate.name, "seed": seed, "run_id": run_id}
+            entries.append(entry)
+    return chosen.name, figures, entries
 
 
-def main(params: Path, task: str, source: Path, parts: Path, target: Path) -> None:
-    """Train TASK on the cells in SOURCE, divided by the file PARTS, into the folder TARGET."""
-    settings, known, divided = load(params), cells.load(source), splits.load(parts)
-    classes, about = settings.classes(task), cells.load_summary(source)
+def _figures(candidate: Candidate) -> dict[str, Any]:
+    calibration = candidate.calibration
+    return {
+        "members": [each.model_dump(mode="json") for each in candidate.members],
+        "validation_loss": calibration.loss,
+        "validation_balanced_accuracy": calibration.balanced_accuracy,
+        "temperature": calibration.temperature,
+        **candidate.cost,
+    }
+
+
+def _refuse_dark(source: Cells, examples: fitting.Examples, params: Train) -> None:
+    """Raise ParamsError where the background of the cells is too dark for the normalisation that is asked for."""
+    level = float(source.manifest["background"].to_numpy()[examples.train].min())
+    if params.normalisation == "background" and level < DIM:
+        raise ParamsError(
+            f"train.normalisation: background divides by it, but it is {level:.3g} counts in some cells; set contrast"
+        )
+
+
+def _opener(task: str, tracked: Tracked | None) -> OpenRun:
+    """Return what opens a run below `tracked` for each fit; nothing is tracked by processes that do not lead."""
+
+    @contextmanager
+    def open_run(name: str, settings: Train) -> Iterator[fitting.Report]:
+        if tracked is None:
+            yield lambda epoch, figures: None  # noqa: ARG005
+            return
+        with tracking.nested(task, name, tracked.run_id, {}) as each:
+            each.log_params(settings.model_dump(mode="json"))
+            yield lambda epoch, figures: each.log_metrics(figures, epoch)
+
+    return open_run
+
+
+def main(params: Path, task: str, source: Path, parts: Path, best: Path, target: Path) -> None:
+    """Train TASK on the cells in SOURCE, divided by PARTS, as the file BEST says, into the folder TARGET."""
+    parameters, known, divided = load(params), cells.load(source), splits.load(parts)
+    classes, summary = parameters.classes(task), cells.load_summary(source)
     missing = sorted(set(classes) - set(known.manifest["label"]))
     if missing:
-        raise DataError(f"task '{task}' needs cells of {missing}, but {source} has {about['labels']}")
+        raise DataError(f"task '{task}' needs cells of {missing}, but {source} has {summary['labels']}")
     for name, reason in divided.confounded_in(classes).items():
         log.warning("%s is confounded (%s): no grouped result for task %s", name, reason, task)
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "compared").mkdir(exist_ok=True)
-    run_ids = {}
-    for i, split in enumerate(divided.available(classes)):
-        with tracking.resumed(task, split) as active:
-            mlflow.log_params(tracking.flatten(settings.train.model_dump(mode="json")))
-            mlflow.set_tags({"split": split, "data_hash": about["data_hash"]})
-            network, examples = train(known, divided, task, split, settings, _log_epoch)
-            run_ids[split] = active.info.run_id
-        spec = describe(known, examples.train, divided, task, split, settings, about)
-        chosen = examples.validation[np.linspace(0, len(examples.validation) - 1, TEST_CELLS).astype(int)]
-        write_bundle(network, known.pixels[chosen], spec, target / "bundle" if i == 0 else target / "compared" / split)
-    tracking.save_run_ids(run_ids, target / "runs.json")
+    about: dict[str, Any] = {
+        "task": task,
+        "classes": classes,
+        "confounded": divided.confounded_in(classes),
+        "simulated": summary["origin"].get("origin") == "simulated",  # type: ignore[attr-defined]
+        "data_hash": summary["data_hash"],
+    }
+    settings = settings_of(parameters, json.loads(best.read_text()))
+    content: dict[str, Any] = {"models": []}
+    with crew.joined():
+        if crew.leads():
+            rmtree(target / "compared", ignore_errors=True)
+            (target / "compared").mkdir(parents=True)
+        for split in divided.available(classes):
+            with tracking.resumed(task, split) if crew.leads() else nullcontext() as tracked:
+                if tracked:
+                    tracked.set_tags({"split": split, "data_hash": summary["data_hash"]})
+                chosen, figures, entries = train_split(
+                    known, divided, split, settings, parameters, about, target, tracked
+                )
+                content["models"] += entries
+                if tracked:
+                    tracked.log_metrics({"candidates": figures})
+                    tracked.log_params({"candidate": chosen, "fit": settings[chosen][0].model_dump(mode="json")})
+            if "chosen" not in content:
+                content |= {"chosen": chosen, "candidates": figures}
+                settings = {chosen: settings[chosen]}
+        if crew.leads():
+            (target / "models.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 | `model.onnx` | raw pixels (B, 1, H, W) float32 on the canvas → `logits`, `embedding`, `activation_map` |
 | `weights.safetensors` | the weights of the network, to go on training from |
 | `spec.json` | what the model is, what it expects, what it was made from, and the hash of every other file |
+| `outliers.safetensors` | where its training cells lie in the space of embeddings (`pipelines.core.outliers`) |
 | `test.safetensors` | `pixels` and the `logits` that they must give |
 
 Formats are open ones; nothing here is a pickle. Reading needs neither PyTorch nor `params.yaml`.
@@ -22,11 +23,17 @@ import onnxruntime
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file
 
+from pipelines.core import composition
+from pipelines.core.composition import Composition
 from pipelines.core.errors import BundleError, ImageError
 from pipelines.core.images import Header
+from pipelines.core.outliers import Outliers
 
-FORMAT = 1
+FORMAT = 2
 GRAPH, WEIGHTS, SPEC, TEST = "model.onnx", "weights.safetensors", "spec.json", "test.safetensors"
+OUTLIERS = "outliers.safetensors"
+SURE, UNSURE, UNLIKE = "sure", "unsure", "unlike_training"
+"""Verdicts on a cell: one class is left in its conformal set, several are, or it is unlike all training cells."""
 TOLERANCE = 1e-3
 """The largest difference of a logit that a test tensor may show on another machine."""
 
@@ -55,11 +62,29 @@ class Spec(BaseModel):
     channel: str | None
     """The input channel of the export."""
     backbone: str
-    """The CNN."""
+    """The CNN, or those of an ensemble joined by ` + `."""
+    join: str | None
+    """How the members of an ensemble are joined."""
+    seed: int
+    """Seed of the fit."""
     temperature: float
     """What the logits are already divided by."""
+    coverage: float
+    """Share of the cells of a class whose conformal set holds it, on validation cells."""
+    conformal: list[float]
+    """(K,) a class belongs to the conformal set where its probability is at least this."""
+    false_alarm: float
+    """Share of like cells that are called unlike, on validation cells."""
+    outlier_threshold: float
+    """Distance above which a cell is unlike the training cells."""
+    prior: list[float]
+    """(K,) the shares of classes that the probabilities take for granted."""
+    composition_error: list[list[float]]
+    """(K, K) covariance of the shares of a culture that more cells do not make smaller."""
+    cost: dict[str, float]
+    """`parameters`, `multiply_adds` a cell, and `fit_seconds` on the machine that made it."""
     split: str
-    """The split whose training part it has seen."""
+    """The split whose training and validation parts it has seen."""
     confounded: dict[str, str]
     """Class → why it could not be tested on acquisition groups it has not seen."""
     simulated: bool
@@ -93,6 +118,20 @@ class Prediction:
         return share
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What is made of a prediction for B cells."""
+
+    probabilities: Floats
+    """(B, K), calibrated."""
+    sets: npt.NDArray[np.bool_]
+    """(B, K) the conformal set; the most probable class is always in it."""
+    distance: Floats
+    """(B,) from the training cells, over the distance above which a cell is unlike them."""
+    verdicts: npt.NDArray[np.str_]
+    """(B,) SURE, UNSURE or UNLIKE."""
+
+
 class Graph:
     """An ONNX graph in ONNX Runtime; may be called from several threads at once."""
 
@@ -111,14 +150,28 @@ class Graph:
 class Bundle:
     """A model that is ready to predict, and what it says of itself."""
 
-    def __init__(self, spec: Spec, graph: Graph, test: dict[str, npt.NDArray[Any]]) -> None:
+    def __init__(self, spec: Spec, graph: Graph, outliers: Outliers, test: dict[str, npt.NDArray[Any]]) -> None:
         self.spec = spec
         self._graph = graph
+        self._outliers = outliers
         self._test = test
 
     def predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
         """Classify (B, H, W) raw pixels on the canvas."""
         return self._graph.predict(pixels)
+
+    def judge(self, prediction: Prediction) -> Judgement:
+        """Say how far to trust a prediction of this model."""
+        probabilities = prediction.probabilities
+        sets = probabilities >= np.array(self.spec.conformal, np.float32)
+        sets[np.arange(len(sets)), probabilities.argmax(1)] = True
+        distance = self._outliers.score(prediction.embedding) / np.float32(self.spec.outlier_threshold)
+        verdicts = np.where(distance > 1, UNLIKE, np.where(sets.sum(1) > 1, UNSURE, SURE))
+        return Judgement(probabilities, sets, distance, verdicts)
+
+    def compose(self, probabilities: Floats) -> Composition:
+        """Estimate the shares of the classes in a culture whose cells have (B, K) `probabilities`."""
+        return composition.estimate(probabilities, np.array(self.spec.prior), np.array(self.spec.composition_error))
 
     @property
     def example(self) -> npt.NDArray[np.uint16]:
@@ -164,7 +217,7 @@ def load(folder: Path, threads: int) -> Bundle:
             raise BundleError(f"{folder}: {name} is missing; fetch the bundle again")
         if _sha256(path) != expected:
             raise BundleError(f"{folder}: {name} was changed or damaged after it was made; fetch the bundle again")
-    return Bundle(spec, Graph(folder / GRAPH, threads), load_file(folder / TEST))
+    return Bundle(spec, Graph(folder / GRAPH, threads), Outliers.load(folder / OUTLIERS), load_file(folder / TEST))
 
 
 def read_spec(folder: Path) -> Spec:
@@ -176,7 +229,9 @@ def read_spec(folder: Path) -> Spec:
     try:
         announced = json.loads(text)["format"]
         if announced > FORMAT:
-            raise BundleError(f"{folder}: format {announced}, but this version reads up to {FORMAT}; update fatescope")
+            raise BundleError(f"{folder}: format {announced}, but this version reads {FORMAT}; update fatescope")
+        if announced < FORMAT:
+            raise BundleError(f"{folder}: format {announced}, but this version reads {FORMAT}; run `dvc repro train`")
         return Spec.model_validate_json(text)
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder / SPEC}: damaged ({error}); fetch the bundle again") from error

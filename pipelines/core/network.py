@@ -1,10 +1,12 @@
 """Normalisation, backbone and head as one module: raw pixels in, logits, embedding and activation map out.
 
+`Network` is one CNN; `Ensemble` joins several into one module with the same outputs.
+
 Preprocessing is part of the module, and so of the exported graph: training and serving cannot disagree.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from pipelines.core.images import FRAME
 
 OUTPUTS = ("logits", "embedding", "activation_map")
 OPSET = 20
+_LIFT = 8.0
+"""Brings the share of light that a cell takes away, often an eighth, to the size that a CNN expects."""
 
 
 class Outputs(NamedTuple):
@@ -34,18 +38,25 @@ class Network(nn.Module):
     temperature: Tensor
 
     def __init__(
-        self, backbone: Backbone, classes: int, input_size: tuple[int, int], *, resize: str, dropout: float
+        self,
+        backbone: Backbone,
+        classes: int,
+        input_size: tuple[int, int],
+        *,
+        resize: str,
+        normalisation: str,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.features = backbone.features
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(backbone.channels, classes)
         self.register_buffer("temperature", torch.ones(()))
-        self._input_size, self._resize = input_size, resize
+        self._input_size, self._resize, self._normalisation = input_size, resize, normalisation
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """Normalise and resize (B, 1, H, W) raw pixels on their canvas to the input size."""
-        return resize(normalise(pixels), self._input_size, self._resize)
+        return resize(normalise(pixels, self._normalisation), self._input_size, self._resize)
 
     def forward(self, pixels: Tensor) -> Outputs:
         """Classify (B, 1, H, W) raw pixels, float32 counts on a canvas."""
@@ -60,13 +71,56 @@ class Network(nn.Module):
         return Outputs(logits, embedding, activation)
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """Remove lamp level and gain from (B, 1, H, W) raw pixels, each image by itself.
+class Ensemble(nn.Module):
+    """Several networks as one: the paper's idea of VGG joined with Inception (arXiv 2312.06665).
 
-    The level is the median of the border, where there is background. The contrast is the L2 norm of the deviation
-    squared over its L1 norm: padding, which deviates by nothing, does not change it. A blank image becomes zeros.
+    `probabilities` averages what the members say; `embeddings` puts one new linear layer on all of their embeddings.
+    The activation map is the mean of the members', or their sum under that layer, on the grid of the finest.
     """
-    deviation = pixels - _border_median(pixels)
+
+    temperature: Tensor
+    linear: nn.Linear | None
+
+    def __init__(self, members: list[Network], classes: int, join: str) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self._widths = [each.linear.in_features for each in members]
+        # Made for both, so that the members' own layers stay what they were.
+        self.linear = nn.Linear(sum(self._widths), classes) if join == "embeddings" else None
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, pixels: Tensor) -> Outputs:
+        """Classify (B, 1, H, W) raw pixels, float32 counts on a canvas."""
+        members = cast("list[Network]", list(self.members))
+        maps = [each.features(each.prepare(pixels)) for each in members]
+        embeddings = [each.mean((2, 3)) for each in maps]
+        embedding = torch.cat(embeddings, dim=1)
+        if self.linear is not None:
+            weights = torch.split(self.linear.weight, self._widths, dim=1)
+            logits, share = self.linear(embedding), 1.0
+        else:
+            heads = [each.linear for each in members]
+            each_says = [functional.softmax(head(x), dim=1) for head, x in zip(heads, embeddings, strict=True)]
+            logits = torch.stack(each_says).mean(0).clamp_min(1e-12).log()
+            weights, share = tuple(head.weight for head in heads), 1.0 / len(heads)
+        activations = [functional.conv2d(x, w[:, :, None, None]) for x, w in zip(maps, weights, strict=True)]
+        finest = max((each.shape[2:] for each in activations), key=lambda size: int(size[0]) * int(size[1]))
+        fitted = [functional.interpolate(x, size=finest, mode="bilinear", align_corners=False) for x in activations]
+        return Outputs(logits / self.temperature, embedding, share * torch.stack(fitted).sum(0) / self.temperature)
+
+
+def normalise(pixels: Tensor, how: str) -> Tensor:
+    """Remove the lamp from (B, 1, H, W) raw pixels, each image by itself.
+
+    The level is the median of the border, where there is background. `contrast` divides the deviation from it by its
+    own size (L2 norm squared over L1 norm, which padding does not change): lamp, gain and black level are gone, and
+    with them how dark a cell is. `background` divides by the level: what is left is the share of light that the cell
+    takes away, which needs a camera whose black level is near zero. A blank image becomes zeros.
+    """
+    level = _border_median(pixels)
+    deviation = pixels - level
+    if how == "background":
+        return deviation * (_LIFT / level.clamp_min(1.0))
     size = deviation.abs()
     contrast = (deviation * deviation).sum((2, 3), keepdim=True) / size.sum((2, 3), keepdim=True).clamp_min(1e-6)
     return deviation / contrast.clamp_min(1e-6)
@@ -85,7 +139,7 @@ def resize(images: Tensor, size: tuple[int, int], how: str) -> Tensor:
     return images
 
 
-def export(network: Network, canvas: tuple[int, int], path: Path) -> None:
+def export(network: Network | Ensemble, canvas: tuple[int, int], path: Path) -> None:
     """Write `network` as an ONNX graph that takes any number of cells on `canvas`."""
     network = network.cpu().eval()
     # Two cells, because an export traced with one would fix the batch at one.

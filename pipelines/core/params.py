@@ -169,8 +169,8 @@ class Audit(Section):
 class Train(Section):
     """One fit of one network."""
 
-    seed: int
-    """Seed of initial weights, order of cells, augmentation and dropout."""
+    seeds: Annotated[list[int], Field(min_length=1)]
+    """Seeds of initial weights, order of cells, augmentation and dropout: a fit each, of which the first is served."""
     backbone: str
     """A name in `pipelines.core.backbones.BACKBONES`."""
     weights: str
@@ -179,8 +179,12 @@ class Train(Section):
     """Height and width in px that the backbone sees."""
     resize: Literal["pad", "stretch"]
     """Whether the canvas keeps its aspect ratio on the way to `input_size`."""
+    normalisation: Literal["contrast", "background"]
+    """What the lamp is taken out by: the contrast of each cell, or the level of its background."""
     epochs: Count
     """Passes over the training cells."""
+    patience: Count
+    """Epochs without a lower loss on the validation cells after which training ends early."""
     batch_size: Count
     """Cells a step."""
     learning_rate: Annotated[float, Field(gt=0)]
@@ -191,8 +195,109 @@ class Train(Section):
     """Share of the embedding that is dropped before the linear layer while training."""
     label_smoothing: Share
     """Probability spread evenly over all classes in the training target."""
+    balance: Literal["weights", "sampling", "none"]
+    """How classes of unequal size come to count the same: in the loss, by how often a cell is drawn, or not at all."""
+    symmetries: bool
+    """Whether cells are mirrored, and turned where the input is square."""
+    max_shift: Annotated[int, Field(ge=0)]
+    """How far a cell is moved at most along each axis, px of the input."""
+    intensity: Share
+    """How much the contrast of a cell is changed at most, as a share of it; its level by half of that."""
     threads: Count
-    """CPU threads of PyTorch."""
+    """CPU threads of PyTorch and of the exported graph."""
+
+
+class Range(Section):
+    """A range of numbers that the search may choose from."""
+
+    low: float
+    """Lowest value."""
+    high: float
+    """Highest value."""
+    log: bool
+    """Whether the logarithm is drawn evenly, not the value."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low must be below high, and above 0 with log, got {self.low} and {self.high}")
+        return self
+
+
+Choice = Annotated[list[str | int | float | Size], Field(min_length=1)]
+
+
+class Tune(Section):
+    """The search for the best fit of one task."""
+
+    seed: int
+    """Seed of the sampler; each fit has the first of `train.seeds`."""
+    sampler: Literal["tpe", "gp", "random"]
+    """Tree of Parzen estimators (Bergstra et al. 2011), Gaussian process (Snoek et al. 2012), or chance."""
+    startup_trials: Count
+    """Trials that are drawn at random before the sampler learns from them."""
+    trials: Annotated[int, Field(ge=0)]
+    """Trials in all, over all processes and sessions; with 0 the section `train` stands as it is."""
+    minutes: Annotated[float, Field(gt=0)]
+    """Minutes after which no trial is begun and a running one ends with the epoch it is in."""
+    workers: Count
+    """Processes that share the study; on a machine with GPUs each takes one."""
+    epochs: Count
+    """Epochs of a trial that is not pruned."""
+    min_epochs: Count
+    """Epochs before Hyperband (Li et al. 2018) may prune a trial."""
+    space: dict[str, Range | Choice]
+    """Field of the section `train` → the range or the list of values that it may take."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        unknown = sorted(set(self.space) - SEARCHABLE)
+        if unknown:
+            raise ValueError(f"space names {unknown}; what can be searched is {sorted(SEARCHABLE)}")
+        return self
+
+
+SEARCHABLE = set(Train.model_fields) - {"seeds", "epochs", "patience", "threads", "weights"}
+"""Fields of `train` that a trial may set."""
+
+
+class Ensemble(Section):
+    """Several of the best trials joined into one model, a candidate beside the single best."""
+
+    members: Annotated[int, Field(ge=1)]
+    """The best trials of as many different backbones; 1 for no ensemble."""
+    join: Literal["probabilities", "embeddings"]
+    """Averaged probabilities, or concatenated embeddings under one new linear layer."""
+
+
+class Calibrate(Section):
+    """What the validation cells are asked."""
+
+    seed: int
+    """Seed of the mixtures."""
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the cells of each class whose conformal set is to hold the class."""
+    false_alarm: Annotated[float, Field(gt=0, lt=1)]
+    """Share of like cells that may be called unlike the training cells."""
+    directions: Count
+    """Directions of the embedding in which the spread of training cells is measured one by one."""
+
+
+class Evaluate(Section):
+    """How figures on test cells are taken."""
+
+    seed: int
+    """Seed of intervals and mixtures."""
+    repeats: Annotated[int, Field(ge=40)]
+    """Bootstrap draws behind each 95 % interval."""
+    min_groups: Annotated[int, Field(ge=2)]
+    """With fewer acquisition groups of a class among the test cells, intervals are said to be rough."""
+    bins: Annotated[int, Field(ge=2)]
+    """Bins of the reliability diagram and of the calibration error, with equal numbers of cells."""
+    mixtures: Count
+    """Simulated cultures that the composition estimator is tried on."""
+    mixture_cells: Count
+    """Cells of each."""
 
 
 class Params(Section):
@@ -206,6 +311,10 @@ class Params(Section):
     split: Split
     audit: Audit
     train: Train
+    tune: Tune
+    ensemble: Ensemble
+    calibrate: Calibrate
+    evaluate: Evaluate
 
     def classes(self, task: str) -> list[str]:
         """Return the class names of `task` in the order of the model's outputs."""

@@ -15,7 +15,17 @@ from tests.readme import preset
 from tests.serving import serving
 
 # The share and the small network keep this within a minute or two; what it says of cells is in the README's table.
-QUICK = {"ingest.share": 0.1, "train.backbone": "compact", "train.epochs": 4, "train.batch_size": 32}
+QUICK = {
+    "ingest.share": 0.1,
+    "train.backbone": "compact",
+    "train.epochs": 4,
+    "train.batch_size": 32,
+    "train.seeds": [0],
+    "tune.trials": 2,
+    "tune.epochs": 2,
+    "tune.min_epochs": 1,
+    "tune.space": {"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}},
+}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from pipelines import audit, ingest, shortcuts, simulate, split
+from pipelines import audit, ingest, intervals, shortcuts, simulate, split
 from pipelines.core import cells, features, splits
 from pipelines.core import params as params_module
 from tests.conftest import draw_cell, write_params
@@ -122,14 +122,14 @@ def test_normalisation_takes_the_lamp_away(make_params, rng):
     names = ("medium", "day", "run")
     frame = audit.pd.DataFrame({**manifest, **dict.fromkeys(names, "1"), "height": 60, "width": 80})
     settings = make_params({"audit.repeats": 100, "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}})
-    report = audit.audit(cells.Cells(frame, pixels), {}, settings.dataset, settings.audit)
+    report = audit.audit(cells.Cells(frame, pixels), {}, settings.dataset, "contrast", settings.audit)
     assert verdicts(report) == {("astrocyte", "oligodendrocyte"): "shortcut"}
     assert verdicts(report, "verdict_normalised") == {("astrocyte", "oligodendrocyte"): "clean"}
 
 
 def test_weights_of_the_bootstrap_draw_whole_groups():
     units = np.array(["a", "a", "b", "b", "c", "c"])
-    weights = shortcuts.resample(units, np.array(["x"] * 6), 50, 0)
+    weights = intervals.resample(units, np.array(["x"] * 6), 50, 0)
     assert weights.shape == (51, 6)
     assert (weights[0] == 1).all()
     assert (weights[:, ::2] == weights[:, 1::2]).all()
@@ -139,11 +139,11 @@ def test_weights_of_the_bootstrap_draw_whole_groups():
 def test_auc_and_balanced_accuracy_are_those_of_scikit_learn(rng):
     scores, truth, weight = rng.random(200).round(1), rng.random(200) < 0.4, rng.integers(0, 4, 200).astype(float)
     weights = np.stack([np.ones(200), weight])
-    found = shortcuts.auc(scores, truth, weights)
+    found = intervals.auc(scores, truth, weights)
     assert found[0] == pytest.approx(roc_auc_score(truth, scores))
     assert found[1] == pytest.approx(roc_auc_score(truth, scores, sample_weight=weight))
     called = (scores > 0.5).astype(int)
-    found = shortcuts.balanced_accuracy(called, truth.astype(int), weights)
+    found = intervals.balanced_accuracy(called, truth.astype(int), weights)
     assert found[1] == pytest.approx(balanced_accuracy_score(truth, called, sample_weight=weight))
 
 

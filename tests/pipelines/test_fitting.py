@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import fitting
+from pipelines import fitting, gathering
 from tests.conftest import draw_cell
 
 
@@ -16,31 +16,68 @@ def examples(rng):
 
 
 def short(make_params, **changes):
-    defaults = {"backbone": "compact", "epochs": 15, "batch_size": 16, "learning_rate": 0.01, "threads": 1}
+    defaults = {
+        "backbone": "compact",
+        "epochs": 15,
+        "batch_size": 16,
+        "learning_rate": 0.01,
+        "threads": 1,
+        "patience": 99,
+    }
     return make_params({f"train.{k}": v for k, v in {**defaults, **changes}.items()}).train
 
 
 def test_it_learns_and_reports_each_epoch(make_params, examples):
     reports = []
-    network = fitting.fit(examples, 2, short(make_params), lambda epoch, figures: reports.append((epoch, figures)))
+    network, epochs = fitting.fit(
+        examples, 2, short(make_params), 0, lambda epoch, figures: reports.append((epoch, figures))
+    )
+    assert epochs == 15
     assert [epoch for epoch, _ in reports] == list(range(15))
     assert reports[-1][1]["train_loss"] < reports[0][1]["train_loss"]
     assert max(figures["validation_balanced_accuracy"] for _, figures in reports) > 0.9
     assert not network.training
 
 
+def loss_of(network, examples):
+    weights = torch.from_numpy(fitting._balance(examples.targets[examples.train], 2)).float()
+    return fitting._validate(network, examples, weights)["validation_loss"]
+
+
 def test_the_best_epoch_is_kept(make_params, examples):
     reports = []
-    params = short(make_params)
-    network = fitting.fit(examples, 2, params, lambda _, figures: reports.append(figures["validation_loss"]))
-    weights = fitting._balance(examples.targets[examples.train], 2)
-    again = fitting._validate(network, examples, weights, params.batch_size, torch.device("cpu"))
-    assert again["validation_loss"] == pytest.approx(min(reports), rel=1e-3)
+    network, _ = fitting.fit(
+        examples, 2, short(make_params), 0, lambda _, figures: reports.append(figures["validation_loss"])
+    )
+    assert loss_of(network, examples) == pytest.approx(min(reports), rel=1e-3)
+
+
+def test_a_fit_that_gets_no_better_ends_early(make_params, examples):
+    # Labels by chance: nothing that is learned helps on the validation cells.
+    targets = np.random.default_rng(0).integers(0, 2, len(examples.targets))
+    chance = fitting.Examples(examples.pixels, targets, examples.train, examples.validation)
+    losses = []
+    _, epochs = fitting.fit(
+        chance,
+        2,
+        short(make_params, epochs=40, patience=3),
+        0,
+        lambda _, figures: losses.append(figures["validation_loss"]),
+    )
+    assert len(losses) < 40
+    assert epochs == int(np.argmin(losses)) + 1 == len(losses) - 3
+
+
+def test_without_validation_cells_all_epochs_are_made(make_params, examples):
+    reports = []
+    whole = fitting.Examples(examples.pixels, examples.targets, examples.train, examples.validation[:0])
+    fitting.fit(whole, 2, short(make_params, epochs=4, patience=1), 0, lambda _, figures: reports.append(figures))
+    assert [set(each) for each in reports] == [{"train_loss"}] * 4
 
 
 def test_a_seed_decides(make_params, examples):
     def weights(seed):
-        network = fitting.fit(examples, 2, short(make_params, epochs=1, seed=seed), lambda *_: None)
+        network, _ = fitting.fit(examples, 2, short(make_params, epochs=1), seed, lambda *_: None)
         return network.linear.weight.detach()
 
     first, second, third = weights(0), weights(0), weights(1)
@@ -48,18 +85,38 @@ def test_a_seed_decides(make_params, examples):
     assert not torch.equal(first, third)
 
 
+@pytest.mark.parametrize(("balance", "share"), [("sampling", 1 / 2), ("weights", 1 / 4), ("none", 1 / 4)])
+def test_how_often_a_rare_class_is_drawn(make_params, examples, balance, share):
+    params = short(make_params, balance=balance)
+    weights = fitting._balance(examples.targets[examples.train], 2)
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([rows for _ in range(20) for rows in fitting._batches(examples, weights, params, rng)])
+    assert examples.targets[drawn].mean() == pytest.approx(share, abs=0.04)
+
+
+def test_pixels_on_the_device_are_those_of_the_memory_map(rng):
+    pixels = rng.integers(0, 65536, (20, 6, 8)).astype(np.uint16)
+    kept, rows = np.array([3, 5, 9, 17]), np.array([17, 3, 3])
+    device = torch.device("cpu")
+    mapped, resident = gathering.Mapped(pixels, device), gathering.Resident(pixels, kept, device)
+    assert torch.equal(mapped(rows), resident(rows))
+    assert mapped(rows).shape == (3, 1, 6, 8)
+    with pytest.raises(AssertionError, match="rows that were not given"):
+        resident(np.array([4]))
+
+
 def test_rare_classes_weigh_as_much_as_common_ones():
     weights = fitting._balance(np.array([0, 0, 0, 1]), 2)
-    torch.testing.assert_close(weights, torch.tensor([4 / 6, 4 / 2]))
+    np.testing.assert_allclose(weights, [4 / 6, 4 / 2])
 
 
 def test_only_the_listed_rows_are_read(make_params, examples):
     poisoned = fitting.Examples(examples.pixels, examples.targets, examples.train[:32], examples.train[32:48])
     unread = np.setdiff1d(np.arange(len(examples.targets)), examples.train[:48])
     poisoned.targets[unread] = -1  # a target that would make the loss fail
-    fitting.fit(poisoned, 2, short(make_params, epochs=1), lambda *_: None)
+    fitting.fit(poisoned, 2, short(make_params, epochs=1), 0, lambda *_: None)
 
 
 def test_fewer_cells_than_a_batch_still_train(make_params, examples):
     few = fitting.Examples(examples.pixels, examples.targets, examples.train[:5], examples.validation[:5])
-    fitting.fit(few, 2, short(make_params, epochs=1), lambda *_: None)
+    fitting.fit(few, 2, short(make_params, epochs=1), 0, lambda *_: None)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import audit, evaluate, ingest, register, split, tracking, train
+from pipelines import audit, evaluate, ingest, register, split, train, tune
 from pipelines.core import bundle, cells
 from pipelines.core.errors import BundleError, DataError, ImageError
 from pipelines.core.images import Header
@@ -17,10 +17,16 @@ from tests.conftest import write_export, write_params
 pytestmark = pytest.mark.slow
 CHANGES = {
     "train.backbone": "compact",
-    "train.epochs": 15,
-    "train.batch_size": 16,
+    "train.epochs": 40,
+    "train.batch_size": 8,
     "train.learning_rate": 0.01,
+    "train.seeds": [0, 1],
     "dataset.tasks": {"binary": ["oligodendrocyte", "astrocyte"]},
+    "tune.trials": 2,
+    "tune.epochs": 2,
+    "tune.min_epochs": 1,
+    "tune.space": {"learning_rate": {"low": 5e-3, "high": 1e-2, "log": True}},
+    "train.patience": 99,
 }
 
 
@@ -37,7 +43,23 @@ def folder(tmp_path_factory):
         split.main(params, artifacts / "cells", artifacts / "splits.parquet")
         reports = folder / "reports"
         audit.main(params, artifacts / "cells", artifacts / "splits.parquet", reports / "audit.json", reports / "audit")
-        train.main(params, "binary", artifacts / "cells", artifacts / "splits.parquet", artifacts / "binary")
+        tune.main(
+            params,
+            "binary",
+            artifacts / "cells",
+            artifacts / "splits.parquet",
+            artifacts / "binary/study.journal",
+            artifacts / "binary/best.json",
+            reports / "binary/search",
+        )
+        train.main(
+            params,
+            "binary",
+            artifacts / "cells",
+            artifacts / "splits.parquet",
+            artifacts / "binary/best.json",
+            artifacts / "binary",
+        )
         evaluate.main(
             params,
             "binary",
@@ -48,6 +70,7 @@ def folder(tmp_path_factory):
             artifacts / "binary/predictions.parquet",
             folder / "reports/binary/metrics.json",
             folder / "reports/binary/plots",
+            folder / "reports/binary/tables",
         )
         yield folder
     mlflow.set_tracking_uri(None)
@@ -85,7 +108,15 @@ def test_the_line(line, folder):
         assert result["balanced_accuracy"] > 0.8
         assert np.sum(result["confusion"]) == result["cells"] == (predictions["split"] == name).sum()
         assert set(result["auc"]) == {"astrocyte", "oligodendrocyte"}
-        assert (folder / f"reports/binary/plots/confusion_{name}.png").stat().st_size > 1000
+        low, high = result["intervals"]["balanced_accuracy"]
+        assert low <= result["balanced_accuracy"] <= high
+        assert set(result["gain"]) == {"acquisition", "cell_figures"}
+        assert sum(each["cells"] for each in result["by"]["group"].values()) == result["cells"]
+        for plot in ("confusion", "roc", "reliability", "risk_coverage", "groups", "composition"):
+            assert (folder / f"reports/binary/plots/{plot}_{name}.png").stat().st_size > 1000
+    assert metrics["splits"]["grouped"]["resampled"] == "groups"
+    assert metrics["splits"]["grouped"]["rough"]  # a group or two of each class
+    assert metrics["splits"]["random"]["resampled"] == "cells"
 
     assert metrics["audit"]["pairs"][0]["classes"] == ["astrocyte", "oligodendrocyte"]
 
@@ -102,13 +133,28 @@ def test_the_line(line, folder):
     assert model.spec.split == "grouped"
     assert not model.spec.simulated
 
-    # Runs: one a split, with parameters, curves and the figures of evaluation.
-    for name, run_id in tracking.load_run_ids(line / "binary/runs.json").items():
-        run = registry.get_run(run_id)
-        assert run.data.params["backbone"] == "compact"
+    # Runs: one a split, with the figures of evaluation, and below it one a fit with parameters and curves.
+    trained = json.loads((line / "binary/models.json").read_text())
+    for entry in trained["models"]:
+        run = registry.get_run(entry["run_id"])
+        assert run.data.params["fit.epochs"] == "40"
         assert run.data.tags["data_hash"] == model.spec.data_hash
-        assert len(registry.get_metric_history(run_id, "train_loss")) == 15
-        assert run.data.metrics["test.balanced_accuracy"] == metrics["splits"][name]["balanced_accuracy"]
+        below = registry.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{entry['run_id']}'")
+        assert len(registry.get_metric_history(below[0].info.run_id, "train_loss")) == 40
+        reached = metrics["splits"][entry["split"]]["balanced_accuracy"]
+        assert run.data.metrics["test.balanced_accuracy"] == reached
+
+    # The other seed, and the random split beside it.
+    folders = [entry["folder"] for entry in trained["models"]]
+    assert folders[0] == "bundle"
+    assert {entry["seed"] for entry in trained["models"] if entry["split"] == "grouped"} == {0, 1}
+    assert metrics["seeds"]["values"][0] == metrics["splits"]["grouped"]["balanced_accuracy"]
+    assert len(metrics["seeds"]["values"]) == 2
+    assert metrics["gap"] == pytest.approx(
+        metrics["splits"]["random"]["balanced_accuracy"] - metrics["splits"]["grouped"]["balanced_accuracy"]
+    )
+    for path in folders:
+        bundle.load(line / "binary" / path, threads=1).check()
 
     # The registry: a champion, once, that MLflow itself can load.
     verdict = run_register(folder)
@@ -172,8 +218,8 @@ def test_damage_is_refused(line, tmp_path):
 def test_a_newer_format_is_refused(line, tmp_path):
     copy = shutil.copytree(line / "binary/bundle", tmp_path / "newer")
     spec = json.loads((copy / bundle.SPEC).read_text())
-    (copy / bundle.SPEC).write_text(json.dumps({**spec, "format": 2, "unheard_of": 1}))
-    with pytest.raises(BundleError, match="format 2, but this version reads up to 1; update fatescope"):
+    (copy / bundle.SPEC).write_text(json.dumps({**spec, "format": 3, "unheard_of": 1}))
+    with pytest.raises(BundleError, match="format 3, but this version reads 2; update fatescope"):
         bundle.load(copy, threads=1)
 
 
@@ -187,15 +233,6 @@ def test_a_foreign_bit_depth_is_refused(line):
 def test_a_task_without_cells_is_an_error(line, tmp_path):
     params = write_params(tmp_path, {"dataset.tasks": {"binary": ["NT3", "astrocyte"]}})
     with pytest.raises(DataError, match=r"task 'binary' needs cells of \['NT3'\]"):
-        train.main(params, "binary", line / "cells", line / "splits.parquet", tmp_path / "out")
-
-
-def test_score_of_known_calls():
-    targets = np.array([0, 0, 0, 1, 2])
-    probabilities = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2]]
-    result = evaluate.score(targets, probabilities, ["a", "b", "c"])
-    assert result["accuracy"] == pytest.approx(4 / 5)
-    assert result["balanced_accuracy"] == pytest.approx((2 / 3 + 1 + 1) / 3)
-    assert result["confusion"] == [[2, 1, 0], [0, 1, 0], [0, 0, 1]]
-    assert result["auc"]["c"] == 1.0
-    assert result["macro_f1"] == pytest.approx((0.8 + 2 / 3 + 1) / 3)
+        train.main(
+            params, "binary", line / "cells", line / "splits.parquet", line / "binary/best.json", tmp_path / "out"
+        )

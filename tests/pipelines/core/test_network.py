@@ -13,17 +13,22 @@ def cells(rng, count=3):
     return torch.from_numpy(np.stack([draw_cell(rng, 60, 80) for _ in range(count)]).astype(np.float32))[:, None]
 
 
-def make(name="compact", classes=3, input_size=(45, 60), resize="pad"):
+def make(name="compact", classes=3, input_size=(45, 60), resize="pad", normalisation="contrast"):
     torch.manual_seed(0)
     return network.Network(
-        backbones.build(name, "none", input_size), classes, input_size, resize=resize, dropout=0.2
+        backbones.build(name, "none", input_size),
+        classes,
+        input_size,
+        resize=resize,
+        normalisation=normalisation,
+        dropout=0.2,
     ).eval()
 
 
 def test_normalisation_removes_lamp_and_gain(rng):
     pixels = cells(rng)
-    expected = network.normalise(pixels)
-    torch.testing.assert_close(network.normalise(pixels * 1.7 + 250), expected, rtol=1e-3, atol=1e-3)
+    expected = network.normalise(pixels, "contrast")
+    torch.testing.assert_close(network.normalise(pixels * 1.7 + 250, "contrast"), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_normalisation_does_not_see_the_padding(rng):
@@ -31,11 +36,24 @@ def test_normalisation_does_not_see_the_padding(rng):
     level = pixels[0].quantile(0.9)
     pixels[:, :, :4] = pixels[:, :, -4:] = pixels[:, :, :, :4] = pixels[:, :, :, -4:] = level
     padded = torch.nn.functional.pad(pixels, (10, 10, 10, 10), value=float(level))
-    torch.testing.assert_close(network.normalise(padded)[:, :, 10:-10, 10:-10], network.normalise(pixels))
+    for how in ("contrast", "background"):
+        inner = network.normalise(padded, how)[:, :, 10:-10, 10:-10]
+        torch.testing.assert_close(inner, network.normalise(pixels, how))
 
 
-def test_a_blank_image_is_no_nan():
-    assert torch.equal(network.normalise(torch.full((1, 1, 60, 80), 500.0)), torch.zeros(1, 1, 60, 80))
+def test_normalisation_by_background_keeps_how_dark_a_cell_is(rng):
+    pixels = cells(rng)
+    pixels[:, :, :2] = pixels[:, :, -2:] = pixels[:, :, :, :2] = pixels[:, :, :, -2:] = 700
+    expected = network.normalise(pixels, "background")
+    torch.testing.assert_close(network.normalise(pixels * 1.7, "background"), expected)
+    faint = 700 + (pixels - 700) / 2
+    torch.testing.assert_close(network.normalise(faint, "background"), expected / 2)
+    torch.testing.assert_close(network.normalise(faint, "contrast"), network.normalise(pixels, "contrast"))
+
+
+@pytest.mark.parametrize("how", ["contrast", "background"])
+def test_a_blank_image_is_no_nan(how):
+    assert torch.equal(network.normalise(torch.full((1, 1, 60, 80), 500.0), how), torch.zeros(1, 1, 60, 80))
 
 
 @pytest.mark.parametrize(("how", "inner"), [("pad", (45, 60)), ("stretch", (60, 60))])
@@ -105,3 +123,25 @@ def test_weights_come_from_a_file(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(ParamsError, match="does not hold the weights of resnet18"):
         backbones.build("resnet18", str(tmp_path / "other.pth"), (45, 60))
+
+
+@pytest.mark.parametrize("join", ["probabilities", "embeddings"])
+def test_an_ensemble_is_one_graph(rng, tmp_path, join):
+    members = [make("compact"), make("mobilenet_v2", input_size=(60, 60))]
+    ensemble = network.Ensemble(members, 3, join).eval()
+    network.export(ensemble, (60, 80), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    pixels = cells(rng)
+    with torch.inference_mode():
+        expected = ensemble(pixels)
+        said = [each(pixels) for each in members]
+    for ours, theirs in zip(expected, session.run(list(network.OUTPUTS), {"pixels": pixels.numpy()}), strict=True):
+        np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(expected.embedding, torch.cat([each.embedding for each in said], dim=1))
+    assert expected.activation_map.shape[2:] == max(each.activation_map.shape[2:] for each in said)
+    if join == "probabilities":
+        mean = torch.stack([each.logits.softmax(1) for each in said]).mean(0)
+        torch.testing.assert_close(expected.logits.softmax(1), mean)
+    else:
+        with torch.inference_mode():
+            torch.testing.assert_close(ensemble.linear(expected.embedding), expected.logits)

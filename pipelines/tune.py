@@ -1,0 +1,330 @@
+"""Search for the best fit of one task: an Optuna study, shared by as many processes as want to, resumed after a kill.
+
+`best.json`: `study` (its name, made of everything that decides a trial's value), `sampler`, `trials` (state → count),
+`failures` (`number`, `reason`, `params`), `best` and `members` (`number`, `value`, and `params`, the fields of the
+section `train` that it sets). `members` are the best trials of different backbones, best first.
+The study itself is the journal; whoever runs this module on the same journal joins the search.
+"""
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import socket
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from pipelines import fitting, tracking, tune_plots
+from pipelines.core import cells, splits
+from pipelines.core.backbones import SMALLEST
+from pipelines.core.command import run
+from pipelines.core.errors import DataError
+from pipelines.core.params import Params, Range, Train, Tune, load
+
+log = logging.getLogger(__name__)
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a process needs to take part; travels to worker processes."""
+
+    task: str
+    params: Params
+    source: Path
+    parts: Path
+    journal: Path
+    study: str
+    tags: dict[str, str]
+
+
+def sampler(params: Tune, seed: int) -> BaseSampler:
+    """Return the sampler that `params` name."""
+    with warnings.catch_warnings():
+        # Optuna calls what it has offered for years experimental.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if params.sampler == "tpe":
+            # Grouped, because a parameter may exist for some backbones only.
+            return TPESampler(multivariate=True, group=True, n_startup_trials=params.startup_trials, seed=seed)
+        if params.sampler == "gp":
+            return GPSampler(n_startup_trials=params.startup_trials, seed=seed, deterministic_objective=False)
+        return RandomSampler(seed=seed)
+
+
+def suggest(trial: Trial, params: Tune, train: Train) -> tuple[Train, dict[str, Any]]:
+    """Return the section `train` with what `trial` sets, and those fields alone, as JSON types."""
+    chosen: dict[str, Any] = {}
+    # The backbone first, because it decides which sizes there are.
+    for name in sorted(params.space, key=lambda name: name != "backbone"):
+        allowed = params.space[name]
+        if isinstance(allowed, Range):
+            chosen[name] = trial.suggest_float(name, allowed.low, allowed.high, log=allowed.log)
+            continue
+        label = name
+        if name == "input_size":
+            smallest = SMALLEST.get(chosen.get("backbone", train.backbone), 0)
+            fits = [size for size in allowed if isinstance(size, tuple) and min(size) >= smallest]
+            if len(fits) < len(allowed):
+                allowed, label = list(fits), f"input_size of {chosen.get('backbone', train.backbone)}"
+        # As text, because Optuna keeps plain values only.
+        chosen[name] = json.loads(trial.suggest_categorical(label, [json.dumps(each) for each in allowed]))
+    return apply(train, chosen), chosen
+
+
+def apply(train: Train, chosen: dict[str, Any]) -> Train:
+    """Return the section `train` with the fields that a trial set."""
+    return Train.model_validate_json(json.dumps(train.model_dump(mode="json") | chosen))
+
+
+def open_study(search: Search) -> Study:
+    """Open the study, or begin it with the section `train` as its first trial."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    params = search.params.tune
+    # Each process draws its own numbers; the first has the seed itself, so that one alone can be repeated.
+    place = int(os.environ.get("FATESCOPE_WORKER", "0"))
+    study = optuna.create_study(
+        study_name=search.study,
+        storage=storage(search.journal),
+        sampler=sampler(params, params.seed + place),
+        pruner=optuna.pruners.HyperbandPruner(params.min_epochs, params.epochs),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    if not study.trials and place == 0:
+        study.enqueue_trial(_as_trial(search.params.train, params), skip_if_exists=True)
+    return study
+
+
+def storage(journal: Path) -> JournalStorage:
+    """Return the journal that several processes of one machine may write."""
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(journal)))
+
+
+def retry_killed(study: Study) -> None:
+    """Fail the trials whose process is gone, and put the same ones in line again."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        host, _, process = trial.user_attrs.get("worker", ":").partition(":")
+        if host == socket.gethostname() and not Path(f"/proc/{process}").exists():
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.set_user_attr("killed", sorted({*study.user_attrs.get("killed", []), trial.number}))
+            study.enqueue_trial(trial.params)
+            log.warning("trial %d was killed with its process; it is tried again", trial.number)
+
+
+def optimize(study: Study, objective: Callable[[Trial], float], params: Tune) -> None:
+    """Run trials in this process until the budget of the whole study is spent.
+
+    A trial that raises is kept as failed with its reason, and the next one is begun. Several processes may together
+    begin as many trials too many as there are others.
+    """
+
+    def kept(trial: Trial) -> float:
+        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+        try:
+            return objective(trial)
+        except optuna.TrialPruned:
+            raise
+        except Exception as error:
+            trial.set_user_attr("reason", f"{type(error).__name__}: {error}"[:500])
+            log.warning("trial %d failed: %s", trial.number, error)
+            raise
+
+    while counted(study) < params.trials and spent_minutes(study, params) < params.minutes:
+        study.optimize(kept, n_trials=1, catch=(Exception,))
+
+
+def counted(study: Study) -> int:
+    """Return how many trials count against the budget: all but those that were killed and are tried again."""
+    known = study.get_trials(deepcopy=False)
+    begun = sum(trial.state in {*FINISHED, TrialState.RUNNING} for trial in known)
+    return begun - len(study.user_attrs.get("killed", []))
+
+
+def spent_minutes(study: Study, params: Tune) -> float:
+    """Return the minutes that all finished trials took, shared between the processes."""
+    known = study.get_trials(deepcopy=False, states=FINISHED)
+    return sum(trial.duration.total_seconds() for trial in known if trial.duration) / 60 / params.workers
+
+
+def objective(search: Search, parent: str) -> Callable[[Trial], float]:
+    """Return what a trial is worth: balanced accuracy on the validation cells, at the epoch of the lowest loss."""
+    params, classes = search.params, search.params.classes(search.task)
+    source, divided = cells.load(search.source), splits.load(search.parts)
+    split = divided.available(classes)[0]
+    targets = np.array([classes.index(x) if x in classes else -1 for x in source.manifest["label"]], np.int64)
+    rows = [divided.indices(split, part, classes) for part in ("train", "validation")]
+    examples = fitting.Examples(source.pixels, targets, *rows)
+    threads = max(1, params.train.threads // params.tune.workers)
+
+    def value(trial: Trial) -> float:
+        settings, chosen = suggest(trial, params.tune, params.train)
+        trial.set_user_attr("params", chosen)
+        settings = settings.model_copy(update={"epochs": params.tune.epochs, "threads": threads})
+        figures: list[dict[str, float]] = []
+        pruned: optuna.TrialPruned | None = None
+        begun = time.monotonic()
+        with tracking.nested(search.task, f"trial {trial.number}", parent, search.tags) as tracked:
+            tracked.log_params(settings.model_dump(mode="json"))
+
+            def report(epoch: int, said: dict[str, float]) -> None:
+                figures.append(said)
+                tracked.log_metrics(said, epoch)
+                trial.report(said["validation_balanced_accuracy"], epoch)
+                others = spent_minutes(trial.study, params.tune)
+                late = others + (time.monotonic() - begun) / 60 / params.tune.workers > params.tune.minutes
+                if trial.should_prune() or (late and others > 0):
+                    raise optuna.TrialPruned
+
+            try:
+                fitting.fit(examples, len(classes), settings, params.train.seeds[0], report)
+            except optuna.TrialPruned as stop:
+                # Raised again outside of the run, which has not failed.
+                pruned = stop
+                tracked.set_tag("pruned", "true")
+            best = min(figures, key=lambda each: each["validation_loss"])
+            tracked.log_metrics({"value": best["validation_balanced_accuracy"]}, len(figures) - 1)
+        if pruned is not None:
+            raise pruned
+        return best["validation_balanced_accuracy"]
+
+    return value
+
+
+def summarise(study: Study | None, params: Params) -> dict[str, Any]:
+    """Return the content of `best.json`; see the module. Without a study, the section `train` is the best."""
+    if study is None:
+        alone: dict[str, Any] = {"number": None, "value": None, "params": {}}
+        return {"study": None, "sampler": None, "trials": {}, "failures": [], "best": alone, "members": [alone]}
+    known = study.get_trials(deepcopy=False)
+    ranked = sorted((t for t in known if t.state == TrialState.COMPLETE), key=lambda t: (-(t.value or 0), t.number))
+    if not ranked:
+        reasons = [_reason(study, t) for t in known if t.state == TrialState.FAIL]
+        raise DataError(f"tune: no trial of '{study.study_name}' ended well: {reasons[:3]}; raise tune.minutes")
+    members: dict[str, FrozenTrial] = {}
+    for trial in ranked:
+        members.setdefault(trial.user_attrs["params"].get("backbone", params.train.backbone), trial)
+    return {
+        "study": study.study_name,
+        "sampler": params.tune.sampler,
+        "trials": dict(Counter(trial.state.name.lower() for trial in known)),
+        "failures": [
+            {"number": t.number, "reason": _reason(study, t), "params": t.user_attrs.get("params", t.params)}
+            for t in known
+            if t.state == TrialState.FAIL
+        ],
+        "best": _described(ranked[0]),
+        "members": [_described(trial) for trial in members.values()][: params.ensemble.members],
+    }
+
+
+def _described(trial: FrozenTrial) -> dict[str, Any]:
+    return {"number": trial.number, "value": trial.value, "params": trial.user_attrs["params"]}
+
+
+def _reason(study: Study, trial: FrozenTrial) -> str:
+    killed = trial.number in study.user_attrs.get("killed", [])
+    return "killed with its process; tried again" if killed else str(trial.user_attrs.get("reason", "unknown"))
+
+
+def _as_trial(train: Train, params: Tune) -> dict[str, Any]:
+    """Return the section `train` in the terms of the study, without the fields that its space has no place for."""
+    content, trial = train.model_dump(mode="json"), {}
+    for name, allowed in params.space.items():
+        if isinstance(allowed, Range):
+            if allowed.low <= content[name] <= allowed.high:
+                trial[name] = content[name]
+        elif json.dumps(content[name]) in [json.dumps(each) for each in allowed]:
+            trial[name] = json.dumps(content[name])
+    return trial
+
+
+def _name(task: str, params: Params, tags: dict[str, str]) -> str:
+    """Return a name that is the same for searches whose trials can be compared: another one begins anew."""
+    budget = {"trials", "minutes", "workers", "startup_trials"}
+    decides = [
+        params.tune.model_dump(mode="json", exclude=budget),
+        params.train.model_dump(mode="json", exclude={"threads", "epochs"}) | {"seeds": params.train.seeds[0]},
+        params.classes(task),
+        tags,
+    ]
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    return f"{task}-{digest[:12]}"
+
+
+def _work(search: Search, parent: str) -> None:
+    study = open_study(search)
+    optimize(study, objective(search, parent), search.params.tune)
+
+
+def _run_workers(search: Search, parent: str) -> None:
+    """Let the workers search side by side, each on a GPU of its own where there are any."""
+    if search.params.tune.workers == 1:
+        _work(search, parent)
+        return
+    context = multiprocessing.get_context("spawn")
+    begun = []
+    for place in range(search.params.tune.workers):
+        changed = {"FATESCOPE_WORKER": str(place)}
+        if gpus := torch.cuda.device_count():
+            changed["CUDA_VISIBLE_DEVICES"] = str(place % gpus)
+        begun.append(context.Process(target=_work, args=(search, parent)))
+        before = dict(os.environ)
+        os.environ.update(changed)
+        begun[-1].start()
+        os.environ.clear()
+        os.environ.update(before)
+    for each in begun:
+        each.join()
+    if any(each.exitcode for each in begun):
+        log.warning("workers ended with %s; the others went on", [each.exitcode for each in begun])
+
+
+def main(params: Path, task: str, source: Path, parts: Path, journal: Path, target: Path, plots: Path) -> None:
+    """Search for the best fit of TASK in the study of JOURNAL; write the file TARGET, and PLOTS of the study."""
+    settings = load(params)
+    plots.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if settings.tune.trials == 0:
+        journal.touch()
+        target.write_text(json.dumps(summarise(None, settings), indent=2) + "\n")
+        return
+    tags = {
+        "data_hash": str(cells.load_summary(source)["data_hash"]),
+        "splits_hash": hashlib.sha256(parts.read_bytes()).hexdigest(),
+    }
+    search = Search(task, settings, source, parts, journal, _name(task, settings, tags), tags)
+    study = open_study(search)
+    retry_killed(study)
+    with tracking.resumed(task, f"tune {search.study}", study.user_attrs.get("run_id")) as tracked:
+        study.set_user_attr("run_id", tracked.run_id)
+        tracked.set_tags(tags | {"sampler": settings.tune.sampler})
+        _run_workers(search, tracked.run_id)
+        content = summarise(study, settings)
+        target.write_text(json.dumps(content, indent=2) + "\n")
+        tracked.log_params({f"best.{k}": v for k, v in content["best"]["params"].items()})
+        tracked.log_metrics({"best": content["best"]["value"]}, counted(study))
+        tune_plots.draw(study, plots)
+        for path in (target, *sorted(plots.iterdir())):
+            tracked.log_artifact(path)
+    log.info("%s: %s; best %.3f with %s", task, content["trials"], content["best"]["value"], content["best"]["params"])
+
+
+if __name__ == "__main__":
+    run(main)

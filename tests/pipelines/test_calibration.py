@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from pipelines import calibration
+from pipelines.core.outliers import Outliers
+from pipelines.fitting import Predicted
+
+
+def logits_of(rng, count, sharpness=1.0):
+    """Logits (n, 2) of which `sharpness` 1 is calibrated, and the classes of the cells."""
+    targets = rng.integers(0, 2, count)
+    x = rng.normal(targets * 2.0, 1.0)
+    return sharpness * np.stack([np.zeros(count), x * 2 - 2], axis=1), targets
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 4.0])
+def test_the_temperature_undoes_overconfidence(rng, sharpness):
+    logits, targets = logits_of(rng, 4000, sharpness)
+    assert calibration.temperature(logits, targets) == pytest.approx(sharpness, rel=0.1)
+
+
+def test_conformal_sets_keep_their_promise_in_each_class(rng):
+    def probabilities(count):
+        logits, targets = logits_of(rng, count)
+        return 1 / (1 + np.exp(-np.stack([-logits[:, 1], logits[:, 1]], axis=1))), targets
+
+    thresholds = calibration.conformal(*probabilities(2000), 0.9)
+    unseen, targets = probabilities(20_000)
+    for k in range(2):
+        assert (unseen[targets == k, k] >= thresholds[k]).mean() == pytest.approx(0.9, abs=0.02)
+
+
+def test_too_few_cells_promise_nothing():
+    assert calibration.conformal(np.array([[0.9, 0.1]] * 5), np.zeros(5, int), 0.9) == [0.0, 0.0]
+
+
+def test_one_like_cell_in_a_hundred_is_called_unlike(rng):
+    threshold = calibration.upper(rng.normal(size=5000), 0.99)
+    assert (rng.normal(size=50_000) > threshold).mean() == pytest.approx(0.01, abs=0.004)
+
+
+def test_cells_that_are_far_away_or_off_the_plane_are_unlike(rng):
+    basis = np.linalg.qr(rng.normal(size=(40, 3)))[0]
+
+    def cloud(targets):
+        flat = rng.normal(size=(len(targets), 3)) + 4 * np.eye(3)[targets]
+        return (flat @ basis.T + 0.05 * rng.normal(size=(len(targets), 40))).astype(np.float32)
+
+    targets = rng.integers(0, 2, 1500)
+    known = Outliers.fit(cloud(targets), targets, directions=8)
+    threshold = calibration.upper(known.score(cloud(rng.integers(0, 2, 1500))), 0.99)
+    assert (known.score(cloud(rng.integers(0, 2, 3000))) > threshold).mean() < 0.03
+    third = cloud(np.full(500, 2)) + 3 * basis[:, 2].astype(np.float32)
+    assert (known.score(third) > threshold).mean() > 0.9
+    off_plane = cloud(rng.integers(0, 2, 500)) + rng.normal(size=(500, 40)).astype(np.float32)
+    assert (known.score(off_plane) > threshold).mean() > 0.99
+
+
+def test_outliers_round_trip(rng, tmp_path):
+    known = Outliers.fit(rng.normal(size=(50, 10)).astype(np.float32), np.arange(50) % 2, directions=64)
+    known.save(tmp_path / "o.safetensors")
+    again = Outliers.load(tmp_path / "o.safetensors")
+    unseen = rng.normal(size=(5, 10)).astype(np.float32)
+    np.testing.assert_array_equal(again.score(unseen), known.score(unseen))
+
+
+def test_runs_that_differ_make_compositions_less_certain(rng):
+    def error(shift):
+        logits, targets = logits_of(rng, 2000)
+        groups = rng.integers(0, 6, 2000)
+        moved = logits + np.stack([np.zeros(2000), shift * (groups - 2.5)], axis=1)
+        probabilities = 1 / (1 + np.exp(-np.stack([-moved[:, 1], moved[:, 1]], axis=1)))
+        return calibration.composition_error(probabilities, targets, groups.astype(str), np.array([0.5, 0.5]), 0)
+
+    alike, different = error(0.0), error(1.0)
+    assert different[0, 0] > 4 * alike[0, 0]
+    assert np.linalg.eigvalsh(different).min() > -1e-12
+
+
+def test_calibrate_puts_it_together(rng, make_params):
+    def predicted(count):
+        logits, targets = logits_of(rng, count, 3.0)
+        embedding = np.concatenate([logits, rng.normal(size=(count, 6))], axis=1).astype(np.float32)
+        return Predicted(logits.astype(np.float32), embedding), targets
+
+    groups = np.array([f"g{i % 7}" for i in range(800)])
+    found = calibration.calibrate(predicted(800), predicted(800), groups, np.array([0.5, 0.5]), make_params().calibrate)
+    assert found.temperature == pytest.approx(3, rel=0.2)
+    assert found.balanced_accuracy == pytest.approx(0.84, abs=0.05)
+    assert 0 < found.loss < 0.5
+    assert all(0 < each < 0.5 for each in found.conformal)
+    assert found.outlier_threshold > 1

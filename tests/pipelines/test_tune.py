@@ -1,0 +1,259 @@
+"""The search: what it may choose, how it goes on after a kill, and whether it is better than chance."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import mlflow
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from pipelines import ingest, split, tune
+from pipelines.core.errors import DataError, ParamsError
+from tests.conftest import ROOT, write_export, write_params
+
+SPACE = {
+    "tune.trials": 3,
+    "tune.epochs": 2,
+    "tune.min_epochs": 1,
+    "tune.space": {
+        "backbone": ["compact", "mobilenet_v2"],
+        "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
+        "batch_size": [8, 16],
+    },
+    "train.backbone": "compact",
+    "train.batch_size": 16,
+    "train.epochs": 2,
+    "train.threads": 1,
+    "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]},
+}
+
+
+@pytest.fixture
+def study(tmp_path):
+    return optuna.create_study(storage=tune.storage(tmp_path / "a.journal"), study_name="a", direction="maximize")
+
+
+def test_a_trial_sets_fields_of_train(make_params):
+    params = make_params({"tune.space.normalisation": ["contrast", "background"]})
+    trial = optuna.trial.FixedTrial(
+        {
+            "backbone": '"mobilenet_v2"',
+            "input_size": "[60, 60]",
+            "learning_rate": 1e-3,
+            "weight_decay": 0.01,
+            "dropout": 0.1,
+            "batch_size": "32",
+            "label_smoothing": 0.0,
+            "max_shift": "4",
+            "intensity": 0.1,
+            "normalisation": '"background"',
+        }
+    )
+    settings, chosen = tune.suggest(trial, params.tune, params.train)
+    assert (settings.backbone, settings.input_size, settings.batch_size) == ("mobilenet_v2", (60, 60), 32)
+    assert (settings.max_shift, settings.normalisation) == (4, "background")
+    assert settings.epochs == params.train.epochs
+    assert tune.apply(params.train, json.loads(json.dumps(chosen))) == settings
+
+
+def test_a_picky_backbone_gets_the_sizes_that_it_takes(make_params):
+    params = make_params(
+        {"tune.space": {"backbone": ["inception_v3"], "input_size": [[45, 60], [75, 75]], "dropout": [0.5]}}
+    )
+    study = optuna.create_study()
+    trial = study.ask()
+    settings, _ = tune.suggest(trial, params.tune, params.train)
+    assert settings.input_size == (75, 75)
+    assert "input_size of inception_v3" in trial.params
+
+
+def test_a_space_of_unknown_fields_is_refused(make_params):
+    with pytest.raises(ParamsError, match=r"tune\.space.*\['epochs', 'lr'\]|space names \['epochs', 'lr'\]"):
+        make_params({"tune.space": {"lr": [1], "epochs": [3]}})
+    with pytest.raises(ParamsError, match="low must be below high"):
+        make_params({"tune.space": {"dropout": {"low": 0.5, "high": 0.1, "log": False}}})
+
+
+def test_the_first_trial_is_what_params_say(make_params):
+    params = make_params()
+    first = tune._as_trial(params.train, params.tune)
+    settings, _ = tune.suggest(optuna.trial.FixedTrial(first), params.tune, params.train)
+    assert settings == params.train
+
+
+def test_a_failed_trial_is_kept_and_stops_nothing(make_params, study):
+    def objective(trial):
+        trial.set_user_attr("params", {})
+        if trial.number == 1:
+            raise ParamsError("no such weights")
+        return trial.suggest_float("x", 0, 1)
+
+    params = make_params({"tune.trials": 4, "tune.space": {"dropout": [0.1]}})
+    tune.optimize(study, objective, params.tune)
+    assert [t.state for t in study.trials].count(TrialState.COMPLETE) == 3
+    content = tune.summarise(study, params)
+    assert content["trials"] == {"complete": 3, "fail": 1}
+    assert content["failures"] == [{"number": 1, "reason": "ParamsError: no such weights", "params": {}}]
+    assert content["best"]["value"] == max(t.value for t in study.trials if t.value is not None)
+
+
+def test_where_all_trials_fail_the_reason_is_given(make_params, study):
+    def objective(_):
+        raise ParamsError("no such weights")
+
+    params = make_params({"tune.trials": 2})
+    tune.optimize(study, objective, params.tune)
+    with pytest.raises(DataError, match="no trial of 'a' ended well.*no such weights"):
+        tune.summarise(study, params)
+
+
+def test_the_minutes_end_a_search(make_params, study):
+    params = make_params({"tune.trials": 1000, "tune.minutes": 0.01})
+
+    def objective(trial):
+        time.sleep(0.2)
+        return trial.suggest_float("x", 0, 1)
+
+    tune.optimize(study, objective, params.tune)
+    assert 2 <= len(study.trials) <= 4
+
+
+def test_members_are_of_different_backbones(make_params, study):
+    values = [("compact", 0.9), ("compact", 0.8), ("resnet18", 0.7), ("vgg19_bn", 0.6)]
+    for backbone, value in values:
+        trial = study.ask()
+        trial.set_user_attr("params", {"backbone": backbone})
+        study.tell(trial, value)
+    members = tune.summarise(study, make_params({"ensemble.members": 2}))["members"]
+    assert [(each["params"]["backbone"], each["value"]) for each in members] == [("compact", 0.9), ("resnet18", 0.7)]
+
+
+def test_without_trials_the_section_train_stands(make_params):
+    content = tune.summarise(None, make_params())
+    assert content["best"]["params"] == {}
+    assert len(content["members"]) == 1
+
+
+def cheap(trial):
+    """Highest, 0, at a rate of 3e-3, a decay of 0.02 and backbone b; as flat and bumpy as real ones."""
+    rate = trial.suggest_float("rate", 1e-5, 1e-1, log=True)
+    decay = trial.suggest_float("decay", 1e-4, 1.0, log=True)
+    dropout = trial.suggest_float("dropout", 0.0, 0.9)
+    penalty = {"a": 0.3, "b": 0.0, "c": 0.5}[trial.suggest_categorical("backbone", ["a", "b", "c"])]
+    return -penalty - math.log10(rate / 3e-3) ** 2 - 0.5 * math.log10(decay / 0.02) ** 2 - (dropout - 0.2) ** 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tpe", "gp"])
+def test_the_search_beats_chance_on_a_known_optimum(make_params, name):
+    def regret(which, seed):
+        params = make_params({"tune.sampler": which, "tune.startup_trials": 8}).tune
+        study = optuna.create_study(direction="maximize", sampler=tune.sampler(params, seed))
+        study.optimize(cheap, n_trials=30)
+        return -study.best_value
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    ours, chance = ([regret(which, seed) for seed in range(6)] for which in (name, "random"))
+    assert np.mean(ours) < 0.6 * np.mean(chance)
+    assert sum(a < b for a, b in zip(ours, chance, strict=True)) >= 4
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with cells and splits, and an MLflow store of its own."""
+    params = write_params(tmp_path, SPACE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.set_tracking_uri(None)
+    ingest.main(params, write_export(tmp_path / "data", np.random.default_rng(0)), tmp_path / "cells")
+    split.main(params, tmp_path / "cells", tmp_path / "splits.parquet")
+    yield tmp_path
+    monkeypatch.undo()
+    mlflow.set_tracking_uri(None)
+
+
+def arguments(folder):
+    paths = ("cells", "splits.parquet", "study.journal", "best.json", "search")
+    return [folder / "params.yaml", "binary", *(folder / name for name in paths)]
+
+
+@pytest.mark.slow
+def test_trials_are_runs_below_their_study(project):
+    tune.main(*arguments(project))
+    best = json.loads((project / "best.json").read_text())
+    assert sum(best["trials"].values()) == 3
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("fatescope-binary").experiment_id
+    [parent] = client.search_runs([experiment], f"run_name = 'tune {best['study']}'")
+    below = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    assert {run.info.run_name for run in below} == {"trial 0", "trial 1", "trial 2"}
+    for run in below:
+        assert run.info.status == "FINISHED"
+        assert run.data.params["backbone"] in {"compact", "mobilenet_v2"}
+        assert len(run.data.tags["data_hash"]) > 10
+        assert len(run.data.tags["splits_hash"]) == 64
+        assert len(client.get_metric_history(run.info.run_id, "validation_loss")) >= 1
+    assert {"history.png", "slice.png"} <= {each.path for each in client.list_artifacts(parent.info.run_id)}
+    # Another call finds the budget spent, and a larger budget goes on with the same trials.
+    tune.main(*arguments(project))
+    assert json.loads((project / "best.json").read_text()) == best
+    write_params(project, SPACE | {"tune.trials": 4})
+    tune.main(*arguments(project))
+    again = json.loads((project / "best.json").read_text())
+    assert again["study"] == best["study"]
+    assert sum(again["trials"].values()) == 4
+    # Other cells, splits or settings are another study.
+    write_params(project, SPACE | {"train.dropout": 0.3, "tune.trials": 1})
+    tune.main(*arguments(project))
+    assert json.loads((project / "best.json").read_text())["study"] != best["study"]
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_without_losing_a_trial(project):
+    write_params(project, SPACE | {"tune.epochs": 40, "train.patience": 99, "tune.min_epochs": 40})
+    command = [sys.executable, "-m", "pipelines.tune", *map(str, arguments(project))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def states():
+        try:
+            study = optuna.load_study(study_name=None, storage=tune.storage(project / "study.journal"))
+        except (KeyError, ValueError):
+            return []
+        return [trial.state for trial in study.get_trials(deepcopy=False)]
+
+    with subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while states().count(TrialState.COMPLETE) < 1 or TrialState.RUNNING not in states():
+            assert process.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    before = states()
+    finished = before.count(TrialState.COMPLETE)
+    assert before[-1] == TrialState.RUNNING
+    write_params(project, SPACE | {"tune.epochs": 40, "train.patience": 99, "tune.min_epochs": 40, "tune.trials": 2})
+    subprocess.run(command, cwd=project, env=environment, stderr=subprocess.DEVNULL, check=True)
+    best = json.loads((project / "best.json").read_text())
+    assert best["trials"]["fail"] == 1
+    assert best["trials"]["complete"] == max(2, finished)
+    [killed] = best["failures"]
+    assert killed["reason"] == "killed with its process; tried again"
+    study = optuna.load_study(study_name=None, storage=tune.storage(project / "study.journal"))
+    assert study.trials[killed["number"] + 1].params == study.trials[killed["number"]].params
+
+
+@pytest.mark.slow
+def test_workers_share_a_study(project):
+    write_params(project, SPACE | {"tune.workers": 2, "tune.trials": 4})
+    tune.main(*arguments(project))
+    study = optuna.load_study(study_name=None, storage=tune.storage(project / "study.journal"))
+    assert 4 <= len(study.trials) <= 5
+    assert len({trial.user_attrs["worker"] for trial in study.trials}) == 2
+    assert {trial.state for trial in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
