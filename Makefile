@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: repro data adopt check test test-fast serve ui bench-ingest
+.PHONY: repro data adopt held-out check test test-fast serve ui bench-ingest bench-training bench-accuracy
 
 repro: .venv/installed data
 	dvc repro
@@ -58,8 +58,22 @@ test: check
 test-fast: .venv/installed
 	pytest -m 'not slow'
 
+# What does the model call cells of a medium that it was not trained with?
+held-out: .venv/installed
+	@test -n '$(TASK)' -a -n '$(MEDIUM)' || { echo 'name both: make held-out TASK=multiclass MEDIUM=NT3'; exit 1; }
+	python -m pipelines.held_out params.yaml '$(TASK)' '$(MEDIUM)' artifacts/cells artifacts/splits.parquet \
+	    'artifacts/$(TASK)/best.json' 'reports/$(TASK)/held_out'
+
 bench-ingest: .venv/installed
 	python -m benchmarks.ingest
+
+bench-training: .venv/installed
+	python -m benchmarks.training
+
+# Real cells: SETS is the folder that holds malaria.zip and jurkat_ifc.zip.
+SETS ?= ../shared/data
+bench-accuracy: .venv/installed
+	python -m benchmarks.accuracy '$(SETS)'
 
 serve: .venv/installed
 	bentoml serve service.gateway:Fatescope --host 127.0.0.1 --port 3000

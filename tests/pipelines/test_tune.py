@@ -75,7 +75,7 @@ def test_a_picky_backbone_gets_the_sizes_that_it_takes(make_params):
 
 
 def test_a_space_of_unknown_fields_is_refused(make_params):
-    with pytest.raises(ParamsError, match=r"tune\.space.*\['epochs', 'lr'\]|space names \['epochs', 'lr'\]"):
+    with pytest.raises(ParamsError, match=r"space names \['epochs', 'lr'\]"):
         make_params({"tune.space": {"lr": [1], "epochs": [3]}})
     with pytest.raises(ParamsError, match="low must be below high"):
         make_params({"tune.space": {"dropout": {"low": 0.5, "high": 0.1, "log": False}}})
@@ -110,7 +110,7 @@ def test_where_all_trials_fail_the_reason_is_given(make_params, study):
 
     params = make_params({"tune.trials": 2})
     tune.optimize(study, objective, params.tune)
-    with pytest.raises(DataError, match="no trial of 'a' ended well.*no such weights"):
+    with pytest.raises(DataError, match=r"no trial of 'a' ended well.*no such weights"):
         tune.summarise(study, params)
 
 

@@ -1,0 +1,206 @@
+"""How fast `fit` is beside what bounds it and beside a plain recipe, and whether its memory grows with the cells.
+
+Run with `make bench-training`. All on ResNet18 at 60x60, batch 128, two threads, and on cells that
+`pipelines.simulate` draws:
+- the limit is the same network, optimizer and precision stepping on one constant batch in memory;
+- the peer is the recipe of torchvision's own tutorials: `ImageFolder` of 8-bit PNGs, a `DataLoader`, fp32;
+- memory is the peak of a process that fits the same number of steps on few and on many cells of a memory map, without
+  the pages of the map itself, which the system may drop.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchvision
+from PIL import Image
+from sklearn.metrics import balanced_accuracy_score
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+from benchmarks.report import Figure, publish
+from pipelines import fitting, ingest, simulate, split
+from pipelines.core import cells, params, splits
+from pipelines.core.params import Params, Train
+
+SEED = 0
+CELLS = 4000
+EPOCHS = 10
+REPEATS = 3
+STEPS = 12
+"""Steps that are timed on the constant batch."""
+FEW, MANY = 4_000, 80_000
+
+
+def prepare(folder: Path, settings: Params) -> tuple[fitting.Examples, npt.NDArray[np.int64], int]:
+    """Draw and ingest cells; return the examples without validation cells, the test rows and the number of classes."""
+    path = folder / "params.yaml"
+    content = json.loads(settings.model_dump_json(by_alias=True))
+    content["simulate"]["cells"] = CELLS
+    path.write_text(json.dumps(content))
+    simulate.main(path, folder / "data")
+    ingest.main(path, folder / "data", folder / "cells")
+    split.main(path, folder / "cells", folder / "splits.parquet")
+    known, divided = cells.load(folder / "cells"), splits.load(folder / "splits.parquet")
+    classes = settings.classes("multiclass")
+    targets = np.array([classes.index(x) for x in known.manifest["label"]], np.int64)
+    rows = [divided.indices("random", part, classes) for part in ("train", "validation", "test")]
+    train = np.sort(np.concatenate(rows[:2]))
+    return fitting.Examples(known.pixels, targets, train, train[:0]), rows[2], len(classes)
+
+
+def fit_rate(examples: fitting.Examples, classes: int, settings: Train) -> tuple[float, fitting.Fit]:
+    """Return the images a second of `fit` from the end of the first epoch to that of the last, and what was fitted."""
+    ends: list[float] = []
+    made = fitting.fit(examples, classes, settings, SEED, lambda *_: ends.append(time.perf_counter()))
+    steps = len(examples.train) // settings.batch_size
+    return steps * settings.batch_size * (len(ends) - 1) / (ends[-1] - ends[0]), made
+
+
+def constant_rate(examples: fitting.Examples, classes: int, settings: Train) -> float:
+    """Return the images a second of the same network and step on one batch that is ready in memory."""
+    torch.manual_seed(SEED)
+    network = fitting.build(settings, classes).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    rows = examples.train[: settings.batch_size]
+    with torch.no_grad():
+        images = network.prepare(torch.from_numpy(examples.pixels[rows].astype(np.float32)[:, None]))
+    images = images.contiguous(memory_format=torch.channels_last)
+    targets = torch.from_numpy(examples.targets[rows])
+    for step in range(STEPS + 2):
+        if step == 2:  # the first two warm up
+            begun = time.perf_counter()
+        with fitting.autocast(torch.device("cpu")):
+            logits = network.classify(images).logits
+        optimizer.zero_grad(set_to_none=True)
+        functional.cross_entropy(logits.float(), targets).backward()
+        optimizer.step()
+    return STEPS * len(rows) / (time.perf_counter() - begun)
+
+
+def write_folders(folder: Path, examples: fitting.Examples, test: npt.NDArray[np.int64]) -> None:
+    """Write the cells as 8-bit PNGs, a folder a class, as `ImageFolder` takes them."""
+    top = float(np.quantile(examples.pixels[examples.train[::10]], 0.999))
+    for part, rows in (("train", examples.train), ("test", test)):
+        for row in rows:
+            path = folder / part / str(examples.targets[row]) / f"{row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scaled = np.clip(examples.pixels[row] / top * 255, 0, 255).astype(np.uint8)
+            Image.fromarray(scaled).save(path)
+
+
+def peer(folder: Path, classes: int, settings: Train) -> tuple[float, float]:
+    """Train as torchvision's tutorials do; return images a second, and the balanced accuracy on the test cells."""
+    torch.manual_seed(SEED)
+    to_tensor = [
+        transforms.Resize(settings.input_size),
+        transforms.ToTensor(),
+        transforms.Normalize([0.5] * 3, [0.2] * 3),
+    ]
+    flips = [transforms.RandomHorizontalFlip(), transforms.RandomVerticalFlip()]
+    train = torchvision.datasets.ImageFolder(str(folder / "train"), transforms.Compose(flips + to_tensor))
+    test = torchvision.datasets.ImageFolder(str(folder / "test"), transforms.Compose(to_tensor))
+    loader = DataLoader(train, settings.batch_size, shuffle=True, drop_last=True)
+    model = torchvision.models.resnet18(num_classes=classes)
+    optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    total = settings.epochs * len(loader)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=total)
+    ends = []
+    for _ in range(settings.epochs):
+        model.train()
+        for images, targets in loader:
+            loss = functional.cross_entropy(model(images), targets, label_smoothing=settings.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        ends.append(time.perf_counter())
+    rate = len(loader) * settings.batch_size * (len(ends) - 1) / (ends[-1] - ends[0])
+    model.eval()
+    with torch.inference_mode():
+        called = [(model(images).argmax(1), targets) for images, targets in DataLoader(test, 256)]
+    guess, truth = (torch.cat(each).numpy() for each in zip(*called, strict=True))
+    return rate, float(balanced_accuracy_score(truth, guess))
+
+
+MEMORY = """
+import sys, resource
+from pathlib import Path
+import numpy as np
+from pipelines import fitting
+from pipelines.core import params
+settings = params.load(Path("params.yaml")).train.model_copy(update={
+    "backbone": "compact", "epochs": 1, "batch_size": 128, "threads": 2, "input_size": (60, 60)})
+pixels = np.load(sys.argv[1], mmap_mode="r")
+targets = np.arange(len(pixels)) % 4
+rows = np.arange(len(pixels))
+fitting.fit(fitting.Examples(pixels, targets, rows, rows[:0]), 4, settings, 0, lambda *_: None)
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+# The peak of all pages less those of the file that are mapped now: what belongs to the process alone.
+print(int(status["RssAnon"].split()[0]) / 1e3)
+"""
+
+
+def memory(folder: Path, count: int) -> float:
+    """Return the MB that belong to a process after it has fitted one epoch on `count` cells of a memory map."""
+    path = folder / f"pixels{count}.npy"
+    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=(count, 60, 80))
+    rng = np.random.default_rng(SEED)
+    for start in range(0, count, 4000):
+        pixels[start : start + 4000] = rng.normal(700, 30, (4000, 60, 80)).astype(np.uint16)
+    del pixels
+    command = [sys.executable, "-c", MEMORY, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    path.unlink()
+    return float(done.stdout)
+
+
+def main() -> None:
+    """Measure, print and write the figures."""
+    whole = params.load(Path("params.yaml"))
+    change = {"backbone": "resnet18", "input_size": (60, 60), "batch_size": 128, "epochs": EPOCHS, "threads": 2}
+    settings = whole.train.model_copy(update=change | {"weights": "none"})
+    torch.set_num_threads(settings.threads)
+    with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
+        folder = Path(name)
+        examples, test, classes = prepare(folder, whole)
+        write_folders(folder / "png", examples, test)
+        limit, ours = [], []
+        for _ in range(REPEATS):
+            limit.append(constant_rate(examples, classes, settings))
+            ours.append(fit_rate(examples, classes, settings.model_copy(update={"epochs": 3}))[0])
+        rate, made = fit_rate(examples, classes, settings)
+        called = fitting.predict(made.network, examples.pixels, test).logits.argmax(1)
+        accuracy = float(balanced_accuracy_score(examples.targets[test], called))
+        peer_rate, peer_accuracy = peer(folder / "png", classes, settings)
+        used = {count: memory(folder, count) for count in (FEW, MANY)}
+    shares = [a / b for a, b in zip(ours, limit, strict=True)]
+    publish(
+        "training",
+        [
+            Figure("fit over the same step on one constant batch", median(shares), ">= 0.95"),
+            Figure("fit over ImageFolder, DataLoader and fp32", rate / peer_rate, ">= 1.8"),
+            Figure(f"balanced accuracy less theirs after {EPOCHS} epochs", accuracy - peer_accuracy, ">= 0.0"),
+            Figure("balanced accuracy of ours", accuracy),
+            Figure("balanced accuracy of theirs", peer_accuracy),
+            Figure("images a second, fit", rate),
+            Figure("images a second, constant batch", median(limit)),
+            Figure("images a second, ImageFolder, DataLoader and fp32", peer_rate),
+            Figure(f"own memory after {MANY:,} over {FEW:,} cells", used[MANY] / used[FEW], "<= 1.1"),
+            Figure(f"own memory after {MANY:,} cells, MB", used[MANY]),
+        ],
+        ["torch", "torchvision", "numpy"],
+        SEED,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Ask what a model calls the cells of a medium that it was not trained with (the question of Zhu et al. 2021).
+
+Cells of an inducer that the model has never seen must be called something; whether they are called what they resemble,
+and whether the model notices that they are new, says more about it than its accuracy.
+
+`MEDIUM.json`: `task`, `medium`, `classes` (those trained on), `split`, `cells`, `called` (class → share of the held-out
+cells), `composition` (class → share, corrected), `unlike` and `unsure` (shares of verdicts), `mean_confidence`, and
+`trained` (`balanced_accuracy`, `unlike`, `unsure`, `mean_confidence` of test cells of the other media, to compare).
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from scipy.special import softmax
+
+from pipelines import candidates, evaluate_plots, fitting
+from pipelines.core import cells, composition, splits
+from pipelines.core.cells import Cells
+from pipelines.core.command import run
+from pipelines.core.errors import ParamsError
+from pipelines.core.params import Params, Train, load
+from pipelines.core.splits import Splits
+
+log = logging.getLogger(__name__)
+
+
+def held_out(source: Cells, divided: Splits, task: str, medium: str, settings: Train, params: Params) -> dict[str, Any]:
+    """Fit `settings` on the classes of `task` without `medium`, and judge the test cells of `medium`.
+
+    Raises ParamsError where `medium` is no class of the task, or fewer than two others are left.
+    """
+    everything = params.classes(task)
+    classes = [name for name in everything if name != medium]
+    if medium not in everything or len(classes) < 2:
+        raise ParamsError(f"task '{task}' has the classes {everything}: holding out '{medium}' needs two others")
+    split = divided.available(everything)[0]
+    targets = np.array([classes.index(x) if x in classes else -1 for x in source.manifest["label"]], np.int64)
+    parts = {part: divided.indices(split, part, classes) for part in ("train", "validation", "test")}
+    examples = fitting.Examples(source.pixels, targets, parts["train"], parts["validation"])
+    groups = source.manifest["group"].to_numpy(str)
+    [candidate] = candidates.scout(examples, groups, len(classes), [[settings]], params, _untracked)
+    made = candidates.refit(candidate, examples, len(classes), params.train.seeds[0], params, _untracked)
+
+    def judge(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.floating], dict[str, Any]]:
+        found = fitting.predict(made.network, source.pixels, rows)
+        probabilities = softmax(found.logits, axis=1)
+        sets = (probabilities >= candidate.calibration.conformal).sum(1)
+        unlike = made.outliers.score(found.embedding) > candidate.calibration.outlier_threshold
+        return probabilities, {
+            "unlike": float(unlike.mean()),
+            "unsure": float(((sets > 1) & ~unlike).mean()),
+            "mean_confidence": float(probabilities.max(1).mean()),
+        }
+
+    known, figures = judge(parts["test"])
+    right = known.argmax(1) == targets[parts["test"]]
+    recall = [right[targets[parts["test"]] == k].mean() for k in range(len(classes))]
+    rows = divided.indices(split, "test", [medium])
+    unseen, answer = judge(rows)
+    shares = composition.estimate(unseen, candidate.prior, candidate.calibration.composition_error).shares
+    return {
+        "task": task,
+        "medium": medium,
+        "classes": classes,
+        "split": split,
+        "cells": len(rows),
+        "called": {name: float((unseen.argmax(1) == k).mean()) for k, name in enumerate(classes)},
+        "composition": dict(zip(classes, shares.tolist(), strict=True)),
+        **answer,
+        "trained": {"balanced_accuracy": float(np.mean(recall)), **figures},
+    }
+
+
+@contextmanager
+def _untracked(name: str, settings: Train) -> Iterator[fitting.Report]:  # noqa: ARG001
+    yield lambda epoch, figures: None  # noqa: ARG005
+
+
+def draw(report: dict[str, Any]) -> Figure:
+    """Draw what the cells of the medium are called, and how often the model notices that they are new."""
+    figure = Figure(figsize=(7.5, 0.6 + 0.42 * (len(report["classes"]) + 2)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    names = list(report["called"])
+    left.barh(names, list(report["called"].values()), color=evaluate_plots.COLOURS[: len(names)])
+    left.set(xlim=(0, 1), xlabel=f"share of {report['cells']} cells of {report['medium']}", title="called")
+    kinds = ("unsure", "unlike")
+    for offset, (label, found, colour) in enumerate(
+        ((report["medium"], report, "#b2182b"), ("media of the training", report["trained"], "#8a8a8a"))
+    ):
+        places = np.arange(len(kinds)) + 0.38 * offset
+        right.barh(places, [found[kind] for kind in kinds], height=0.36, color=colour, label=label)
+    right.set_yticks(np.arange(len(kinds)) + 0.19, ["unsure", "unlike training"])
+    right.set(xlim=(0, 1), xlabel="share of cells", title="does it notice?")
+    right.legend(frameon=False, fontsize=8)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def main(params: Path, task: str, medium: str, source: Path, parts: Path, best: Path, target: Path) -> None:
+    """Train TASK without MEDIUM on the cells in SOURCE, and write what its cells are called into the folder TARGET."""
+    mpl.use("Agg")
+    settings = load(params)
+    chosen = settings.train.model_dump(mode="json") | json.loads(best.read_text())["best"]["params"]
+    fit = Train.model_validate_json(json.dumps(chosen))
+    report = held_out(cells.load(source), splits.load(parts), task, medium, fit, settings)
+    target.mkdir(parents=True, exist_ok=True)
+    name = "".join(each if each.isalnum() else "_" for each in medium)
+    (target / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
+    draw(report).savefig(target / f"{name}.png", dpi=120)
+    called = ", ".join(f"{share:.0%} {each}" for each, share in report["called"].items())
+    log.info("cells of %s, never seen: called %s; unlike %.0f %%", medium, called, 100 * report["unlike"])
+
+
+if __name__ == "__main__":
+    run(main)
