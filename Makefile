@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: repro data adopt held-out check test test-fast serve ui bench-ingest bench-training bench-accuracy
+.PHONY: repro data adopt held-out compare rollback check test test-fast serve ui bench-ingest bench-training bench-accuracy
 
 repro: .venv/installed data
 	dvc repro
@@ -63,6 +63,17 @@ held-out: .venv/installed
 	@test -n '$(TASK)' -a -n '$(MEDIUM)' || { echo 'name both: make held-out TASK=multiclass MEDIUM=NT3'; exit 1; }
 	python -m pipelines.held_out params.yaml '$(TASK)' '$(MEDIUM)' artifacts/cells artifacts/splits.parquet \
 	    'artifacts/$(TASK)/best.json' 'reports/$(TASK)/held_out'
+
+# What changed between two versions, by number or alias?
+compare: .venv/installed
+	@test -n '$(TASK)' -a -n '$(A)' -a -n '$(B)' || { echo 'name all: make compare TASK=binary A=1 B=champion'; exit 1; }
+	python -m pipelines.compare params.yaml '$(TASK)' '$(A)' '$(B)' artifacts/cells artifacts/splits.parquet \
+	    'reports/$(TASK)/compare'
+
+# Gives the alias champion back to the version before.
+rollback: .venv/installed
+	@test -n '$(TASK)' -a -n '$(WHY)' || { echo "name both: make rollback TASK=binary WHY='what went wrong'"; exit 1; }
+	python -m pipelines.rollback '$(TASK)' '$(WHY)'
 
 bench-ingest: .venv/installed
 	python -m benchmarks.ingest

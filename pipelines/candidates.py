@@ -4,7 +4,6 @@ Each is first fitted on the training cells and calibrated on the validation cell
 long to fit; then it is refitted on both.
 """
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -17,12 +16,13 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines import fitting
+from pipelines import fitting, metering
 from pipelines.calibration import Calibration, calibrate
 from pipelines.core.network import Ensemble, Network
 from pipelines.core.outliers import Outliers
 from pipelines.core.params import Params, Train
 from pipelines.fitting import Examples, Fit, Report
+from pipelines.metering import Meter
 
 OpenRun = Callable[[str, Train], AbstractContextManager[Report]]
 """Opens a tracked run for one fit, by a name and its settings; gives what the fit reports to."""
@@ -42,7 +42,7 @@ class Candidate:
     prior: npt.NDArray[np.float64]
     """(K,) shares of the classes that its probabilities take for granted."""
     cost: dict[str, float]
-    """`parameters`, `multiply_adds` a cell, and `fit_seconds` of its fits so far."""
+    """`parameters`, `multiply_adds` a cell, and what its fits took so far (`metering.cost`)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Refit:
 
     network: Network | Ensemble
     outliers: Outliers
-    seconds: float
+    cost: dict[str, float]
+    """What the fits took (`metering.cost`)."""
 
 
 def scout(
@@ -68,15 +69,15 @@ def scout(
     """
     # By their JSON, because settings hold lists and cannot be hashed.
     fits: dict[str, Fit] = {}
-    seconds: dict[str, float] = {}
+    costs: dict[str, dict[str, float]] = {}
     found = []
     for members in settings:
         for each in members:
             if _key(each) not in fits:
-                begun = time.monotonic()
+                meter = Meter()
                 with open_run(f"scout {each.backbone}", each) as report:
                     fits[_key(each)] = fitting.fit(examples, classes, each, params.train.seeds[0], report)
-                seconds[_key(each)] = time.monotonic() - begun
+                costs[_key(each)] = metering.cost(meter)
         network = assemble([fits[_key(each)].network for each in members], examples, classes, params.ensemble.join)
         known, unseen = (fitting.predict(network, examples.pixels, x) for x in (examples.train, examples.validation))
         targets, prior = examples.targets, prior_of(examples, classes, members[0])
@@ -87,7 +88,7 @@ def scout(
             prior,
             params.calibrate,
         )
-        cost = cost_of(network, examples.pixels.shape[1:]) | {"fit_seconds": sum(seconds[_key(x)] for x in members)}
+        cost = cost_of(network, examples.pixels.shape[1:]) | metering.add(*(costs[_key(x)] for x in members))
         refits = [each.model_copy(update={"epochs": fits[_key(each)].epochs}) for each in members]
         found.append(Candidate(SINGLE if len(members) == 1 else ENSEMBLE, refits, calibration, prior, cost))
     return found
@@ -99,15 +100,15 @@ def refit(
     """Fit `candidate` on training and validation cells together, and give it the temperature that was found before."""
     rows = np.sort(np.concatenate([examples.train, examples.validation]))
     whole = replace(examples, train=rows, validation=rows[:0])
-    begun, networks = time.monotonic(), []
+    meter, networks = Meter(), []
     for each in candidate.members:
         with open_run(f"refit {each.backbone} seed {seed}", each) as report:
             networks.append(fitting.fit(whole, classes, each, seed, report).network)
     network = assemble(networks, whole, classes, params.ensemble.join)
     network.temperature.fill_(candidate.calibration.temperature)
-    seconds = time.monotonic() - begun
+    cost = metering.cost(meter)
     known = fitting.predict(network, whole.pixels, rows)
-    return Refit(network, Outliers.fit(known.embedding, whole.targets[rows], params.calibrate.directions), seconds)
+    return Refit(network, Outliers.fit(known.embedding, whole.targets[rows], params.calibrate.directions), cost)
 
 
 def assemble(networks: list[Network], examples: Examples, classes: int, join: str) -> Network | Ensemble:

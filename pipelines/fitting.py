@@ -73,7 +73,9 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
     torch.manual_seed(seed + crew.rank())
     rng = np.random.default_rng(seed)
     steps = max(1, len(examples.train) // params.batch_size)
-    optimizer = torch.optim.AdamW(network.parameters(), params.learning_rate, weight_decay=params.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), params.learning_rate, weight_decay=params.weight_decay, fused=True
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.learning_rate, total_steps=params.epochs * steps)
     balance = _balance(examples.targets[examples.train], classes)
     weights = torch.from_numpy(balance).float().to(device)

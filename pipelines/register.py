@@ -1,27 +1,36 @@
-"""Put a bundle into the MLflow registry and, where it passes the gate, call it `champion`.
+"""Put a bundle into the MLflow registry, let the gate decide on it, and write the verdict and the last card.
 
-The same bundle is registered once. `gate.json`: `task`, `model`, `version`, `criteria` (name → `holds`, `detail`) and
-`champion`, whether the alias was set.
+The same bundle is registered, and decided on, once: what a person has changed since, such as a rollback, stays. The
+stage always runs, because the registry may be another one than last time.
+`gate.json`: `task`, `model`, `version`, `criteria` (name → `holds`, `detail` and figures), `champion` (whether it took
+the alias), `replaced` (the champion before it) and `compared` (why there was no comparison, where there was none).
 """
 
 import hashlib
 import json
 import logging
+import shutil
+import tempfile
+from dataclasses import replace
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
+from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from packaging.requirements import Requirement
 
-from pipelines import tracking
-from pipelines.core import bundle
+from pipelines import cards, gate, pairing, registry, tracking
+from pipelines.core import bundle, cells, splits
+from pipelines.core.cells import Cells
 from pipelines.core.command import run
-from pipelines.core.errors import BundleError
-from pipelines.core.params import load
+from pipelines.core.errors import BundleError, DataError, ImageError
+from pipelines.core.params import Params, load
+from pipelines.core.splits import Splits
+from pipelines.gate import Both
 
 log = logging.getLogger(__name__)
 
@@ -29,33 +38,37 @@ REGISTERED = Path(__file__).with_name("registered.py")
 """The code that MLflow runs to load the model; copied into the registry with the modules it imports."""
 
 
-def gate(folder: Path, threads: int, metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return each criterion that a version must meet: `holds`, and `detail` for people."""
-    verdict = metrics["audit"]["verdict"]
-    accused = [" / ".join(each["classes"]) for each in metrics["audit"]["pairs"] if each["verdict"] == "shortcut"]
-    criteria = {
-        "audit": {
-            "holds": verdict in ("clean", "suspect"),
-            "detail": f"{verdict}{': acquisition alone tells ' if accused else ''}{', '.join(accused)}",
-        }
-    }
+def damage(folder: Path, threads: int) -> str | None:
+    """Return why the bundle in `folder` does not reproduce its test tensors here, if so."""
     try:
         bundle.load(folder, threads).check()
     except BundleError as error:
-        return criteria | {"reproduces": {"holds": False, "detail": str(error)}}
-    detail = f"the test tensors give the same logits within {bundle.TOLERANCE}"
-    return criteria | {"reproduces": {"holds": True, "detail": detail}}
+        return str(error)
+    return None
 
 
-def register(folder: Path, task: str, run_id: str, metrics: dict[str, Any]) -> str:
-    """Register the bundle in `folder` for `task`, unless it already is, and return its version."""
-    client, name = mlflow.MlflowClient(), tracking.PREFIX + task
-    digest = hashlib.sha256((folder / bundle.SPEC).read_bytes()).hexdigest()
-    spec = bundle.read_spec(folder)
-    for known in client.search_model_versions(f"name = '{name}'"):
-        if known.tags.get("bundle") == digest:
-            return str(known.version)
-    with tracking.resumed(task, spec.split, run_id):
+def compare(task: str, folder: Path, source: Cells, divided: Splits, threads: int) -> tuple[Both | None, str]:
+    """Run the champion and the bundle in `folder` on the same cells now; or say why there is nothing to compare."""
+    champion = registry.holder(task, registry.CHAMPION)
+    if champion is None:
+        return None, "no champion yet"
+    try:
+        with registry.fetched(task, str(champion.version)) as before:
+            pair = pairing.pair(before, folder, source, divided, threads)
+    except (BundleError, DataError, ImageError) as error:
+        return None, f"version {champion.version} could not be compared with: {error}"
+    return pair.both(source, str(champion.version)), ""
+
+
+def log_version(
+    task: str, folder: Path, run_id: str, spec: bundle.Spec, metrics: dict[str, Any], tags: dict[str, object]
+) -> str:
+    """Log the bundle in `folder` as an MLflow model into its run, register it, tag it, and return its version."""
+    with tracking.resumed(task, spec.split, run_id) as tracked:
+        about = json.dumps({"data_hash": spec.data_hash, "splits_hash": tags["splits_hash"]})
+        data = Dataset(name="cells", digest=spec.data_hash[-36:], source_type="dvc", source=about)
+        context = [InputTag("mlflow.data.context", "training")]
+        tracking.client().log_inputs(tracked.run_id, [DatasetInput(dataset=data, tags=context)])
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(REGISTERED),
@@ -64,16 +77,78 @@ def register(folder: Path, task: str, run_id: str, metrics: dict[str, Any]) -> s
             signature=_signature(spec),
             input_example={"pixels": bundle.load(folder, threads=1).example[:1]},
             pip_requirements=_requirements(),
-            registered_model_name=name,
+            registered_model_name=tracking.PREFIX + task,
         )
     created = str(info.registered_model_version)
-    tags = {"bundle": digest, "data_hash": spec.data_hash, "git_commit": spec.git_commit, "split": spec.split}
-    tags["confounded"] = ", ".join(spec.confounded)
-    tags["audit"] = metrics["audit"]["verdict"]
-    tags["balanced_accuracy"] = f"{metrics['splits'][spec.split]['balanced_accuracy']:.4f}"
-    for key, value in tags.items():
-        client.set_model_version_tag(name, created, key, value)
+    figures = metrics["splits"][spec.split]
+    low, high = figures["intervals"]["balanced_accuracy"]
+    registry.set_tags(
+        task,
+        created,
+        tags
+        | {"data_hash": spec.data_hash, "git_commit": spec.git_commit, "split": spec.split}
+        | {"confounded": ", ".join(spec.confounded), "audit": metrics["audit"]["verdict"]}
+        | {"balanced_accuracy": f"{figures['balanced_accuracy']:.4f}"}
+        | {"balanced_accuracy.low": f"{low:.4f}", "balanced_accuracy.high": f"{high:.4f}"},
+    )
     return created
+
+
+def register(
+    task: str,
+    models: Path,
+    sources: cards.Sources,
+    known: Cells,
+    parts: Path,
+    params: Params,
+) -> dict[str, Any]:
+    """Register the bundle of `task`, decide on it, move the aliases, and return the verdict; see the module."""
+    folder, threads = models / "bundle", params.train.threads
+    digest = hashlib.sha256((folder / bundle.SPEC).read_bytes()).hexdigest()
+    found = registry.find(task, digest)
+    if found is not None and "gate" in found.tags:
+        verdict: dict[str, Any] = json.loads(found.tags["gate"])
+        return verdict
+    both, why = compare(task, folder, known, splits.load(parts), threads)
+    criteria = gate.decide(task, sources.metrics, damage(folder, threads), both, params.gate)
+    champion = all(each["holds"] for each in criteria.values())
+    verdict = {
+        "task": task,
+        "model": tracking.PREFIX + task,
+        # Versions are numbered one after the other; the card that goes into the version must name it.
+        "version": str(found.version) if found else registry.next_version(task),
+        "criteria": criteria,
+        "champion": champion,
+        "replaced": both.champion if both and champion else None,
+        "compared": why or None,
+    }
+    # The first model is the one to serve.
+    run_id = json.loads((models / "models.json").read_text())["models"][0]["run_id"]
+    told = replace(sources, gate=verdict, history=tuple(registry.history(task, verdict["version"])))
+    if found is None:
+        tags: dict[str, object] = {"bundle": digest, "splits_hash": hashlib.sha256(parts.read_bytes()).hexdigest()}
+        with tempfile.TemporaryDirectory(prefix="fatescope-") as name:
+            whole = Path(shutil.copytree(folder, Path(name) / "bundle"))
+            cards.write(told, whole)
+            shutil.rmtree(whole / "card")
+            bundle.seal(whole, sources.spec)
+            verdict["version"] = log_version(task, whole, run_id, sources.spec, sources.metrics, tags)
+    _decided(task, verdict, cards.render(told))
+    return verdict
+
+
+def _decided(task: str, verdict: dict[str, Any], card: str) -> None:
+    """Move the aliases, and leave the verdict and the head of the card with the version."""
+    client, name, created = tracking.client(), tracking.PREFIX + task, verdict["version"]
+    note = "\n\n(The whole card is card.md and card.html in the bundle.)"
+    client.update_model_version(name, created, card[: registry.MAX_TAG - len(note)].rpartition("\n\n")[0] + note)
+    client.set_registered_model_alias(name, registry.CHALLENGER, created)
+    if verdict["replaced"]:
+        registry.set_tags(task, created, {"replaced": verdict["replaced"]})
+    if verdict["champion"]:
+        client.set_registered_model_alias(name, registry.CHAMPION, created)
+    # Last, because it says that all of the above is done.
+    registry.set_tags(task, created, {"gate": verdict})
 
 
 def _signature(spec: bundle.Spec) -> ModelSignature:
@@ -86,22 +161,24 @@ def _requirements() -> list[str]:
     return [f"{each.name}=={version(each.name)}" for each in needed]
 
 
-def main(params: Path, task: str, models: Path, metrics: Path, target: Path) -> None:
-    """Register the bundle of TASK in MODELS with the figures in METRICS; the verdict goes to the file TARGET."""
-    settings, folder = load(params), models / "bundle"
-    figures = json.loads(metrics.read_text())
-    # The first model is the one to serve.
-    run_id = json.loads((models / "models.json").read_text())["models"][0]["run_id"]
-    created = register(folder, task, run_id, figures)
-    criteria = gate(folder, settings.train.threads, figures)
-    champion = all(each["holds"] for each in criteria.values())
-    name = tracking.PREFIX + task
-    if champion:
-        mlflow.MlflowClient().set_registered_model_alias(name, "champion", created)
-    verdict = {"task": task, "model": name, "version": created, "criteria": criteria, "champion": champion}
+def main(
+    params: Path, task: str, source: Path, parts: Path, models: Path, metrics: Path, audit: Path, pictures: Path,
+    target: Path,
+) -> None:  # fmt: skip
+    """Register the bundle of TASK in MODELS, with its METRICS and PICTURES; the verdict goes to the file TARGET.
+
+    The card of the registered version, with the verdict in it, is written beside TARGET.
+    """
+    settings, known = load(params), cells.load(source)
+    sources = cards.sources(models / "bundle", known, metrics, audit, pictures)
+    verdict = register(task, models, sources, known, parts, settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(verdict, indent=2) + "\n")
-    log.info("%s version %s: %s", name, created, "champion" if champion else "did not pass the gate")
+    told = replace(sources, gate=verdict, history=tuple(registry.history(task, verdict["version"])))
+    cards.write(told, target.parent / "registered")
+    failed = [name for name, each in verdict["criteria"].items() if not each["holds"]]
+    said = f"not champion: {failed}" if failed else "champion"
+    log.info("%s version %s: %s", verdict["model"], verdict["version"], said)
 
 
 if __name__ == "__main__":

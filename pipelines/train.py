@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
-from pipelines import candidates, crew, fitting, tracking
+from pipelines import candidates, crew, fitting, metering, tracking
 from pipelines.candidates import ENSEMBLE, SINGLE, Candidate, OpenRun, Refit
 from pipelines.core import bundle, cells, splits
 from pipelines.core.cells import Cells
@@ -34,8 +35,14 @@ from pipelines.tracking import Tracked
 
 log = logging.getLogger(__name__)
 
+Rows = npt.NDArray[np.int64]
+
 TEST_CELLS = 8
 """Cells whose logits a bundle must reproduce wherever it is loaded."""
+REFERENCE_CELLS = 5000
+"""Cells of the reference that drift is told by: test cells, because a model is surer of cells that it was fitted on."""
+BATCH = 256
+"""Cells that the graph is given at a time."""
 DIM = 1.0
 """A background below this many counts cannot be divided by."""
 
@@ -62,18 +69,25 @@ def settings_of(params: Params, best: dict[str, Any]) -> dict[str, list[Train]]:
     return found
 
 
-def write_bundle(made: Refit, pixels: npt.NDArray[np.uint16], spec: bundle.Spec, target: Path) -> None:
-    """Write what `refit` made as a bundle; `pixels` (B, H, W) become its test tensors.
+def write_bundle(made: Refit, source: Cells, seen: Rows, others: Rows, spec: bundle.Spec, target: Path) -> None:
+    """Write what `refit` made from the cells `seen` as a bundle; some of the `others` become its reference.
 
     The logits to reproduce are those of the exported graph, which is what every runtime runs.
     """
+    pixels = source.pixels[seen[np.linspace(0, len(seen) - 1, TEST_CELLS).astype(int)]]
+    shown = others[np.unique(np.linspace(0, len(others) - 1, min(REFERENCE_CELLS, len(others))).astype(int))]
     with cells.fresh_folder(target) as folder:
         network = made.network.cpu()
         save_model(network, str(folder / bundle.WEIGHTS))
         export(network, spec.canvas, folder / bundle.GRAPH)
         made.outliers.save(folder / bundle.OUTLIERS)
-        logits = bundle.Graph(folder / bundle.GRAPH, threads=1).predict(pixels).logits
-        save_file({"pixels": pixels, "logits": logits}, folder / bundle.TEST)
+        graph = bundle.Graph(folder / bundle.GRAPH, torch.get_num_threads())
+        save_file({"pixels": pixels, "logits": graph.predict(pixels).logits}, folder / bundle.TEST)
+        said = [graph.predict(source.pixels[shown[i : i + BATCH]]) for i in range(0, len(shown), BATCH)]
+        reference = bundle.describe_reference(source.manifest.iloc[shown], said, spec, made.outliers)
+        reference.to_parquet(folder / bundle.REFERENCE, index=False)
+        known = np.sort(source.manifest["pixel_hash"].to_numpy()[seen])
+        save_file({"cells": known}, folder / bundle.SEEN)
         bundle.seal(folder, spec)
 
 
@@ -93,6 +107,7 @@ def describe(
     used = {name: getattr(params, name).model_dump(mode="json") for name in sections}
     return bundle.Spec(
         format=bundle.FORMAT,
+        opset=bundle.OPSET,
         canvas=source.canvas,
         bit_depths=sorted(known["bit_depth"].unique().tolist()),
         height_px=(int(known["height"].min()), int(known["height"].max())),
@@ -108,7 +123,7 @@ def describe(
         outlier_threshold=calibration.outlier_threshold,
         prior=candidate.prior.tolist(),
         composition_error=calibration.composition_error.tolist(),
-        cost=candidate.cost | {"fit_seconds": candidate.cost["fit_seconds"] + made.seconds},
+        cost={k: candidate.cost[k] for k in ("parameters", "multiply_adds")} | metering.add(candidate.cost, made.cost),
         git_commit=tracking.git_commit(),
         params=used | {"train": [each.model_dump(mode="json") for each in candidate.members]},
         hashes={},
@@ -137,7 +152,8 @@ def train_split(
     found = candidates.scout(examples, groups, len(classes), list(settings.values()), params, opener)
     chosen = min(found, key=lambda each: each.calibration.loss)
     figures = {each.name: _figures(each) for each in found}
-    test = examples.validation[np.linspace(0, len(examples.validation) - 1, TEST_CELLS).astype(int)]
+    seen = np.sort(np.concatenate([examples.train, examples.validation]))
+    others = divided.indices(split, "test", classes)
     entries = []
     first = split == divided.available(classes)[0]
     for candidate in sorted(found, key=lambda each: each is not chosen):
@@ -147,7 +163,7 @@ def train_split(
             folder = "bundle" if serves else f"compared/{split}-{candidate.name}-{seed}"
             if crew.leads():
                 spec = describe(source, examples, candidate, made, seed, params, about | {"split": split})
-                write_bundle(made, source.pixels[test], spec, target / folder)
+                write_bundle(made, source, seen, others, spec, target / folder)
             run_id = tracked.run_id if tracked else ""
             entry = {"folder": folder, "split": split, "candidate": candidate.name, "seed": seed, "run_id": run_id}
             entries.append(entry)

@@ -1,8 +1,8 @@
 """Search for the best fit of one task: an Optuna study, shared by as many processes as want to, resumed after a kill.
 
 `best.json`: `study` (its name, made of everything that decides a trial's value), `sampler`, `trials` (state → count),
-`failures` (`number`, `reason`, `params`), `best` and `members` (`number`, `value`, and `params`, the fields of the
-section `train` that it sets). `members` are the best trials of different backbones, best first.
+`failures` (`number`, `reason`, `params`), `best` and `members` (`number`, `state`, `value`, and `params`, the fields
+of the section `train` that it sets). `members` are the best trials of different backbones: complete ones first.
 The study itself is the journal; whoever runs this module on the same journal joins the search.
 """
 
@@ -217,8 +217,10 @@ def summarise(study: Study | None, params: Params) -> dict[str, Any]:
     if not ranked:
         reasons = [_reason(study, t) for t in known if t.state == TrialState.FAIL]
         raise DataError(f"tune: no trial of '{study.study_name}' ended well: {reasons[:3]}; raise tune.minutes")
+    # A pruned trial is worth what it had reached: it may be the best of its backbone.
+    pruned = [t for t in known if t.state == TrialState.PRUNED and t.intermediate_values]
     members: dict[str, FrozenTrial] = {}
-    for trial in ranked:
+    for trial in [*ranked, *sorted(pruned, key=lambda t: -_value(t))]:
         members.setdefault(trial.user_attrs["params"].get("backbone", params.train.backbone), trial)
     return {
         "study": study.study_name,
@@ -235,7 +237,13 @@ def summarise(study: Study | None, params: Params) -> dict[str, Any]:
 
 
 def _described(trial: FrozenTrial) -> dict[str, Any]:
-    return {"number": trial.number, "value": trial.value, "params": trial.user_attrs["params"]}
+    state = trial.state.name.lower()
+    return {"number": trial.number, "state": state, "value": _value(trial), "params": trial.user_attrs["params"]}
+
+
+def _value(trial: FrozenTrial) -> float:
+    """Return the value of a trial that is complete, or the best that a pruned one had reached."""
+    return trial.value if trial.value is not None else max(trial.intermediate_values.values())
 
 
 def _reason(study: Study, trial: FrozenTrial) -> str:

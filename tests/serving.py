@@ -45,6 +45,38 @@ def serving(folder, project, environment=None, timeout_s=60):
         process.wait(20)
 
 
+@contextmanager
+def ended(command, folder, environment):
+    """Run a server until the block ends; what it says is shown where it failed."""
+    log = folder / f"server{free_port()}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=out, stderr=out, start_new_session=True, env=os.environ | environment
+        )
+    try:
+        yield process
+    except BaseException:
+        print(log.read_text()[-3000:])
+        raise
+    finally:
+        # The whole session: servers start workers of their own.
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+def ready(url, timeout_s=90):
+    """Wait until `url` answers with 200."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        try:
+            if httpx.get(url).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"{url} did not answer in {timeout_s} s")
+
+
 def _wait(client, process, log, timeout_s):
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:

@@ -6,6 +6,8 @@
 | `weights.safetensors` | the weights of the network, to go on training from |
 | `spec.json` | what the model is, what it expects, what it was made from, and the hash of every other file |
 | `outliers.safetensors` | where its training cells lie in the space of embeddings (`pipelines.core.outliers`) |
+| `reference.parquet` | cells that it has not seen: figures, embedding and predictions, to tell drift by |
+| `seen.safetensors` | `cells`: the pixel hash of each cell that it was fitted on, ascending |
 | `test.safetensors` | `pixels` and the `logits` that they must give |
 
 Formats are open ones; nothing here is a pickle. Reading needs neither PyTorch nor `params.yaml`.
@@ -20,20 +22,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+import pandas as pd
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file
 
 from pipelines.core import composition
 from pipelines.core.composition import Composition
 from pipelines.core.errors import BundleError, ImageError
+from pipelines.core.features import ACQUISITION
 from pipelines.core.images import Header
 from pipelines.core.outliers import Outliers
 
 FORMAT = 2
 GRAPH, WEIGHTS, SPEC, TEST = "model.onnx", "weights.safetensors", "spec.json", "test.safetensors"
-OUTLIERS = "outliers.safetensors"
+OUTLIERS, REFERENCE, SEEN = "outliers.safetensors", "reference.parquet", "seen.safetensors"
 SURE, UNSURE, UNLIKE = "sure", "unsure", "unlike_training"
 """Verdicts on a cell: one class is left in its conformal set, several are, or it is unlike all training cells."""
+COMPONENTS = 8
+"""Coordinates of the embedding that drift is told by."""
+OPSET = 20
+"""The newest ONNX operators that this version runs; what it exports has these."""
 TOLERANCE = 1e-3
 """The largest difference of a logit that a test tensor may show on another machine."""
 
@@ -47,6 +55,8 @@ class Spec(BaseModel):
 
     format: int
     """Version of this layout."""
+    opset: int
+    """Version of the ONNX operators in the graph."""
     task: str
     """The question: a name in `dataset.tasks`."""
     classes: list[str]
@@ -82,7 +92,8 @@ class Spec(BaseModel):
     composition_error: list[list[float]]
     """(K, K) covariance of the shares of a culture that more cells do not make smaller."""
     cost: dict[str, float]
-    """`parameters`, `multiply_adds` a cell, and `fit_seconds` on the machine that made it."""
+    """`parameters`, `multiply_adds` a cell, `fit_seconds` on the machine that made it and, where it could be
+    measured, `energy_wh`."""
     split: str
     """The split whose training and validation parts it has seen."""
     confounded: dict[str, str]
@@ -162,12 +173,11 @@ class Bundle:
 
     def judge(self, prediction: Prediction) -> Judgement:
         """Say how far to trust a prediction of this model."""
-        probabilities = prediction.probabilities
-        sets = probabilities >= np.array(self.spec.conformal, np.float32)
-        sets[np.arange(len(sets)), probabilities.argmax(1)] = True
-        distance = self._outliers.score(prediction.embedding) / np.float32(self.spec.outlier_threshold)
-        verdicts = np.where(distance > 1, UNLIKE, np.where(sets.sum(1) > 1, UNSURE, SURE))
-        return Judgement(probabilities, sets, distance, verdicts)
+        return judge(prediction, self.spec, self._outliers)
+
+    def components(self, prediction: Prediction) -> Floats:
+        """Return the (B, COMPONENTS) coordinates of the embedding that drift is told by."""
+        return self._outliers.components(prediction.embedding, COMPONENTS)
 
     def compose(self, probabilities: Floats) -> Composition:
         """Estimate the shares of the classes in a culture whose cells have (B, K) `probabilities`."""
@@ -199,6 +209,41 @@ class Bundle:
             )
 
 
+def judge(prediction: Prediction, spec: Spec, outliers: Outliers) -> Judgement:
+    """Say how far to trust a prediction of the model that `spec` and `outliers` belong to."""
+    probabilities = prediction.probabilities
+    sets = probabilities >= np.array(spec.conformal, np.float32)
+    sets[np.arange(len(sets)), probabilities.argmax(1)] = True
+    distance = outliers.score(prediction.embedding) / np.float32(spec.outlier_threshold)
+    verdicts = np.where(distance > 1, UNLIKE, np.where(sets.sum(1) > 1, UNSURE, SURE))
+    return Judgement(probabilities, sets, distance, verdicts)
+
+
+def describe_reference(
+    manifest: pd.DataFrame, predictions: list[Prediction], spec: Spec, outliers: Outliers
+) -> pd.DataFrame:
+    """Return the reference: a row a cell of `manifest`, of which the model says `predictions`.
+
+    Columns: `label`, `group`, `height`, `width`, the figures of `features.ACQUISITION`, `e0` and on (the embedding
+    along its strongest directions), `p_CLASS`, `distance` and `verdict`.
+    """
+    known = manifest[["label", "group", "height", "width", *ACQUISITION]].reset_index(drop=True)
+    judged = [judge(each, spec, outliers) for each in predictions]
+    along = np.concatenate([outliers.components(each.embedding, COMPONENTS) for each in predictions])
+    probabilities = np.concatenate([each.probabilities for each in judged])
+    return known.assign(
+        **{f"e{i}": along[:, i] for i in range(along.shape[1])},
+        **{f"p_{name}": probabilities[:, i] for i, name in enumerate(spec.classes)},
+        distance=np.concatenate([each.distance for each in judged]),
+        verdict=np.concatenate([each.verdicts for each in judged]),
+    )
+
+
+def unseen(folder: Path, pixel_hashes: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Tell of each cell, by its pixel hash, whether the model in `folder` was fitted without it."""
+    return ~np.isin(pixel_hashes, load_file(folder / SEEN)["cells"])
+
+
 def seal(folder: Path, spec: Spec) -> None:
     """Write `spec` with the hashes of all other files in `folder`, which completes the bundle."""
     hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != SPEC}
@@ -211,6 +256,8 @@ def load(folder: Path, threads: int) -> Bundle:
     Raises BundleError for a folder that is no bundle, of a newer format, or with a file missing or changed.
     """
     spec = read_spec(folder)
+    if spec.opset > OPSET:
+        raise BundleError(f"{folder}: ONNX opset {spec.opset}, but this version runs up to {OPSET}; update fatescope")
     for name, expected in spec.hashes.items():
         path = folder / name
         if not path.is_file():

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.core.backbones import Backbone
+from pipelines.core.bundle import OPSET
 from pipelines.core.images import FRAME
 
 OUTPUTS = ("logits", "embedding", "activation_map")
-OPSET = 20
 _LIFT = 8.0
 """Brings the share of light that a cell takes away, often an eighth, to the size that a CNN expects."""
 

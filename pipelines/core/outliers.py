@@ -53,6 +53,16 @@ class Outliers:
         distance: Floats = np.sqrt(np.min(squares, axis=0) / embedding.shape[1]).astype(np.float32)
         return distance
 
+    def components(self, embedding: Floats, count: int) -> Floats:
+        """Return (n, count) coordinates of (n, C) embeddings along the strongest directions, strongest first.
+
+        Zero is the mean of the class means, one the standard deviation of the training cells; there may be fewer.
+        """
+        chosen = self.directions[:, ::-1][:, :count]
+        along = (embedding - self.means.mean(0)) @ chosen / np.sqrt(self.variances[::-1][:count])
+        coordinates: Floats = along.astype(np.float32)
+        return coordinates
+
     def save(self, path: Path) -> None:
         """Write to a safetensors file."""
         found = {"means": self.means, "directions": self.directions, "variances": self.variances, "rest": self.rest}

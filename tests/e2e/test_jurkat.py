@@ -73,4 +73,6 @@ def test_the_line_on_jurkat_cells_up_to_http(project, unpack):
             assert answer["model"]["version"] == "1"
 
     again = subprocess.run(["dvc", "repro"], cwd=project, env=environment, capture_output=True, text=True, check=False)
-    assert "Data and pipelines are up to date" in again.stdout
+    # Only the registry is asked again, and it knows the model.
+    assert again.stdout.count("Running stage") == 1, again.stdout
+    assert "Running stage 'register@multiclass'" in again.stdout

@@ -1,0 +1,145 @@
+"""How well `fit` does on real cells, beside gradient boosting on simple figures of the same cells.
+
+Run with `make bench-accuracy SETS=folder`, where the folder holds `malaria.zip` and `jurkat_ifc.zip`; about forty
+minutes on two cores. The presets of the README read the paths.
+- malaria: the grouped split of the line, no patient in two parts; fitted on training and validation cells.
+- Jurkat: 900 cells each of G1, S_phase and G2, brightfield alone, five folds at random (their groups allow no other);
+  each fold is fitted on the other four, without looking at it.
+"""
+
+import json
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedKFold
+
+from benchmarks.report import Figure, publish
+from pipelines import fitting, ingest, split
+from pipelines.core import cells, features, params, splits
+from pipelines.core.cells import Cells
+from pipelines.core.params import Train
+from pipelines.core.splits import Splits
+from tests.readme import preset
+
+SEED = 0
+JURKAT = ("G1", "S_phase", "G2")
+EACH = 900
+FOLDS = 5
+
+# Cells fill their crop, so that they are stretched to the input.
+COMMON = {"weights": "none", "resize": "stretch", "label_smoothing": 0.05, "balance": "weights", "symmetries": True}
+MALARIA = [
+    COMMON
+    | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "contrast", "epochs": 14, "batch_size": 128}
+    | {"learning_rate": 3e-3, "weight_decay": 0.05, "dropout": 0.2, "max_shift": 2, "intensity": 0.1}
+]
+# One camera and one day: how dark a cell is means something, so only the level of the lamp is taken out.
+JURKAT_MEMBERS = [
+    COMMON
+    | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "background", "epochs": 40, "batch_size": 64}
+    | {"learning_rate": 2e-3, "weight_decay": 0.1, "dropout": 0.3, "max_shift": 2, "intensity": 0.0}
+]
+
+Indices = npt.NDArray[np.int64]
+
+
+def read(archive: Path, name: str, folder: Path) -> tuple[Cells, Splits, Path]:
+    """Unpack, ingest and split one set with its preset."""
+    content = json.loads(params.load(Path("params.yaml")).model_dump_json(by_alias=True))
+    for key, value in preset(name).items():
+        content["dataset"][key.removeprefix("dataset.")] = value
+    content["ingest"]["canvas"] = [50, 50] if name == "malaria" else [40, 40]
+    folder.mkdir()
+    (folder / "params.yaml").write_text(json.dumps(content))
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder / "data")
+    ingest.main(folder / "params.yaml", folder / "data", folder / "cells")
+    split.main(folder / "params.yaml", folder / "cells", folder / "splits.parquet")
+    return cells.load(folder / "cells"), splits.load(folder / "splits.parquet"), folder / "params.yaml"
+
+
+def fit_and_predict(
+    source: Cells, targets: Indices, train: Indices, test: Indices, members: list[Train]
+) -> npt.NDArray[np.floating]:
+    """Return the (n, K) mean probabilities of `members`, fitted on `train`, for the cells of `test`."""
+    said = []
+    for place, settings in enumerate(members):
+        examples = fitting.Examples(source.pixels, targets, train, train[:0])
+        network, _ = fitting.fit(examples, int(targets.max()) + 1, settings, SEED + place, lambda *_: None)
+        said.append(softmax(fitting.predict(network, source.pixels, test).logits, axis=1))
+    mean: npt.NDArray[np.floating] = np.mean(said, axis=0)
+    return mean
+
+
+def boost(source: Cells, targets: Indices, train: Indices, test: Indices) -> Indices:
+    """Return what gradient boosting on figures of the cell calls the cells of `test`."""
+    figures = np.concatenate([features.cell(source.pixels[i : i + 500]) for i in range(0, len(source), 500)])
+    raw = source.manifest[list(features.ACQUISITION)].to_numpy()
+    known = np.concatenate([figures, raw], axis=1)
+    model = HistGradientBoostingClassifier(max_iter=150, learning_rate=0.08, random_state=SEED)
+    called: Indices = model.fit(known[train], targets[train]).predict(known[test])
+    return called
+
+
+def malaria(archive: Path, folder: Path, common: Train) -> list[Figure]:
+    """Return the figures of the malaria set."""
+    source, divided, path = read(archive, "malaria", folder)
+    classes = params.load(path).classes("binary")
+    targets = np.array([classes.index(x) for x in source.manifest["label"]], np.int64)
+    rows = {part: divided.indices("grouped", part, classes) for part in ("train", "validation", "test")}
+    train = np.sort(np.concatenate([rows["train"], rows["validation"]]))
+    called = fit_and_predict(source, targets, train, rows["test"], _members(common, MALARIA)).argmax(1)
+    reached = float(balanced_accuracy_score(targets[rows["test"]], called))
+    simple = boost(source, targets, train, rows["test"])
+    return [
+        Figure("malaria, grouped by patient, balanced accuracy", reached, ">= 0.955"),
+        Figure("malaria, the same of simple figures", float(balanced_accuracy_score(targets[rows["test"]], simple))),
+        Figure("malaria, test cells", len(called)),
+    ]
+
+
+def jurkat(archive: Path, folder: Path, common: Train) -> list[Figure]:
+    """Return the figures of the Jurkat set."""
+    source, _, _ = read(archive, "jurkat_ifc", folder)
+    labels = source.manifest["label"].to_numpy(str)
+    rng = np.random.default_rng(SEED)
+    rows = np.sort(np.concatenate([rng.choice(np.flatnonzero(labels == name), EACH, replace=False) for name in JURKAT]))
+    targets = np.array([JURKAT.index(x) if x in JURKAT else -1 for x in labels], np.int64)
+    reached, simple = [], []
+    for fold, (a, b) in enumerate(StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(rows, targets[rows])):
+        train, test = rows[a], rows[b]
+        called = fit_and_predict(source, targets, train, test, _members(common, JURKAT_MEMBERS)).argmax(1)
+        reached.append(float(balanced_accuracy_score(targets[test], called)))
+        simple.append(float(balanced_accuracy_score(targets[test], boost(source, targets, train, test))))
+        print(f"Jurkat, fold {fold}: {reached[-1]:.3f}; simple figures {simple[-1]:.3f}", flush=True)
+    return [
+        Figure("Jurkat G1, S_phase, G2, five-fold balanced accuracy", float(np.mean(reached)), ">= 0.83"),
+        Figure("Jurkat, standard deviation over folds", float(np.std(reached, ddof=1))),
+        Figure("Jurkat, the same of simple figures", float(np.mean(simple))),
+    ]
+
+
+def _members(common: Train, changes: list[dict[str, object]]) -> list[Train]:
+    content = common.model_dump(mode="json")
+    return [Train.model_validate_json(json.dumps(content | change)) for change in changes]
+
+
+def main() -> None:
+    """Measure, print and write the figures."""
+    sets, common = Path(sys.argv[1]), params.load(Path("params.yaml")).train
+    figures = []
+    with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
+        figures += malaria(sets / "malaria.zip", Path(name) / "malaria", common)
+        figures += jurkat(sets / "jurkat_ifc.zip", Path(name) / "jurkat", common)
+    publish("accuracy", figures, ["torch", "torchvision", "scikit-learn"], SEED)
+
+
+if __name__ == "__main__":
+    main()
