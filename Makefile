@@ -15,7 +15,7 @@ export BENTOML_DO_NOT_TRACK := True
 repro: .venv/installed data
 	dvc repro
 	@echo
-	@echo 'Results   reports/TASK/metrics.json, reports/TASK/plots; dvc metrics show'
+	@echo 'Results   reports/TASK/card.html; reports/TASK/metrics.json, plots, search; dvc metrics show'
 	@echo 'Runs      make ui      then http://127.0.0.1:5000'
 	@echo 'Service   make serve   then http://127.0.0.1:3000'
 

@@ -43,9 +43,10 @@ MALARIA = [
 # One camera and one day: how dark a cell is means something, so only the level of the lamp is taken out.
 JURKAT_MEMBERS = [
     COMMON
-    | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "background", "epochs": 40, "batch_size": 64}
+    | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "background", "epochs": 30, "batch_size": 64}
     | {"learning_rate": 2e-3, "weight_decay": 0.1, "dropout": 0.3, "max_shift": 2, "intensity": 0.0}
-]
+] * 3
+"""Three seeds of one network, whose probabilities are averaged."""
 
 Indices = npt.NDArray[np.int64]
 
@@ -68,14 +69,13 @@ def read(archive: Path, name: str, folder: Path) -> tuple[Cells, Splits, Path]:
 def fit_and_predict(
     source: Cells, targets: Indices, train: Indices, test: Indices, members: list[Train]
 ) -> npt.NDArray[np.floating]:
-    """Return the (n, K) mean probabilities of `members`, fitted on `train`, for the cells of `test`."""
+    """Return the (M, n, K) probabilities of M `members`, fitted on `train`, for the cells of `test`."""
     said = []
     for place, settings in enumerate(members):
         examples = fitting.Examples(source.pixels, targets, train, train[:0])
         network, _ = fitting.fit(examples, int(targets.max()) + 1, settings, SEED + place, lambda *_: None)
         said.append(softmax(fitting.predict(network, source.pixels, test).logits, axis=1))
-    mean: npt.NDArray[np.floating] = np.mean(said, axis=0)
-    return mean
+    return np.stack(said)
 
 
 def boost(source: Cells, targets: Indices, train: Indices, test: Indices) -> Indices:
@@ -95,7 +95,7 @@ def malaria(archive: Path, folder: Path, common: Train) -> list[Figure]:
     targets = np.array([classes.index(x) for x in source.manifest["label"]], np.int64)
     rows = {part: divided.indices("grouped", part, classes) for part in ("train", "validation", "test")}
     train = np.sort(np.concatenate([rows["train"], rows["validation"]]))
-    called = fit_and_predict(source, targets, train, rows["test"], _members(common, MALARIA)).argmax(1)
+    called = fit_and_predict(source, targets, train, rows["test"], _members(common, MALARIA)).mean(0).argmax(1)
     reached = float(balanced_accuracy_score(targets[rows["test"]], called))
     simple = boost(source, targets, train, rows["test"])
     return [
@@ -112,15 +112,17 @@ def jurkat(archive: Path, folder: Path, common: Train) -> list[Figure]:
     rng = np.random.default_rng(SEED)
     rows = np.sort(np.concatenate([rng.choice(np.flatnonzero(labels == name), EACH, replace=False) for name in JURKAT]))
     targets = np.array([JURKAT.index(x) if x in JURKAT else -1 for x in labels], np.int64)
-    reached, simple = [], []
+    reached, single, simple = [], [], []
     for fold, (a, b) in enumerate(StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(rows, targets[rows])):
         train, test = rows[a], rows[b]
-        called = fit_and_predict(source, targets, train, test, _members(common, JURKAT_MEMBERS)).argmax(1)
-        reached.append(float(balanced_accuracy_score(targets[test], called)))
+        said = fit_and_predict(source, targets, train, test, _members(common, JURKAT_MEMBERS))
+        reached.append(float(balanced_accuracy_score(targets[test], said.mean(0).argmax(1))))
+        single.append(float(balanced_accuracy_score(targets[test], said[0].argmax(1))))
         simple.append(float(balanced_accuracy_score(targets[test], boost(source, targets, train, test))))
-        print(f"Jurkat, fold {fold}: {reached[-1]:.3f}; simple figures {simple[-1]:.3f}", flush=True)
+        print(f"Jurkat, fold {fold}: {reached[-1]:.3f}, one {single[-1]:.3f}, simple {simple[-1]:.3f}", flush=True)
     return [
         Figure("Jurkat G1, S_phase, G2, five-fold balanced accuracy", float(np.mean(reached)), ">= 0.83"),
+        Figure("Jurkat, the same of the first of the three networks alone", float(np.mean(single))),
         Figure("Jurkat, standard deviation over folds", float(np.std(reached, ddof=1))),
         Figure("Jurkat, the same of simple figures", float(np.mean(simple))),
     ]

@@ -249,7 +249,12 @@ def _narrow(
     answer = {}
     for split, chosen in _schemes(sample).items():
         if set(sample.labels[chosen]) >= set(classes):
-            alone = [score(p) for (stage, _, its, _), p in predictions.items() if (stage, its) == ("raw", split)]
+            alone = [
+                score(p)
+                for (stage, name, its, _), p in predictions.items()
+                # The intensity of the whole crop holds a trace of the cell.
+                if (stage, its) == ("raw", split) and name != "intensity"
+            ]
             best = max(alone, key=lambda found: float(found["value"]))
             answer[split] = {"acquisition": best, "cell_figures": score(figures[split])}
     return answer

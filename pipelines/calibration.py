@@ -104,10 +104,10 @@ def upper(scores: Floats, share: float) -> float:
 def composition_error(
     probabilities: Floats, targets: Indices, groups: npt.NDArray[np.str_], prior: Floats, seed: int
 ) -> Floats:
-    """Return the (K, K) mean squared error of estimated compositions beyond what the number of cells explains.
+    """Return the (K, K) mean squared error of compositions that are estimated from the validation cells.
 
     Mixtures of random composition are put together from acquisition groups drawn with replacement, because what
-    remains wrong is how one run differs from the next.
+    remains wrong is how one run differs from the next, and how few validation cells tell of it.
     """
     rng, size = np.random.default_rng(seed), probabilities.shape[1]
     total = np.zeros((size, size))
@@ -120,7 +120,6 @@ def composition_error(
             weights[rows] = truth[k] * drawn / max(1, drawn.sum()) * len(targets)
         found = composition.estimate(probabilities, prior, np.zeros((size, size)), weights).shares
         wrong = found - truth
-        total += np.outer(wrong, wrong) - composition.sampling_covariance(probabilities, prior, weights, found)
-    values, vectors = np.linalg.eigh(total / MIXTURES)
-    positive: Floats = (vectors * np.maximum(values, 0)) @ vectors.T
-    return positive
+        total += np.outer(wrong, wrong)
+    error: Floats = total / MIXTURES
+    return error

@@ -39,11 +39,6 @@ def estimate(probabilities: Floats, prior: Floats, error: Floats, weights: Float
     return Composition(shares, np.clip(shares - _Z * spread, 0, 1), np.clip(shares + _Z * spread, 0, 1))
 
 
-def sampling_covariance(probabilities: Floats, prior: Floats, weights: Floats, shares: Floats) -> Floats:
-    """Return the (K, K) covariance of the estimate that is due to the number of cells alone."""
-    return _covariance(probabilities.astype(np.float64) / prior, weights, shares)
-
-
 def _maximise(likelihood: Floats, counts: Floats) -> Floats:
     shares: Floats = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
     for _ in range(STEPS):

@@ -169,6 +169,20 @@ def test_a_card_of_simulated_cells_says_so_first(folder):
     assert "confounded: 1 group, 3 needed" in text
 
 
+def test_a_card_shows_who_answers_for_a_shortcut(folder):
+    told = folder / "reports/binary"
+    known = cells.load(folder / "artifacts/cells")
+    sources = cards.sources(
+        folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
+    )
+    detail = "shortcut: acquisition alone tells a / b; signed off by Ada Example: one lamp for all media since May"
+    criteria = {"audit": {"holds": True, "verdict": "shortcut", "detail": detail}}
+    decided = {"version": "7", "champion": True, "criteria": criteria}
+    text = cards.render(cards.Sources(**(vars(sources) | {"gate": decided})))
+    assert f"> **Rests on a shortcut of acquisition.** {detail}" in text
+    assert "version 7" in text
+
+
 def test_the_bioimage_io_package_passes_its_own_test(folder):
     # In a process of its own, because it leaves files open.
     program = "import sys, bioimageio.core as core; sys.exit(core.test_model(sys.argv[1]).status != 'passed')"
