@@ -58,6 +58,11 @@ class Tested:
     """(n, K) probabilities at temperature 1."""
 
     @property
+    def weights(self) -> npt.NDArray[np.floating]:
+        """Return (n,) weights that give the classes the shares which the probabilities take for granted."""
+        return scores.weigh(self.targets, np.array(self.model.spec.prior))
+
+    @property
     def called(self) -> npt.NDArray[np.int64]:
         """Return (n,) indices of the most probable class."""
         called: npt.NDArray[np.int64] = self.judged.probabilities.argmax(1)
@@ -103,8 +108,8 @@ def evaluate(tested: Tested, manifest: pd.DataFrame, baselines: dict[str, Any], 
         "groups": len(np.unique(groups)),
         "rough": by_groups and fewest < asked.min_groups,
         "calibration": {
-            "before": scores.calibration(targets, tested.uncalibrated, asked.bins),
-            "after": scores.calibration(targets, probabilities, asked.bins),
+            "before": scores.calibration(targets, tested.uncalibrated, asked.bins, tested.weights),
+            "after": scores.calibration(targets, probabilities, asked.bins, tested.weights),
         },
         "trust": scores.trust(targets, tested.judged, spec.classes),
         "by": by,
@@ -141,8 +146,8 @@ def curves(tested: Tested, bins: int) -> dict[str, pd.DataFrame]:
         false, true, _ = roc_curve(targets == i, probabilities[:, i])
         kept = np.unique(np.linspace(0, len(false) - 1, min(POINTS, len(false))).astype(int))
         lines.append(pd.DataFrame({"class": name, "false_positive": false[kept], "true_positive": true[kept]}))
-    before = scores.reliability(targets, tested.uncalibrated, bins).assign(when="before")
-    after = scores.reliability(targets, probabilities, bins).assign(when="after")
+    before = scores.reliability(targets, tested.uncalibrated, bins, tested.weights).assign(when="before")
+    after = scores.reliability(targets, probabilities, bins, tested.weights).assign(when="after")
     names = np.array(classes)
     return {
         "roc": pd.concat(lines),

@@ -20,6 +20,7 @@ from pipelines.core import backbones
 from pipelines.core.network import Network
 from pipelines.core.params import Train
 from pipelines.gathering import gatherer
+from pipelines.keep_memory import keep_memory
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
     cells, it is the network after the last epoch. `report` gets the figures of each epoch, in the leading process.
     """
     torch.set_num_threads(params.threads)
+    keep_memory()
     torch.manual_seed(seed)
     device = device_of()
     network = build(params, classes).to(device).to(memory_format=torch.channels_last)
@@ -96,9 +98,10 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
             figures |= crew.agree(_validate(network, examples, weights) if crew.leads() else {})
         if crew.leads():
             report(epoch, figures)
-        if figures.get("validation_loss", -float("inf")) < best_loss:
-            best, best_epoch = deepcopy(network.state_dict()), epoch
-            best_loss = figures.get("validation_loss", best_loss)
+        if not len(examples.validation):
+            continue
+        if figures["validation_loss"] < best_loss:
+            best, best_loss, best_epoch = deepcopy(network.state_dict()), figures["validation_loss"], epoch
         elif epoch - best_epoch >= params.patience:
             break
     network.load_state_dict(best)

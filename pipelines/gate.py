@@ -41,12 +41,12 @@ class Both:
 
 
 def decide(
-    task: str, metrics: dict[str, Any], damage: str | None, both: Both | None, params: Gate
+    task: str, metrics: dict[str, Any], damage: str | None, both: Both | str | None, params: Gate
 ) -> dict[str, Criterion]:
     """Return each criterion for a version of `task`.
 
     `metrics` is the content of `metrics.json`, `damage` why its test tensors do not reproduce, `both` the comparison
-    with the champion where there is one that tells the same classes.
+    with the champion, or why there is one but no comparison; None where there is no champion for this question.
     """
     figures = next(iter(metrics["splits"].values()))
     criteria = {
@@ -57,6 +57,8 @@ def decide(
     }
     if both is None:
         return criteria
+    if isinstance(both, str):
+        return criteria | {"better": _criterion(False, both)}
     return criteria | {"better": better(both, params), "groups": groups(both, params)}
 
 

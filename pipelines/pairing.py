@@ -10,7 +10,7 @@ import pandas as pd
 from pipelines.core import bundle, images
 from pipelines.core.bundle import Bundle, Judgement
 from pipelines.core.cells import Cells
-from pipelines.core.errors import DataError
+from pipelines.core.errors import BundleError, DataError
 from pipelines.core.splits import Splits
 from pipelines.gate import Both
 
@@ -46,19 +46,22 @@ class Pair:
 def pair(first: Path, second: Path, source: Cells, divided: Splits, threads: int) -> Pair:
     """Let the bundles in the folders `first` and `second` judge the test cells that neither was fitted on.
 
-    Raises DataError where they tell different classes apart, or no cell of a class is left.
+    Raises BundleError where they tell different classes apart, and DataError where no cell of a class is left.
     """
     models = bundle.load(first, threads), bundle.load(second, threads)
     classes = models[1].spec.classes
     if models[0].spec.classes != classes:
-        raise DataError(f"they tell different classes apart: {models[0].spec.classes} and {classes}")
+        raise BundleError(f"it tells {models[0].spec.classes} apart, not {classes}")
     split = models[1].spec.split
     rows = divided.indices(split, "test", classes)
     hashes = source.manifest["pixel_hash"].to_numpy()[rows]
     rows = rows[bundle.unseen(first, hashes) & bundle.unseen(second, hashes)]
     targets = np.array([classes.index(x) for x in source.manifest["label"].to_numpy()[rows]], np.int64)
     if len(np.unique(targets)) < len(classes):
-        raise DataError(f"split '{split}': no test cells of every class are left that neither version has seen")
+        raise DataError(
+            f"split '{split}': some class has no test cells left that neither version has seen; "
+            "add cells, or keep split.seed as it was when the champion was made"
+        )
     before, after = (_judge(model, source, rows) for model in models)
     return Pair(rows, targets, before, after, models, split == "grouped")
 

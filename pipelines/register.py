@@ -47,16 +47,22 @@ def damage(folder: Path, threads: int) -> str | None:
     return None
 
 
-def compare(task: str, folder: Path, source: Cells, divided: Splits, threads: int) -> tuple[Both | None, str]:
-    """Run the champion and the bundle in `folder` on the same cells now; or say why there is nothing to compare."""
+def compare(task: str, folder: Path, source: Cells, divided: Splits, threads: int) -> tuple[Both | str | None, str]:
+    """Run the champion and the bundle in `folder` on the same cells now.
+
+    Returns the comparison, or why there can be none on these cells, which the gate does not let pass; or None, where
+    there is no champion that answers the same question and runs here. The text tells people of that.
+    """
     champion = registry.holder(task, registry.CHAMPION)
     if champion is None:
         return None, "no champion yet"
     try:
         with registry.fetched(task, str(champion.version)) as before:
             pair = pairing.pair(before, folder, source, divided, threads)
-    except (BundleError, DataError, ImageError) as error:
-        return None, f"version {champion.version} could not be compared with: {error}"
+    except BundleError as error:
+        return None, f"nothing to compare with: version {champion.version} does not run here ({error})"
+    except (DataError, ImageError) as error:
+        return f"version {champion.version} could not be compared with: {error}", ""
     return pair.both(source, str(champion.version)), ""
 
 
@@ -119,7 +125,7 @@ def register(
         "version": str(found.version) if found else registry.next_version(task),
         "criteria": criteria,
         "champion": champion,
-        "replaced": both.champion if both and champion else None,
+        "replaced": _replaced(task) if champion else None,
         "compared": why or None,
     }
     # The first model is the one to serve.
@@ -135,6 +141,11 @@ def register(
             verdict["version"] = log_version(task, whole, run_id, sources.spec, sources.metrics, tags)
     _decided(task, verdict, cards.render(told))
     return verdict
+
+
+def _replaced(task: str) -> str | None:
+    before = registry.holder(task, registry.CHAMPION)
+    return str(before.version) if before else None
 
 
 def _decided(task: str, verdict: dict[str, Any], card: str) -> None:

@@ -97,24 +97,41 @@ def squares(targets: Indices, probabilities: Floats) -> Floats:
     return errors
 
 
-def reliability(targets: Indices, probabilities: Floats, bins: int) -> pd.DataFrame:
-    """Return the reliability diagram: `confidence`, `accuracy` and `cells` of bins with equal numbers of cells."""
+def weigh(targets: Indices, prior: Floats) -> Floats:
+    """Return (n,) weights that give the classes the shares `prior`, with a mean of 1.
+
+    Probabilities are calibrated for those shares: among cells of another mixture they cannot be, and need not.
+    """
+    counts = np.bincount(targets, minlength=len(prior))
+    weights = (prior / np.maximum(counts, 1))[targets]
+    scaled: Floats = weights / weights.mean()
+    return scaled
+
+
+def reliability(targets: Indices, probabilities: Floats, bins: int, weights: Floats) -> pd.DataFrame:
+    """Return the reliability diagram: `confidence`, `accuracy` and `cells` of bins with equal numbers of cells.
+
+    Cells count by (n,) `weights`, and `cells` is their sum.
+    """
     confidence, right = probabilities.max(1), probabilities.argmax(1) == targets
     order = np.argsort(confidence, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    rows = [(confidence[part].mean(), right[part].mean(), len(part)) for part in parts]
+    rows = []
+    for part in np.array_split(order, bins):
+        if len(part):
+            mean = [np.average(each[part], weights=weights[part]) for each in (confidence, right)]
+            rows.append((*mean, weights[part].sum()))
     return pd.DataFrame(rows, columns=["confidence", "accuracy", "cells"])
 
 
-def calibration(targets: Indices, probabilities: Floats, bins: int) -> dict[str, float]:
-    """Return `ece` (expected calibration error, bins of equal size), `brier`, and `loss` (nats)."""
-    diagram = reliability(targets, probabilities, bins)
+def calibration(targets: Indices, probabilities: Floats, bins: int, weights: Floats) -> dict[str, float]:
+    """Return `ece` (expected calibration error, bins of equal size), `brier`, and `loss` (nats), cells by `weights`."""
+    diagram = reliability(targets, probabilities, bins, weights)
     gap = (diagram["confidence"] - diagram["accuracy"]).abs()
     likelihood = np.maximum(probabilities[np.arange(len(targets)), targets], 1e-12)
     return {
-        "ece": float((gap * diagram["cells"]).sum() / len(targets)),
-        "brier": float(squares(targets, probabilities).mean()),
-        "loss": float(-np.log(likelihood).mean()),
+        "ece": float((gap * diagram["cells"]).sum() / diagram["cells"].sum()),
+        "brier": float(np.average(squares(targets, probabilities), weights=weights)),
+        "loss": float(np.average(-np.log(likelihood), weights=weights)),
     }
 
 

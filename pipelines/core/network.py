@@ -163,5 +163,8 @@ def _border_median(pixels: Tensor) -> Tensor:
     inner = pixels[:, :, FRAME:-FRAME, :]
     parts = (pixels[:, :, :FRAME, :], pixels[:, :, -FRAME:, :], inner[:, :, :, :FRAME], inner[:, :, :, -FRAME:])
     frame = torch.cat([part.flatten(1) for part in parts], dim=1)
-    # A sort, because ONNX has no median.
-    return frame.sort(dim=1).values[:, frame.shape[1] // 2, None, None, None]
+    middle = frame.shape[1] // 2
+    if torch.compiler.is_exporting():
+        # ONNX has no selection; the sort gives the same number.
+        return frame.sort(dim=1).values[:, middle, None, None, None]
+    return frame.kthvalue(middle + 1, dim=1).values[:, None, None, None]

@@ -45,6 +45,12 @@ def test_a_first_version_meets_the_absolute_criteria(settings):
     assert all(each["holds"] for each in criteria.values())
 
 
+def test_a_champion_that_cannot_be_compared_with_is_not_replaced(settings):
+    criteria = gate.decide("binary", metrics(), None, "version 3 could not be compared with: no cells", settings())
+    assert not criteria["better"]["holds"]
+    assert "no cells" in criteria["better"]["detail"]
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "damage", "detail"),
     [

@@ -5,6 +5,7 @@ import shutil
 
 import mlflow
 import numpy as np
+import openvino
 import pandas as pd
 import pytest
 
@@ -130,6 +131,18 @@ def test_a_run_that_this_server_does_not_know_is_made_anew(folder, empty_registr
     assert (
         len(empty_registry.search_runs([empty_registry.get_experiment_by_name("fatescope-binary").experiment_id])) == 1
     )
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("f32", bundle.TOLERANCE), ("bf16", None)])
+def test_openvino_reproduces_the_test_tensors(line, precision, tolerance):
+    model = bundle.load(line / "binary/bundle", threads=1)
+    core, path = openvino.Core(), line / "binary/bundle" / bundle.GRAPH
+    compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    found = compiled(model.example[:, None].astype(np.float32))["logits"]
+    expected = model.predict(model.example).logits
+    np.testing.assert_array_equal(found.argmax(1), expected.argmax(1))
+    if tolerance is not None:
+        np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
 def test_damage_is_refused(line, tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from safetensors.numpy import save_file
 from safetensors.torch import load_model
 
 from pipelines import cards, compare, fitting, rollback, train
@@ -114,6 +115,18 @@ def test_the_walk_of_a_champion(folder, empty_registry, tmp_path):
     assert "rolled back by Ada" not in history  # its own card, as it was decided
     with pytest.raises(DataError, match="version 1 replaced none"):
         rollback.rollback("binary", "again", "Ada")
+
+
+def test_a_champion_that_has_seen_the_test_cells_is_not_beaten_on_them(folder, empty_registry, tmp_path):
+    champion = variant(folder, tmp_path, "first", always(0))
+    known = cells.load(folder / "artifacts/cells").manifest["pixel_hash"].to_numpy()
+    save_file({"cells": np.sort(known)}, champion / "bundle" / bundle.SEEN)
+    bundle.seal(champion / "bundle", bundle.read_spec(champion / "bundle"))
+    assert run_register(folder, champion)["champion"]
+    verdict = run_register(folder)
+    assert not verdict["champion"]
+    assert "no test cells left that neither version has seen" in verdict["criteria"]["better"]["detail"]
+    assert str(empty_registry.get_model_version_by_alias("fatescope-binary", "champion").version) == "1"
 
 
 def test_what_a_version_says_of_itself(folder, empty_registry):

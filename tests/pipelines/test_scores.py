@@ -34,7 +34,10 @@ def test_figures_are_those_of_scikit_learn(called):
     assert result["macro_f1"] == pytest.approx(metrics.f1_score(targets, guess, average="macro"))
     assert result["mcc"] == pytest.approx(metrics.matthews_corrcoef(targets, guess))
     binary = scores.calibration(
-        (targets == 0).astype(int), np.stack([1 - probabilities[:, 0], probabilities[:, 0]], 1), 10
+        (targets == 0).astype(int),
+        np.stack([1 - probabilities[:, 0], probabilities[:, 0]], 1),
+        10,
+        np.ones(len(targets)),
     )
     assert binary["brier"] == pytest.approx(2 * metrics.brier_score_loss(targets == 0, probabilities[:, 0]))
     assert binary["loss"] == pytest.approx(metrics.log_loss(targets == 0, probabilities[:, 0]))
@@ -56,9 +59,26 @@ def test_intervals_hold_the_figure_and_widen_with_groups(rng, called):
 
 def test_calibrated_probabilities_have_no_calibration_error(called):
     targets, probabilities = called
-    assert scores.calibration(targets, probabilities, 10)["ece"] < 0.03
+    assert scores.calibration(targets, probabilities, 10, np.ones(3000))["ece"] < 0.03
     overconfident = probabilities**3 / (probabilities**3).sum(1, keepdims=True)
-    assert scores.calibration(targets, overconfident, 10)["ece"] > 0.08
+    assert scores.calibration(targets, overconfident, 10, np.ones(3000))["ece"] > 0.08
+
+
+def balanced(rng):
+    targets = rng.integers(0, 2, 6000)
+    return targets, noisy(rng, targets)
+
+
+def test_another_mixture_is_no_miscalibration(rng):
+    """Probabilities that are right for equal shares stay so where one class has nine times the cells of the other."""
+    targets = (rng.random(6000) < 0.1).astype(int)
+    probabilities = noisy(rng, targets)
+    weights = scores.weigh(targets, np.array([0.5, 0.5]))
+    assert weights[targets == 0].sum() == pytest.approx(3000)
+    assert scores.calibration(targets, probabilities, 10, weights)["ece"] < 0.03
+    plain, fair = (scores.calibration(targets, probabilities, 10, w)["loss"] for w in (np.ones(6000), weights))
+    assert fair == pytest.approx(scores.calibration(*balanced(rng), 10, np.ones(6000))["loss"], rel=0.1)
+    assert plain != pytest.approx(fair, rel=0.01)
 
 
 def test_the_surest_cells_are_wrong_less_often(called):

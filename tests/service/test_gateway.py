@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from pipelines.core import backbones, bundle, images, network
 from pipelines.core.errors import BundleError
+from pipelines.core.outliers import Outliers
 from service import models
 from tests.conftest import ROOT, draw_cell, tiff
 from tests.serving import serving
@@ -26,13 +27,16 @@ def write_bundle(folder, task, classes):
     torch.manual_seed(len(classes))
     folder.mkdir(parents=True)
     backbone = backbones.build("compact", "none", (45, 60))
-    model = network.Network(backbone, len(classes), (45, 60), resize="pad", dropout=0.0)
+    model = network.Network(backbone, len(classes), (45, 60), resize="pad", normalisation="contrast", dropout=0.0)
     network.export(model, CANVAS, folder / bundle.GRAPH)
     pixels = np.stack([draw_cell(np.random.default_rng(0), *CANVAS)])
-    logits = bundle.Graph(folder / bundle.GRAPH, 1).predict(pixels).logits
-    save_file({"pixels": pixels, "logits": logits}, folder / bundle.TEST)
+    found = bundle.Graph(folder / bundle.GRAPH, 1).predict(pixels)
+    save_file({"pixels": pixels, "logits": found.logits}, folder / bundle.TEST)
+    cloud = np.random.default_rng(0).normal(found.embedding, 1, (50, found.embedding.shape[1])).astype(np.float32)
+    Outliers.fit(cloud, np.arange(50) % len(classes), 8).save(folder / bundle.OUTLIERS)
     spec = {
-        "format": 1,
+        "format": bundle.FORMAT,
+        "opset": bundle.OPSET,
         "task": task,
         "classes": classes,
         "canvas": CANVAS,
@@ -41,7 +45,16 @@ def write_bundle(folder, task, classes):
         "width_px": (48, 76),
         "channel": "1",
         "backbone": "compact",
+        "join": None,
+        "seed": 0,
         "temperature": 1.0,
+        "coverage": 0.9,
+        "conformal": [0.2] * len(classes),
+        "false_alarm": 0.01,
+        "outlier_threshold": 3.0,
+        "prior": [1 / len(classes)] * len(classes),
+        "composition_error": np.zeros((len(classes), len(classes))).tolist(),
+        "cost": {"parameters": 1.0, "multiply_adds": 1.0, "fit_seconds": 1.0},
         "split": "grouped",
         "confounded": {},
         "simulated": True,

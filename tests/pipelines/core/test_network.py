@@ -148,27 +148,15 @@ def test_an_ensemble_is_one_graph(rng, tmp_path, join):
             torch.testing.assert_close(ensemble.linear(expected.embedding), expected.logits)
 
 
-def openvino_model(path, precision):
-    core = openvino.Core()
-    return core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": precision})
-
-
 @pytest.mark.parametrize("name", ["compact", "mobilenet_v3_large", "resnet18"])
 def test_three_runtimes_agree(rng, tmp_path, name):
-    """ONNX Runtime, OpenVINO and PyTorch give the same logits, and in bf16 the same call, on 16 cells."""
+    """ONNX Runtime, OpenVINO and PyTorch give the same logits; `test_line` has them in bf16, on a trained network."""
     model = make(name)
     pixels = torch.cat([cells(rng, 8), (cells(rng, 8) * 1.3).round()])
-    # Calls that are far apart, as those of a trained network: a tie says nothing of a runtime.
     with torch.inference_mode():
-        model.linear.weight.copy_(model.linear.weight * 20)
-        model.linear.bias.copy_(model.linear.bias - model(pixels).logits.mean(0))
         expected = model(pixels).logits.numpy()
     network.export(model, (60, 80), tmp_path / "model.onnx")
     ours = bundle.Graph(tmp_path / "model.onnx", threads=1).predict(pixels[:, 0].numpy().astype(np.uint16)).logits
     np.testing.assert_allclose(ours, expected, atol=bundle.TOLERANCE)
-    exact = openvino_model(tmp_path / "model.onnx", "f32")(pixels.numpy())["logits"]
-    np.testing.assert_allclose(exact, expected, atol=bundle.TOLERANCE)
-    rough = openvino_model(tmp_path / "model.onnx", "bf16")(pixels.numpy())["logits"]
-    clear = np.sort(expected, axis=1)[:, -1] - np.sort(expected, axis=1)[:, -2] > 0.1 * np.ptp(expected)
-    assert clear.sum() >= 4
-    np.testing.assert_array_equal(rough.argmax(1)[clear], expected.argmax(1)[clear])
+    compiled = openvino.Core().compile_model(tmp_path / "model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_allclose(compiled(pixels.numpy())["logits"], expected, atol=bundle.TOLERANCE)
