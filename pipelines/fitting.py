@@ -20,7 +20,6 @@ from pipelines.core import backbones
 from pipelines.core.network import Network
 from pipelines.core.params import Train
 from pipelines.gathering import gatherer
-from pipelines.keep_memory import keep_memory
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +66,6 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
     cells, it is the network after the last epoch. `report` gets the figures of each epoch, in the leading process.
     """
     torch.set_num_threads(params.threads)
-    keep_memory()
     torch.manual_seed(seed)
     device = device_of()
     network = build(params, classes).to(device).to(memory_format=torch.channels_last)
