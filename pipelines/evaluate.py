@@ -86,8 +86,13 @@ def try_model(model: Bundle, source: Cells, rows: npt.NDArray[np.int64]) -> Test
     return Tested(model, rows, targets, joined, before)
 
 
-def evaluate(tested: Tested, manifest: pd.DataFrame, baselines: dict[str, Any], params: Params) -> dict[str, Any]:
-    """Return the figures of one model; see the module. `manifest` has the test cells, `baselines` is of the audit."""
+def evaluate(
+    tested: Tested, manifest: pd.DataFrame, baselines: dict[str, Any], composition: dict[str, float], params: Params
+) -> dict[str, Any]:
+    """Return the figures of one model; see the module.
+
+    `manifest` has the test cells, `baselines` is what the audit says of them, `composition` the figures of `compose`.
+    """
     spec, asked = tested.model.spec, params.evaluate
     targets, probabilities = tested.targets, tested.judged.probabilities
     groups = manifest["group"].to_numpy(str)
@@ -100,7 +105,6 @@ def evaluate(tested: Tested, manifest: pd.DataFrame, baselines: dict[str, Any], 
     facts = dict.fromkeys(("group", *params.dataset.group, params.dataset.label))
     by = {name: scores.by_value(manifest[name].to_numpy(str), targets, tested.called) for name in facts}
     worst = min(by["group"], key=lambda name: (by["group"][name]["accuracy"], name))
-    compositions, _ = compose(tested, groups, params)
     gain = {name: figures["balanced_accuracy"] - found["value"] for name, found in baselines.items()}
     return figures | {
         "intervals": scores.bounds(targets, probabilities, weights, spec.classes),
@@ -114,16 +118,17 @@ def evaluate(tested: Tested, manifest: pd.DataFrame, baselines: dict[str, Any], 
         "trust": scores.trust(targets, tested.judged, spec.classes),
         "by": by,
         "worst_group": {"name": worst, **by["group"][worst]},
-        "composition": compositions,
+        "composition": composition,
         "baselines": {name: found["value"] for name, found in baselines.items()},
         "gain": gain,
     }
 
 
-def compose(tested: Tested, groups: npt.NDArray[np.str_], params: Params) -> tuple[dict[str, float], pd.DataFrame]:
+def compose(tested: Tested, manifest: pd.DataFrame, params: Params) -> tuple[dict[str, float], pd.DataFrame]:
     """Try the composition estimator on cultures that are put together from the test cells."""
     spec, asked = tested.model.spec, params.evaluate
-    of_one = groups if spec.split == "grouped" else np.full(len(groups), "")
+    by_groups = spec.split == "grouped"
+    of_one = manifest["group"].to_numpy(str) if by_groups else np.full(len(manifest), "")
     prior, error = np.array(spec.prior), np.array(spec.composition_error)
     return scores.try_compositions(
         tested.targets,
@@ -158,15 +163,18 @@ def curves(tested: Tested, bins: int) -> dict[str, pd.DataFrame]:
 
 
 def draw(
-    tested: Tested, figures: dict[str, Any], tables: dict[str, pd.DataFrame], manifest: pd.DataFrame, params: Params
+    tested: Tested,
+    figures: dict[str, Any],
+    tables: dict[str, pd.DataFrame],
+    mixtures: pd.DataFrame,
+    manifest: pd.DataFrame,
 ) -> dict[str, Figure]:
-    """Return the pictures of one model by name."""
+    """Return the pictures of one model by name; `tables` are of `curves`, `mixtures` is of `compose`."""
     spec = tested.model.spec
     title = f"{spec.task}, {spec.split} split" + (", simulated cells" if spec.simulated else "")
     when = tables["reliability"]["when"]
     errors = {name: figures["calibration"][name]["ece"] for name in ("before", "after")}
     labels = dict(zip(manifest["group"].astype(str), manifest["label"].astype(str), strict=True))
-    groups = manifest["group"].to_numpy(str)
     return {
         "confusion": evaluate_plots.confusion(figures["confusion"], spec.classes, title),
         "roc": evaluate_plots.roc(tables["roc"], figures["auc"], title),
@@ -175,9 +183,7 @@ def draw(
         ),
         "risk_coverage": evaluate_plots.risk_coverage(tables["risk_coverage"], title),
         "groups": evaluate_plots.groups(figures["by"]["group"], labels, title),
-        "composition": evaluate_plots.composition(
-            compose(tested, groups, params)[1], spec.classes, figures["composition"], title
-        ),
+        "composition": evaluate_plots.composition(mixtures, spec.classes, figures["composition"], title),
     }
 
 
@@ -259,7 +265,8 @@ def main(
             continue
         manifest = known.manifest.iloc[each.rows]
         baselines = audited["tasks"].get(task, {}).get(split, {})
-        content["splits"][split] = figures = evaluate(each, manifest, baselines, settings)
+        composition, mixtures = compose(each, manifest, settings)
+        content["splits"][split] = figures = evaluate(each, manifest, baselines, composition, settings)
         rows.append(_table(each, manifest))
         found = curves(each, settings.evaluate.bins)
         for name, table in found.items():
@@ -267,7 +274,7 @@ def main(
         with tracking.resumed(task, split, entry["run_id"]) as tracked:
             tracked.log_metrics({"test": figures, "seeds": content["seeds"]})
             tracked.set_tag("audit", content["audit"]["verdict"])
-            for name, picture in draw(each, figures, found, manifest, settings).items():
+            for name, picture in draw(each, figures, found, mixtures, manifest).items():
                 picture.savefig(plots / f"{name}_{split}.png", dpi=120)
                 tracked.log_artifact(plots / f"{name}_{split}.png")
             tracked.log_artifact(audit)

@@ -326,7 +326,8 @@ def main(params: Path, task: str, source: Path, parts: Path, journal: Path, targ
         _run_workers(search, tracked.run_id)
         content = summarise(study, settings)
         target.write_text(json.dumps(content, indent=2) + "\n")
-        tracked.log_params({f"best.{k}": v for k, v in content["best"]["params"].items()})
+        # Tags, because a larger budget may find a better one, and a parameter of a run is never changed.
+        tracked.set_tags({f"best.{k}": v for k, v in content["best"]["params"].items()})
         tracked.log_metrics({"best": content["best"]["value"]}, counted(study))
         tune_plots.draw(study, plots)
         for path in (target, *sorted(plots.iterdir())):

@@ -111,8 +111,12 @@ def test_the_walk_of_a_champion(folder, empty_registry, tmp_path):
     assert run_register(folder)["version"] == "3"
     assert champion() == "1"
     assert len(registry.search_model_versions(f"name = '{name}'")) == 4
+    last = run_register(folder, variant(folder, tmp_path, "last", always(1)))
+    assert last["version"] == "5"
     history = (folder / "reports/binary/registered/card.md").read_text()
-    assert "rolled back by Ada" not in history  # its own card, as it was decided
+    assert "rolled back by Ada" in history
+    assert "calls debris astrocyte" in history
+    assert "| 1 |" in history
     with pytest.raises(DataError, match="version 1 replaced none"):
         rollback.rollback("binary", "again", "Ada")
 
@@ -194,6 +198,23 @@ def test_a_card_shows_who_answers_for_a_shortcut(folder):
     text = cards.render(cards.Sources(**(vars(sources) | {"gate": decided})))
     assert f"> **Rests on a shortcut of acquisition.** {detail}" in text
     assert "version 7" in text
+    assert "medium that a cell grew in" in text
+    # Each acquisition group has its row of results.
+    for name, figures in sources.metrics["splits"]["grouped"]["by"]["group"].items():
+        assert f"| {name} | {figures['cells']} | {figures['accuracy']:.3f} |" in text
+
+
+def test_a_card_of_labels_that_are_no_media_does_not_speak_of_them(folder):
+    told = folder / "reports/binary"
+    known = cells.load(folder / "artifacts/cells")
+    sources = cards.sources(
+        folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
+    )
+    params = sources.spec.params | {"dataset": sources.spec.params["dataset"] | {"label": "phase"}}
+    spec = sources.spec.model_copy(update={"params": params})
+    text = cards.render(cards.Sources(**(vars(sources) | {"spec": spec})))
+    assert "what the path of a cell's file says as `phase`" in text
+    assert "medium" not in text.split("## Results")[0]
 
 
 def test_the_bioimage_io_package_passes_its_own_test(folder):
