@@ -94,7 +94,11 @@ def malaria(archive: Path, folder: Path, common: Train) -> list[Figure]:
     targets = np.array([classes.index(x) for x in source.manifest["label"]], np.int64)
     rows = {part: divided.indices("grouped", part, classes) for part in ("train", "validation", "test")}
     train = np.sort(np.concatenate([rows["train"], rows["validation"]]))
-    called = fit_and_predict(source, targets, train, rows["test"], _members(common, MALARIA)).mean(0).argmax(1)
+    called = (
+        fit_and_predict(source, targets, train, rows["test"], [common.changed(each) for each in MALARIA])
+        .mean(0)
+        .argmax(1)
+    )
     reached = float(balanced_accuracy_score(targets[rows["test"]], called))
     simple = boost(source, targets, train, rows["test"])
     print(f"malaria: {reached:.3f}", flush=True)
@@ -115,7 +119,7 @@ def jurkat(archive: Path, folder: Path, common: Train) -> list[Figure]:
     reached, simple = [], []
     for fold, (a, b) in enumerate(StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(rows, targets[rows])):
         train, test = rows[a], rows[b]
-        said = fit_and_predict(source, targets, train, test, _members(common, JURKAT_MEMBERS))
+        said = fit_and_predict(source, targets, train, test, [common.changed(each) for each in JURKAT_MEMBERS])
         reached.append(float(balanced_accuracy_score(targets[test], said.mean(0).argmax(1))))
         simple.append(float(balanced_accuracy_score(targets[test], boost(source, targets, train, test))))
         print(f"Jurkat, fold {fold}: {reached[-1]:.3f}, simple figures {simple[-1]:.3f}", flush=True)
@@ -124,11 +128,6 @@ def jurkat(archive: Path, folder: Path, common: Train) -> list[Figure]:
         Figure("Jurkat, standard deviation over folds", float(np.std(reached, ddof=1))),
         Figure("Jurkat, the same of simple figures", float(np.mean(simple))),
     ]
-
-
-def _members(common: Train, changes: list[dict[str, object]]) -> list[Train]:
-    content = common.model_dump(mode="json")
-    return [Train.model_validate_json(json.dumps(content | change)) for change in changes]
 
 
 def main() -> None:

@@ -115,8 +115,7 @@ def _look(
         sizes = known[["height", "width"]].to_numpy()[start : start + 256]
         for stage, shown in (("raw", block.astype(np.float32)), ("normalised", normalised)):
             for image, (height, width) in zip(shown, sizes, strict=True):
-                top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-                for name, vector in shortcuts.describe(image[top : top + height, left : left + width]).items():
+                for name, vector in shortcuts.describe(cells.crop(image, height, width)).items():
                     described[stage][name].append(vector)
     grouped = ~np.isin(labels, list(confounded))
     units = np.where(grouped, groups, np.arange(len(rows)).astype(str))

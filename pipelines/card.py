@@ -12,7 +12,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -60,7 +59,7 @@ def draw(model: Bundle, source: Cells, chosen: pd.DataFrame) -> Figure:
             axes.set_axis_off()
         for left, beside, place in zip(row[::2], row[1::2], places, strict=False):
             each, cell = chosen.iloc[place], source.manifest.iloc[where[place]]
-            crop = _crop(source.pixels[where[place]], cell["height"], cell["width"])
+            crop = cells.crop(source.pixels[where[place]], cell["height"], cell["width"])
             left.imshow(crop, cmap="gray")
             call = int(np.flatnonzero(classes == each["predicted"])[0])
             attention = said.activation_map[place, call]
@@ -119,11 +118,6 @@ def extent(
         edges += [middle + (end - middle_in) / scales[axis] for end in ends]
     left, right, top, bottom = edges
     return left, right, bottom, top
-
-
-def _crop(pixels: npt.NDArray[np.uint16], height: int, width: int) -> npt.NDArray[np.uint16]:
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    return pixels[top : top + height, left : left + width]
 
 
 def main(

@@ -28,9 +28,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import softmax
 from sklearn.metrics import roc_curve
-from tqdm import tqdm
 
-from pipelines import evaluate_plots, intervals, scores, tracking
+from pipelines import evaluate_plots, intervals, judging, scores, tracking
 from pipelines.core import bundle, cells, splits
 from pipelines.core.bundle import Bundle, Judgement
 from pipelines.core.cells import Cells
@@ -39,8 +38,6 @@ from pipelines.core.params import Params, load
 
 log = logging.getLogger(__name__)
 
-BATCH = 256
-"""Cells that the graph is given at a time."""
 POINTS = 200
 """Points of a curve that are kept."""
 
@@ -71,19 +68,12 @@ class Tested:
 
 def try_model(model: Bundle, source: Cells, rows: npt.NDArray[np.int64]) -> Tested:
     """Let `model` judge the cells in `rows`."""
-    starts = tqdm(range(0, len(rows), BATCH), desc="predict", unit="batch", delay=1)
-    logits, judged = [], []
-    for start in starts:
-        found = model.predict(source.pixels[rows[start : start + BATCH]])
-        logits.append(found.logits)
-        judged.append(model.judge(found))
-    joined = Judgement(
-        *(np.concatenate([getattr(each, name) for each in judged]) for name in Judgement.__dataclass_fields__)
-    )
+    judged = judging.judge(model, source, rows)
     labels = source.manifest["label"].to_numpy()[rows]
     targets = np.array([model.spec.classes.index(x) for x in labels])
-    before = softmax(np.concatenate(logits) * model.spec.temperature, axis=1)
-    return Tested(model, rows, targets, joined, before)
+    # Logits up to what softmax does not see; float32 keeps probabilities down to 1e-38.
+    logits = np.log(np.maximum(judged.probabilities, np.finfo(np.float32).tiny))
+    return Tested(model, rows, targets, judged, softmax(logits * model.spec.temperature, axis=1))
 
 
 def evaluate(

@@ -1,6 +1,5 @@
 """Fit one network: the loop that `tune` and `train` share."""
 
-import logging
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from tqdm import tqdm
 from pipelines import crew
 from pipelines.augmentation import augment
 from pipelines.core import backbones
+from pipelines.core.cells import Cells
 from pipelines.core.network import Network
 from pipelines.core.params import Train
+from pipelines.core.splits import Splits
 from pipelines.gathering import gatherer
-
-log = logging.getLogger(__name__)
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -40,6 +39,13 @@ class Examples:
     """Rows to learn from."""
     validation: Indices
     """Rows to choose the epoch by; empty where nothing is left to choose."""
+
+
+def examples_of(source: Cells, divided: Splits, split: str, classes: list[str]) -> Examples:
+    """Return the training and validation cells of `classes` in `split`; other cells have the target -1."""
+    targets = np.array([classes.index(x) if x in classes else -1 for x in source.manifest["label"]], np.int64)
+    rows = (divided.indices(split, part, classes) for part in ("train", "validation"))
+    return Examples(source.pixels, targets, *rows)
 
 
 class Fit(NamedTuple):

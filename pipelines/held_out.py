@@ -19,10 +19,10 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
-from scipy.special import softmax
+from sklearn.metrics import balanced_accuracy_score
 
 from pipelines import candidates, evaluate_plots, fitting
-from pipelines.core import cells, composition, splits
+from pipelines.core import bundle, cells, composition, splits
 from pipelines.core.cells import Cells
 from pipelines.core.command import run
 from pipelines.core.errors import ParamsError
@@ -42,27 +42,24 @@ def held_out(source: Cells, divided: Splits, task: str, medium: str, settings: T
     if medium not in everything or len(classes) < 2:
         raise ParamsError(f"task '{task}' has the classes {everything}: holding out '{medium}' needs two others")
     split = divided.available(everything)[0]
-    targets = np.array([classes.index(x) if x in classes else -1 for x in source.manifest["label"]], np.int64)
-    parts = {part: divided.indices(split, part, classes) for part in ("train", "validation", "test")}
-    examples = fitting.Examples(source.pixels, targets, parts["train"], parts["validation"])
+    examples = fitting.examples_of(source, divided, split, classes)
     groups = source.manifest["group"].to_numpy(str)
     [candidate] = candidates.scout(examples, groups, len(classes), [[settings]], params, _untracked)
     made = candidates.refit(candidate, examples, len(classes), params.train.seeds[0], params, _untracked)
 
-    def judge(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.floating], dict[str, Any]]:
+    def judge(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
         found = fitting.predict(made.network, source.pixels, rows)
-        probabilities = softmax(found.logits, axis=1)
-        sets = (probabilities >= candidate.calibration.conformal).sum(1)
-        unlike = made.outliers.score(found.embedding) > candidate.calibration.outlier_threshold
-        return probabilities, {
-            "unlike": float(unlike.mean()),
-            "unsure": float(((sets > 1) & ~unlike).mean()),
-            "mean_confidence": float(probabilities.max(1).mean()),
+        calibration = candidate.calibration
+        said = bundle.Prediction(found.logits, found.embedding, np.empty(0, np.float32))
+        judged = bundle.judge(said, calibration.conformal, calibration.outlier_threshold, made.outliers)
+        return judged.probabilities, {
+            "unlike": float((judged.verdicts == bundle.UNLIKE).mean()),
+            "unsure": float((judged.verdicts == bundle.UNSURE).mean()),
+            "mean_confidence": float(judged.probabilities.max(1).mean()),
         }
 
-    known, figures = judge(parts["test"])
-    right = known.argmax(1) == targets[parts["test"]]
-    recall = [right[targets[parts["test"]] == k].mean() for k in range(len(classes))]
+    tested = divided.indices(split, "test", classes)
+    known, figures = judge(tested)
     rows = divided.indices(split, "test", [medium])
     unseen, answer = judge(rows)
     shares = composition.estimate(unseen, candidate.prior, candidate.calibration.composition_error).shares
@@ -75,7 +72,10 @@ def held_out(source: Cells, divided: Splits, task: str, medium: str, settings: T
         "called": {name: float((unseen.argmax(1) == k).mean()) for k, name in enumerate(classes)},
         "composition": dict(zip(classes, shares.tolist(), strict=True)),
         **answer,
-        "trained": {"balanced_accuracy": float(np.mean(recall)), **figures},
+        "trained": {
+            "balanced_accuracy": float(balanced_accuracy_score(examples.targets[tested], known.argmax(1))),
+            **figures,
+        },
     }
 
 
@@ -109,8 +109,7 @@ def main(params: Path, task: str, medium: str, source: Path, parts: Path, best: 
     """Train TASK without MEDIUM on the cells in SOURCE, and write what its cells are called into the folder TARGET."""
     mpl.use("Agg")
     settings = load(params)
-    chosen = settings.train.model_dump(mode="json") | json.loads(best.read_text())["best"]["params"]
-    fit = Train.model_validate_json(json.dumps(chosen))
+    fit = settings.train.changed(json.loads(best.read_text())["best"]["params"])
     report = held_out(cells.load(source), splits.load(parts), task, medium, fit, settings)
     target.mkdir(parents=True, exist_ok=True)
     name = "".join(each if each.isalnum() else "_" for each in medium)

@@ -5,17 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from pipelines.core import bundle, images
+from pipelines import judging
+from pipelines.core import bundle
 from pipelines.core.bundle import Bundle, Judgement
 from pipelines.core.cells import Cells
 from pipelines.core.errors import BundleError, DataError
 from pipelines.core.splits import Splits
 from pipelines.gate import Both
-
-BATCH = 256
-"""Cells that a graph is given at a time."""
 
 
 @dataclass(frozen=True)
@@ -62,31 +59,5 @@ def pair(first: Path, second: Path, source: Cells, divided: Splits, threads: int
             f"split '{split}': some class has no test cells left that neither version has seen; "
             "add cells, or keep split.seed as it was when the champion was made"
         )
-    before, after = (_judge(model, source, rows) for model in models)
+    before, after = (judging.judge(model, source, rows) for model in models)
     return Pair(rows, targets, before, after, models, split == "grouped")
-
-
-def _judge(model: Bundle, source: Cells, rows: npt.NDArray[np.int64]) -> Judgement:
-    judged = []
-    for start in range(0, len(rows), BATCH):
-        chosen = rows[start : start + BATCH]
-        pixels = recanvas(source.pixels[chosen], source.manifest.iloc[chosen], model.spec.canvas)
-        judged.append(model.judge(model.predict(pixels)))
-    names = Judgement.__dataclass_fields__
-    return Judgement(*(np.concatenate([getattr(each, name) for each in judged]) for name in names))
-
-
-def recanvas(pixels: npt.NDArray[np.uint16], manifest: pd.DataFrame, canvas: tuple[int, int]) -> npt.NDArray[np.uint16]:
-    """Return (B, H, W) cells on another canvas, as if they had been ingested on to it.
-
-    Raises ImageError for a cell that is larger than `canvas`.
-    """
-    if pixels.shape[1:] == canvas:
-        return pixels
-    moved = []
-    for image, name, height, width in zip(
-        pixels, manifest["cell_id"], manifest["height"], manifest["width"], strict=True
-    ):
-        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        moved.append(images.center(image[top : top + height, left : left + width], canvas, name))
-    return np.stack(moved)

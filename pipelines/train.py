@@ -22,7 +22,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
-from pipelines import candidates, crew, fitting, metering, tracking
+from pipelines import candidates, crew, fitting, judging, metering, tracking
 from pipelines.candidates import ENSEMBLE, SINGLE, Candidate, OpenRun, Refit
 from pipelines.core import bundle, cells, splits
 from pipelines.core.cells import Cells
@@ -41,29 +41,18 @@ TEST_CELLS = 8
 """Cells whose logits a bundle must reproduce wherever it is loaded."""
 REFERENCE_CELLS = 5000
 """Cells of the reference that drift is told by: test cells, because a model is surer of cells that it was fitted on."""
-BATCH = 256
-"""Cells that the graph is given at a time."""
 DIM = 1.0
 """A background below this many counts cannot be divided by."""
 
 
-def examples_of(source: Cells, divided: Splits, split: str, classes: list[str]) -> fitting.Examples:
-    """Return the training and validation cells of `classes` in `split`."""
-    targets = np.array([classes.index(x) if x in classes else -1 for x in source.manifest["label"]], np.int64)
-    rows = {part: divided.indices(split, part, classes) for part in ("train", "validation")}
-    return fitting.Examples(source.pixels, targets, rows["train"], rows["validation"])
-
-
 def settings_of(params: Params, best: dict[str, Any]) -> dict[str, list[Train]]:
     """Return candidate → the fits that it is made of, from what `tune` found."""
-
-    def with_params(trial: dict[str, Any]) -> Train:
-        return Train.model_validate_json(json.dumps(params.train.model_dump(mode="json") | trial["params"]))
-
-    found = {SINGLE: [with_params(best["best"])]}
+    found = {SINGLE: [params.train.changed(best["best"]["params"])]}
     if params.ensemble.members > 1:
         if len(best["members"]) > 1:
-            found[ENSEMBLE] = [with_params(trial) for trial in best["members"][: params.ensemble.members]]
+            found[ENSEMBLE] = [
+                params.train.changed(trial["params"]) for trial in best["members"][: params.ensemble.members]
+            ]
         else:
             log.warning("no ensemble: the search knows one backbone only; raise tune.trials or add to tune.space")
     return found
@@ -83,7 +72,8 @@ def write_bundle(made: Refit, source: Cells, seen: Rows, others: Rows, spec: bun
         made.outliers.save(folder / bundle.OUTLIERS)
         graph = bundle.Graph(folder / bundle.GRAPH, torch.get_num_threads())
         save_file({"pixels": pixels, "logits": graph.predict(pixels).logits}, folder / bundle.TEST)
-        said = [graph.predict(source.pixels[shown[i : i + BATCH]]) for i in range(0, len(shown), BATCH)]
+        starts = range(0, len(shown), judging.BATCH)
+        said = [graph.predict(source.pixels[shown[i : i + judging.BATCH]]) for i in starts]
         reference = bundle.describe_reference(source.manifest.iloc[shown], said, spec, made.outliers)
         reference.to_parquet(folder / bundle.REFERENCE, index=False)
         known = np.sort(source.manifest["pixel_hash"].to_numpy()[seen])
@@ -146,7 +136,7 @@ def train_split(
     The split that `target` is for comes first in `divided.available`; on any other one there is one candidate.
     """
     classes, opener = about["classes"], _opener(about["task"], tracked)
-    examples = examples_of(source, divided, split, classes)
+    examples = fitting.examples_of(source, divided, split, classes)
     _refuse_dark(source, examples, params.train)
     groups = source.manifest["group"].to_numpy(str)
     found = candidates.scout(examples, groups, len(classes), list(settings.values()), params, opener)

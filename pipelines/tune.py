@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import torch
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
@@ -84,12 +83,7 @@ def suggest(trial: Trial, params: Tune, train: Train) -> tuple[Train, dict[str, 
                 allowed, label = list(fits), f"input_size of {chosen.get('backbone', train.backbone)}"
         # As text, because Optuna keeps plain values only.
         chosen[name] = json.loads(trial.suggest_categorical(label, [json.dumps(each) for each in allowed]))
-    return apply(train, chosen), chosen
-
-
-def apply(train: Train, chosen: dict[str, Any]) -> Train:
-    """Return the section `train` with the fields that a trial set."""
-    return Train.model_validate_json(json.dumps(train.model_dump(mode="json") | chosen))
+    return train.changed(chosen), chosen
 
 
 def open_study(search: Search) -> Study:
@@ -168,9 +162,7 @@ def objective(search: Search, parent: str) -> Callable[[Trial], float]:
     params, classes = search.params, search.params.classes(search.task)
     source, divided = cells.load(search.source), splits.load(search.parts)
     split = divided.available(classes)[0]
-    targets = np.array([classes.index(x) if x in classes else -1 for x in source.manifest["label"]], np.int64)
-    rows = [divided.indices(split, part, classes) for part in ("train", "validation")]
-    examples = fitting.Examples(source.pixels, targets, *rows)
+    examples = fitting.examples_of(source, divided, split, classes)
     threads = max(1, params.train.threads // params.tune.workers)
 
     def value(trial: Trial) -> float:

@@ -15,7 +15,7 @@ Formats are open ones; nothing here is a pickle. Reading needs neither PyTorch n
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,12 @@ class Judgement:
     verdicts: npt.NDArray[np.str_]
     """(B,) SURE, UNSURE or UNLIKE."""
 
+    @classmethod
+    def joined(cls, parts: list["Judgement"]) -> "Judgement":
+        """Return the judgements of several batches as one."""
+        names = (each.name for each in fields(cls))
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
 
 class Graph:
     """An ONNX graph in ONNX Runtime; may be called from several threads at once."""
@@ -173,7 +179,7 @@ class Bundle:
 
     def judge(self, prediction: Prediction) -> Judgement:
         """Say how far to trust a prediction of this model."""
-        return judge(prediction, self.spec, self._outliers)
+        return judge(prediction, self.spec.conformal, self.spec.outlier_threshold, self._outliers)
 
     def components(self, prediction: Prediction) -> Floats:
         """Return the (B, COMPONENTS) coordinates of the embedding that drift is told by."""
@@ -209,12 +215,12 @@ class Bundle:
             )
 
 
-def judge(prediction: Prediction, spec: Spec, outliers: Outliers) -> Judgement:
-    """Say how far to trust a prediction of the model that `spec` and `outliers` belong to."""
+def judge(prediction: Prediction, conformal: list[float], threshold: float, outliers: Outliers) -> Judgement:
+    """Say how far to trust a prediction, by the `conformal` and the outlier `threshold` of its model (see Spec)."""
     probabilities = prediction.probabilities
-    sets = probabilities >= np.array(spec.conformal, np.float32)
+    sets = probabilities >= np.array(conformal, np.float32)
     sets[np.arange(len(sets)), probabilities.argmax(1)] = True
-    distance = outliers.score(prediction.embedding) / np.float32(spec.outlier_threshold)
+    distance = outliers.score(prediction.embedding) / np.float32(threshold)
     verdicts = np.where(distance > 1, UNLIKE, np.where(sets.sum(1) > 1, UNSURE, SURE))
     return Judgement(probabilities, sets, distance, verdicts)
 
@@ -228,7 +234,7 @@ def describe_reference(
     along its strongest directions), `p_CLASS`, `distance` and `verdict`.
     """
     known = manifest[["label", "group", "height", "width", *ACQUISITION]].reset_index(drop=True)
-    judged = [judge(each, spec, outliers) for each in predictions]
+    judged = [judge(each, spec.conformal, spec.outlier_threshold, outliers) for each in predictions]
     along = np.concatenate([outliers.components(each.embedding, COMPONENTS) for each in predictions])
     probabilities = np.concatenate([each.probabilities for each in judged])
     return known.assign(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,12 @@ def load(folder: Path, columns: list[str] | None = None) -> Cells:
             f"{folder}: {len(manifest)} rows but {len(pixels)} images; they are of different runs, run ingest again"
         )
     return Cells(manifest, pixels)
+
+
+def crop(pixels: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """Return the native crop (height, width) that was centred on a canvas (H, W)."""
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return pixels[top : top + height, left : left + width]
 
 
 def load_summary(folder: Path) -> dict[str, object]:

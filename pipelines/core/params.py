@@ -6,7 +6,7 @@ No field has a default: each value has one home, and that is `params.yaml`.
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -205,6 +205,10 @@ class Train(Section):
     """How much the contrast of a cell is changed at most, as a share of it; its level by half of that."""
     threads: Count
     """CPU threads of PyTorch and of the exported graph."""
+
+    def changed(self, fields: dict[str, Any]) -> Self:
+        """Return this section with other values of `fields`, given as JSON types, which are checked as all are."""
+        return self.model_validate_json(json.dumps(self.model_dump(mode="json") | fields))
 
 
 class Range(Section):

@@ -60,7 +60,7 @@ def test_a_trial_sets_fields_of_train(make_params):
     assert (settings.backbone, settings.input_size, settings.batch_size) == ("mobilenet_v2", (60, 60), 32)
     assert (settings.max_shift, settings.normalisation) == (4, "background")
     assert settings.epochs == params.train.epochs
-    assert tune.apply(params.train, json.loads(json.dumps(chosen))) == settings
+    assert params.train.changed(json.loads(json.dumps(chosen))) == settings
 
 
 def test_a_picky_backbone_gets_the_sizes_that_it_takes(make_params):

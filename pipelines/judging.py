@@ -1,0 +1,34 @@
+"""What a bundle makes of cells of the table, a batch at a time."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from tqdm import tqdm
+
+from pipelines.core import images
+from pipelines.core.bundle import Bundle, Judgement
+from pipelines.core.cells import Cells, crop
+
+BATCH = 256
+"""Cells that the graph is given at a time."""
+
+
+def judge(model: Bundle, source: Cells, rows: npt.NDArray[np.int64]) -> Judgement:
+    """Let `model` judge the cells in `rows`, on its own canvas; raises ImageError for one that is larger."""
+    judged = []
+    for start in tqdm(range(0, len(rows), BATCH), desc="judge", unit="batch", delay=1):
+        chosen = rows[start : start + BATCH]
+        pixels = recanvas(source.pixels[chosen], source.manifest.iloc[chosen], model.spec.canvas)
+        judged.append(model.judge(model.predict(pixels)))
+    return Judgement.joined(judged)
+
+
+def recanvas(pixels: npt.NDArray[np.uint16], manifest: pd.DataFrame, canvas: tuple[int, int]) -> npt.NDArray[np.uint16]:
+    """Return (B, H, W) cells on another canvas, as if they had been ingested on to it.
+
+    Raises ImageError for a cell that is larger than `canvas`.
+    """
+    if pixels.shape[1:] == canvas:
+        return pixels
+    sizes = zip(pixels, manifest["cell_id"], manifest["height"], manifest["width"], strict=True)
+    return np.stack([images.center(crop(image, height, width), canvas, name) for image, name, height, width in sizes])
