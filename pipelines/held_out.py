@@ -80,8 +80,8 @@ def held_out(source: Cells, divided: Splits, task: str, medium: str, settings: T
 
 
 @contextmanager
-def _untracked(name: str, settings: Train) -> Iterator[fitting.Report]:  # noqa: ARG001
-    yield lambda epoch, figures: None  # noqa: ARG005
+def _untracked(_name: str, _settings: Train) -> Iterator[fitting.Report]:
+    yield lambda *_: None
 
 
 def draw(report: dict[str, Any]) -> Figure:

@@ -186,7 +186,7 @@ def _opener(task: str, tracked: Tracked | None) -> OpenRun:
     @contextmanager
     def open_run(name: str, settings: Train) -> Iterator[fitting.Report]:
         if tracked is None:
-            yield lambda epoch, figures: None  # noqa: ARG005
+            yield lambda *_: None
             return
         with tracking.nested(task, name, tracked.run_id, {}) as each:
             each.log_params(settings.model_dump(mode="json"))

@@ -11,9 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
-import socket
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,13 +20,10 @@ from typing import Any
 
 import optuna
 import torch
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipelines import fitting, tracking, tune_plots
+from pipelines import fitting, searching, tracking, tune_plots
 from pipelines.core import cells, splits
 from pipelines.core.backbones import SMALLEST
 from pipelines.core.command import run
@@ -36,8 +31,6 @@ from pipelines.core.errors import DataError
 from pipelines.core.params import Params, Range, Train, Tune, load
 
 log = logging.getLogger(__name__)
-
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
@@ -51,19 +44,6 @@ class Search:
     journal: Path
     study: str
     tags: dict[str, str]
-
-
-def sampler(params: Tune, seed: int) -> BaseSampler:
-    """Return the sampler that `params` name."""
-    with warnings.catch_warnings():
-        # Optuna calls what it has offered for years experimental.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if params.sampler == "tpe":
-            # Grouped, because a parameter may exist for some backbones only.
-            return TPESampler(multivariate=True, group=True, n_startup_trials=params.startup_trials, seed=seed)
-        if params.sampler == "gp":
-            return GPSampler(n_startup_trials=params.startup_trials, seed=seed, deterministic_objective=False)
-        return RandomSampler(seed=seed)
 
 
 def suggest(trial: Trial, params: Tune, train: Train) -> tuple[Train, dict[str, Any]]:
@@ -94,8 +74,8 @@ def open_study(search: Search) -> Study:
     place = int(os.environ.get("FATESCOPE_WORKER", "0"))
     study = optuna.create_study(
         study_name=search.study,
-        storage=storage(search.journal),
-        sampler=sampler(params, params.seed + place),
+        storage=searching.storage(search.journal),
+        sampler=searching.sampler(params, params.seed + place),
         pruner=optuna.pruners.HyperbandPruner(params.min_epochs, params.epochs),
         direction="maximize",
         load_if_exists=True,
@@ -103,58 +83,6 @@ def open_study(search: Search) -> Study:
     if not study.trials and place == 0:
         study.enqueue_trial(_as_trial(search.params.train, params), skip_if_exists=True)
     return study
-
-
-def storage(journal: Path) -> JournalStorage:
-    """Return the journal that several processes of one machine may write."""
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(journal)))
-
-
-def retry_killed(study: Study) -> None:
-    """Fail the trials whose process is gone, and put the same ones in line again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, _, process = trial.user_attrs.get("worker", ":").partition(":")
-        if host == socket.gethostname() and not Path(f"/proc/{process}").exists():
-            study.tell(trial.number, state=TrialState.FAIL)
-            study.set_user_attr("killed", sorted({*study.user_attrs.get("killed", []), trial.number}))
-            study.enqueue_trial(trial.params)
-            log.warning("trial %d was killed with its process; it is tried again", trial.number)
-
-
-def optimize(study: Study, objective: Callable[[Trial], float], params: Tune) -> None:
-    """Run trials in this process until the budget of the whole study is spent.
-
-    A trial that raises is kept as failed with its reason, and the next one is begun. Several processes may together
-    begin as many trials too many as there are others.
-    """
-
-    def kept(trial: Trial) -> float:
-        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-        try:
-            return objective(trial)
-        except optuna.TrialPruned:
-            raise
-        except Exception as error:
-            trial.set_user_attr("reason", f"{type(error).__name__}: {error}"[:500])
-            log.warning("trial %d failed: %s", trial.number, error)
-            raise
-
-    while counted(study) < params.trials and spent_minutes(study, params) < params.minutes:
-        study.optimize(kept, n_trials=1, catch=(Exception,))
-
-
-def counted(study: Study) -> int:
-    """Return how many trials count against the budget: all but those that were killed and are tried again."""
-    known = study.get_trials(deepcopy=False)
-    begun = sum(trial.state in {*FINISHED, TrialState.RUNNING} for trial in known)
-    return begun - len(study.user_attrs.get("killed", []))
-
-
-def spent_minutes(study: Study, params: Tune) -> float:
-    """Return the minutes that all finished trials took, shared between the processes."""
-    known = study.get_trials(deepcopy=False, states=FINISHED)
-    return sum(trial.duration.total_seconds() for trial in known if trial.duration) / 60 / params.workers
 
 
 def objective(search: Search, parent: str) -> Callable[[Trial], float]:
@@ -179,7 +107,7 @@ def objective(search: Search, parent: str) -> Callable[[Trial], float]:
                 figures.append(said)
                 tracked.log_metrics(said, epoch)
                 trial.report(said["validation_balanced_accuracy"], epoch)
-                others = spent_minutes(trial.study, params.tune)
+                others = searching.spent_minutes(trial.study, params.tune)
                 late = others + (time.monotonic() - begun) / 60 / params.tune.workers > params.tune.minutes
                 if trial.should_prune() or (late and others > 0):
                     raise optuna.TrialPruned
@@ -207,7 +135,7 @@ def summarise(study: Study | None, params: Params) -> dict[str, Any]:
     known = study.get_trials(deepcopy=False)
     ranked = sorted((t for t in known if t.state == TrialState.COMPLETE), key=lambda t: (-(t.value or 0), t.number))
     if not ranked:
-        reasons = [_reason(study, t) for t in known if t.state == TrialState.FAIL]
+        reasons = [searching.reason(study, t) for t in known if t.state == TrialState.FAIL]
         raise DataError(f"tune: no trial of '{study.study_name}' ended well: {reasons[:3]}; raise tune.minutes")
     # A pruned trial is worth what it had reached: it may be the best of its backbone.
     pruned = [t for t in known if t.state == TrialState.PRUNED and t.intermediate_values]
@@ -219,7 +147,7 @@ def summarise(study: Study | None, params: Params) -> dict[str, Any]:
         "sampler": params.tune.sampler,
         "trials": dict(Counter(trial.state.name.lower() for trial in known)),
         "failures": [
-            {"number": t.number, "reason": _reason(study, t), "params": t.user_attrs.get("params", t.params)}
+            {"number": t.number, "reason": searching.reason(study, t), "params": t.user_attrs.get("params", t.params)}
             for t in known
             if t.state == TrialState.FAIL
         ],
@@ -236,11 +164,6 @@ def _described(trial: FrozenTrial) -> dict[str, Any]:
 def _value(trial: FrozenTrial) -> float:
     """Return the value of a trial that is complete, or the best that a pruned one had reached."""
     return trial.value if trial.value is not None else max(trial.intermediate_values.values())
-
-
-def _reason(study: Study, trial: FrozenTrial) -> str:
-    killed = trial.number in study.user_attrs.get("killed", [])
-    return "killed with its process; tried again" if killed else str(trial.user_attrs.get("reason", "unknown"))
 
 
 def _as_trial(train: Train, params: Tune) -> dict[str, Any]:
@@ -270,7 +193,7 @@ def _name(task: str, params: Params, tags: dict[str, str]) -> str:
 
 def _work(search: Search, parent: str) -> None:
     study = open_study(search)
-    optimize(study, objective(search, parent), search.params.tune)
+    searching.optimize(study, objective(search, parent), search.params.tune)
 
 
 def _run_workers(search: Search, parent: str) -> None:
@@ -311,7 +234,7 @@ def main(params: Path, task: str, source: Path, parts: Path, journal: Path, targ
     }
     search = Search(task, settings, source, parts, journal, _name(task, settings, tags), tags)
     study = open_study(search)
-    retry_killed(study)
+    searching.retry_killed(study)
     with tracking.resumed(task, f"tune {search.study}", study.user_attrs.get("run_id")) as tracked:
         study.set_user_attr("run_id", tracked.run_id)
         tracked.set_tags(tags | {"sampler": settings.tune.sampler})
@@ -320,7 +243,7 @@ def main(params: Path, task: str, source: Path, parts: Path, journal: Path, targ
         target.write_text(json.dumps(content, indent=2) + "\n")
         # Tags, because a larger budget may find a better one, and a parameter of a run is never changed.
         tracked.set_tags({f"best.{k}": v for k, v in content["best"]["params"].items()})
-        tracked.log_metrics({"best": content["best"]["value"]}, counted(study))
+        tracked.log_metrics({"best": content["best"]["value"]}, searching.counted(study))
         tune_plots.draw(study, plots)
         for path in (target, *sorted(plots.iterdir())):
             tracked.log_artifact(path)

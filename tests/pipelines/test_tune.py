@@ -14,7 +14,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pipelines import ingest, split, tune, tune_plots
+from pipelines import ingest, searching, split, tune, tune_plots
 from pipelines.core.errors import DataError, ParamsError
 from tests.conftest import ROOT, write_export, write_params
 
@@ -37,7 +37,7 @@ SPACE = {
 
 @pytest.fixture
 def study(tmp_path):
-    return optuna.create_study(storage=tune.storage(tmp_path / "a.journal"), study_name="a", direction="maximize")
+    return optuna.create_study(storage=searching.storage(tmp_path / "a.journal"), study_name="a", direction="maximize")
 
 
 def test_a_trial_sets_fields_of_train(make_params):
@@ -96,7 +96,7 @@ def test_a_failed_trial_is_kept_and_stops_nothing(make_params, study):
         return trial.suggest_float("x", 0, 1)
 
     params = make_params({"tune.trials": 4, "tune.space": {"dropout": [0.1]}})
-    tune.optimize(study, objective, params.tune)
+    searching.optimize(study, objective, params.tune)
     assert [t.state for t in study.trials].count(TrialState.COMPLETE) == 3
     content = tune.summarise(study, params)
     assert content["trials"] == {"complete": 3, "fail": 1}
@@ -109,7 +109,7 @@ def test_where_all_trials_fail_the_reason_is_given(make_params, study):
         raise ParamsError("no such weights")
 
     params = make_params({"tune.trials": 2})
-    tune.optimize(study, objective, params.tune)
+    searching.optimize(study, objective, params.tune)
     with pytest.raises(DataError, match=r"no trial of 'a' ended well.*no such weights"):
         tune.summarise(study, params)
 
@@ -121,7 +121,7 @@ def test_the_minutes_end_a_search(make_params, study):
         time.sleep(0.2)
         return trial.suggest_float("x", 0, 1)
 
-    tune.optimize(study, objective, params.tune)
+    searching.optimize(study, objective, params.tune)
     assert 2 <= len(study.trials) <= 4
 
 
@@ -155,7 +155,7 @@ def cheap(trial):
 def test_the_search_beats_chance_on_a_known_optimum(make_params, name):
     def regret(which, seed):
         params = make_params({"tune.sampler": which, "tune.startup_trials": 8}).tune
-        study = optuna.create_study(direction="maximize", sampler=tune.sampler(params, seed))
+        study = optuna.create_study(direction="maximize", sampler=searching.sampler(params, seed))
         study.optimize(cheap, n_trials=30)
         return -study.best_value
 
@@ -223,7 +223,7 @@ def test_a_killed_search_goes_on_without_losing_a_trial(project):
 
     def states():
         try:
-            study = optuna.load_study(study_name=None, storage=tune.storage(project / "study.journal"))
+            study = optuna.load_study(study_name=None, storage=searching.storage(project / "study.journal"))
         except (KeyError, ValueError):
             return []
         return [trial.state for trial in study.get_trials(deepcopy=False)]
@@ -245,7 +245,7 @@ def test_a_killed_search_goes_on_without_losing_a_trial(project):
     assert best["trials"]["complete"] == max(2, finished)
     [killed] = best["failures"]
     assert killed["reason"] == "killed with its process; tried again"
-    study = optuna.load_study(study_name=None, storage=tune.storage(project / "study.journal"))
+    study = optuna.load_study(study_name=None, storage=searching.storage(project / "study.journal"))
     assert study.trials[killed["number"] + 1].params == study.trials[killed["number"]].params
 
 
@@ -253,7 +253,7 @@ def test_a_killed_search_goes_on_without_losing_a_trial(project):
 def test_workers_share_a_study(project):
     write_params(project, SPACE | {"tune.workers": 2, "tune.trials": 4})
     tune.main(*arguments(project))
-    study = optuna.load_study(study_name=None, storage=tune.storage(project / "study.journal"))
+    study = optuna.load_study(study_name=None, storage=searching.storage(project / "study.journal"))
     assert 4 <= len(study.trials) <= 5
     assert len({trial.user_attrs["worker"] for trial in study.trials}) == 2
     assert {trial.state for trial in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
