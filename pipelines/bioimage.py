@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from pipelines.core import bundle, network
+from pipelines.core import bundle
 from pipelines.core.bundle import Spec
 
 FORMAT = "0.5.4"
@@ -29,7 +29,7 @@ def package(folder: Path, card: str, target: Path) -> None:
         "embedding": (found.embedding, "the feature map averaged over positions"),
         "activation_map": (found.activation_map, "what each position adds to each logit"),
     }
-    assert tuple(outputs) == network.OUTPUTS
+    assert tuple(outputs) == bundle.OUTPUTS
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
         file.write(folder / bundle.GRAPH, GRAPH)
         file.writestr(CARD, card)

@@ -5,19 +5,16 @@ wrong, with what the network looked at.
 """
 
 import logging
-import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from pipelines import bioimage, cards
-from pipelines.core import backbones, bundle, cells
+from pipelines.core import activation, bundle, cells
 from pipelines.core.bundle import Bundle
 from pipelines.core.cells import Cells
 from pipelines.core.command import run
@@ -52,8 +49,6 @@ def draw(model: Bundle, source: Cells, chosen: pd.DataFrame) -> Figure:
     kinds = [(right, places) for right, places in kinds if len(places)]
     figure = Figure(figsize=(2.4 * EACH, 1.5 * len(kinds)), layout="constrained")
     grid = figure.subplots(len(kinds), 2 * EACH, squeeze=False)
-    fit = model.spec.params["train"][0]
-    alignment = align(fit["backbone"])
     for row, (right, places) in zip(grid, kinds, strict=True):
         for axes in row:
             axes.set_axis_off()
@@ -67,57 +62,12 @@ def draw(model: Bundle, source: Cells, chosen: pd.DataFrame) -> Figure:
             beside.imshow(crop, cmap="gray")
             beside.imshow(
                 attention, cmap="bwr", vmin=-strongest, vmax=strongest, alpha=0.45, interpolation="bilinear",
-                extent=extent(crop.shape, source.canvas, fit, attention.shape, alignment),
+                extent=activation.extent(crop.shape, model.spec.canvas, model.spec.params["train"], attention.shape),
             )  # fmt: skip
             beside.set(xlim=(-0.5, crop.shape[1] - 0.5), ylim=(crop.shape[0] - 0.5, -0.5))
             label = f"{each['label']}" if right else f"{each['label']}, called {each['predicted']}"
             left.set_title(f"{label}\n{each['confidence']:.0%} sure", fontsize=7, loc="left")
     return figure
-
-
-def align(backbone: str) -> tuple[float, float]:
-    """Return where the first position of a feature map looks, and the step to the next, px of the input.
-
-    Found by what the input means to a position: ResNet18 looks at 0, 32, 64 …, the compact network at 3.5, 11.5 ….
-    """
-    torch.manual_seed(0)
-    side = 256
-    features = backbones.build(backbone, "none", (side, side)).features.eval()
-    image = torch.rand(1, 1, side, side, requires_grad=True)
-    found = features(image)
-    step = side / 2 ** round(math.log2(found.shape[3]))
-    middle, places = found.shape[3] // 2, torch.arange(side)
-    offsets = []
-    for i in (middle - 1, middle):
-        [slope] = torch.autograd.grad(found[0, :, middle, i].square().sum(), image, retain_graph=True)
-        weight = slope[0, 0].square().sum(0)
-        offsets.append(float((weight * places).sum() / weight.sum()) - step * i)
-    return sum(offsets) / len(offsets), step
-
-
-def extent(
-    crop: tuple[int, ...],
-    canvas: tuple[int, int],
-    fit: dict[str, Any],
-    positions: tuple[int, ...],
-    alignment: tuple[float, float],
-) -> tuple[float, float, float, float]:
-    """Return left, right, bottom and top of an activation map (`positions`), in px of a crop (height, width).
-
-    `fit` has the `input_size` and `resize` of the network, `alignment` is of its backbone (`align`).
-    """
-    first, step = alignment
-    scales = [size / side for size, side in zip(fit["input_size"], canvas, strict=True)]
-    if fit["resize"] == "pad":
-        scales = [min(scales)] * 2
-    edges = []
-    for axis in (1, 0):
-        # The middle of the input is the middle of the canvas, and that of the crop.
-        middle_in, middle = (fit["input_size"][axis] - 1) / 2, (crop[axis] - 1) / 2
-        ends = (first - step / 2, first + step * (positions[axis] - 0.5))
-        edges += [middle + (end - middle_in) / scales[axis] for end in ends]
-    left, right, top, bottom = edges
-    return left, right, bottom, top
 
 
 def main(

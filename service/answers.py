@@ -1,53 +1,169 @@
 """What goes back over HTTP: the JSON of an answer, and of a refusal."""
 
+import logging
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from pipelines.core.errors import FatescopeError
+from service import metrics
+
+log = logging.getLogger("bentoml.fatescope")
+
+Verdict = Literal["sure", "unsure", "unlike_training"]
 
 
-class Model(BaseModel):
+class Answered(BaseModel):
+    """Base of what is answered: nothing is in it that is not described."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Model(Answered):
     """The model that answered."""
 
     name: str = Field(examples=["fatescope-multiclass"])
     version: str = Field(examples=["3"])
 
 
-class Answer(BaseModel):
-    """What the model says of one cell."""
-
-    label: str = Field(examples=["astrocyte"], description="The most probable class.")
-    probabilities: dict[str, float] = Field(examples=[{"astrocyte": 0.9, "oligodendrocyte": 0.1}])
-    model: Model
-    task: str = Field(examples=["multiclass"])
-    request_id: str = Field(description="The span of this request in the access log.")
-
-
-class Problem(BaseModel):
-    """Why a request was refused."""
+class Problem(Answered):
+    """Why a request, or a file in it, was refused."""
 
     code: str = Field(examples=["not_an_image"], description="Stable: clients may rely on it.")
     message: str = Field(description="For people: the rule, the value received, and what makes it right.")
     file: str | None = Field(examples=["cell.tif"], description="The file that it is about, where it is about one.")
 
 
-class Refusal(BaseModel):
-    """The body of every 4xx."""
+class Warned(Answered):
+    """Why an answer deserves less trust, although it was given."""
+
+    code: str = Field(examples=["lossy"], description="Stable: `lossy`, `size` or `cut`.")
+    message: str = Field(description="For people.")
+
+
+class Activation(Answered):
+    """Where the network looked."""
+
+    label: str = Field(description="The class that the map speaks for (red) or against (blue).")
+    png: str = Field(description="A translucent PNG of the size of the image, base64.")
+
+
+class Judged(Answered):
+    """What the model says of one cell."""
+
+    label: str = Field(examples=["astrocyte"], description="The most probable class.")
+    probabilities: dict[str, float] = Field(
+        examples=[{"astrocyte": 0.97, "oligodendrocyte": 0.03}],
+        description="Calibrated, and for equal shares of the classes.",
+    )
+    conformal_set: list[str] = Field(
+        examples=[["astrocyte"]],
+        description="Holds the true class of 9 in 10 cells like those it was calibrated on (the share is in /models).",
+    )
+    verdict: Verdict = Field(
+        description="`sure`: one class is left in the set; `unsure`: several are; `unlike_training`: the cell is "
+        "unlike all that the model has learned from, and its label means little.",
+    )
+    warnings: list[Warned]
+
+
+class Answer(Judged):
+    """The answer to one image."""
+
+    model: Model
+    task: str = Field(examples=["multiclass"])
+    request_id: str = Field(description="The span of this request in the access log.")
+    activation_map: Activation | None = Field(default=None, description="With `explain=true`.")
+
+
+class Cell(Answered):
+    """One image of many: either what the model says of it, or `error`."""
+
+    file: str = Field(examples=["run1/a_1d1_3_Ch1.ome.tif"], description="Its name, in a zip its path there.")
+    page: int | None = Field(description="In a file of several pages, from 0.")
+    object: int | None = Field(examples=[3], description="The instrument's number for the cell, where the name has it.")
+    label: str | None = None
+    probabilities: dict[str, float] | None = None
+    conformal_set: list[str] | None = None
+    verdict: Verdict | None = None
+    warnings: list[Warned] | None = None
+    error: Problem | None = None
+
+
+class Share(Answered):
+    """The share of a class in a culture, with a 95 % interval."""
+
+    share: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+
+
+class Sample(Answered):
+    """What the cells of a request are made of, together."""
+
+    cells: int = Field(description="Cells that were classified.")
+    refused: int = Field(description="Files and pages that could not be.")
+    other_channels: int = Field(description="Files of channels that the model does not look at; they are not listed.")
+    sure: int
+    unsure: int
+    unlike_training: int
+    called: dict[str, int] = Field(description="Cells by label: a plain count, which confusions of the model bias.")
+    composition: dict[str, Share] | None = Field(
+        description="Share of each class, corrected for what the model confuses, of the cells that are not "
+        "`unlike_training`; null where there are none.",
+    )
+
+
+class BatchAnswer(Answered):
+    """The answer to many images."""
+
+    model: Model
+    task: str
+    request_id: str
+    simulated: bool = Field(description="Whether the model was trained on simulated cells.")
+    sample: Sample
+    cells: list[Cell]
+
+
+class Served(Answered):
+    """A model that is served."""
+
+    task: str
+    model: Model
+    classes: list[str]
+    backbone: str
+    engine: str = Field(examples=["openvino-bf16"], description="What runs it.")
+    bit_depths: list[int]
+    channel: str | None = Field(description="The channel of the export that it was trained on.")
+    height_px: tuple[int, int] = Field(description="Smallest and largest height of the cells it was trained on.")
+    width_px: tuple[int, int]
+    canvas: tuple[int, int] = Field(description="Height and width, px, that cells are centred on.")
+    coverage: float = Field(description="Share of conformal sets that hold the true class.")
+    simulated: bool
+    data_hash: str
+    git_commit: str
+
+
+class Refusal(Answered):
+    """The body of every answer but 200."""
 
     error: Problem
 
 
 class RequestError(FatescopeError):
-    """A request that cannot be answered, by no fault of the service: `status` is the HTTP status, from 400 to 499."""
+    """A request that cannot be answered, by no fault of its code: `status` is the HTTP status."""
 
-    def __init__(self, status: int, code: str, message: str, file: str | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, file: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
-        self.status, self.code, self.file = status, code, file
+        self.status, self.code, self.file, self.headers = status, code, file, headers
 
 
 def refuse_in_json(app: FastAPI) -> None:
@@ -55,18 +171,27 @@ def refuse_in_json(app: FastAPI) -> None:
 
     @app.exception_handler(RequestError)
     async def refuse(_: Request, error: RequestError) -> JSONResponse:
-        return _refusal(error.status, Problem(code=error.code, message=str(error), file=error.file))
+        return _refusal(error.status, Problem(code=error.code, message=str(error), file=error.file), error.headers)
 
     @app.exception_handler(HTTPException)
     async def refuse_http(_: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        return _refusal(error.status_code, Problem(code=code, message=str(error.detail), file=None))
+        return _refusal(
+            error.status_code, Problem(code=code, message=str(error.detail), file=None), error.headers or None
+        )
 
     @app.exception_handler(RequestValidationError)
     async def refuse_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         return _refusal(422, Problem(code="parameters", message=wrong, file=None))
 
+    @app.exception_handler(Exception)
+    async def fail(_: Request, error: Exception) -> JSONResponse:
+        log.error("a request failed by a fault of ours", exc_info=error)
+        message = "the service failed at this request, by a fault of its own; its log has the details"
+        return _refusal(500, Problem(code="internal", message=message, file=None))
 
-def _refusal(status: int, problem: Problem) -> JSONResponse:
-    return JSONResponse(Refusal(error=problem).model_dump(), status)
+
+def _refusal(status: int, problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    metrics.REFUSED.labels(problem.code).inc()
+    return JSONResponse(Refusal(error=problem).model_dump(), status, dict(headers) if headers else None)

@@ -1,114 +1,141 @@
-"""Where the models come from: a folder of bundles, or the champions of the MLflow registry.
+"""The models that a gateway serves, and how a new champion takes the place of the old one."""
 
-`FATESCOPE_BUNDLES` names a folder with one bundle folder a task (`DIR/binary`, `DIR/multiclass`), without a registry.
-Without it, every registered model `fatescope-TASK` with the alias `champion` is downloaded into such a folder, from the
-registry at `MLFLOW_TRACKING_URI`, else from MLflow's own default in the current folder.
-
-Nothing here reports to anyone: `BENTOML_DO_NOT_TRACK=True` and `MLFLOW_DISABLE_TELEMETRY=true` are set by the Makefile;
-the second also here, because MLflow reads it when it is imported.
-"""
-
-import atexit
-import hashlib
-import json
+import asyncio
 import logging
-import os
-import shutil
-import tempfile
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
-from pipelines.core import bundle
-from pipelines.core.bundle import Bundle
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.core.bundle import Spec
 from pipelines.core.errors import BundleError
+from service import answers, champions, metrics
+from service.answers import RequestError
+from service.batching import Batcher
+from service.champions import Champion
+from service.reading import Reader
+from service.runner import Readiness
 
-FOLDER = "FATESCOPE_BUNDLES"
-"""The environment variable that names a folder of bundles."""
-PREFIX, ALIAS = "fatescope-", "champion"
-"""What `pipelines.register` calls a task's model, and the version of it that passed the gate."""
-VERSIONS = "versions.json"
-"""A file in the folder of bundles, task → version in the registry; optional."""
-FAVOURITE = "multiclass"
-"""The task of a request that names none, where it is served."""
-THREADS = 1
-"""CPU threads of one model call: requests run beside each other, so more would only compete."""
+log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
+
+LOOK_S = 1.0
+"""How often the listing of bundles is looked at; the registry itself is asked by `service.follow`."""
+PATIENCE_S = 60.0
+"""How long a runner may take to answer at the start."""
+
+Array = npt.NDArray[np.generic]
+
+
+class Calls(Protocol):
+    """What a gateway asks of runners; BentoML's proxy of `service.runner.Runner` has it."""
+
+    prepare: Callable[..., Awaitable[Readiness]]
+    predict: Callable[..., Awaitable[Array]]
+    explain: Callable[..., Awaitable[Array]]
 
 
 @dataclass(frozen=True)
-class Served:
-    """A model that has been checked, and what the registry calls it."""
+class Model:
+    """A version that is ready to answer."""
 
-    bundle: Bundle
-    name: str
-    """`fatescope-TASK`"""
-    version: str
-    """The registry's number, or of a bundle folder the start of the hash of its spec."""
+    champion: Champion
+    spec: Spec
+    engine: str
+    """What runs it."""
+    reader: Reader
+    batcher: Batcher
 
-
-def folder() -> Path:
-    """Return the folder of bundles, after filling one from the registry where `FATESCOPE_BUNDLES` names none.
-
-    The name is put into the environment, from which worker processes inherit it: the registry is asked once, by the
-    process that starts them, and a worker that is started again does not depend on it.
-    """
-    if not os.environ.get(FOLDER):
-        target = tempfile.mkdtemp(prefix=PREFIX)
-        atexit.register(shutil.rmtree, target, ignore_errors=True)
-        fetch(Path(target))
-        os.environ[FOLDER] = target
-    return Path(os.environ[FOLDER])
+    @property
+    def label(self) -> answers.Model:
+        """Return what answers say of it."""
+        return answers.Model(name=self.champion.name, version=self.champion.version)
 
 
-def fetch(target: Path) -> None:
-    """Download the bundle of every champion into `target`, one folder a task, and their versions.
+class Models:
+    """Task → model; replaced as a whole object, so that a request keeps the one that it began with."""
 
-    Raises BundleError where the registry has no champion or cannot be read.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    import mlflow  # noqa: PLC0415  takes seconds, and a folder of bundles does not need it
+    def __init__(self, runner: Calls) -> None:
+        self._runner = runner
+        self._served: dict[str, Model] = {}
+        self._refused: dict[str, str] = {}
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    registry = mlflow.get_registry_uri()
-    try:
-        known = mlflow.MlflowClient().search_registered_models(filter_string=f"name LIKE '{PREFIX}%'")
-        versions = {each.name.removeprefix(PREFIX): each.aliases[ALIAS] for each in known if ALIAS in each.aliases}
-        for task, version in versions.items():
-            # By version, because the alias may have moved on since it was read.
-            source = f"models:/{PREFIX}{task}/{version}/artifacts/bundle"
-            with tempfile.TemporaryDirectory(dir=target) as partial:
-                Path(mlflow.artifacts.download_artifacts(source, dst_path=partial)).rename(target / task)
-    except mlflow.MlflowException as error:
-        raise BundleError(f"{registry}: the registry cannot be read ({error}); check MLFLOW_TRACKING_URI") from error
-    if not versions:
-        raise BundleError(
-            f"{registry}: no registered model '{PREFIX}TASK' with the alias '{ALIAS}'; run `make repro`, or set "
-            f"MLFLOW_TRACKING_URI to a registry that has one, or {FOLDER} to a folder of bundles"
+    def __iter__(self) -> Iterator[Model]:
+        """Go through the models, that of the default task first."""
+        return iter(list(self._served.values()))
+
+    def get(self, task: str | None) -> Model:
+        """Return the model of `task`, or of the default one; raises RequestError for one that is not served."""
+        name = next(iter(self._served)) if task is None else task
+        if name not in self._served:
+            raise RequestError(404, "unknown_task", f"task '{name}' is not served; served are {sorted(self._served)}")
+        return self._served[name]
+
+    async def start(self) -> None:
+        """Serve every bundle there is; raises BundleError where one is refused: not the others as if all were well."""
+        for champion in champions.listed(champions.folder()).values():
+            if error := await self._serve(champion):
+                raise BundleError(f"{champion.name} version {champion.version} is not served: {error}")
+
+    async def follow(self) -> None:
+        """Put new champions in place as they come, for ever; one that is refused leaves the old one serving."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                listed = await asyncio.to_thread(champions.listed, champions.folder())
+            except (BundleError, OSError, ValueError) as error:
+                log.warning("the bundles cannot be listed: %s", error)
+                continue
+            for champion in listed.values():
+                before = self._served.get(champion.task)
+                if (before and before.champion.version == champion.version) or (
+                    self._refused.get(champion.task) == champion.version
+                ):
+                    continue
+                refusal = await self._serve(champion)
+                metrics.SWAPS.labels(champion.task, "refused" if refusal else "serving").inc()
+                if refusal:
+                    self._refused[champion.task] = champion.version
+                    still = f"version {before.champion.version} goes on serving" if before else "the task is not served"
+                    log.error("%s version %s is refused: %s; %s", champion.name, champion.version, refusal, still)
+
+    async def _serve(self, champion: Champion) -> str | None:
+        """Have the runner load `champion` and serve it from now on, or return why not."""
+        try:
+            spec = await asyncio.to_thread(champions.read_spec, champion)
+            ready = await self._prepare(champion)
+        except BundleError as error:
+            return str(error)
+        if ready["error"]:
+            return ready["error"]
+        # A place in the dict that exists already keeps its order.
+        self._served[champion.task] = Model(
+            champion, spec, ready["engine"], Reader(spec), Batcher(self._caller(champion), champion.task)
         )
-    (target / VERSIONS).write_text(json.dumps({task: str(version) for task, version in versions.items()}))
+        log.info("%s version %s is served by %s", champion.name, champion.version, ready["engine"])
+        return None
 
+    async def _prepare(self, champion: Champion) -> Readiness:
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        while True:
+            try:
+                return await self._runner.prepare(task=champion.task, version=champion.version)
+            # The client of BentoML raises what its parts raise while the runner is still starting.
+            except Exception as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise BundleError(f"the runner does not answer ({error})") from error
+                await asyncio.sleep(0.1)
 
-def load_all(source: Path) -> dict[str, Served]:
-    """Return task → model for the bundle folders in `source`, the default task first.
+    def _caller(self, champion: Champion) -> Callable[[npt.NDArray[np.uint16]], Awaitable[npt.NDArray[np.float32]]]:
+        async def call(pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+            found = await self._runner.predict(task=champion.task, version=champion.version, pixels=pixels)
+            return np.asarray(found, np.float32)
 
-    Raises BundleError where there is none, and for one that does not load or does not reproduce its test tensors: it is
-    not served, and the others are not served beside it as if nothing were wrong.
-    """
-    paths = {path.name: path for path in source.glob("[!.]*") if path.is_dir()}
-    if not paths:
-        raise BundleError(f"{FOLDER}={source}: no bundle folder in it; run `make repro`, or name another folder")
-    listed = source / VERSIONS
-    versions = json.loads(listed.read_text()) if listed.exists() else {}
-    tasks = sorted(paths, key=lambda task: (task != FAVOURITE, task))
-    return {task: _load(paths[task], task, versions.get(task)) for task in tasks}
+        return call
 
-
-def _load(path: Path, task: str, version: str | None) -> Served:
-    try:
-        loaded = bundle.load(path, THREADS)
-        loaded.check()
-    except BundleError as error:
-        raise BundleError(f"{PREFIX}{task} version {version or 'of no registry'} is not served: {error}") from error
-    if loaded.spec.task != task:
-        raise BundleError(f"{path}: a bundle of task '{loaded.spec.task}'; name the folder after its task")
-    digest = hashlib.sha256((path / bundle.SPEC).read_bytes()).hexdigest()
-    return Served(loaded, PREFIX + task, version or digest[:12])
+    async def explain(self, model: Model, pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+        """Return the (K, h, w) activation map of one cell (H, W) on the canvas."""
+        task, version = model.champion.task, model.champion.version
+        found = await self._runner.explain(task=task, version=version, pixels=pixels[None])
+        return np.asarray(found[0], np.float32)

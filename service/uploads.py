@@ -1,34 +1,57 @@
-"""The bytes of a request: one image, as the part `image` of a form or as the bare body.
+"""The bytes of a request: files of a form, or the bare body; a zip is opened, in memory.
 
-Nothing is ever fetched: an address is not an image.
+Nothing is ever fetched: an address is not an image. Nothing is ever written under a name that a client gave.
 """
 
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
+from pipelines.core.errors import ImageError
 from service.answers import RequestError
 
 MAX_BYTES = 20_000_000
-"""The longest request body that is read."""
-PART = "image"
+"""The longest body of a request for one image."""
+MAX_FILE_BYTES = 200_000_000
+"""The largest file in a request for many: a TIFF may have thousands of pages."""
+MAX_BATCH_BYTES = 500_000_000
+"""The longest body of a request for many."""
+MAX_FILES = 20_000
+"""Files in a request, those in a zip included."""
+MAX_EXPANDED_BYTES = 2_000_000_000
+"""What the files of a zip may have together, unpacked."""
+MAX_NAME = 500
+"""Characters of a file name."""
+PART, PARTS = "image", "files"
+"""The name of a file in a form: of the one image, of many."""
 BARE = "request body"
 """What messages call an image that comes without a file name."""
 
 _BINARY = {"type": "string", "format": "binary"}
-OPENAPI: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": {"type": "object", "required": [PART], "properties": {PART: _BINARY}}},
-            "application/octet-stream": {"schema": _BINARY},
-        },
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_ENCRYPTED = 0x1
+
+
+def openapi(part: str, *, many: bool) -> dict[str, Any]:
+    """Describe what `read` accepts, for the OpenAPI page."""
+    schema = {"type": "array", "items": _BINARY} if many else _BINARY
+    form = {"schema": {"type": "object", "required": [part], "properties": {part: schema}}}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"multipart/form-data": form, "application/octet-stream": {"schema": _BINARY}},
+        }
     }
-}
-"""What `read` accepts, for the OpenAPI page."""
 
 
 @dataclass(frozen=True)
@@ -40,52 +63,167 @@ class Upload:
     """The client's name for it; for messages only."""
 
 
-async def read(request: Request) -> Upload:
+@dataclass(frozen=True)
+class Refused:
+    """A file that was not even read."""
+
+    name: str
+    error: ImageError
+
+
+async def read_one(request: Request) -> Upload:
     """Read the one image of `request`.
 
     Raises RequestError for more than MAX_BYTES, and for a form without exactly one image.
     """
-    limited = Request(request.scope, _limit(request.receive))
-    try:
-        if limited.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-            return await _read_form(limited)
-        # Whatever the type says: curl calls a bare body a form unless told otherwise, and the decoder looks for itself.
-        return Upload(await limited.body(), BARE)
-    except ClientDisconnect as error:
-        raise RequestError(400, "disconnected", "the client left before all of the image had come") from error
-
-
-async def _read_form(request: Request) -> Upload:
-    try:
-        async with request.form(max_files=1, max_fields=10) as form:
+    limited = Request(request.scope, _limit(request.receive, MAX_BYTES, "send one cell a request"))
+    with _client_errors():
+        if not _is_form(limited):
+            # Whatever the type says: curl calls a bare body a form unless told otherwise, and the decoder looks itself.
+            return Upload(await limited.body(), BARE)
+        async with limited.form(max_files=1, max_fields=10) as form:
             part = form.get(PART)
             if part is None or isinstance(part, str):
                 received = f"parts {sorted(form)}" if part is None else "text"
                 raise RequestError(
-                    400, "missing_image", f"the form has {received} where a file '{PART}' was expected; {_EXAMPLE}"
-                )
-            return Upload(await part.read(), part.filename or BARE)
-    except HTTPException as error:
+                    400, "missing_image", f"the form has {received} where a file '{PART}' was expected; "
+                    f"for example: curl -F {PART}=@cell.tif",
+                )  # fmt: skip
+            return Upload(await part.read(), _shortened(part.filename or BARE))
+
+
+@asynccontextmanager
+async def read_many(request: Request) -> AsyncIterator[list[tuple[str, IO[bytes]]]]:
+    """Read the files of `request` and yield (name, opened file) of each, zips not yet opened.
+
+    Raises RequestError for more than MAX_BATCH_BYTES or MAX_FILES, and for a form without a file.
+    """
+    limited = Request(request.scope, _limit(request.receive, MAX_BATCH_BYTES, "send the cells in several requests"))
+    with _client_errors():
+        if not _is_form(limited):
+            yield [(BARE, io.BytesIO(await limited.body()))]
+            return
+        async with limited.form(max_files=MAX_FILES, max_fields=10) as form:
+            files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+            if not files:
+                raise RequestError(
+                    400, "missing_image",
+                    f"the form has no file; for example: curl -F {PARTS}=@cells.zip, or curl -F {PARTS}=@a.tif -F …",
+                )  # fmt: skip
+            yield [(_shortened(part.filename or BARE), part.file) for part in files]
+
+
+def unpack(files: list[tuple[str, IO[bytes]]]) -> Iterator[Upload | Refused]:
+    """Yield every file, those in zips included; one that cannot be read is yielded with the reason.
+
+    Raises RequestError for zips that announce more than is allowed, before anything is unpacked.
+    """
+    opened = [(name, file, _open_zip(name, file)) for name, file in files]
+    _check_zips([each for _, _, each in opened if isinstance(each, zipfile.ZipFile)], len(files))
+    for name, file, archive in opened:
+        if isinstance(archive, zipfile.ZipFile):
+            yield from (_read_member(archive, member, name) for member in members(archive))
+        elif archive is not None:
+            yield archive
+        else:
+            file.seek(0)
+            raw = file.read(MAX_FILE_BYTES + 1)
+            yield Upload(raw, name) if len(raw) <= MAX_FILE_BYTES else Refused(name, _too_large(name))
+
+
+def members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Return what is a file in a zip, without folders and what systems hide there."""
+    found = []
+    for member in archive.infolist():
+        parts = member.filename.split("/")
+        if not member.is_dir() and not any(part.startswith(".") or part == "__MACOSX" for part in parts):
+            found.append(member)
+    return found
+
+
+def _open_zip(name: str, file: IO[bytes]) -> zipfile.ZipFile | Refused | None:
+    file.seek(0)
+    if file.read(4) not in _ZIP:
+        return None
+    try:
+        return zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
+        return Refused(name, ImageError("zip", f"{name}: a zip that cannot be opened ({error}); pack it again"))
+
+
+def _check_zips(archives: list[zipfile.ZipFile], files: int) -> None:
+    inside = [member for archive in archives for member in members(archive)]
+    if files + len(inside) > MAX_FILES:
         raise RequestError(
-            400, "form", f"the form cannot be read: {error.detail} Send one image; {_EXAMPLE}"
-        ) from error
+            413, "too_many_files", f"{files + len(inside):,} files, but a request may have {MAX_FILES:,}; "
+            "send the cells in several requests",
+        )  # fmt: skip
+    expanded = sum(member.file_size for member in inside)
+    if expanded > MAX_EXPANDED_BYTES:
+        raise RequestError(
+            413, "zip_too_large", f"the zip has {expanded:,} bytes unpacked, but {MAX_EXPANDED_BYTES:,} are allowed; "
+            "send the cells in several requests",
+        )  # fmt: skip
 
 
-_EXAMPLE = f"for example: curl -F {PART}=@cell.tif"
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, zip_name: str) -> Upload | Refused:
+    name = _shortened(member.filename)
+    if member.flag_bits & _ENCRYPTED:
+        return Refused(name, ImageError("zip", f"{name}: encrypted in {zip_name}; pack it without a password"))
+    if member.file_size > MAX_FILE_BYTES:
+        return Refused(name, _too_large(name))
+    try:
+        # No more is unpacked than was announced.
+        return Upload(archive.read(member), name)
+    # A zip that is damaged fails in all these ways.
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        ValueError,
+        RuntimeError,
+        struct.error,
+        zlib.error,
+        EOFError,
+        MemoryError,
+    ) as e:
+        return Refused(name, ImageError("zip", f"{name}: cannot be unpacked from {zip_name} ({e}); pack it again"))
 
 
-def _limit(receive: Receive) -> Receive:
-    """Return `receive` that raises RequestError as soon as more than MAX_BYTES have come."""
+def _too_large(name: str) -> ImageError:
+    return ImageError(
+        "too_large", f"{name}: a file may have {MAX_FILE_BYTES:,} bytes; export one cell a file, or fewer pages"
+    )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"…{name[-MAX_NAME:]}"
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+@contextmanager
+def _client_errors() -> Iterator[None]:
+    """Turn what a client did wrong on the way into a RequestError."""
+    try:
+        yield
+    except ClientDisconnect as error:
+        raise RequestError(400, "disconnected", "the client left before all of the request had come") from error
+    except HTTPException as error:
+        raise RequestError(400, "form", f"the form cannot be read: {error.detail}") from error
+
+
+def _limit(receive: Receive, limit: int, advice: str) -> Receive:
+    """Return `receive` that raises RequestError as soon as more than `limit` bytes have come."""
     received = 0
 
     async def limited() -> Message:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
-        if received > MAX_BYTES:
-            raise RequestError(
-                413, "body_too_large", f"the body has more than {MAX_BYTES:,} bytes; send one cell a request"
-            )
+        if received > limit:
+            raise RequestError(413, "body_too_large", f"the body has more than {limit:,} bytes; {advice}")
         return message
 
     return limited

@@ -38,6 +38,7 @@ def serving(folder, project, environment=None, timeout_s=60):
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             _wait(client, process, log, timeout_s)
+            client.process = process
             yield client
     finally:
         if process.poll() is None:

@@ -17,7 +17,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +28,8 @@ from safetensors.numpy import load_file
 
 from pipelines.core import composition
 from pipelines.core.composition import Composition
-from pipelines.core.errors import BundleError, ImageError
+from pipelines.core.errors import BundleError
 from pipelines.core.features import ACQUISITION
-from pipelines.core.images import Header
 from pipelines.core.outliers import Outliers
 
 FORMAT = 2
@@ -38,6 +37,8 @@ GRAPH, WEIGHTS, SPEC, TEST = "model.onnx", "weights.safetensors", "spec.json", "
 OUTLIERS, REFERENCE, SEEN = "outliers.safetensors", "reference.parquet", "seen.safetensors"
 SURE, UNSURE, UNLIKE = "sure", "unsure", "unlike_training"
 """Verdicts on a cell: one class is left in its conformal set, several are, or it is unlike all training cells."""
+OUTPUTS = ("logits", "embedding", "activation_map")
+"""What the graph gives, in the order of a Prediction."""
 COMPONENTS = 8
 """Coordinates of the embedding that drift is told by."""
 OPSET = 20
@@ -124,9 +125,7 @@ class Prediction:
     @property
     def probabilities(self) -> Floats:
         """Return (B, K) probabilities: the softmax of the logits."""
-        powers = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
-        share: Floats = powers / powers.sum(axis=1, keepdims=True)
-        return share
+        return softmax(self.logits)
 
 
 @dataclass(frozen=True)
@@ -152,22 +151,32 @@ class Judgement:
 class Graph:
     """An ONNX graph in ONNX Runtime; may be called from several threads at once."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, provider: str = "CPUExecutionProvider") -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors only: its warnings speak of graph optimisation
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(path, options, providers=[provider])
+        # ONNX Runtime goes on without a provider that it cannot load.
+        if self._session.get_providers()[0] != provider:
+            raise BundleError(f"{path}: ONNX Runtime cannot run it by {provider} here")
 
     def predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
         """Classify (B, H, W) raw pixels on the canvas."""
         images = pixels[:, None].astype(np.float32)
-        return Prediction(*self._session.run(["logits", "embedding", "activation_map"], {"pixels": images}))
+        return Prediction(*self._session.run(list(OUTPUTS), {"pixels": images}))
+
+
+class Engine(Protocol):
+    """Whatever runs the network of a bundle."""
+
+    def predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
+        """Classify (B, H, W) raw pixels on the canvas."""
 
 
 class Bundle:
     """A model that is ready to predict, and what it says of itself."""
 
-    def __init__(self, spec: Spec, graph: Graph, outliers: Outliers, test: dict[str, npt.NDArray[Any]]) -> None:
+    def __init__(self, spec: Spec, graph: Engine, outliers: Outliers, test: dict[str, npt.NDArray[Any]]) -> None:
         self.spec = spec
         self._graph = graph
         self._outliers = outliers
@@ -177,9 +186,17 @@ class Bundle:
         """Classify (B, H, W) raw pixels on the canvas."""
         return self._graph.predict(pixels)
 
+    def on(self, engine: Engine) -> "Bundle":
+        """Return the same model, run by `engine`."""
+        return Bundle(self.spec, engine, self._outliers, self._test)
+
     def judge(self, prediction: Prediction) -> Judgement:
         """Say how far to trust a prediction of this model."""
         return judge(prediction, self.spec.conformal, self.spec.outlier_threshold, self._outliers)
+
+    def distance(self, prediction: Prediction) -> Floats:
+        """Return how far each of B cells lies from the training cells; see Judgement."""
+        return self._outliers.score(prediction.embedding) / np.float32(self.spec.outlier_threshold)
 
     def components(self, prediction: Prediction) -> Floats:
         """Return the (B, COMPONENTS) coordinates of the embedding that drift is told by."""
@@ -187,26 +204,21 @@ class Bundle:
 
     def compose(self, probabilities: Floats) -> Composition:
         """Estimate the shares of the classes in a culture whose cells have (B, K) `probabilities`."""
-        return composition.estimate(probabilities, np.array(self.spec.prior), np.array(self.spec.composition_error))
+        return compose(probabilities, self.spec)
 
     @property
     def example(self) -> npt.NDArray[np.uint16]:
         """Return the pixels (B, H, W) of the test tensors: real input, of the right kind."""
         return self._test["pixels"]
 
-    def refuse_foreign(self, header: Header, name: str) -> None:
-        """Raise ImageError for an image of a kind that the model has not learned from."""
-        if header.bit_depth not in self.spec.bit_depths:
-            expected = " or ".join(map(str, self.spec.bit_depths))
-            raise ImageError(
-                "bit_depth",
-                f"{name}: {header.bit_depth} bit a pixel, but the model was trained on {expected} bit; "
-                "export with the camera's own depth",
-            )
+    @property
+    def expected(self) -> Floats:
+        """Return the (B, K) logits that the example must give."""
+        return self._test["logits"]
 
     def check(self) -> None:
         """Raise BundleError unless the test pixels give the logits that they gave where the model was made."""
-        difference = float(np.abs(self.predict(self._test["pixels"]).logits - self._test["logits"]).max())
+        difference = float(np.abs(self.predict(self.example).logits - self.expected).max())
         # Written so that a NaN fails.
         if not difference <= TOLERANCE:
             raise BundleError(
@@ -217,12 +229,28 @@ class Bundle:
 
 def judge(prediction: Prediction, conformal: list[float], threshold: float, outliers: Outliers) -> Judgement:
     """Say how far to trust a prediction, by the `conformal` and the outlier `threshold` of its model (see Spec)."""
-    probabilities = prediction.probabilities
+    distance = outliers.score(prediction.embedding) / np.float32(threshold)
+    return conclude(prediction.probabilities, distance, conformal)
+
+
+def conclude(probabilities: Floats, distance: Floats, conformal: list[float]) -> Judgement:
+    """Make of (B, K) `probabilities` and the (B,) `distance` what a Judgement says."""
     sets = probabilities >= np.array(conformal, np.float32)
     sets[np.arange(len(sets)), probabilities.argmax(1)] = True
-    distance = outliers.score(prediction.embedding) / np.float32(threshold)
     verdicts = np.where(distance > 1, UNLIKE, np.where(sets.sum(1) > 1, UNSURE, SURE))
     return Judgement(probabilities, sets, distance, verdicts)
+
+
+def compose(probabilities: Floats, spec: Spec) -> Composition:
+    """Estimate the shares of the classes in a culture of which the model of `spec` says (B, K) `probabilities`."""
+    return composition.estimate(probabilities, np.array(spec.prior), np.array(spec.composition_error))
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return the (B, K) probabilities of (B, K) logits."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    share: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return share
 
 
 def describe_reference(
@@ -257,7 +285,13 @@ def seal(folder: Path, spec: Spec) -> None:
 
 
 def load(folder: Path, threads: int) -> Bundle:
-    """Load the bundle in `folder` to run on `threads` CPU threads.
+    """Load the bundle in `folder` to run on `threads` CPU threads; raises BundleError as `open_spec` does."""
+    spec = open_spec(folder)
+    return Bundle(spec, Graph(folder / GRAPH, threads), Outliers.load(folder / OUTLIERS), load_file(folder / TEST))
+
+
+def open_spec(folder: Path) -> Spec:
+    """Read the spec of a bundle that is whole.
 
     Raises BundleError for a folder that is no bundle, of a newer format, or with a file missing or changed.
     """
@@ -270,7 +304,7 @@ def load(folder: Path, threads: int) -> Bundle:
             raise BundleError(f"{folder}: {name} is missing; fetch the bundle again")
         if _sha256(path) != expected:
             raise BundleError(f"{folder}: {name} was changed or damaged after it was made; fetch the bundle again")
-    return Bundle(spec, Graph(folder / GRAPH, threads), Outliers.load(folder / OUTLIERS), load_file(folder / TEST))
+    return spec
 
 
 def read_spec(folder: Path) -> Spec:

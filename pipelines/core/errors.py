@@ -34,6 +34,8 @@ class ImageError(FatescopeError):
         "pages",
         "too_small",
         "too_large",
+        "other_channel",
+        "zip",
     )
 
     def __init__(self, code: str, message: str) -> None:

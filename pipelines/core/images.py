@@ -7,6 +7,7 @@ import io
 import re
 import struct
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -49,6 +50,8 @@ class Header:
     """Values a pixel."""
     bit_depth: int
     """Significant bits of a value, 1 to 16."""
+    offset: int = 0
+    """Where a page of a TIFF has its directory, bytes from the start."""
 
 
 def decode(raw: bytes, name: str, max_pixels: int) -> list[tuple[Header, Pixels]]:
@@ -61,20 +64,45 @@ def decode(raw: bytes, name: str, max_pixels: int) -> list[tuple[Header, Pixels]
     headers = read_headers(raw, name)
     for header in headers:
         _check(header, name, max_pixels)
+    pages = []
+    for page in decode_pages(raw, name, max_pixels):
+        if isinstance(page, ImageError):
+            raise page
+        pages.append(page)
+    return pages
+
+
+def decode_pages(raw: bytes, name: str, max_pixels: int) -> Iterator[tuple[Header, Pixels] | ImageError]:
+    """Decode one file page by page, so that a bad one does not cost the others; see `decode`.
+
+    Raises ImageError where the file as a whole cannot be read.
+    """
+    directories = read_headers(raw, name)
+    source = bytearray(raw) if directories[0].format == "TIFF" else raw
+    for header in directories:
+        try:
+            _check(header, name, max_pixels)
+            yield header, _grey(_decode_page(source, header, name), header, name)
+        except ImageError as error:
+            yield error
+
+
+def _decode_page(raw: bytes | bytearray, header: Header, name: str) -> npt.NDArray[Any]:
     try:
-        if headers[0].format == "TIFF":
-            pages = [imagecodecs.tiff_decode(raw, index=i) for i in range(len(headers))]
-        else:
-            with Image.open(io.BytesIO(raw), formats=[headers[0].format]) as image:
-                # A palette's indices are no grey levels.
-                pages = [np.asarray(image.convert("RGB") if image.mode == "P" else image)]
+        if isinstance(raw, bytearray):
+            # The library would walk from the first directory to the page's own; so that comes first.
+            struct.pack_into(_TIFF_MAGIC[bytes(raw[:4])] + "I", raw, 4, header.offset)
+            page: npt.NDArray[Any] = imagecodecs.tiff_decode(raw, index=0)
+            return page
+        with Image.open(io.BytesIO(raw), formats=[header.format]) as image:
+            # A palette's indices are no grey levels.
+            return np.asarray(image.convert("RGB") if image.mode == "P" else image)
     # Corrupt files make the decoders fail in all these ways, asking for absurd amounts of memory among them.
     except (OSError, SyntaxError, ValueError, RuntimeError, LookupError, MemoryError, OverflowError) as error:
         raise ImageError(
             "truncated",
             f"{name}: the header is fine but the pixels cannot be read ({error}); export the file again",
         ) from error
-    return [(header, _grey(page, header, name)) for header, page in zip(headers, pages, strict=True)]
 
 
 def read_headers(raw: bytes, name: str) -> list[Header]:
@@ -128,6 +156,15 @@ def center(pixels: Pixels, canvas: tuple[int, int], name: str) -> npt.NDArray[np
     placed = np.full(canvas, int(background(pixels)), np.uint16)
     placed[top : top + height, left : left + width] = pixels
     return placed
+
+
+def cut(pixels: Pixels, canvas: tuple[int, int]) -> Pixels:
+    """Return the middle of (H, W) pixels, as much of it as a `canvas` (height, width) holds."""
+    for axis, side in enumerate(canvas):
+        spare = pixels.shape[axis] - side
+        if spare > 0:
+            pixels = np.take(pixels, range(spare // 2, spare // 2 + side), axis=axis)
+    return pixels
 
 
 def _check(header: Header, name: str, max_pixels: int) -> None:
@@ -217,5 +254,6 @@ def _tiff_header(raw: bytes, order: str, offset: int) -> tuple[Header, int]:
             (numbers[tag],) = struct.unpack_from(order + form, raw, start)
     described = _SIGNIFICANT_BITS.search(text)
     bits = int(described[1]) if described else numbers.get(_TIFF_BITS, 1)
-    header = Header("TIFF", numbers[_TIFF_HEIGHT], numbers[_TIFF_WIDTH], numbers.get(_TIFF_SAMPLES, 1), bits)
+    size = numbers[_TIFF_HEIGHT], numbers[_TIFF_WIDTH]
+    header = Header("TIFF", *size, numbers.get(_TIFF_SAMPLES, 1), bits, offset)
     return header, struct.unpack_from(order + "I", raw, end)[0]

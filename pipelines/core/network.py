@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
+from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipelines.core import backbones
 from pipelines.core.backbones import Backbone
-from pipelines.core.bundle import OPSET
+from pipelines.core.bundle import OPSET, OUTPUTS, Spec
 from pipelines.core.images import FRAME
 
-OUTPUTS = ("logits", "embedding", "activation_map")
 _LIFT = 8.0
 """Brings the share of light that a cell takes away, often an eighth, to the size that a CNN expects."""
 
@@ -107,6 +108,19 @@ class Ensemble(nn.Module):
         finest = max((each.shape[2:] for each in activations), key=lambda size: int(size[0]) * int(size[1]))
         fitted = [functional.interpolate(x, size=finest, mode="bilinear", align_corners=False) for x in activations]
         return Outputs(logits / self.temperature, embedding, share * torch.stack(fitted).sum(0) / self.temperature)
+
+
+def restore(spec: Spec, weights: Path) -> Network | Ensemble:
+    """Build the network of a bundle with its `weights`, in evaluation mode, to run without the graph."""
+    members = []
+    for fit in spec.params["train"]:
+        size = (fit["input_size"][0], fit["input_size"][1])
+        backbone = backbones.build(fit["backbone"], "none", size)
+        how = {name: fit[name] for name in ("resize", "normalisation", "dropout")}
+        members.append(Network(backbone, len(spec.classes), size, **how))
+    network = members[0] if spec.join is None else Ensemble(members, len(spec.classes), spec.join)
+    load_model(network, str(weights))
+    return network.eval()
 
 
 def normalise(pixels: Tensor, how: str) -> Tensor:

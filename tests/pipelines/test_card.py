@@ -1,26 +1,7 @@
 import numpy as np
 import pandas as pd
-import pytest
 
 from pipelines import card
-
-
-@pytest.mark.parametrize(
-    ("backbone", "first", "step"), [("resnet18", 0, 32), ("compact", 3.5, 8), ("vgg19_bn", 7.5, 16)]
-)
-def test_where_a_position_of_the_feature_map_looks(backbone, first, step):
-    found = card.align(backbone)
-    assert found[1] == step
-    assert found[0] == pytest.approx(first, abs=step / 8)
-
-
-def test_the_map_lies_where_the_network_looked():
-    # Canvas 60x80 padded to 45x60: three quarters. Position 1 of a ResNet looks at px 32 of the input.
-    fit = {"input_size": [45, 60], "resize": "pad"}
-    left, right, bottom, top = card.extent((40, 50), (60, 80), fit, (2, 2), (0.0, 32.0))
-    middle_of_second = left + 0.75 * (right - left)
-    assert middle_of_second == pytest.approx((50 - 1) / 2 + (32 - 29.5) / 0.75)
-    assert (top + bottom) / 2 == pytest.approx((40 - 1) / 2 + (16 - 22) / 0.75)
 
 
 def test_the_surest_calls_of_all_classes_are_shown():

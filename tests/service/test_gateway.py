@@ -1,88 +1,26 @@
+import base64
 import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 
+import httpx
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from pipelines.core import backbones, bundle, images, network
-from pipelines.core.errors import BundleError
-from pipelines.core.outliers import Outliers
-from service import models
+from pipelines.core import bundle, images
 from tests.conftest import ROOT, draw_cell, tiff
+from tests.service.conftest import CANVAS, CLASSES, EXACT, write_bundle
 from tests.serving import serving
 
 pytestmark = pytest.mark.slow
-CANVAS = (60, 80)
-
-
-def write_bundle(folder, task, classes):
-    """Write the bundle of an untrained network: what it says means nothing, but it always says the same."""
-    torch.manual_seed(len(classes))
-    folder.mkdir(parents=True)
-    backbone = backbones.build("compact", "none", (45, 60))
-    model = network.Network(backbone, len(classes), (45, 60), resize="pad", normalisation="contrast", dropout=0.0)
-    network.export(model, CANVAS, folder / bundle.GRAPH)
-    pixels = np.stack([draw_cell(np.random.default_rng(0), *CANVAS)])
-    found = bundle.Graph(folder / bundle.GRAPH, 1).predict(pixels)
-    save_file({"pixels": pixels, "logits": found.logits}, folder / bundle.TEST)
-    cloud = np.random.default_rng(0).normal(found.embedding, 1, (50, found.embedding.shape[1])).astype(np.float32)
-    Outliers.fit(cloud, np.arange(50) % len(classes), 8).save(folder / bundle.OUTLIERS)
-    spec = {
-        "format": bundle.FORMAT,
-        "opset": bundle.OPSET,
-        "task": task,
-        "classes": classes,
-        "canvas": CANVAS,
-        "bit_depths": [16],
-        "height_px": (36, 56),
-        "width_px": (48, 76),
-        "channel": "1",
-        "backbone": "compact",
-        "join": None,
-        "seed": 0,
-        "temperature": 1.0,
-        "coverage": 0.9,
-        "conformal": [0.2] * len(classes),
-        "false_alarm": 0.01,
-        "outlier_threshold": 3.0,
-        "prior": [1 / len(classes)] * len(classes),
-        "composition_error": np.zeros((len(classes), len(classes))).tolist(),
-        "cost": {"parameters": 1.0, "multiply_adds": 1.0, "fit_seconds": 1.0},
-        "split": "grouped",
-        "confounded": {},
-        "simulated": True,
-        "data_hash": "",
-        "git_commit": "",
-        "params": {},
-        "hashes": {},
-    }
-    bundle.seal(folder, bundle.Spec.model_validate(spec))
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles")
-    write_bundle(folder / "binary", "binary", ["astrocyte", "oligodendrocyte"])
-    write_bundle(folder / "multiclass", "multiclass", ["astrocyte", "oligodendrocyte", "RA/SHH", "NT3"])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def client(bundles, tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("served"), ROOT, {"FATESCOPE_BUNDLES": str(bundles)}) as client:
-        yield client
-
-
-@pytest.fixture
-def cell(rng):
-    return draw_cell(rng)
 
 
 def expected(bundles, task, pixels):
@@ -99,6 +37,9 @@ def test_over_http_it_says_what_the_bundle_says(client, bundles, cell, task):
     version = hashlib.sha256((bundles / task / bundle.SPEC).read_bytes()).hexdigest()[:12]
     assert answer["model"] == {"name": f"fatescope-{task}", "version": version}
     assert len(answer["request_id"]) == 16
+    held = [name for name, share in answer["probabilities"].items() if share >= 0.2]
+    assert answer["conformal_set"] == held
+    assert answer["verdict"] in ("unlike_training", "sure" if len(held) == 1 else "unsure")
 
 
 def test_a_form_and_a_body_are_answered_alike(client, cell):
@@ -106,6 +47,41 @@ def test_a_form_and_a_body_are_answered_alike(client, cell):
     form = client.post("/classify", files={"image": ("cell.tif", tiff(cell))}).json()
     assert form["probabilities"] == body["probabilities"]
     assert body["task"] == "multiclass"
+
+
+def test_many_requests_at_once_get_each_their_own_answer(client, bundles):
+    cells = [draw_cell(np.random.default_rng(seed)) for seed in range(40)]
+    answers = {}
+
+    def ask(i):
+        answers[i] = client.post("/classify", content=tiff(cells[i])).raise_for_status().json()
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(cells))]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    for i, each in enumerate(cells):
+        said = list(answers[i]["probabilities"].values())
+        np.testing.assert_allclose(said, expected(bundles, "multiclass", each), atol=1e-5)
+
+
+def test_where_the_network_looked(client, cell):
+    answer = client.post("/classify", params={"explain": True}, content=tiff(cell)).json()
+    assert answer["activation_map"]["label"] == answer["label"]
+    drawn = Image.open(io.BytesIO(base64.b64decode(answer["activation_map"]["png"])))
+    assert (drawn.mode, drawn.size) == ("RGBA", (60, 45))
+    assert np.asarray(drawn)[..., 3].max() > 100
+
+
+def test_a_size_that_it_has_not_learned_from_is_a_warning(client, rng):
+    def warned(pixels, **how):
+        answer = client.post("/classify", content=tiff(pixels, **how)).raise_for_status().json()
+        return [each["code"] for each in answer["warnings"]]
+
+    assert warned(draw_cell(rng)) == []
+    assert warned(draw_cell(rng, 20, 60)) == ["size"]
+    assert warned(draw_cell(rng, 90, 90)) == ["size", "size", "cut"]
 
 
 def saved(image):
@@ -136,10 +112,9 @@ def test_a_bad_image_is_refused_by_name_and_the_service_goes_on(client, code):
     assert client.post("/classify", content=tiff(GOOD)).status_code == 200
 
 
-def test_a_cell_larger_than_the_canvas_is_refused(client, rng):
-    answer = client.post("/classify", content=tiff(draw_cell(rng, 90, 90)))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "too_large")
-    assert "60x80" in answer.json()["error"]["message"]
+def test_another_channel_is_refused(client):
+    answer = client.post("/classify", files={"image": ("a_1d1_3_Ch4.ome.tif", tiff(GOOD))})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "other_channel")
 
 
 def test_requests_that_are_wrong_as_such(client, cell):
@@ -148,6 +123,7 @@ def test_requests_that_are_wrong_as_such(client, cell):
         return answer.status_code, answer.json()["error"]["code"]
 
     assert failed(params={"task": "trinary"}, content=tiff(cell)) == (404, "unknown_task")
+    assert failed(params={"explain": "perhaps"}, content=tiff(cell)) == (422, "parameters")
     assert failed(files={"picture": ("cell.tif", tiff(cell))}) == (400, "missing_image")
     assert failed(data={"image": "https://127.0.0.1/x"}, files={"other": b""})[0] == 400
     assert failed(content=bytes(20_000_001)) == (413, "body_too_large")
@@ -160,34 +136,140 @@ def test_requests_that_are_wrong_as_such(client, cell):
 def test_what_operators_look_at(client):
     assert client.get("/livez").status_code == 200
     assert client.get("/readyz").status_code == 200
-    assert "bentoml_service" in client.get("/metrics").text
-    assert "/classify" in client.get("/docs.json").json()["paths"]
-
-
-def test_no_model_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setenv("FATESCOPE_BUNDLES", str(tmp_path))
-    with pytest.raises(BundleError, match="no bundle folder in it; run `make repro`"):
-        models.load_all(models.folder())
-
-
-def test_an_empty_registry_is_an_error_that_says_what_to_do(tmp_path):
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    code = "from service import models; models.folder()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    client.post("/classify", content=tiff(GOOD)).raise_for_status()
+    told = client.get("/metrics").text
+    assert "bentoml_service" in told
+    assert "fatescope_cells_total{" in told
+    assert "fatescope_batch_cells_bucket{" in told
+    assert {"/classify", "/classify_batch", "/models", "/card/{task}"} <= set(
+        client.get("/openapi.json").json()["paths"]
     )
-    assert "no registered model 'fatescope-TASK' with the alias 'champion'; run `make repro`" in done.stderr
+    page = client.get("/docs").text
+    assert "swagger-ui" in page
+    assert client.get("/static_content/swagger-ui-bundle.js").status_code == 200
 
 
-def test_a_model_that_does_not_reproduce_is_not_served(tmp_path, monkeypatch):
-    write_bundle(tmp_path / "binary", "binary", ["a", "o"])
-    test = bundle.load_file(tmp_path / "binary" / bundle.TEST)
-    save_file({**test, "logits": test["logits"] + 1}, tmp_path / "binary" / bundle.TEST)
-    spec = json.loads((tmp_path / "binary" / bundle.SPEC).read_text())
-    bundle.seal(tmp_path / "binary", bundle.Spec.model_validate(spec))
-    monkeypatch.setenv("FATESCOPE_BUNDLES", str(tmp_path))
-    with pytest.raises(BundleError, match=r"fatescope-binary version .* is not served: .*do not reproduce"):
-        models.load_all(models.folder())
+def test_models_and_cards(client):
+    multiclass, binary = client.get("/models").json()
+    assert multiclass["classes"] == CLASSES
+    assert (multiclass["engine"], binary["task"]) == ("onnxruntime", "binary")
+    missing = client.get("/card/binary")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "no_card")
+    assert client.get("/card/trinary").json()["error"]["code"] == "unknown_task"
+
+
+def test_nothing_of_an_image_or_its_name_is_logged(bundles, tmp_path):
+    with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(bundles), **EXACT}) as client:
+        client.post("/classify", files={"image": ("patient_smith_Ch1.tif", tiff(GOOD))}).raise_for_status()
+        client.post("/classify", files={"image": ("patient_smith_Ch1.tif", b"secret secret")})
+        client.post("/classify_batch", files={"files": ("patient_smith_Ch1.tif", b"secret secret")})
+    log = (tmp_path / "service.log").read_text()
+    assert "/classify" in log
+    assert "smith" not in log
+    assert "secret" not in log
+
+
+def test_with_keys_only_those_who_have_one_are_answered(bundles, tmp_path):
+    made = subprocess.run([sys.executable, "-m", "service.keys"], cwd=ROOT, capture_output=True, text=True, check=True)
+    key = made.stdout.splitlines()[0].split()[-1]
+    hashed = made.stdout.splitlines()[1].split("=")[1]
+    keys = {"FATESCOPE_API_KEYS": f"{hashlib.sha256(b'another').hexdigest()}, {hashed}"}
+    with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(bundles), **EXACT, **keys}) as client:
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"x-api-key": ""}, {"authorization": f"Basic {key}"}):
+            answer = client.post("/classify", content=tiff(GOOD), headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "api_key")
+            assert answer.headers["www-authenticate"] == "Bearer"
+        for headers in ({"authorization": f"Bearer {key}"}, {"x-api-key": key}, {"x-api-key": "another"}):
+            assert client.post("/classify", content=tiff(GOOD), headers=headers).status_code == 200
+        assert client.get("/models").status_code == 401
+        assert client.get("/readyz").status_code == 200
+    assert key not in (tmp_path / "service.log").read_text()
+
+
+@pytest.fixture
+def followed(tmp_path):
+    """A folder of bundles as `service.follow` keeps it, with version 1 of one task."""
+    folder = tmp_path / "followed"
+    write_bundle(folder / "binary" / "1", "binary", ["astrocyte", "oligodendrocyte"])
+    put_in_place(folder, "1")
+    return folder
+
+
+def put_in_place(folder, version):
+    (folder / "new.json").write_text(json.dumps({"binary": version}))
+    (folder / "new.json").rename(folder / "champions.json")
+
+
+def wait_for(what, timeout_s=20):
+    end = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.1)
+
+
+def test_a_new_champion_takes_over_without_a_failed_request_and_a_bad_one_does_not(followed, tmp_path):
+    with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(followed), **EXACT}) as client:
+        statuses, versions, on = [], [], threading.Event()
+
+        def ask():
+            own = []
+            with httpx.Client(base_url=client.base_url) as connection:
+                while not on.is_set():
+                    answer = connection.post("/classify", content=tiff(GOOD))
+                    statuses.append(answer.status_code)
+                    own.append(answer.json()["model"]["version"])
+                    versions.append(own[-1])
+            assert own == sorted(own), "nobody is answered by the old one after the new one"
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for each in threads:
+            each.start()
+        wait_for(lambda: len(versions) > 20)
+        write_bundle(followed / "binary" / "2", "binary", ["astrocyte", "oligodendrocyte"], seed=7)
+        put_in_place(followed, "2")
+        wait_for(lambda: versions[-1] == "2")
+        # One that does not say here what it said where it was made.
+        write_bundle(followed / "binary" / "3", "binary", ["astrocyte", "oligodendrocyte"], seed=9)
+        test = bundle.load_file(followed / "binary" / "3" / bundle.TEST)
+        save_file({**test, "logits": test["logits"] + 1}, followed / "binary" / "3" / bundle.TEST)
+        bundle.seal(followed / "binary" / "3", bundle.read_spec(followed / "binary" / "3"))
+        put_in_place(followed, "3")
+        wait_for(lambda: "version 3 is refused" in (tmp_path / "service.log").read_text())
+        asked = len(versions)
+        wait_for(lambda: len(versions) > asked + 20)
+        on.set()
+        for each in threads:
+            each.join()
+        told = client.get("/metrics").text
+    assert set(statuses) == {200}
+    assert versions[-1] == "2"
+    log = (tmp_path / "service.log").read_text()
+    assert "do not reproduce" in log
+    assert "version 2 goes on serving" in log
+    assert 'outcome="refused",task="binary"} 1.0' in told
+    assert 'outcome="serving",task="binary"} 1.0' in told
+
+
+def test_accepted_work_is_finished_when_it_is_told_to_end(bundles, tmp_path):
+    pages = tiff(np.stack([GOOD] * 6000), photometric="minisblack")
+    found = {}
+    with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(bundles), **EXACT}) as client:
+
+        def ask():
+            found["answer"] = client.post("/classify_batch", content=pages)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        wait_for(lambda: "fatescope_cells_total{" in client.get("/metrics").text)
+        assert "answer" not in found
+        master = client.process
+        os.kill(master.pid, signal.SIGTERM)
+        thread.join(60)
+        master.wait(30)
+    assert found["answer"].status_code == 200
+    assert found["answer"].json()["sample"]["cells"] == 6000
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{client.base_url}/readyz")
 
 
 def test_without_a_model_the_service_says_so_and_ends(tmp_path):
@@ -197,3 +279,24 @@ def test_without_a_model_the_service_says_so_and_ends(tmp_path):
         serving(tmp_path, ROOT, environment),
     ):
         pass
+
+
+def test_an_empty_registry_is_an_error_that_says_what_to_do(tmp_path):
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    with (
+        pytest.raises(
+            AssertionError, match="no registered model 'fatescope-TASK' with the alias 'champion'; run `make"
+        ),
+        serving(tmp_path, ROOT, environment),
+    ):
+        pass
+
+
+def test_a_key_that_is_no_hash_is_an_error_that_does_not_tell_it(bundles, tmp_path):
+    environment = {"FATESCOPE_BUNDLES": str(bundles), "FATESCOPE_API_KEYS": "my-secret"}
+    with (
+        pytest.raises(AssertionError, match="FATESCOPE_API_KEYS: an entry of 9 characters") as raised,
+        serving(tmp_path, ROOT, environment),
+    ):
+        pass
+    assert "my-secret" not in str(raised.value)

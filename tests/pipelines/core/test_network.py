@@ -90,7 +90,7 @@ def test_the_exported_graph_agrees_at_any_batch(rng, tmp_path):
         pixels = cells(rng, count)
         with torch.inference_mode():
             expected = model(pixels)
-        for ours, theirs in zip(expected, session.run(list(network.OUTPUTS), {"pixels": pixels.numpy()}), strict=True):
+        for ours, theirs in zip(expected, session.run(list(bundle.OUTPUTS), {"pixels": pixels.numpy()}), strict=True):
             np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-4, atol=1e-4)
 
 
@@ -136,7 +136,7 @@ def test_an_ensemble_is_one_graph(rng, tmp_path, join):
     with torch.inference_mode():
         expected = ensemble(pixels)
         said = [each(pixels) for each in members]
-    for ours, theirs in zip(expected, session.run(list(network.OUTPUTS), {"pixels": pixels.numpy()}), strict=True):
+    for ours, theirs in zip(expected, session.run(list(bundle.OUTPUTS), {"pixels": pixels.numpy()}), strict=True):
         np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(expected.embedding, torch.cat([each.embedding for each in said], dim=1))
     assert expected.activation_map.shape[2:] == max(each.activation_map.shape[2:] for each in said)

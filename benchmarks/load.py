@@ -1,0 +1,79 @@
+"""Load a server from a process of its own: `python -m benchmarks.load URL CONNECTIONS SECONDS REQUESTS FILE…`.
+
+Each connection sends a request as soon as its last one is answered, for SECONDS or, where that is 0, until REQUESTS are
+answered. Each FILE is a whole HTTP request as it goes over the wire; they are sent in turn. The result is one line of
+JSON: `{"answers": {status: count}, "seconds", "median_s", "p99_s"}`. Parsing is left out as far as can be, because the
+cores are those of the server.
+"""
+
+import asyncio
+import itertools
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+
+async def connect(
+    where: tuple[str, int],
+    requests: Iterator[bytes],
+    left: Callable[[], bool],
+    told: Counter[int | str],
+    taken: list[float],
+) -> None:
+    """Send requests over one connection while some are `left`; reconnect where the server closes."""
+    reader = writer = None
+    while left():
+        start = time.perf_counter()
+        try:
+            if writer is None:
+                reader, writer = await asyncio.open_connection(*where)
+            writer.write(next(requests))
+            head = await reader.readuntil(b"\r\n\r\n")
+            fields = head.lower()
+            at = fields.find(b"content-length:")
+            await reader.readexactly(int(fields[at + 15 : fields.find(b"\r", at)]))
+            told[int(head[9:12])] += 1
+            if b"connection: close" in fields:
+                raise ConnectionResetError
+        except (OSError, asyncio.IncompleteReadError) as error:
+            told[type(error).__name__] += not isinstance(error, ConnectionResetError)
+            if writer is not None:
+                writer.close()
+            reader = writer = None
+        taken.append(time.perf_counter() - start)
+    if writer is not None:
+        writer.close()
+
+
+async def load(url: str, connections: int, seconds: float, count: int, paths: list[str]) -> dict[str, Any]:
+    """Load `url` and return what came back."""
+    told, taken = Counter[int | str](), list[float]()
+    requests = itertools.cycle([Path(path).read_bytes() for path in paths])
+    deadline = time.monotonic() + (seconds or 1e9)
+    budget = itertools.count(count or 10**12, -1)
+    begin = time.perf_counter()
+    where = urlsplit(url)
+    address = (where.hostname or "", where.port or 80)
+
+    def left() -> bool:
+        return time.monotonic() < deadline and next(budget) > 0
+
+    await asyncio.gather(*(connect(address, requests, left, told, taken) for _ in range(connections)))
+    return {
+        "answers": dict(told),
+        "seconds": time.perf_counter() - begin,
+        "median_s": float(np.median(taken)),
+        "p99_s": float(np.quantile(taken, 0.99)),
+    }
+
+
+if __name__ == "__main__":
+    url, connections, seconds, count, *paths = sys.argv[1:]
+    print(json.dumps(asyncio.run(load(url, int(connections), float(seconds), int(count), paths))))

@@ -1,0 +1,55 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.core import activation, backbones
+
+SIDE = 256
+
+
+def looks_at(backbone):
+    """Return where the middle position of a feature map looks, by the slope of what it says over the input."""
+    torch.manual_seed(0)
+    features = backbones.build(backbone, "none", (SIDE, SIDE)).features.eval()
+    image = torch.rand(1, 1, SIDE, SIDE, requires_grad=True)
+    found = features(image)
+    middle = found.shape[3] // 2
+    [slope] = torch.autograd.grad(found[0, :, middle, middle].square().sum(), image)
+    weight = slope[0, 0].square().sum(0)
+    step = SIDE / 2 ** round(math.log2(found.shape[3]))
+    return float((weight * torch.arange(SIDE)).sum() / weight.sum()) - step * middle, step
+
+
+@pytest.mark.parametrize("backbone", backbones.BACKBONES)
+def test_where_a_position_of_the_feature_map_looks(backbone):
+    first, step = activation.ALIGNMENT[backbone]
+    found = looks_at(backbone)
+    assert found[1] == step
+    # The weights are random: what a position looks at weighs to one side or the other.
+    assert found[0] == pytest.approx(first, abs=step / 6)
+
+
+def test_the_map_lies_where_the_network_looked():
+    # Canvas 60x80 padded to 45x60: three quarters. Position 1 of a ResNet looks at px 32 of the input.
+    fit = {"backbone": "resnet18", "input_size": [45, 60], "resize": "pad"}
+    left, right, bottom, top = activation.extent((40, 50), (60, 80), [fit], (2, 2))
+    middle_of_second = left + 0.75 * (right - left)
+    assert middle_of_second == pytest.approx((50 - 1) / 2 + (32 - 29.5) / 0.75)
+    assert (top + bottom) / 2 == pytest.approx((40 - 1) / 2 + (16 - 22) / 0.75)
+
+
+def test_a_picture_of_the_map_has_the_size_of_the_crop_and_its_strongest_place_where_it_belongs():
+    fit = {"backbone": "compact", "input_size": [64, 64], "resize": "stretch"}
+    said = np.zeros((8, 8), np.float32)
+    said[2, 5] = 1.0
+    said[6, 1] = -0.5
+    picture = np.asarray(activation.overlay(said, (60, 50), (64, 64), [fit]))
+    assert picture.shape == (60, 50, 4)
+    y, x = np.unravel_index(picture[..., 3].argmax(), (60, 50))
+    assert (y, x) == pytest.approx((3.5 + 8 * 2 - 2, 3.5 + 8 * 5 - 7), abs=1.5)
+    assert picture[y, x, 0] > picture[y, x, 2], "red speaks for the class"
+    y, x = 3 + 8 * 6 - 2, 3 + 8 * 1 - 7
+    assert picture[y, x, 2] > picture[y, x, 0], "blue speaks against it"
+    assert picture[0, 0, 3] == 0
