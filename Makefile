@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: repro data adopt held-out compare rollback check test test-fast serve ui bench-ingest bench-training bench-accuracy
+.PHONY: repro data adopt held-out compare rollback check test test-fast bento serve ui bench-ingest bench-training bench-accuracy
 
 repro: .venv/installed data
 	dvc repro
@@ -85,6 +85,12 @@ bench-training: .venv/installed
 SETS ?= ../shared/data
 bench-accuracy: .venv/installed
 	python -m benchmarks.accuracy '$(SETS)'
+
+# A Bento with the champions of the registry in it: it runs without one, and `bentoml containerize` makes an image of it.
+bento: .venv/installed
+	rm -rf champions
+	python -m service.follow champions --once
+	bentoml build
 
 serve: .venv/installed
 	bentoml serve service.gateway:Fatescope --host 127.0.0.1 --port 3000

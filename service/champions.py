@@ -24,7 +24,8 @@ from pipelines.core import bundle
 from pipelines.core.errors import BundleError
 
 FOLDER, PIN, POLL = "FATESCOPE_BUNDLES", "FATESCOPE_PIN", "FATESCOPE_POLL_S"
-EMBEDDED = Path(__file__).parent.parent / "champions"
+SOURCE = Path(__file__).parent.parent
+EMBEDDED = SOURCE / "champions"
 """Where a Bento has its bundles."""
 LISTING = "champions.json"
 """Task → version, in a folder that comes from a registry."""
@@ -54,7 +55,7 @@ def folder() -> Path:
     """Return the folder of bundles; raises BundleError where none has been settled on."""
     if os.environ.get(FOLDER):
         return Path(os.environ[FOLDER])
-    if EMBEDDED.is_dir():
+    if _is_embedded():
         return EMBEDDED
     raise BundleError(f"{FOLDER} is not set; name a folder of bundles, or start the whole service")
 
@@ -65,7 +66,7 @@ def settle() -> None:
     The name is put into the environment, from which worker processes inherit it. Raises BundleError where the registry
     has no champion or cannot be read.
     """
-    if os.environ.get(FOLDER) or EMBEDDED.is_dir():
+    if os.environ.get(FOLDER) or _is_embedded():
         return
     target = tempfile.mkdtemp(prefix=PREFIX)
     atexit.register(shutil.rmtree, target, ignore_errors=True)
@@ -125,6 +126,11 @@ def read_spec(champion: Champion) -> bundle.Spec:
     if spec.task != champion.task:
         raise BundleError(f"{champion.path}: a bundle of task '{spec.task}'; name the folder after its task")
     return spec
+
+
+def _is_embedded() -> bool:
+    # Beside the sources of a Bento lies its description; in the project, what `make bento` fetched is not to be served.
+    return EMBEDDED.is_dir() and (SOURCE.parent / "bento.yaml").is_file()
 
 
 def _digest(path: Path) -> str:

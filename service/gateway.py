@@ -134,8 +134,8 @@ class Fatescope:
     @app.get(
         "/card/{task}",
         dependencies=[Depends(_guarded)],
-        response_class=HTMLResponse,
-        responses={200: {"content": {"text/markdown": {}}}},
+        response_class=Response,
+        responses={200: {"description": "The card.", "content": {"text/html": {}, "text/markdown": {}}}},
     )
     def card(self, request: Request, task: str) -> Response:
         """Return the card of the model of a task, as a page, or as Markdown where Accept asks for it."""

@@ -20,10 +20,11 @@ def free_port():
 
 @contextmanager
 def serving(folder, project, environment=None, timeout_s=60):
-    """Serve the Bento of `project` from the folder `folder` on a free port; yield an HTTP client for it."""
+    """Serve `project`, sources or a Bento, from the folder `folder` on a free port; yield an HTTP client for it."""
     port, log = free_port(), folder / "service.log"
-    command = [Path(sys.executable).with_name("bentoml"), "serve", "service.gateway:Fatescope"]
-    command += ["--working-dir", str(project), "--host", "127.0.0.1", "--port", str(port)]
+    built = (project / "bento.yaml").exists()
+    what = [project] if built else ["service.gateway:Fatescope", "--working-dir", project]
+    command = [Path(sys.executable).with_name("bentoml"), "serve", *what, "--host", "127.0.0.1", "--port", port]
     # A home of its own: two servers that share one wipe each other's metrics.
     settings = {"BENTOML_HOME": str(folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "True", **(environment or {})}
     with log.open("wb") as out:

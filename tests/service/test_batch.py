@@ -195,5 +195,5 @@ def test_a_client_that_leaves_does_not_stop_the_others(client):
 
     pages = tiff(np.stack([CELLS[0]] * 3000), photometric="minisblack")
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{client.base_url}classify_batch", content=pages, timeout=0.5)
+        client.post("/classify_batch", content=pages, timeout=0.5)
     assert ask(client, content=packed(EXPORT))["sample"]["cells"] == 20

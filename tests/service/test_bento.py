@@ -1,0 +1,45 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service import requirements
+from tests.conftest import ROOT, draw_cell, tiff
+from tests.service.conftest import CLASSES, EXACT, write_bundle
+from tests.serving import serving
+
+
+def test_what_a_bento_installs_is_what_is_tested_here():
+    held = (ROOT / "service" / "requirements.txt").read_text().split()
+    assert held == requirements.pinned(), "run: python -m service.requirements > service/requirements.txt"
+    assert not [line for line in held if line.startswith(("torch", "great-expectations"))]
+
+
+@pytest.mark.slow
+def test_a_bento_has_its_champions_and_runs_without_a_registry_or_the_project(tmp_path, rng):
+    source = tmp_path / "project"
+    source.mkdir()
+    for name in ("service", "pipelines"):
+        shutil.copytree(ROOT / name, source / name)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    # As `make bento` fetches them.
+    write_bundle(source / "champions" / "multiclass" / "4", "multiclass", CLASSES)
+    (source / "champions" / "champions.json").write_text('{"multiclass": "4"}')
+    settings = {"BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "True"}
+    bentoml = Path(sys.executable).with_name("bentoml")
+    done = subprocess.run(
+        [bentoml, "build"], cwd=source, env=os.environ | settings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [built] = (tmp_path / "home" / "bentos" / "fatescope").glob("*/src")
+    assert sorted(path.name for path in built.iterdir() if path.is_dir()) == ["champions", "pipelines", "service"]
+    assert sorted(path.name for path in (built / "pipelines").iterdir()) == ["__init__.py", "core"]
+    source.rename(tmp_path / "gone")
+    (tmp_path / "served").mkdir()
+    with serving(tmp_path / "served", built.parent, {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", **EXACT}) as client:
+        answer = client.post("/classify", content=tiff(draw_cell(rng))).raise_for_status().json()
+    assert answer["model"] == {"name": "fatescope-multiclass", "version": "4"}
