@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: repro data adopt held-out compare rollback check test test-fast bento serve ui bench-ingest bench-training bench-accuracy
+.PHONY: repro data adopt held-out compare rollback check test test-fast bento serve ui bench-ingest bench-training bench-accuracy bench-serving
 
 repro: .venv/installed data
 	dvc repro
@@ -91,6 +91,11 @@ bento: .venv/installed
 	rm -rf champions
 	python -m service.follow champions --once
 	bentoml build
+
+# Peers and limits of the service; brings the peers.
+bench-serving: .venv/installed
+	pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	python -m benchmarks.serving
 
 serve: .venv/installed
 	bentoml serve service.gateway:Fatescope --host 127.0.0.1 --port 3000

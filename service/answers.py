@@ -78,7 +78,7 @@ class Answer(Judged):
 
     model: Model
     task: str = Field(examples=["multiclass"])
-    request_id: str = Field(description="The span of this request in the access log.")
+    request_id: str = Field(description="The number of this request in the log, and in the header X-Request-ID.")
     activation_map: Activation | None = Field(default=None, description="With `explain=true`.")
 
 

@@ -23,6 +23,8 @@ LARGEST = 256
 """Cells in a call."""
 FLYING = 2
 """Calls on their way at a time: while one is computed, the next is sent."""
+WORTH = 32
+"""Cells that are worth a second call: fewer wait until the first has landed, and more may have come by then."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Batcher:
         """`call` sends (B, H, W) pixels and returns (B, …) rows, in the same order."""
         self._call, self._task = call, task
         self._waiting: deque[_Waiting] = deque()
+        self._cells = 0
         self._flying: set[asyncio.Task[None]] = set()
 
     async def predict(self, pixels: Pixels) -> Rows:
@@ -45,21 +48,26 @@ class Batcher:
         assert len(pixels) <= LARGEST, pixels.shape
         mine = _Waiting(pixels, asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
+        self._cells += len(pixels)
         metrics.WAITING.labels(self._task).inc(len(pixels))
         self._fly()
         return await mine.rows
 
     def _fly(self) -> None:
-        while self._waiting and len(self._flying) < FLYING:
+        while self._waiting and self._may_fly():
             chosen, size = [], 0
             while self._waiting and size + len(self._waiting[0].pixels) <= LARGEST:
                 chosen.append(self._waiting.popleft())
                 size += len(chosen[-1].pixels)
+            self._cells -= size
             metrics.WAITING.labels(self._task).dec(size)
             metrics.BATCH.labels(self._task).observe(size)
             flight = asyncio.create_task(self._send(chosen))
             self._flying.add(flight)
             flight.add_done_callback(self._landed)
+
+    def _may_fly(self) -> bool:
+        return not self._flying or (len(self._flying) < FLYING and self._cells >= WORTH)
 
     def _landed(self, flight: asyncio.Task[None]) -> None:
         self._flying.discard(flight)

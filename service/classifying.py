@@ -126,7 +126,7 @@ def _judge(cells: list[Readable], rows: npt.NDArray[np.float32], spec: Spec) -> 
     for cell, each, chosen, label, verdict in zip(
         cells, judgement.probabilities.tolist(), judgement.sets.tolist(), labels, verdicts, strict=True
     ):
-        metrics.CELLS.labels(spec.task, spec.classes[label], verdict).inc()
+        metrics.cell(spec.task, spec.classes[label], verdict)
         told.append(
             {
                 "label": spec.classes[label],

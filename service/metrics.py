@@ -1,8 +1,12 @@
-"""What Prometheus is told of; BentoML serves it at `/metrics`, summed over processes."""
+"""What Prometheus is told of, summed over processes."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from functools import cache
 
-CELLS = Counter("fatescope_cells", "Cells that were classified.", ["task", "label", "verdict"])
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+__all__ = ["BATCH", "CONTENT_TYPE_LATEST", "REFUSED", "SWAPS", "WAITING", "cell", "collect", "requests"]
+
 REFUSED = Counter("fatescope_refused", "Files and requests that were refused, by code.", ["code"])
 WAITING = Gauge(
     "fatescope_waiting_cells", "Decoded cells that wait for the runner.", ["task"], multiprocess_mode="livesum"
@@ -11,3 +15,32 @@ BATCH = Histogram(
     "fatescope_batch_cells", "Cells in a call to the runner.", ["task"], buckets=[1, 2, 4, 8, 16, 32, 64, 128, 256]
 )
 SWAPS = Counter("fatescope_swaps", "New champions, by what became of them: serving or refused.", ["task", "outcome"])
+_CELLS = Counter("fatescope_cells", "Cells that were classified.", ["task", "label", "verdict"])
+_REQUESTS = Counter("fatescope_requests", "Requests that were answered.", ["path", "status"])
+_SECONDS = Histogram(
+    "fatescope_request_duration_seconds",
+    "Time from the first byte of a request to the last of its answer.",
+    ["path"],
+    buckets=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+)
+
+# Looking a child up by its labels costs more than counting.
+_cells, _requests, _seconds = cache(_CELLS.labels), cache(_REQUESTS.labels), cache(_SECONDS.labels)
+
+
+def cell(task: str, label: str, verdict: str) -> None:
+    """Count a cell."""
+    _cells(task, label, verdict).inc()
+
+
+def requests(path: str, status: int, seconds: float) -> None:
+    """Count a request to the route `path`."""
+    _requests(path, status).inc()
+    _seconds(path).observe(seconds)
+
+
+def collect() -> bytes:
+    """Return what all processes have counted, in the text format of Prometheus."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -75,7 +75,7 @@ class Reader:
         try:
             headers = images.read_headers(file.raw, file.name)
             _refuse_vast(headers, file.name)
-            for page, found in enumerate(images.decode_pages(file.raw, file.name, MAX_PIXELS)):
+            for page, found in enumerate(images.decode_pages(file.raw, headers, file.name, MAX_PIXELS)):
                 yield self._cell(found, file.name, page if len(headers) > 1 else None, number)
         except ImageError as error:
             yield Unreadable(file.name, None, number, error)
@@ -94,7 +94,7 @@ class Reader:
                 "pages",
                 f"{file.name}: {len(headers)} pages where 1 was expected; send many cells to /classify_batch",
             )
-        [found] = images.decode_pages(file.raw, file.name, MAX_PIXELS)
+        [found] = images.decode_pages(file.raw, headers, file.name, MAX_PIXELS)
         cell = self._cell(found, file.name, None, number)
         if isinstance(cell, Unreadable):
             raise cell.error

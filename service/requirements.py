@@ -25,4 +25,4 @@ def pinned() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(pinned()))  # noqa: T201
+    print("\n".join(pinned()))

@@ -17,6 +17,7 @@ from types import FrameType
 import bentoml
 import numpy as np
 from bentoml import server_context
+from threadpoolctl import threadpool_limits
 from typing_extensions import TypedDict
 
 from pipelines.core.bundle import Bundle
@@ -65,6 +66,8 @@ class Runner:
         if gpus > 1:
             each = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
             os.environ["CUDA_VISIBLE_DEVICES"] = each[((server_context.worker_index or 1) - 1) % gpus]
+        # NumPy has little to do here, but the threads of its BLAS would wait for more of it in a busy loop.
+        threadpool_limits(1, user_api="blas")
         self._loaded: OrderedDict[tuple[str, str], tuple[Bundle, str]] = OrderedDict()
         self._loading = threading.Lock()
         self._calls, self._last = 0, time.monotonic()

@@ -65,21 +65,22 @@ def decode(raw: bytes, name: str, max_pixels: int) -> list[tuple[Header, Pixels]
     for header in headers:
         _check(header, name, max_pixels)
     pages = []
-    for page in decode_pages(raw, name, max_pixels):
+    for page in decode_pages(raw, headers, name, max_pixels):
         if isinstance(page, ImageError):
             raise page
         pages.append(page)
     return pages
 
 
-def decode_pages(raw: bytes, name: str, max_pixels: int) -> Iterator[tuple[Header, Pixels] | ImageError]:
-    """Decode one file page by page, so that a bad one does not cost the others; see `decode`.
+def decode_pages(
+    raw: bytes, headers: list[Header], name: str, max_pixels: int
+) -> Iterator[tuple[Header, Pixels] | ImageError]:
+    """Decode one file, of which `read_headers` gave `headers`, page by page; a bad one does not cost the others.
 
-    Raises ImageError where the file as a whole cannot be read.
+    See `decode` for what is refused.
     """
-    directories = read_headers(raw, name)
-    source = bytearray(raw) if directories[0].format == "TIFF" else raw
-    for header in directories:
+    source = bytearray(raw) if headers[0].format == "TIFF" else raw
+    for header in headers:
         try:
             _check(header, name, max_pixels)
             yield header, _grey(_decode_page(source, header, name), header, name)

@@ -3,7 +3,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from service.batching import FLYING, LARGEST, Batcher
+from service.batching import LARGEST, WORTH, Batcher
 
 
 def cells(*values):
@@ -42,9 +42,7 @@ def test_each_gets_its_own_rows_and_batches_grow_while_calls_are_on_their_way():
         return runner.sizes
 
     sizes = run(work)
-    assert sizes[:FLYING] == [2] * FLYING, "nobody waits where nothing is on its way"
-    assert sum(sizes) == 40
-    assert len(sizes) == FLYING + 1
+    assert sizes == [2, WORTH, 40 - 2 - WORTH], "nobody waits where nothing is on its way, and few for a second call"
 
 
 def test_no_call_is_larger_than_allowed():

@@ -1,0 +1,49 @@
+"""A LitServe service with batches: `python -m benchmarks.peers.lit PORT`, with FATESCOPE_BUNDLE naming a bundle.
+
+It gives the graph the same engine and decoder as ours, so that what differs is the serving.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import litserve as ls
+import numpy as np
+from fastapi import UploadFile
+
+from pipelines.core import images
+from service import engines
+
+
+class Classifier(ls.LitAPI):
+    """Classifies one image a request."""
+
+    def setup(self, device: str) -> None:  # noqa: ARG002  as it is called
+        """Load the model."""
+        self.model, _ = engines.start(Path(os.environ["FATESCOPE_BUNDLE"]))
+
+    def decode_request(self, request: UploadFile) -> np.ndarray:
+        """Turn a file into pixels on the canvas."""
+        [(_, pixels)] = images.decode(request.file.read(), "", 1_000_000)
+        return images.center(pixels, self.model.spec.canvas, "")
+
+    def batch(self, inputs: list[np.ndarray]) -> np.ndarray:
+        """Join what came together."""
+        return np.stack(inputs)
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Classify a batch."""
+        return self.model.predict(inputs).probabilities
+
+    def unbatch(self, output: np.ndarray) -> list[np.ndarray]:
+        """Part the answers."""
+        return list(output)
+
+    def encode_response(self, output: np.ndarray) -> dict[str, float]:
+        """Name the classes."""
+        return dict(zip(self.model.spec.classes, output.tolist(), strict=True))
+
+
+if __name__ == "__main__":
+    server = ls.LitServer(Classifier(max_batch_size=64, batch_timeout=0.005), accelerator="cpu", workers_per_device=1)
+    server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")

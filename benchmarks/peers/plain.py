@@ -1,0 +1,24 @@
+"""A plain FastAPI service: `uvicorn benchmarks.peers.plain:app`, with FATESCOPE_BUNDLE naming a bundle.
+
+It gives the graph the same engine and decoder as ours, so that what differs is the serving.
+"""
+
+import os
+from pathlib import Path
+
+from fastapi import FastAPI, File, UploadFile
+
+from pipelines.core import images
+from service import engines
+
+app = FastAPI()
+bundle, _ = engines.start(Path(os.environ["FATESCOPE_BUNDLE"]))
+
+
+@app.post("/predict")
+def predict(image: UploadFile = File()) -> dict[str, float]:  # noqa: B008  as FastAPI shows it
+    """Classify one image."""
+    [(_, pixels)] = images.decode(image.file.read(), image.filename or "", 1_000_000)
+    placed = images.center(pixels, bundle.spec.canvas, "")
+    probabilities = bundle.predict(placed[None]).probabilities[0]
+    return dict(zip(bundle.spec.classes, probabilities.tolist(), strict=True))

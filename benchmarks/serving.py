@@ -1,0 +1,278 @@
+"""How fast the service is beside what bounds it and beside the services that others would write for the same model.
+
+Run with `make bench-serving`; about a quarter of an hour. ResNet18 at 60x60, trained briefly on drawn cells, on two
+cores that server and load share; the load comes from a process of its own (`benchmarks.load`).
+- the limit is the same graph in this process: 2,000 files decoded and classified a batch at a time, at its best batch;
+- the peers are `mlflow models serve` on the registered model, LitServe and plain FastAPI with the same engine and
+  decoder as ours, and our own service with the network run by PyTorch, eagerly and in fp32.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import mlflow
+import numpy as np
+import psutil
+
+from benchmarks.report import Figure, publish
+from pipelines import ingest, simulate, split, train, tune
+from pipelines.core import images, params
+from service import engines
+from tests.serving import ended, free_port, ready
+
+SEED = 0
+TASK = "multiclass"
+CELLS = 2_000
+"""Cells of a request to /classify_batch."""
+BATCHES = (16, 32, 64, 128, 256)
+REPEATS = 5
+CONNECTIONS, SECONDS = 64, 60
+MANY = 100_000
+"""Requests over which memory is watched; the first tenth warms up."""
+ROOT = Path(__file__).parent.parent
+
+
+def prepare(folder: Path) -> Path:
+    """Draw cells, train on them for a few epochs, and return the bundle."""
+    content = json.loads(params.load(ROOT / "params.yaml").model_dump_json(by_alias=True))
+    content["simulate"]["cells"] = CELLS
+    content["tune"]["trials"] = 0
+    content["ensemble"]["members"] = 1
+    content["train"] |= {
+        "backbone": "resnet18",
+        "input_size": [60, 60],
+        "epochs": 4,
+        "batch_size": 128,
+        "seeds": [SEED],
+    }
+    path, artifacts = folder / "params.yaml", folder / "artifacts"
+    path.write_text(json.dumps(content))
+    parts, best, models = artifacts / "splits.parquet", artifacts / "best.json", artifacts / TASK
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    mlflow.set_tracking_uri(None)
+    simulate.main(path, folder / "data")
+    ingest.main(path, folder / "data", artifacts / "cells")
+    split.main(path, artifacts / "cells", parts)
+    tune.main(path, TASK, artifacts / "cells", parts, artifacts / "study.journal", best, folder / "search")
+    train.main(path, TASK, artifacts / "cells", parts, best, models)
+    return models / "bundle"
+
+
+def register(bundle: Path) -> str:
+    """Register the bundle as `pipelines.register` does, and return the address of the model."""
+    mlflow.set_experiment("serving")
+    with mlflow.start_run():
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(ROOT / "pipelines" / "registered.py"),
+            artifacts={"bundle": str(bundle)},
+            code_paths=[str(ROOT / "pipelines")],
+            pip_requirements=[],
+            registered_model_name=f"fatescope-{TASK}",
+        )
+    return f"models:/fatescope-{TASK}/{info.registered_model_version}"
+
+
+def in_process(bundle: Path, raws: list[bytes]) -> tuple[float, int]:
+    """Return the cells a second of the graph in this process, decoding included, and its best batch."""
+    model, name = engines.start(bundle)
+    print(f"engine: {name}", flush=True)
+    found = {}
+    for batch in BATCHES:
+        rates = []
+        for _ in range(REPEATS):
+            begun = time.perf_counter()
+            for start in range(0, len(raws), batch):
+                placed = []
+                for raw in raws[start : start + batch]:
+                    [(_, pixels)] = images.decode(raw, "cell", 1_000_000)
+                    placed.append(images.center(pixels, model.spec.canvas, "cell"))
+                model.predict(np.stack(placed))
+            rates.append(len(raws) / (time.perf_counter() - begun))
+        found[batch] = median(rates)
+    best = max(found, key=lambda batch: found[batch])
+    return found[best], best
+
+
+def serve(folder: Path, bundle: Path, port: int, engine: str | None = None) -> AbstractContextManager[Any]:
+    """Start our service with `bundle`."""
+    environment = {
+        "FATESCOPE_BUNDLES": str(bundle.parent.parent / "served"),
+        "BENTOML_HOME": str(folder / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        **({"FATESCOPE_ENGINE": engine} if engine else {}),
+    }
+    place = bundle.parent.parent / "served" / TASK
+    if not place.exists():
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(bundle)
+    command = [str(Path(sys.executable).with_name("bentoml")), "serve", "service.gateway:Fatescope"]
+    return ended([*command, "--working-dir", str(ROOT), "--port", str(port)], folder, environment)
+
+
+def load(folder: Path, port: int, request: bytes, seconds: float, count: int = 0) -> dict[str, Any]:
+    """Load a server from a process of its own; see `benchmarks.load`."""
+    path = folder / "request"
+    path.write_bytes(request)
+    command = [sys.executable, "-m", "benchmarks.load", f"http://127.0.0.1:{port}", CONNECTIONS, seconds, count, path]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
+    told: dict[str, Any] = json.loads(done.stdout)
+    told["rate"] = told["answers"].get("200", 0) / told["seconds"]
+    told["failed"] = sum(told["answers"].values()) - told["answers"].get("200", 0)
+    return told
+
+
+def form(path: str, part: str, raw: bytes) -> bytes:
+    """Return a whole request that uploads a file in a form."""
+    name = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="a_1d1_3_Ch1.ome.tif"\r\n\r\n' % part.encode()
+    return request(path, "multipart/form-data; boundary=b", name + raw + b"\r\n--b--\r\n")
+
+
+def request(path: str, kind: str, body: bytes) -> bytes:
+    """Return a whole request."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def memory(process: subprocess.Popen[bytes]) -> float:
+    """Return what the processes of a server hold for themselves, bytes."""
+    parent = psutil.Process(process.pid)
+    return float(sum(each.memory_full_info().uss for each in [parent, *parent.children(recursive=True)]))
+
+
+def batches(port: int, raws: list[bytes]) -> float:
+    """Return the cells a second of /classify_batch, all of them in one zip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number, raw in enumerate(raws):
+            archive.writestr(f"a_1d1_{number}_Ch1.ome.tif", raw)
+    # curl, because the client must not take the cores of the server.
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "cells.zip"
+        path.write_bytes(buffer.getvalue())
+        url = f"http://127.0.0.1:{port}/classify_batch"
+        rates = []
+        for _ in range(REPEATS + 1):
+            begun = time.perf_counter()
+            command = ["curl", "--silent", "--fail", "-F", f"files=@{path}", url]
+            done = subprocess.run(command, capture_output=True, check=True)
+            rates.append(len(raws) / (time.perf_counter() - begun))
+            assert json.loads(done.stdout)["sample"]["cells"] == len(raws)
+    return median(rates[1:])
+
+
+def ours(folder: Path, bundle: Path, raws: list[bytes], limit: float) -> tuple[list[Figure], float, float]:
+    """Measure our own service; return the figures, the requests a second, and the cells a second in batches."""
+    port = free_port()
+    begun = time.perf_counter()
+    with serve(folder, bundle, port) as process:
+        ready(f"http://127.0.0.1:{port}/readyz")
+        started = time.perf_counter() - begun
+        many = batches(port, raws)
+        # In a form, as the peers get it.
+        single = load(folder, port, form("/classify", "image", raws[0]), SECONDS)
+        as_body = load(folder, port, request("/classify", "application/octet-stream", raws[0]), SECONDS / 4)
+        bare = request("/classify", "application/octet-stream", raws[0])
+        load(folder, port, bare, 0, MANY // 10)
+        before = memory(process)
+        later = load(folder, port, bare, 0, MANY - MANY // 10)
+        after = memory(process)
+    return (
+        [
+            Figure("/classify_batch, 2,000 cells a request, over the graph in process", many / limit, ">= 0.8"),
+            Figure("/classify_batch, cells a second", many),
+            Figure("/classify at 64 connections for 60 s, answers other than 200", single["failed"], "<= 0"),
+            Figure("/classify, requests a second", single["rate"]),
+            Figure("/classify with the image as the body, requests a second", as_body["rate"]),
+            Figure("/classify, median ms", 1000 * single["median_s"]),
+            Figure("/classify, 99th percentile ms", 1000 * single["p99_s"]),
+            Figure("seconds from the start until ready", started, "<= 10"),
+            Figure("own memory after 100,000 over 10,000 requests", after / before, "<= 1.1"),
+            Figure("answers other than 200 in these", later["failed"], "<= 0"),
+            Figure("own memory of all processes, MB", after / 1e6),
+        ],
+        single["rate"],
+        many,
+    )
+
+
+def eager(folder: Path, bundle: Path, raws: list[bytes]) -> tuple[dict[str, Any], float]:
+    """Load our service with the network run by PyTorch, eagerly and in fp32; return also its cells a second."""
+    port = free_port()
+    with serve(folder, bundle, port, "torch"):
+        ready(f"http://127.0.0.1:{port}/readyz")
+        many = batches(port, raws)
+        return load(folder, port, form("/classify", "image", raws[0]), SECONDS), many
+
+
+def peer(folder: Path, bundle: Path, command: list[str], probe: str, request: bytes, port: int) -> dict[str, Any]:
+    """Load a peer that `command` starts."""
+    environment = {"FATESCOPE_BUNDLE": str(bundle), "PYTHONPATH": str(ROOT)}
+    with ended(command, folder, environment):
+        ready(f"http://127.0.0.1:{port}{probe}")
+        return load(folder, port, request, SECONDS)
+
+
+def peers(folder: Path, bundle: Path, address: str, raws: list[bytes]) -> dict[str, dict[str, Any]]:
+    """Load each of the peers."""
+    python, found = sys.executable, {}
+    port = free_port()
+    at = ["--host", "127.0.0.1", "--port", str(port)]
+    command = [python, "-m", "mlflow", "models", "serve", "-m", address, "--env-manager", "local", *at]
+    [(_, pixels)] = images.decode(raws[0], "cell", 1_000_000)
+    canvas = tuple(json.loads((bundle / "spec.json").read_text())["canvas"])
+    placed = images.center(pixels, canvas, "cell")
+    body = json.dumps({"inputs": placed[None].tolist()}, separators=(",", ":")).encode()
+    asked = request("/invocations", "application/json", body)
+    found["mlflow models serve"] = peer(folder, bundle, command, "/ping", asked, port)
+    port = free_port()
+    command, asked = [python, "-m", "benchmarks.peers.lit", str(port)], form("/predict", "request", raws[0])
+    found["LitServe"] = peer(folder, bundle, command, "/health", asked, port)
+    port = free_port()
+    command = [python, "-m", "uvicorn", "benchmarks.peers.plain:app", "--port", str(port), "--log-level", "warning"]
+    found["plain FastAPI"] = peer(folder, bundle, command, "/docs", form("/predict", "image", raws[0]), port)
+    return found
+
+
+def main() -> None:
+    """Measure, print and write the figures."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
+        folder = Path(name)
+        bundle = prepare(folder)
+        raws = [path.read_bytes() for path in sorted((folder / "data").rglob("*_Ch1.ome.tif"))[:CELLS]]
+        limit, best = in_process(bundle, raws)
+        figures, rate, many = ours(folder, bundle, raws, limit)
+        told = peers(folder, bundle, register(bundle), raws)
+        told["our service on eager PyTorch"], eagerly = eager(folder, bundle, raws)
+        figures += [
+            Figure("/classify_batch, cells a second over our service on eager PyTorch", many / eagerly, ">= 3"),
+            Figure("our service on eager PyTorch: /classify_batch, cells a second", eagerly),
+        ]
+        bars = {"mlflow models serve": ">= 3", "our service on eager PyTorch": ">= 3"}
+        for peer_name, found in told.items():
+            figures += [
+                Figure(
+                    f"/classify, requests a second over {peer_name}", rate / found["rate"], bars.get(peer_name, ">= 1")
+                ),
+                Figure(f"{peer_name}: requests a second", found["rate"]),
+                Figure(f"{peer_name}: median ms", 1000 * found["median_s"]),
+                Figure(f"{peer_name}: 99th percentile ms", 1000 * found["p99_s"]),
+                Figure(f"{peer_name}: answers other than 200", found["failed"]),
+            ]
+        figures += [Figure("the graph in process, cells a second", limit), Figure("its best batch", best)]
+    publish("serving", figures, ["bentoml", "openvino", "onnxruntime", "torch", "mlflow", "litserve", "fastapi"], SEED)
+
+
+if __name__ == "__main__":
+    main()
