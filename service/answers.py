@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -70,6 +70,9 @@ class Judged(Answered):
         description="`sure`: one class is left in the set; `unsure`: several are; `unlike_training`: the cell is "
         "unlike all that the model has learned from, and its label means little.",
     )
+    distance: float = Field(
+        ge=0, description="How unlike the training cells it is; above 1 the verdict is `unlike_training`."
+    )
     warnings: list[Warned]
 
 
@@ -92,7 +95,12 @@ class Cell(Answered):
     probabilities: dict[str, float] | None = None
     conformal_set: list[str] | None = None
     verdict: Verdict | None = None
+    distance: float | None = None
     warnings: list[Warned] | None = None
+    thumbnail: str | None = Field(default=None, description="With `details=true`: a small PNG, base64.")
+    figures: list[float] | None = Field(
+        default=None, description="With `details=true`: the figures of the image that /models names, in their order."
+    )
     error: Problem | None = None
 
 
@@ -143,11 +151,61 @@ class Served(Answered):
     channel: str | None = Field(description="The channel of the export that it was trained on.")
     height_px: tuple[int, int] = Field(description="Smallest and largest height of the cells it was trained on.")
     width_px: tuple[int, int]
+    pattern: str | None = Field(description="How file names spell facts, as a Python regular expression.")
+    figures: list[str] = Field(description="What `details=true` says of each image.")
     canvas: tuple[int, int] = Field(description="Height and width, px, that cells are centred on.")
     coverage: float = Field(description="Share of conformal sets that hold the true class.")
     simulated: bool
     data_hash: str
     git_commit: str
+
+
+class Known(Answered):
+    """What /summarise needs of a cell: fields of its answer by /classify_batch with `details=true`."""
+
+    probabilities: list[Annotated[float, Field(ge=0, le=1)]]
+    verdict: Verdict
+    figures: list[float]
+
+
+class Part(Answered):
+    """Cells of one sample that were answered in several requests."""
+
+    cells: list[Known] = Field(max_length=100_000)
+
+
+class Difference(Answered):
+    """A figure in which images are unlike those that the model knows."""
+
+    figure: str
+    name: str = Field(examples=["brightness of the background"])
+    distance: float = Field(ge=0, le=1, description="Kolmogorov-Smirnov distance.")
+    known: float = Field(description="Median of the cells that the model knows.")
+    here: float = Field(description="Median of these cells.")
+    edges: list[float] = Field(description="Of the bins of both histograms.")
+    known_shares: list[float]
+    here_shares: list[float]
+
+
+class Summary(Answered):
+    """What cells of several requests are made of, together."""
+
+    composition: dict[str, Share] | None
+    differences: list[Difference] = Field(description="Figures in which these images are strange, the worst first.")
+
+
+class Examples(Answered):
+    """Pictures of cells of the kind that the model knows."""
+
+    pictures: list[str] = Field(description="PNG, base64.")
+
+
+class Corrected(Answered):
+    """What became of a correction."""
+
+    sha256: str
+    kept: bool = Field(description="Whether the image was kept, as the person wished.")
+    reason: str | None = Field(description="Why a kept image will not be adopted as it is.")
 
 
 class Refusal(Answered):

@@ -4,18 +4,46 @@ Whoever mounts it puts into `app.state` what it answers with: `models`, `admissi
 """
 
 import asyncio
+import io
+import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import orjson
-from fastapi import Depends, FastAPI, Query, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi import Depends, FastAPI, File, Form, Query, Request, UploadFile
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from fastapi.staticfiles import StaticFiles
+from safetensors.numpy import load_file
 
-from service import classifying, exports, metrics, uploads
-from service.answers import Answer, BatchAnswer, Refusal, RequestError, Served, refuse_in_json
+from pipelines.core import bundle, images
+from pipelines.core.errors import ImageError
+from service import classifying, exports, feedback, metrics, pictures, samples, uploads
+from service.answers import (
+    Answer,
+    BatchAnswer,
+    Corrected,
+    Examples,
+    Part,
+    Refusal,
+    RequestError,
+    Served,
+    Summary,
+    refuse_in_json,
+)
+from service.feedback import Correction
 from service.models import Model
+from service.uploads import Upload
 from service.watching import REQUEST_ID, Watched
 
+PAGE = Path(__file__).with_name("page")
+POLICY = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+"""The page loads nothing from elsewhere, and runs nothing that is not its own."""
 CARD = {"text/html": "card.html", "text/markdown": "card.md"}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal} for status in (400, 401, 404, 405, 406, 413, 422, 429, 500, 503)
@@ -24,6 +52,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 app = FastAPI(title="Fatescope", docs_url=None, redoc_url=None, responses=REFUSALS)
 app.add_middleware(Watched)
 refuse_in_json(app)
+app.mount("/page", StaticFiles(directory=PAGE), name="page")
 
 
 async def _guarded(request: Request) -> None:  # not a plain function: FastAPI would take a thread for it
@@ -32,6 +61,7 @@ async def _guarded(request: Request) -> None:  # not a plain function: FastAPI w
 
 Task = Annotated[str | None, Query(description="A task that is served; /models lists them.")]
 Explain = Annotated[bool, Query(description="Add the activation map.")]
+Details = Annotated[bool, Query(description="Add a thumbnail and the figures of each image.")]
 Formats = Annotated[
     Literal["json", "csv", "parquet", "fcs"] | None, Query(description="How to answer, before what Accept says.")
 ]
@@ -65,18 +95,21 @@ async def classify(request: Request, task: Task = None, explain: Explain = False
         }
     },
 )
-async def classify_batch(request: Request, task: Task = None, format: Formats = None) -> Response:  # noqa: A002
+async def classify_batch(
+    request: Request,
+    task: Task = None,
+    format: Formats = None,  # noqa: A002  the name in the query
+    details: Details = False,
+) -> Response:
     """Classify many images: files of a form, or a zip or a TIFF of many pages, in a form or as the body."""
     chosen = exports.choose(format, request.headers.get("accept", ""))
     with request.app.state.admission.admit(request, uploads.MAX_BATCH_BYTES):
         model = request.app.state.models.get(task)
         async with uploads.read_many(request) as files:
-            found = await classifying.classify_many(files, model)
+            found = await classifying.classify_many(files, model, details=details)
         answer = _signed(request, model) | {"simulated": model.spec.simulated} | found
         body = await asyncio.to_thread(chosen.write, answer)
-    name = f"fatescope-{model.spec.task}.{chosen.suffix}"
-    headers = {} if chosen.suffix == "json" else {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(body, media_type=chosen.media_type, headers=headers)
+    return _download(chosen, model.spec.task, body)
 
 
 @app.get("/models", dependencies=[Depends(_guarded)])
@@ -105,6 +138,81 @@ def card(request: Request, task: str) -> Response:
     return PlainTextResponse(text, media_type="text/markdown") if markdown else HTMLResponse(text)
 
 
+@app.post("/summarise", dependencies=[Depends(_guarded)])
+def summarise(request: Request, part: Part, task: Task = None) -> Summary:
+    """Say what cells of several requests come to together, and whether their images are strange to the model."""
+    model = request.app.state.models.get(task)
+    sizes = {len(model.spec.classes)}, {len(samples.FIGURES)}
+    if (
+        part.cells
+        and ({len(each.probabilities) for each in part.cells}, {len(each.figures) for each in part.cells}) != sizes
+    ):
+        raise RequestError(
+            422, "parameters", f"a cell needs {sizes[0]} probabilities and {sizes[1]} figures; see /models"
+        )
+    like = [each.probabilities for each in part.cells if each.verdict != bundle.UNLIKE]
+    figures = np.array([each.figures for each in part.cells]).reshape(-1, len(samples.FIGURES))
+    return Summary.model_validate(
+        {
+            "composition": samples.compose(np.array(like), model.spec),
+            "differences": samples.differences(figures, model.champion.path),
+        }
+    )
+
+
+@app.post("/export", dependencies=[Depends(_guarded)], response_class=Response)
+def export(answer: BatchAnswer, format: Formats = "csv") -> Response:  # noqa: A002  the name in the query
+    """Write answers that were put together from several requests in another format."""
+    content = answer.model_dump(exclude_none=False)
+    for cell in content["cells"]:
+        del cell["thumbnail"], cell["figures"]
+    chosen = exports.FORMATS[format or "csv"]
+    return _download(chosen, answer.task, chosen.write(content))
+
+
+@app.get("/examples/{task}", dependencies=[Depends(_guarded)])
+def examples(request: Request, task: str) -> Examples:
+    """Show cells of the kind that the model knows."""
+    return Examples(pictures=[pictures.thumbnail(each) for each in _examples(request.app.state.models.get(task))])
+
+
+@app.get("/sample/{task}", dependencies=[Depends(_guarded)], response_class=Response)
+def sample(request: Request, task: str) -> Response:
+    """Return a zip of example cells, to try the service with."""
+    model = request.app.state.models.get(task)
+    buffer, depth = io.BytesIO(), model.spec.bit_depths[-1]
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number, each in enumerate(_examples(model)):
+            archive.writestr(f"example/cell_{number + 1}.tif", pictures.tiff(each, depth))
+    return Response(buffer.getvalue(), media_type="application/zip")
+
+
+@app.post("/feedback", dependencies=[Depends(_guarded)])
+def correct(
+    request: Request,
+    image: Annotated[UploadFile, File(description="The image that was classified.")],
+    label: Annotated[str, Form(description="What the cell really is.")],
+    called: Annotated[str, Form(description="What the model called it.")] = "",
+    keep_image: Annotated[bool, Form(description="Whether the image may be kept.")] = False,
+    task: Task = None,
+) -> Corrected:
+    """Keep a correction for the next version of the data; the image itself only where that is wished."""
+    model, raw = request.app.state.models.get(task), image.file.read(uploads.MAX_BYTES)
+    name = image.filename or "cell"
+    try:
+        # What is no cell now would be none when it is adopted.
+        model.reader.read_one(Upload(raw, name))
+    except ImageError as error:
+        raise RequestError(400, error.code, str(error), name) from error
+    return Corrected.model_validate(feedback.store(Correction(name, raw, label, called, keep_image), model))
+
+
+@app.get("/", include_in_schema=False)
+def page() -> FileResponse:
+    """Show the page for biologists."""
+    return FileResponse(PAGE / "index.html", headers=POLICY)
+
+
 @app.get("/docs", include_in_schema=False)
 def docs() -> HTMLResponse:
     """Show the endpoints, with the pages that BentoML brings: no other host is asked."""
@@ -115,6 +223,18 @@ def docs() -> HTMLResponse:
 def tell_metrics() -> Response:
     """Tell Prometheus what all processes of the service have counted."""
     return Response(metrics.collect(), media_type=metrics.CONTENT_TYPE_LATEST)
+
+
+def _download(chosen: exports.Format, task: str, body: bytes) -> Response:
+    name = f"fatescope-{task}.{chosen.suffix}"
+    headers = {} if chosen.suffix == "json" else {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(body, media_type=chosen.media_type, headers=headers)
+
+
+def _examples(model: Model) -> list[npt.NDArray[np.uint16]]:
+    """Return the example cells of a bundle, cut to the sizes that it knows."""
+    size = model.spec.height_px[1], model.spec.width_px[1]
+    return [images.cut(each, size) for each in load_file(model.champion.path / bundle.TEST)["pixels"]]
 
 
 def _signed(request: Request, model: Model) -> dict[str, Any]:
@@ -129,4 +249,5 @@ def _describe(model: Model) -> Served:
     spec = model.spec
     same = ("task", "classes", "backbone", "bit_depths", "channel", "height_px", "width_px", "canvas", "coverage")
     about = {name: getattr(spec, name) for name in (*same, "simulated", "data_hash", "git_commit")}
-    return Served(model=model.label, engine=model.engine, **about)
+    pattern = spec.params.get("dataset", {}).get("pattern")
+    return Served(model=model.label, engine=model.engine, pattern=pattern, figures=list(samples.FIGURES), **about)

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from pipelines.core import activation, bundle
 from pipelines.core.bundle import Spec
 from pipelines.core.errors import ImageError
-from service import metrics, uploads
+from service import metrics, samples, uploads
 from service.answers import Problem, RequestError
 from service.models import Model, Models
 from service.reading import OtherChannel, Readable, Unreadable
@@ -58,9 +58,9 @@ async def explain(cell: Readable, label: str, model: Model, models: Models) -> d
     return {"label": label, "png": base64.b64encode(buffer.getvalue()).decode()}
 
 
-async def classify_many(files: list[tuple[str, IO[bytes]]], model: Model) -> dict[str, Any]:
+async def classify_many(files: list[tuple[str, IO[bytes]]], model: Model, *, details: bool) -> dict[str, Any]:
     """Return `sample` and `cells` of a BatchAnswer; raises RequestError for files that are too much."""
-    chunks = _chunks(files, model)
+    chunks = _chunks(files, model, details=details)
     told: list[dict[str, Any]] = []
     waiting: list[tuple[list[Item], asyncio.Task[npt.NDArray[np.float32]] | None]] = []
     said: list[npt.NDArray[np.float32]] = []
@@ -92,10 +92,10 @@ async def classify_many(files: list[tuple[str, IO[bytes]]], model: Model) -> dic
     return {"sample": sample, "cells": told}
 
 
-def _chunks(files: list[tuple[str, IO[bytes]]], model: Model) -> Iterator[list[Item]]:
+def _chunks(files: list[tuple[str, IO[bytes]]], model: Model, *, details: bool) -> Iterator[list[Item]]:
     chunk: list[Item] = []
     for file in uploads.unpack(files):
-        for cell in model.reader.read(file):
+        for cell in model.reader.read(file, details=details):
             chunk.append(cell)
             if len(chunk) == CHUNK:
                 yield chunk
@@ -123,8 +123,14 @@ def _judge(cells: list[Readable], rows: npt.NDArray[np.float32], spec: Spec) -> 
     judgement = conclude(rows, spec)
     labels, verdicts = judgement.probabilities.argmax(1).tolist(), judgement.verdicts.tolist()
     told = []
-    for cell, each, chosen, label, verdict in zip(
-        cells, judgement.probabilities.tolist(), judgement.sets.tolist(), labels, verdicts, strict=True
+    for cell, each, chosen, label, verdict, distance in zip(
+        cells,
+        judgement.probabilities.tolist(),
+        judgement.sets.tolist(),
+        labels,
+        verdicts,
+        judgement.distance.tolist(),
+        strict=True,
     ):
         metrics.cell(spec.task, spec.classes[label], verdict)
         told.append(
@@ -133,6 +139,7 @@ def _judge(cells: list[Readable], rows: npt.NDArray[np.float32], spec: Spec) -> 
                 "probabilities": dict(zip(spec.classes, each, strict=True)),
                 "conformal_set": [name for name, held in zip(spec.classes, chosen, strict=True) if held],
                 "verdict": verdict,
+                "distance": distance,
                 "warnings": [warned.model_dump() for warned in cell.warnings],
             }
         )
@@ -155,7 +162,7 @@ def _tell(chunk: list[Item], rows: npt.NDArray[np.float32], spec: Spec) -> list[
             continue
         named = {"file": each.file, "page": each.page, "object": each.object}
         if isinstance(each, Readable):
-            told.append(named | next(judged))
+            told.append(named | next(judged) | each.details)
         else:
             metrics.REFUSED.labels(each.error.code).inc()
             error = Problem(code=each.error.code, message=str(each.error), file=each.file)
@@ -180,9 +187,4 @@ def _sum_up(rows: npt.NDArray[np.float32], told: list[dict[str, Any]], others: i
 def compose(rows: npt.NDArray[np.float32], spec: Spec) -> dict[str, dict[str, float]] | None:
     """Return class → Share of the cells that are like the training cells, of which the runner said `rows`."""
     judgement = conclude(rows, spec)
-    like = judgement.probabilities[judgement.verdicts != bundle.UNLIKE]
-    if not len(like):
-        return None
-    found = bundle.compose(like, spec)
-    each = zip(spec.classes, found.shares.tolist(), found.low.tolist(), found.high.tolist(), strict=True)
-    return {name: {"share": share, "low": low, "high": high} for name, share, low, high in each}
+    return samples.compose(judgement.probabilities[judgement.verdicts != bundle.UNLIKE], spec)

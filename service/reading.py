@@ -3,14 +3,16 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core import images
+from pipelines.core import features, images
 from pipelines.core.bundle import Spec
 from pipelines.core.errors import ImageError
 from pipelines.core.images import Header
+from service import pictures
 from service.answers import Warned
 from service.uploads import Refused, Upload
 
@@ -35,6 +37,8 @@ class Readable:
     size: tuple[int, int]
     """Native height and width, px."""
     warnings: list[Warned]
+    details: dict[str, Any]
+    """`thumbnail` and `figures`, where they were asked for."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Reader:
         self._patterns = [re.compile(pattern)] if pattern else []
         self._patterns.append(_EXPORTED)
 
-    def read(self, file: Upload | Refused) -> Iterator[Readable | Unreadable | OtherChannel]:
+    def read(self, file: Upload | Refused, *, details: bool = False) -> Iterator[Readable | Unreadable | OtherChannel]:
         """Yield the cells of `file`, one a page."""
         number, channel = self._named(file.name)
         if self._is_other(channel):
@@ -76,7 +80,7 @@ class Reader:
             headers = images.read_headers(file.raw, file.name)
             _refuse_vast(headers, file.name)
             for page, found in enumerate(images.decode_pages(file.raw, headers, file.name, MAX_PIXELS)):
-                yield self._cell(found, file.name, page if len(headers) > 1 else None, number)
+                yield self._cell(found, file.name, page if len(headers) > 1 else None, number, details=details)
         except ImageError as error:
             yield Unreadable(file.name, None, number, error)
 
@@ -101,7 +105,13 @@ class Reader:
         return cell
 
     def _cell(
-        self, found: tuple[Header, images.Pixels] | ImageError, name: str, page: int | None, number: int | None
+        self,
+        found: tuple[Header, images.Pixels] | ImageError,
+        name: str,
+        page: int | None,
+        number: int | None,
+        *,
+        details: bool = False,
     ) -> Readable | Unreadable:
         if isinstance(found, ImageError):
             return Unreadable(name, page, number, found)
@@ -112,7 +122,8 @@ class Reader:
             return Unreadable(name, page, number, error)
         size = (header.height, header.width)
         placed = images.center(images.cut(pixels, self._spec.canvas), self._spec.canvas, name)
-        return Readable(name, page, number, placed, size, _warn(header, self._spec))
+        shown = _describe(header, pixels) if details else {}
+        return Readable(name, page, number, placed, size, _warn(header, self._spec), shown)
 
     def _is_other(self, channel: str | None) -> bool:
         return None not in (channel, self._spec.channel) and channel != self._spec.channel
@@ -148,6 +159,11 @@ def _refuse_vast(headers: list[Header], name: str) -> None:
             f"{name}: its {len(headers):,} pages announce {announced:,} px, but a file may have {MAX_FILE_PIXELS:,}; "
             "export fewer cells a file",
         )
+
+
+def _describe(header: Header, pixels: images.Pixels) -> dict[str, Any]:
+    figures = features.acquisition(pixels[None], header.bit_depth)[0].tolist()
+    return {"thumbnail": pictures.thumbnail(pixels), "figures": [*figures, float(header.height), float(header.width)]}
 
 
 def _warn(header: Header, spec: Spec) -> list[Warned]:

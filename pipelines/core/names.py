@@ -10,6 +10,8 @@ from pipelines.core.params import Dataset
 
 ORIGIN = "origin.json"
 """A file at the top of the data folder that says where the cells come from; never a cell."""
+CORRECTIONS = "corrections.jsonl"
+"""What people said of cells, at the top of the folder that the service keeps their corrections in; never a cell."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
 
 def list_files(folder: Path) -> Iterator[str]:
     """Yield the relative path, with `/`, of every file below `folder` in a fixed order, without hidden files."""
-    yield from (path for path in _walk(folder, "") if path != ORIGIN)
+    yield from (path for path in _walk(folder, "") if path not in (ORIGIN, CORRECTIONS))
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[str]:
