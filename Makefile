@@ -98,7 +98,7 @@ bench-serving: .venv/installed
 	python -m benchmarks.serving
 
 serve: .venv/installed
-	bentoml serve service.gateway:Fatescope --host 127.0.0.1 --port 3000
+	bentoml serve service.gateway:Fatescope --port 3000
 
 ui: .venv/installed
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000

@@ -72,7 +72,7 @@ async function receive(dropped) {
 }
 
 function explain(left) {
-  const reasons = Map.groupBy ? Map.groupBy(left, (each) => each.why) : group(left, (each) => each.why);
+  const reasons = group(left, (each) => each.why);
   if (!reasons.size) return [];
   const lines = [...reasons].map(([why, them]) =>
     element("li", {}, `${plural(them.length, "file")}, such as ${them[0].path}: ${why}.`));
@@ -81,7 +81,10 @@ function explain(left) {
 
 function group(items, key) {
   const found = new Map();
-  for (const item of items) found.set(key(item), [...(found.get(key(item)) ?? []), item]);
+  for (const item of items) {
+    if (!found.has(key(item))) found.set(key(item), []);
+    found.get(key(item)).push(item);
+  }
   return found;
 }
 
@@ -210,7 +213,7 @@ function sentence(name, cells, summary) {
   const { unsure, unlike_training: unlike } = counts(cells);
   const shares = Object.entries(summary.composition ?? {}).sort(([, a], [, b]) => b.share - a.share);
   const told = shares.filter(([, each], i) => i === 0 || each.share >= 0.005).map(([label, { share, low, high }]) =>
-    `${percent(share)} ${label} (95 % interval ${Math.round(low * 100)} to ${percent(high)})`);
+    `${percent(share)} ${label} (95\u00a0% interval ${Math.round(low * 100)}\u00a0to\u00a0${percent(high)})`);
   const made = told.length ? `${name} is made of about ${told.join(", ")}` : `${name} cannot be told: no cell looks like those that the model knows`;
   const doubts = `; of its ${plural(cells.length, "cell")}, ${unsure.toLocaleString("en")} could not be told apart with certainty and ${unlike.toLocaleString("en")} ${unlike === 1 ? "is" : "are"} unlike anything the model was trained on`;
   return `${made}${doubts}.`;
@@ -286,7 +289,7 @@ function look(cell) {
   const odds = Object.entries(cell.probabilities).sort(([, a], [, b]) => b - a);
   const bars = odds.flatMap(([name, share]) => [
     element("dt", {}, name), element("dd", {}, percent(share)),
-    element("meter", { min: 0, max: 1, value: share, "aria-label": `probability of ${name}` }),
+    element("dd", { class: "wide" }, element("meter", { min: 0, max: 1, value: share, "aria-label": `probability of ${name}` })),
   ]);
   $("detail").replaceChildren(
     box,

@@ -21,7 +21,7 @@ function svg(name, attributes = {}, ...children) {
 }
 
 export const color = (index) => `var(--c${index % 8})`;
-export const percent = (share) => `${Math.round(share * 100)} %`;
+export const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
 
 // A bar a class, with its 95 % interval as a whisker.
 export function composition(shares, classes) {
@@ -39,7 +39,7 @@ export function composition(shares, classes) {
     const [y, { share, low, high }] = [i * row + 4, shares[name]];
     const label = name.length > 16 ? `${name.slice(0, 15)}…` : name;
     made.append(svg("text", { x: left - 8, y: y + 15, "text-anchor": "end" }, label));
-    made.append(svg("rect", { x: left, y, width: Math.max(1, share * width), height: 20, rx: 2, style: `fill: ${color(i)}` }));
+    made.append(svg("rect", { x: left, y, width: Math.max(1, share * width), height: 20, rx: 2, class: `fill-${i % 8}` }));
     made.append(svg("line", { class: "whisker", x1: x(low), x2: x(high), y1: y + 10, y2: y + 10 }));
     for (const end of [low, high]) made.append(svg("line", { class: "whisker", x1: x(end), x2: x(end), y1: y + 5, y2: y + 15 }));
     made.append(svg("text", { x: left + width + 10, y: y + 15 }, `${Math.round(share * 100)} % (${Math.round(low * 100)}–${Math.round(high * 100)})`));
@@ -55,10 +55,10 @@ export function histograms(difference) {
   const step = width / known.length;
   const made = svg("svg", { viewBox: `0 0 ${width} ${height + 20}`, width, role: "img" });
   made.append(svg("title", {}, `${difference.name}: the cells that the model knows lie around ${round(difference.known)}, these around ${round(difference.here)}`));
-  [[known, "var(--c7)"], [here, "var(--c1)"]].forEach(([shares, fill]) =>
+  [[known, "fill-known"], [here, "fill-here"]].forEach(([shares, kind]) =>
     shares.forEach((share, i) => {
       const tall = (share / top) * height;
-      if (tall) made.append(svg("rect", { x: i * step, y: height - tall, width: step - 1, height: tall, style: `fill: ${fill}; fill-opacity: 0.65` }));
+      if (tall) made.append(svg("rect", { x: i * step, y: height - tall, width: step - 1, height: tall, class: kind }));
     }),
   );
   made.append(svg("text", { class: "soft", x: 0, y: height + 15 }, String(round(edges[0]))));

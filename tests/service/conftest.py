@@ -1,12 +1,13 @@
 """What the tests of the service share: bundles of untrained networks, and a service that serves them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
-from pipelines.core import backbones, bundle, network
+from pipelines.core import backbones, bundle, features, network
 from pipelines.core.outliers import Outliers
 from tests.conftest import ROOT, draw_cell
 from tests.serving import serving
@@ -67,11 +68,16 @@ def write_bundle(folder, task, classes, seed=0):
                 }
             ],
             "dataset": {
-                "pattern": r"(?P<medium>[a-z0-9]+)_(?P<day>\d+)d(?P<run>\d*)_(?P<object>\d+)_Ch(?P<channel>\d+)"
+                "label": "medium",
+                "classes": {"a": "astrocyte", "o": "oligodendrocyte", "n": "RA/SHH", "nt3": "NT3"},
+                "pattern": r"(?P<medium>[a-z0-9]+)_(?P<day>\d+)d(?P<run>\d*)_(?P<object>\d+)_Ch(?P<channel>\d+)",
             },
         },
         "hashes": {},
     }
+    known = np.stack([draw_cell(np.random.default_rng(seed)) for seed in range(60)])
+    figures = pd.DataFrame(features.acquisition(known, 16), columns=list(features.ACQUISITION))
+    figures.assign(height=45, width=60).to_parquet(folder / bundle.REFERENCE)
     bundle.seal(folder, bundle.Spec.model_validate(spec))
 
 

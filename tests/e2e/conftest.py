@@ -1,0 +1,55 @@
+"""A browser, and the service that it looks at."""
+
+import shutil
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.conftest import ROOT
+from tests.service.conftest import CLASSES, EXACT, write_bundle
+from tests.serving import serving
+
+# Without these, Chromium asks hosts of its maker at every start.
+QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not found:
+        pytest.skip("no Chromium on this machine; install it to test the page (Debian: apt install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    write_bundle(folder / "bundles" / "multiclass", "multiclass", CLASSES)
+    write_bundle(folder / "bundles" / "binary", "binary", CLASSES[:2])
+    settings = {"FATESCOPE_BUNDLES": str(folder / "bundles"), "FATESCOPE_FEEDBACK": str(folder / "feedback"), **EXACT}
+    with serving(folder, ROOT, settings) as client:
+        client.folder = folder
+        yield client
+
+
+@pytest.fixture
+def context(browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context, service):
+    """The page, opened; whatever goes wrong in it fails the test."""
+    page = context.new_page()
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
+    page.goto(str(service.base_url))
+    page.wait_for_selector("#task option", state="attached")
+    yield page
+    assert wrong == []

@@ -1,0 +1,366 @@
+"""What a biologist does on the page, in a real browser."""
+
+import io
+import json
+import re
+import zipfile
+
+import fcsparser
+import numpy as np
+import pandas as pd
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from pipelines import adopt
+from tests.conftest import ROOT, draw_cell, tiff
+from tests.service.conftest import CLASSES
+from tests.serving import serving
+
+pytestmark = pytest.mark.slow
+
+
+def cell(seed, level=700):
+    return tiff(draw_cell(np.random.default_rng(seed), level=level))
+
+
+EXPORT = {f"run_{run}/a_1d{run}_{i}_Ch1.ome.tif": cell(10 * run + i) for run in (1, 2) for i in range(12)}
+
+
+def packed(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, raw in files.items():
+            archive.writestr(name, raw)
+    return {"name": "cells.zip", "mimeType": "application/zip", "buffer": buffer.getvalue()}
+
+
+def classify(page, files):
+    page.set_input_files("#files", files)
+    page.click("#start")
+    done(page)
+
+
+def done(page):
+    page.wait_for_selector("#new:not([hidden])", timeout=60_000)
+    page.wait_for_selector("#samples > *")
+
+
+def test_before_anything_is_sent_it_says_what_it_will_read(page):
+    sent = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    others = {f"run_1/a_1d1_{i}_Ch4.ome.tif": cell(i) for i in range(3)}
+    junk = {"run_1/notes.txt": b"fed on monday", "run_1/.DS_Store": b"", "run_2/a_1d2_99_Ch1.ome.tif": b""}
+    page.set_input_files("#files", packed({**EXPORT, **others, **junk}))
+    expect(page.locator("#will")).to_have_text("24 images in 2 samples will be sent to this service and classified.")
+    told = page.inner_text("#will-not")
+    assert "5 files will not be sent" in told
+    assert "3 files, such as run_1/a_1d1_0_Ch4.ome.tif: channel 4; the model looks at channel 1 only." in told
+    assert "1 file, such as run_1/notes.txt: not an image" in told
+    assert "1 file, such as run_2/a_1d2_99_Ch1.ome.tif: the file is empty" in told
+    page.click("#forget")
+    assert page.is_visible("#drop")
+    assert sent == []
+
+
+def test_files_are_taken_where_they_are_dropped(page):
+    import base64  # noqa: PLC0415
+
+    content = base64.b64encode(cell(1)).decode()
+    transfer = page.evaluate_handle(
+        """(content) => {
+            const transfer = new DataTransfer();
+            const bytes = Uint8Array.from(atob(content), (each) => each.charCodeAt(0));
+            for (const i of [1, 2, 3]) transfer.items.add(new File([bytes], `a_1d1_${i}_Ch1.ome.tif`));
+            return transfer;
+        }""",
+        content,
+    )
+    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+    expect(page.locator("#will")).to_contain_text("3 images in 1 sample will be sent")
+    page.click("#start")
+    done(page)
+    expect(page.locator("#shown")).to_have_text("3 cells")
+
+
+def test_a_zip_that_cannot_be_opened_says_how_to_pack_it(page):
+    page.set_input_files("#files", {"name": "cells.zip", "mimeType": "application/zip", "buffer": b"PK no zip at all"})
+    expect(page.locator("#will-not")).to_contain_text("not a zip that can be opened; pack it again, or drop the folder")
+    assert not page.is_visible("#start")
+
+
+def test_the_culture_and_its_cells(page, service):
+    classify(page, packed(EXPORT))
+    names = page.eval_on_selector_all(".sample", "all => all.map((each) => each.dataset.sample)")
+    assert names == ["run_1", "run_2"]
+    said = page.inner_text(".sample[data-sample=run_1] .sentence").replace("\xa0", " ")
+    assert re.match(r"(run_1 is made of about \d+ % |run_1 cannot be told)", said)
+    assert "of its 12 cells" in said
+    # The same as a program gets for the same cells.
+    zipped = packed({name: raw for name, raw in EXPORT.items() if "run_1" in name})["buffer"]
+    answer = service.post("/classify_batch", content=zipped).json()
+    unlike = answer["sample"]["unlike_training"]
+    assert f"{unlike} unlike the training cells" in page.inner_text(".sample[data-sample=run_1] .counts")
+    if answer["sample"]["composition"]:
+        title = page.text_content(".sample[data-sample=run_1] svg title").replace("\xa0", " ")
+        for name, each in answer["sample"]["composition"].items():
+            assert f"{name} {round(100 * each['share'])} %" in title
+    assert page.inner_text("#shown") == "24 cells"
+    page.select_option("#by-sample", "run_2")
+    assert page.inner_text("#shown") == "12 cells"
+    page.select_option("#order", "odd")
+    label = page.get_attribute("#cell-0", "aria-label").split(",")[0]
+    page.select_option("#by-class", label)
+    shown = page.eval_on_selector_all(".cell", "all => all.map((each) => each.ariaLabel.split(',')[0])")
+    assert set(shown) == {label}
+
+
+def test_a_cell_shows_its_probabilities_and_where_the_network_looked(page):
+    classify(page, packed(EXPORT))
+    page.hover("#cell-2")
+    page.wait_for_selector(".look .map")
+    assert page.eval_on_selector(".look .map", "map => map.decode().then(() => map.naturalWidth)") == 60
+    assert len(page.query_selector_all("#detail meter")) == len(CLASSES)
+    # And by the keyboard alone.
+    page.focus("#gallery")
+    for key in ("Home", "ArrowRight", "End"):
+        page.keyboard.press(key)
+    assert page.get_attribute("#gallery", "aria-activedescendant") == "cell-23"
+    chosen = page.get_attribute("#cell-23", "aria-label").split(", ")[-1]
+    assert chosen in page.inner_text("#detail .path")
+
+
+def test_a_folder_is_read_as_its_samples_and_bad_images_say_why(page, tmp_path):
+    for name, raw in {**EXPORT, "run_1/a_1d1_77_Ch1.ome.tif": cell(1)[:-60], "run_1/b.png": b"no image"}.items():
+        (tmp_path / "export" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "export" / name).write_bytes(raw)
+    page.set_input_files("#folder", tmp_path / "export")
+    expect(page.locator("#will")).to_contain_text("26 images in 2 samples")
+    page.click("#start")
+    done(page)
+    assert len(page.query_selector_all(".sample")) == 2
+    page.click("#refused summary")
+    told = page.inner_text("#refused")
+    assert "2 images could not be read" in told
+    assert "a_1d1_77_Ch1.ome.tif: the header is fine but the pixels cannot be read" in told
+    assert "export the file again" in told
+    assert "b.png: not an image" in told
+
+
+def downloaded(page, form):
+    with page.expect_download() as found:
+        page.click(f"[data-format={form}]")
+    return found.value.path()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the reader of FCS, which is older than its parts
+def test_what_is_taken_away(page):
+    classify(page, packed({**EXPORT, "run_1/bad.tif": b"x" * 100}))
+    table = pd.read_csv(downloaded(page, "csv"))
+    assert len(table) == 25
+    assert table["error"].dropna().tolist() == ["not_an_image"]
+    assert set(table["label"].dropna()) <= set(CLASSES)
+    about, events = fcsparser.parse(downloaded(page, "fcs"), reformat_meta=True)
+    assert len(events) == 24
+    by_file = table[table["label"].notna()].reset_index(drop=True)
+    for name in CLASSES:
+        np.testing.assert_allclose(events[f"p_{name}"], by_file[f"p_{name}"], atol=1e-5)
+    assert json.loads(about["FATESCOPE_COMPOSITION"]) is None or set(json.loads(about["FATESCOPE_COMPOSITION"])) == set(
+        CLASSES
+    )
+
+
+def test_the_report_fits_one_page(page):
+    classify(page, packed(EXPORT))
+    page.evaluate("window.print = () => {}")
+    page.click("#print")
+    told = page.text_content("#report")
+    assert "fatescope-multiclass, version" in told
+    assert "24 classified, 0 could not be read" in told
+    assert "trained on simulated cells" in told
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))) == 1
+
+
+POOL = [cell(seed) for seed in range(7)]
+
+
+def many(count):
+    return {f"run_1/a_1d1_{i}_Ch1.ome.tif": POOL[i % 7] for i in range(count)}
+
+
+def test_it_can_be_cancelled_and_shows_what_there_is(page):
+    held = []
+
+    def hold(route):
+        if len(held) < 2:
+            held.append(route)
+            route.continue_()
+        # The others are never answered.
+
+    page.route("**/classify_batch*", hold)
+    page.set_input_files("#files", packed(many(450)))
+    page.click("#start")
+    expect(page.locator("#progress-text")).to_contain_text("200 of 450", timeout=30_000)
+    page.click("#cancel")
+    done(page)
+    assert "200 of 450 images answered" in page.inner_text("#progress-text")
+    assert "Cancelled" in page.inner_text("#progress-text")
+    expect(page.locator("#shown")).to_have_text("200 cells", timeout=30_000)
+    page.unroute("**/classify_batch*")
+    page.click("#again")
+    done(page)
+    expect(page.locator("#shown")).to_have_text("450 cells", timeout=30_000)
+
+
+def test_a_chunk_that_fails_is_tried_again_and_costs_no_other(page):
+    failures = iter([503, "abort", 429])
+
+    def fail(route):
+        what = next(failures, None)
+        if what is None:
+            route.continue_()
+        elif what == "abort":
+            route.abort()
+        else:
+            body = json.dumps({"error": {"code": "overloaded", "message": "busy", "file": None}})
+            route.fulfill(status=what, body=body, headers={"Retry-After": "1", "Content-Type": "application/json"})
+
+    page.route("**/classify_batch*", fail)
+    classify(page, packed(many(250)))
+    expect(page.locator("#shown")).to_have_text("250 cells", timeout=30_000)
+    assert not page.is_visible("#again")
+
+
+def test_one_that_is_refused_is_told_and_the_rest_is_there(page):
+    def refuse(route):
+        if b"a_1d1_0_Ch1" in (route.request.post_data_buffer or b""):
+            body = json.dumps(
+                {"error": {"code": "body_too_large", "message": "the body has too many bytes", "file": None}}
+            )
+            route.fulfill(status=413, body=body, headers={"Content-Type": "application/json"})
+        else:
+            route.continue_()
+
+    page.route("**/classify_batch*", refuse)
+    classify(page, packed(many(250)))
+    told = page.inner_text("#progress-text")
+    assert "150 of 250 images answered" in told
+    assert "100 images could not be sent. the body has too many bytes" in told
+    assert page.is_visible("#again")
+
+
+def test_offline_it_waits_and_goes_on(page, context):
+    answered = []
+    page.on("response", lambda response: answered.append(response.url) if "classify_batch" in response.url else None)
+    page.set_input_files("#files", packed(many(250)))
+    context.set_offline(True)
+    page.click("#start")
+    expect(page.locator("#progress-text")).to_contain_text("You are offline", timeout=30_000)
+    assert answered == []
+    context.set_offline(False)
+    done(page)
+    expect(page.locator("#shown")).to_have_text("250 cells", timeout=30_000)
+
+
+def test_another_lamp_is_told_in_plain_words_with_pictures(page):
+    classify(page, packed(EXPORT))
+    page.wait_for_selector(".sample")
+    assert not page.is_visible("#drift")
+    page.click("#new")
+    classify(page, packed({f"a_1d1_{i}_Ch1.ome.tif": cell(i, level=1500) for i in range(20)}))
+    page.wait_for_selector("#drift")
+    told = page.inner_text("#drift")
+    assert "These images differ from those that the model knows" in told
+    assert re.search(r"brightness of the background \(here about 1,5\d0, known about (700|69\d|70\d)\)", told)
+    assert page.query_selector("#drift svg")
+    assert len(page.query_selector_all("#drift .strip img")) >= 6
+
+
+def test_corrections_become_data_where_the_person_lets_them(page, service, tmp_path, params):
+    folder = service.folder / "feedback"
+    classify(page, packed(EXPORT))
+    for number, (label, keep) in enumerate([("oligodendrocyte", True), ("NT3", False)]):
+        page.hover(f"#cell-{number}")
+        page.select_option("#detail select", label)
+        page.set_checked("#detail input[type=checkbox]", keep)
+        page.click("#detail form button")
+        expect(page.locator("#detail form [role=status]")).to_contain_text("Noted as", timeout=30_000)
+    lines = [json.loads(line) for line in (folder / "corrections.jsonl").read_text().splitlines()]
+    assert [each["label"] for each in lines] == ["oligodendrocyte", "NT3"]
+    assert {each["model"] for each in lines} == {"fatescope-multiclass"}
+    assert lines[1]["path"] is None
+    kept = list(folder.rglob("*.tif"))
+    assert [str(path.relative_to(folder)) for path in kept] == [lines[0]["path"]]
+    assert kept[0].name.startswith("o_1d")
+    found = adopt.adopt(params.dataset, folder, tmp_path / "data")
+    assert {label for label, _ in found.cells} == {"oligodendrocyte"}
+    assert not found.unmatched
+
+
+def test_one_click_shows_an_answer(page):
+    page.click("#try")
+    done(page)
+    assert page.inner_text("#progress-text").startswith("1 of 1 image answered")
+    assert page.is_visible("text=Research use only")
+    assert page.is_visible("text=Trained on simulated cells")
+    assert page.get_attribute("#card", "href") == "card/multiclass"
+
+
+def test_with_keys_it_asks_for_one(browser, service, tmp_path):
+    import hashlib  # noqa: PLC0415
+
+    settings = {
+        "FATESCOPE_BUNDLES": str(service.folder / "bundles"),
+        "FATESCOPE_API_KEYS": hashlib.sha256(b"open sesame").hexdigest(),
+    }
+    with serving(tmp_path, ROOT, settings) as client:
+        page = browser.new_page()
+        page.goto(str(client.base_url))
+        page.fill("#secret", "open sesame")
+        page.click("#key button")
+        page.wait_for_selector("#task option", state="attached")
+        classify(page, packed(EXPORT))
+        assert len(page.query_selector_all(".sample")) == 2
+        page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_keeps_anyone_out(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    found = [Axe().run(page)]
+    page.set_input_files("#files", packed({**EXPORT, "notes.txt": b"x", "bad.tif": b"y" * 100}))
+    found.append(Axe().run(page))
+    page.click("#start")
+    done(page)
+    page.hover("#cell-0")
+    page.wait_for_selector(".look .map")
+    found.append(Axe().run(page))
+    serious = [
+        (each["id"], [node["target"] for node in each["nodes"]][:3])
+        for state in found
+        for each in state.response["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def test_the_first_paint_stays_where_it_is(context, service):
+    page = context.new_page()
+    page.add_init_script(
+        "window.shift = 0; new PerformanceObserver((list) => list.getEntries().forEach((each) => "
+        "window.shift += each.value)).observe({ type: 'layout-shift', buffered: true })"
+    )
+    page.goto(str(service.base_url))
+    page.wait_for_selector("#task option", state="attached")
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.shift") < 0.02
+
+
+def test_thousands_of_cells_keep_the_document_small(page):
+    classify(page, packed(many(5000)))
+    expect(page.locator("#shown")).to_have_text("5,000 cells", timeout=30_000)
+    page.evaluate("document.querySelector('#gallery').scrollTop = 20000")
+    page.wait_for_timeout(200)
+    numbers = page.eval_on_selector_all(".cell", "all => all.map((each) => Number(each.dataset.at))")
+    assert min(numbers) > 1000, "it shows what is in sight"
+    assert len(numbers) < 150, "and only that"
