@@ -23,7 +23,7 @@ from service import champions, keys
 from service.admission import Admission
 from service.api import app
 from service.models import Calls, Models
-from service.runner import TIMEOUT_S, Runner
+from service.runner import Runner
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
@@ -55,7 +55,8 @@ app.router.lifespan_context = _running
 @bentoml.service(
     name="fatescope",
     workers=1,
-    traffic={"timeout": TIMEOUT_S},
+    # BentoML keeps a timer for each request until then, answered or not.
+    traffic={"timeout": 60.0},
     http={"host": keys.host(), "port": 3000},
     tracing={"excluded_urls": ".*"},
     logging={"access": {"enabled": False}},

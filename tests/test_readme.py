@@ -1,11 +1,16 @@
+import os
+import re
+import subprocess
 import zipfile
 from collections import Counter
 
 import pytest
 
 from pipelines.core import names, params
-from tests.conftest import SHARED, write_params
+from tests.conftest import ROOT, SHARED, draw_cell, tiff, write_params
 from tests.readme import preset
+from tests.service.conftest import CLASSES, EXACT, write_bundle
+from tests.serving import serving
 
 
 @pytest.mark.parametrize(
@@ -44,3 +49,35 @@ def test_a_preset_reads_an_ideas_export(tmp_path):
     assert reader.is_input(name)
     assert not reader.is_input(reader.read("samples/astro_day3_run2/17_Ch2.ome.tif"))
     assert reader.read("samples/astro_day3_run2/notes.txt") is None
+
+
+@pytest.mark.slow
+def test_the_lines_for_curl_run_as_written(tmp_path, rng):
+    bundles, here = tmp_path / "bundles", tmp_path / "here"
+    write_bundle(bundles / "multiclass", "multiclass", CLASSES)
+    write_bundle(bundles / "binary", "binary", CLASSES[:2])
+    for task in ("binary", "multiclass"):
+        (bundles / task / "card.html").write_text("a card")
+        (bundles / task / "card.md").write_text("a card")
+    for name in ("o_5d1/o_5d1_3", "a_1d1/a_1d1_4"):
+        (here / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "data" / f"{name}_Ch1.ome.tif").write_bytes(tiff(draw_cell(rng)))
+    (here / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    lines = re.findall(r"^    \$ (.*curl .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) >= 10
+    settings = {"FATESCOPE_BUNDLES": str(bundles), "FATESCOPE_FEEDBACK": str(here / "feedback"), **EXACT}
+    with serving(tmp_path, ROOT, settings) as client:
+        for line in lines:
+            command = line.replace("http://127.0.0.1:3000", str(client.base_url)).replace(
+                "curl ", "curl -sS --fail-with-body "
+            )
+            done = subprocess.run(
+                command, shell=True, cwd=here, env=os.environ, capture_output=True, text=True, check=False
+            )
+            if "params.yaml" in line:
+                assert '"code":"not_an_image"' in done.stdout
+            else:
+                assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert "verdict" in (here / "cells.csv").read_text().splitlines()[0]
+    assert (here / "cells.fcs").read_bytes().startswith(b"FCS3")
+    assert (here / "card.html").read_text() == "a card"

@@ -11,8 +11,7 @@ import pytest
 
 from pipelines import register, train
 from pipelines.core import bundle, cells
-from pipelines.core.errors import BundleError, DataError, ImageError
-from pipelines.core.images import Header
+from pipelines.core.errors import BundleError, DataError
 from tests.conftest import write_params
 
 pytestmark = pytest.mark.slow
@@ -176,13 +175,6 @@ def test_a_newer_format_is_refused(line, tmp_path):
     (copy / bundle.SPEC).write_text(json.dumps({**spec, "format": 3, "unheard_of": 1}))
     with pytest.raises(BundleError, match="format 3, but this version reads 2; update fatescope"):
         bundle.load(copy, threads=1)
-
-
-def test_a_foreign_bit_depth_is_refused(line):
-    model = bundle.load(line / "binary/bundle", threads=1)
-    model.refuse_foreign(Header("TIFF", 45, 60, 1, 16), "x.tif")
-    with pytest.raises(ImageError, match=r"x\.png: 8 bit a pixel, but the model was trained on 16 bit"):
-        model.refuse_foreign(Header("PNG", 45, 60, 1, 8), "x.png")
 
 
 def test_a_task_without_cells_is_an_error(line, tmp_path):
