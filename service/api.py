@@ -1,11 +1,12 @@
 """The endpoints, as a FastAPI application that knows nothing of what runs it.
 
-Whoever mounts it puts into `app.state` what it answers with: `models`, `admission` and `guard`.
+Whoever mounts it puts into `app.state` what it answers with: `models`, `admission`, `guard` and `recorder`.
 """
 
 import asyncio
 import io
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -77,7 +78,7 @@ async def classify(request: Request, task: Task = None, explain: Explain = False
     """Classify one image of one cell."""
     with request.app.state.admission.admit(request, uploads.MAX_BYTES):
         model = request.app.state.models.get(task)
-        cell, judged = await classifying.classify(await uploads.read_one(request), model)
+        cell, judged = await classifying.classify(await uploads.read_one(request), model, _recording(request))
         answer = judged | _signed(request, model)
         if explain:
             answer["activation_map"] = await classifying.explain(cell, judged["label"], model, request.app.state.models)
@@ -106,7 +107,7 @@ async def classify_batch(
     with request.app.state.admission.admit(request, uploads.MAX_BATCH_BYTES):
         model = request.app.state.models.get(task)
         async with uploads.read_many(request) as files:
-            found = await classifying.classify_many(files, model, details=details)
+            found = await classifying.classify_many(files, model, _recording(request), details=details)
         answer = _signed(request, model) | {"simulated": model.spec.simulated} | found
         body = await asyncio.to_thread(chosen.write, answer)
     return _download(chosen, model.spec.task, body)
@@ -229,6 +230,10 @@ def _download(chosen: exports.Format, task: str, body: bytes) -> Response:
     name = f"fatescope-{task}.{chosen.suffix}"
     headers = {} if chosen.suffix == "json" else {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(body, media_type=chosen.media_type, headers=headers)
+
+
+def _recording(request: Request) -> classifying.Record:
+    return partial(request.app.state.recorder.add, request.scope[REQUEST_ID])
 
 
 def _examples(model: Model) -> list[npt.NDArray[np.uint16]]:

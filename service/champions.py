@@ -20,6 +20,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import TypedDict
+
 from pipelines.core import bundle
 from pipelines.core.errors import BundleError
 
@@ -49,6 +51,15 @@ class Champion:
     def name(self) -> str:
         """Return the name of the registered model."""
         return PREFIX + self.task
+
+
+class Readiness(TypedDict):
+    """What a runner says of a version that it was asked to prepare."""
+
+    engine: str
+    """What runs it; empty where nothing does."""
+    error: str | None
+    """Why it is not served, for people."""
 
 
 def folder() -> Path:

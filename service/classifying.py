@@ -5,7 +5,7 @@ import base64
 import io
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from service.reading import OtherChannel, Readable, Unreadable
 from service.uploads import Upload
 
 Item = Readable | Unreadable | OtherChannel
+Record = Callable[[Model, list[Readable], npt.NDArray[np.float32], bundle.Judgement], None]
+"""Keeps what was said of cells; see service.recording."""
 
 log = logging.getLogger("bentoml.fatescope")
 
@@ -33,7 +35,7 @@ SMALL = 100_000
 """Bytes of a file that is decoded at once: a thread would cost more than it frees."""
 
 
-async def classify(upload: Upload, model: Model) -> tuple[Readable, dict[str, Any]]:
+async def classify(upload: Upload, model: Model, record: Record) -> tuple[Readable, dict[str, Any]]:
     """Return the cell in `upload` and a Judged; raises RequestError for one that cannot be judged."""
     try:
         small = len(upload.raw) < SMALL
@@ -41,7 +43,7 @@ async def classify(upload: Upload, model: Model) -> tuple[Readable, dict[str, An
     except ImageError as error:
         raise RequestError(400, error.code, str(error), upload.name) from error
     rows = await _ask(model, cell.pixels[None])
-    return cell, _judge([cell], rows, model.spec)[0]
+    return cell, _judge([cell], rows, model, record)[0]
 
 
 async def explain(cell: Readable, label: str, model: Model, models: Models) -> dict[str, str]:
@@ -58,7 +60,9 @@ async def explain(cell: Readable, label: str, model: Model, models: Models) -> d
     return {"label": label, "png": base64.b64encode(buffer.getvalue()).decode()}
 
 
-async def classify_many(files: list[tuple[str, IO[bytes]]], model: Model, *, details: bool) -> dict[str, Any]:
+async def classify_many(
+    files: list[tuple[str, IO[bytes]]], model: Model, record: Record, *, details: bool
+) -> dict[str, Any]:
     """Return `sample` and `cells` of a BatchAnswer; raises RequestError for files that are too much."""
     chunks = _chunks(files, model, details=details)
     told: list[dict[str, Any]] = []
@@ -69,7 +73,7 @@ async def classify_many(files: list[tuple[str, IO[bytes]]], model: Model, *, det
     async def land() -> None:
         chunk, flight = waiting.pop(0)
         rows = await flight if flight else np.zeros((0, 1), np.float32)
-        told.extend(_tell(chunk, rows, model.spec))
+        told.extend(_tell(chunk, rows, model, record))
         if len(rows):
             said.append(rows)
 
@@ -118,9 +122,11 @@ def _unavailable(error: Exception) -> RequestError:
     return RequestError(503, "runner", message, headers={"Retry-After": "5"})
 
 
-def _judge(cells: list[Readable], rows: npt.NDArray[np.float32], spec: Spec) -> list[dict[str, Any]]:
+def _judge(cells: list[Readable], rows: npt.NDArray[np.float32], model: Model, record: Record) -> list[dict[str, Any]]:
     """Return a Judged for each of the cells, of which the runner said `rows`."""
+    spec = model.spec
     judgement = conclude(rows, spec)
+    record(model, cells, rows, judgement)
     labels, verdicts = judgement.probabilities.argmax(1).tolist(), judgement.verdicts.tolist()
     told = []
     for cell, each, chosen, label, verdict, distance in zip(
@@ -152,10 +158,10 @@ def conclude(rows: npt.NDArray[np.float32], spec: Spec) -> bundle.Judgement:
     return bundle.conclude(bundle.softmax(rows[:, :classes]), rows[:, classes], spec.conformal)
 
 
-def _tell(chunk: list[Item], rows: npt.NDArray[np.float32], spec: Spec) -> list[dict[str, Any]]:
+def _tell(chunk: list[Item], rows: npt.NDArray[np.float32], model: Model, record: Record) -> list[dict[str, Any]]:
     """Return a Cell for each of the chunk; `rows` are those of its readable cells, in their order."""
     readable = [each for each in chunk if isinstance(each, Readable)]
-    judged = iter(_judge(readable, rows, spec) if readable else [])
+    judged = iter(_judge(readable, rows, model, record) if readable else [])
     told = []
     for each in chunk:
         if isinstance(each, OtherChannel):

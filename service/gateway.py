@@ -23,6 +23,7 @@ from service import champions, keys
 from service.admission import Admission
 from service.api import app
 from service.models import Calls, Models
+from service.recording import Recorder
 from service.runner import Runner
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
@@ -37,6 +38,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     threadpool_limits(1, user_api="blas")  # see service.runner
     app.state.guard, app.state.admission = keys.Guard(), Admission()
     app.state.models = models = Models(cast("Calls", bentoml.get_current_service().runner.to_async))
+    app.state.recorder = recorder = Recorder.of_environment()
     await models.start()
     # What is there now stays. Without this, the collector would go through all modules again and again, and stop the
     # answers for a tenth of a second each time.
@@ -46,6 +48,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     following = asyncio.create_task(models.follow())
     yield
     following.cancel()
+    await asyncio.to_thread(recorder.close)
 
 
 app.router.lifespan_context = _running

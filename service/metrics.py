@@ -5,7 +5,7 @@ from functools import cache
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-__all__ = ["BATCH", "CONTENT_TYPE_LATEST", "REFUSED", "SWAPS", "WAITING", "cell", "collect", "requests"]
+__all__ = ["BATCH", "CONTENT_TYPE_LATEST", "REFUSED", "SWAPS", "UNRECORDED", "WAITING", "cell", "collect", "requests"]
 
 REFUSED = Counter("fatescope_refused", "Files and requests that were refused, by code.", ["code"])
 WAITING = Gauge(
@@ -15,6 +15,7 @@ BATCH = Histogram(
     "fatescope_batch_cells", "Cells in a call to the runner.", ["task"], buckets=[1, 2, 4, 8, 16, 32, 64, 128, 256]
 )
 SWAPS = Counter("fatescope_swaps", "New champions, by what became of them: serving or refused.", ["task", "outcome"])
+UNRECORDED = Counter("fatescope_unrecorded_cells", "Predictions that could not be recorded.")
 _CELLS = Counter("fatescope_cells", "Cells that were classified.", ["task", "label", "verdict"])
 _REQUESTS = Counter("fatescope_requests", "Requests that were answered.", ["path", "status"])
 _SECONDS = Histogram(

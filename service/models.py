@@ -14,9 +14,8 @@ from pipelines.core.errors import BundleError
 from service import answers, champions, metrics
 from service.answers import RequestError
 from service.batching import Batcher
-from service.champions import Champion
+from service.champions import Champion, Readiness
 from service.reading import Reader
-from service.runner import Readiness
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 

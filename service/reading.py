@@ -34,6 +34,9 @@ class Readable:
     object: int | None
     pixels: npt.NDArray[np.uint16]
     """(H, W) on the canvas."""
+    native: images.Pixels
+    """(height, width) as it came."""
+    bit_depth: int
     size: tuple[int, int]
     """Native height and width, px."""
     warnings: list[Warned]
@@ -123,7 +126,7 @@ class Reader:
         size = (header.height, header.width)
         placed = images.center(images.cut(pixels, self._spec.canvas), self._spec.canvas, name)
         shown = _describe(header, pixels) if details else {}
-        return Readable(name, page, number, placed, size, _warn(header, self._spec), shown)
+        return Readable(name, page, number, placed, pixels, header.bit_depth, size, _warn(header, self._spec), shown)
 
     def _is_other(self, channel: str | None) -> bool:
         return None not in (channel, self._spec.channel) and channel != self._spec.channel

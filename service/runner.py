@@ -18,11 +18,11 @@ import bentoml
 import numpy as np
 from bentoml import server_context
 from threadpoolctl import threadpool_limits
-from typing_extensions import TypedDict
 
 from pipelines.core.bundle import Bundle
 from pipelines.core.errors import FatescopeError
 from service import champions, engines
+from service.champions import Readiness
 
 log = logging.getLogger("bentoml.fatescope")
 
@@ -31,15 +31,6 @@ KEPT = 2
 IDLE_S = 2.0
 """How long nobody may have called before the runner follows a SIGTERM: gateways that drain still need it."""
 TIMEOUT_S = 120.0
-
-
-class Readiness(TypedDict):
-    """Whether a version can be served."""
-
-    engine: str
-    """What runs it; empty where nothing does."""
-    error: str | None
-    """Why it is not served, for people."""
 
 
 def _resources() -> dict[str, int | str]:

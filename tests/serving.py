@@ -26,7 +26,12 @@ def serving(folder, project, environment=None, timeout_s=60):
     what = [project] if built else ["service.gateway:Fatescope", "--working-dir", project]
     command = [Path(sys.executable).with_name("bentoml"), "serve", *what, "--host", "127.0.0.1", "--port", port]
     # A home of its own: two servers that share one wipe each other's metrics.
-    settings = {"BENTOML_HOME": str(folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "True", **(environment or {})}
+    settings = {
+        "BENTOML_HOME": str(folder / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "FATESCOPE_RECORDS": str(folder / "records"),
+        **(environment or {}),
+    }
     with log.open("wb") as out:
         process = subprocess.Popen(
             list(map(str, command)),

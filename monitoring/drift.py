@@ -1,0 +1,200 @@
+"""Tell whether a window of production cells is like the cells that a model knows. Pure: tables in, a report out.
+
+Both tables have the figures of `features.ACQUISITION`, the components `e0` and on of the embedding, `p_CLASS` and
+`verdict`; the reference, of the bundle, also `group`. Every statistic is an effect size, so that a large window does
+not cry wolf over nothing:
+
+| statistic | what it is |
+|---|---|
+| `ks_FIGURE` | Kolmogorov-Smirnov distance of a figure, 0 to 1 |
+| `psi_FIGURE` | its population stability index over the deciles of the reference (Siddiqi 2006) |
+| `outside_FIGURE` | share of cells beyond all but a hundredth of the reference |
+| `mmd` | distance of the embeddings: maximum mean discrepancy under a Gaussian kernel (Gretton et al. 2012) |
+| `classes` | total variation distance of the called classes; a mixture may change without any fault |
+| `unsure`, `unlike` | rate of the verdict, above that of the reference |
+
+A threshold belongs to the model and to the size of the window: it is what windows of like cells stay below, all
+statistics together, in all but ALPHA of the draws. Half of the draws are cells at random, half are of one acquisition
+group, as a laboratory records them: one lamp is no drift where the model knows several.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipelines.core import shift
+from pipelines.core.features import ACQUISITION
+
+Floats = npt.NDArray[np.floating]
+
+ALPHA = 0.01
+"""Share of windows of like cells that raise a false alarm."""
+DRAWS = 400
+"""Windows that thresholds are found by."""
+FEWEST = 30
+"""Cells that a window needs to be judged."""
+MIXTURE = ("classes",)
+"""Statistics that a culture may move without any fault of the input; they are told, and raise no alarm on input."""
+_DECILES = np.linspace(0.1, 0.9, 9)
+_FEATURES = 256
+"""Random Fourier features that stand for the kernel (Rahimi and Recht 2007): the distance is then linear in cells."""
+_MARGIN = 1.1
+"""Thresholds are this much above what was drawn: the reference has few groups, and others differ a little more."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One statistic of a window."""
+
+    statistic: str
+    value: float
+    threshold: float
+
+    @property
+    def drifted(self) -> bool:
+        """Tell whether windows of like cells hardly ever reach it."""
+        return self.value > self.threshold
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a window is, beside the reference."""
+
+    cells: int
+    findings: list[Finding]
+
+    @property
+    def input_drift(self) -> list[Finding]:
+        """Return what is beyond its threshold and says that the input is another; the worst first."""
+        found = [each for each in self.findings if each.drifted and each.statistic not in MIXTURE]
+        return sorted(found, key=lambda each: -each.value / max(each.threshold, 1e-9))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return {
+            "cells": self.cells,
+            "drifted": [each.statistic for each in self.input_drift],
+            "findings": [asdict(each) | {"drifted": each.drifted} for each in self.findings],
+        }
+
+
+class Detector:
+    """What is worked out once for a reference."""
+
+    def __init__(self, reference: pd.DataFrame, seed: int = 0) -> None:
+        self._reference = reference.reset_index(drop=True)
+        self._components = [name for name in reference.columns if name[0] == "e" and name[1:].isdecimal()]
+        self._labels = [name for name in reference.columns if name.startswith("p_")]
+        self._rng_seed = seed
+        rng = np.random.default_rng(seed)
+        embedding = reference[self._components].to_numpy(float)
+        scale = _median_distance(embedding, rng)
+        self._directions = rng.normal(0, 1 / scale, (embedding.shape[1], _FEATURES))
+        self._phases = rng.uniform(0, 2 * np.pi, _FEATURES)
+        self._known = _Sample.of(self._reference, self)
+        self._thresholds: dict[int, dict[str, float]] = {}
+
+    def judge(self, window: pd.DataFrame) -> Report:
+        """Compare a window of FEWEST cells or more with the reference."""
+        assert len(window) >= FEWEST, len(window)
+        thresholds = self.thresholds(len(window))
+        measured = self.measure(_Sample.of(window, self))
+        return Report(len(window), [Finding(name, value, thresholds[name]) for name, value in measured.items()])
+
+    def measure(self, window: "_Sample") -> dict[str, float]:
+        """Return every statistic of a window."""
+        known, found = self._known, dict[str, float]()
+        for i, name in enumerate(ACQUISITION):
+            before, now = known.figures[i], window.figures[i]
+            found[f"ks_{name}"] = shift.distance(before, now)
+            found[f"psi_{name}"] = _stability(before, now)
+            low, high = before[int(0.005 * len(before))], before[int(0.995 * (len(before) - 1))]
+            found[f"outside_{name}"] = float(((now < low) | (now > high)).mean())
+        found["mmd"] = float(np.sqrt(((known.kernel - window.kernel) ** 2).sum()))
+        found["classes"] = float(np.abs(known.classes - window.classes).sum() / 2)
+        for name in ("unsure", "unlike"):
+            found[name] = max(0.0, window.rates[name] - known.rates[name])
+        return found
+
+    def thresholds(self, size: int) -> dict[str, float]:
+        """Return what windows of `size` like cells stay below, all together, in all but ALPHA of the draws."""
+        # Sizes that differ by little share their draws.
+        near = int(2 ** (np.round(np.log2(size) * 2) / 2))
+        if near not in self._thresholds:
+            drawn = [self.measure(_Sample.of(each, self)) for each in self._draw(near)]
+            names = list(drawn[0])
+            values = np.array([[each[name] for name in names] for each in drawn])
+            self._thresholds[near] = dict(zip(names, _jointly(values).tolist(), strict=True))
+        return self._thresholds[near]
+
+    def _draw(self, size: int) -> Iterator[pd.DataFrame]:
+        rng, table = np.random.default_rng(self._rng_seed + size), self._reference
+        groups = [rows for rows in table.groupby("group").indices.values() if len(rows) >= FEWEST]
+        for number in range(DRAWS):
+            # With replacement: a window may be larger than the reference.
+            if number % 2 and len(groups) > 1:
+                yield table.iloc[rng.choice(groups[rng.integers(len(groups))], size)]
+            else:
+                yield table.iloc[rng.choice(len(table), size)]
+
+    def embed(self, components: Floats) -> Floats:
+        """Return the mean of the kernel's random features over (n, C) components."""
+        mean: Floats = np.cos(components @ self._directions + self._phases).mean(0) * np.sqrt(2 / _FEATURES)
+        return mean
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What is asked of a table of cells."""
+
+    figures: list[Floats]
+    """Of each of ACQUISITION the values, ascending."""
+    kernel: Floats
+    classes: Floats
+    """Share of each called class."""
+    rates: dict[str, float]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, detector: Detector) -> "_Sample":
+        called = table[detector._labels].to_numpy().argmax(1)  # noqa: SLF001  its other half
+        verdicts = table["verdict"].to_numpy(str)
+        return cls(
+            [np.sort(table[name].to_numpy(float)) for name in ACQUISITION],
+            detector.embed(table[detector._components].to_numpy(float)),  # noqa: SLF001
+            np.bincount(called, minlength=len(detector._labels)) / len(table),  # noqa: SLF001
+            {"unsure": float((verdicts == "unsure").mean()), "unlike": float((verdicts == "unlike_training").mean())},
+        )
+
+
+def _stability(before: Floats, now: Floats) -> float:
+    """Return the population stability index of sorted samples over the deciles of `before`."""
+    edges = np.quantile(before, _DECILES)
+    shares = []
+    for each in (before, now):
+        counts = np.diff(np.concatenate([[0], np.searchsorted(each, edges, side="right"), [len(each)]]))
+        # Half a cell in each, so that an empty one does not make it infinite.
+        shares.append((counts + 0.5) / (len(each) + 0.5 * len(counts)))
+    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+
+
+def _jointly(values: Floats) -> Floats:
+    """Return thresholds of (D, S) statistics which all of a draw stay below, in all but ALPHA of the D draws."""
+    ordered = np.sort(values, axis=0)
+    # The same quantile of each: the lowest at which few enough draws exceed any.
+    for place in range(int(len(values) * (1 - ALPHA)) - 1, len(values)):
+        chosen = ordered[place]
+        if (values > chosen).any(1).mean() <= ALPHA:
+            break
+    thresholds: Floats = chosen * _MARGIN + 1e-9
+    return thresholds
+
+
+def _median_distance(embedding: Floats, rng: np.random.Generator) -> float:
+    """Return the median distance of pairs of (n, C) embeddings: the width of the kernel."""
+    some = embedding[rng.choice(len(embedding), min(len(embedding), 500), replace=False)]
+    pairs = rng.integers(0, len(some), (2, 2000))
+    return float(np.median(np.linalg.norm(some[pairs[0]] - some[pairs[1]], axis=1))) or 1.0

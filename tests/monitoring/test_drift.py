@@ -1,0 +1,88 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring import drift
+from pipelines.core.features import ACQUISITION
+
+CLASSES = ("p_a", "p_b")
+GROUPS = 8
+
+
+def population(count, seed, **changes):
+    """Draw cells of GROUPS acquisition groups, each with a lamp of its own; `changes` are factors of figures."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, GROUPS, count)
+    lamp = 700 + 20 * group
+    table = pd.DataFrame(
+        {name: rng.normal(1, 0.1, count) * (lamp if name != "saturation" else 0) for name in ACQUISITION}
+    )
+    embedding = rng.normal(0, 1, (count, 8))
+    share = rng.beta(0.5, 0.5, count)
+    table = table.assign(
+        group=[f"g{each}" for each in group],
+        **{f"e{i}": embedding[:, i] for i in range(8)},
+        p_a=share,
+        p_b=1 - share,
+        verdict=np.where(
+            rng.random(count) < 0.02, "unlike_training", np.where(rng.random(count) < 0.3, "unsure", "sure")
+        ),
+    )
+    for name, factor in changes.items():
+        table[name] = table[name] + factor if name[0] == "e" and name[1:].isdecimal() else table[name] * factor
+    return table
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return drift.Detector(population(800, 0))
+
+
+@pytest.mark.parametrize("size", [60, 300])
+def test_windows_of_like_cells_hardly_ever_raise_an_alarm(detector, size):
+    like = population(200 * size, 1)
+    alarms = [bool(detector.judge(like.iloc[i * size : (i + 1) * size]).input_drift) for i in range(200)]
+    # Four times in a thousand windows would be ALPHA itself plus three standard errors for 200.
+    assert np.mean(alarms) <= drift.ALPHA + 3 * np.sqrt(drift.ALPHA / 200)
+
+
+def test_windows_of_one_lamp_that_the_model_knows_raise_none(detector):
+    like = population(20_000, 2)
+    alarms = [bool(detector.judge(rows.head(200)).input_drift) for _, rows in like.groupby("group")]
+    assert sum(alarms) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "statistics"),
+    [
+        ({"background": 1.5}, {"ks_background", "outside_background"}),
+        ({"focus": 0.5}, {"ks_focus", "outside_focus"}),
+        ({"e0": 2.0, "e3": -2.0}, {"mmd"}),
+    ],
+)
+def test_what_is_another_is_found_and_named(detector, changes, statistics):
+    found = {each.statistic for each in detector.judge(population(200, 3, **changes)).input_drift}
+    assert statistics <= found
+    touched = {name for name in changes if name in ACQUISITION}
+    assert {each.split("_", 1)[1] for each in found if each.startswith("ks_")} == touched
+
+
+def test_more_unlike_cells_and_another_mixture(detector):
+    window = population(200, 4)
+    window.loc[window.index[:60], "verdict"] = "unlike_training"
+    assert {each.statistic for each in detector.judge(window).input_drift} == {"unlike"}
+    mixed = population(200, 5).assign(p_a=0.9, p_b=0.1)
+    report = detector.judge(mixed)
+    assert report.input_drift == [], "another culture is no fault of the input"
+    assert next(each for each in report.findings if each.statistic == "classes").drifted
+
+
+def test_a_large_window_does_not_cry_wolf_over_little(detector):
+    assert detector.judge(population(20_000, 6, background=1.005)).input_drift == []
+
+
+def test_a_report_is_json(detector):
+    told = detector.judge(population(100, 7, background=2.0)).as_dict()
+    assert told["cells"] == 100
+    assert "outside_background" in told["drifted"]
+    assert {"statistic", "value", "threshold", "drifted"} == set(told["findings"][0])
