@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: repro data adopt held-out compare rollback check test test-fast bento serve ui bench-ingest bench-training bench-accuracy bench-serving
+.PHONY: repro data adopt held-out compare rollback check test test-fast bento serve watch ui bench-ingest bench-training bench-accuracy bench-serving
 
 repro: .venv/installed data
 	dvc repro
@@ -99,6 +99,16 @@ bench-serving: .venv/installed
 
 serve: .venv/installed
 	bentoml serve service.gateway:Fatescope --port 3000
+
+# Service, exporter of drift and Prometheus on this machine; ends all three together.
+watch: .venv/installed
+	@command -v prometheus >/dev/null || { echo 'Prometheus is needed (Debian: apt install prometheus)'; exit 1; }
+	@trap 'kill 0' EXIT; \
+	    bentoml serve service.gateway:Fatescope --port 3000 & \
+	    python -m monitoring.exporter & \
+	    prometheus --config.file monitoring/prometheus/prometheus.yml --storage.tsdb.path .prometheus \
+	        --web.listen-address 127.0.0.1:9090 & \
+	    echo 'Service http://127.0.0.1:3000, Prometheus http://127.0.0.1:9090, drift http://127.0.0.1:9300'; wait
 
 ui: .venv/installed
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000

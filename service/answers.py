@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
 
 from pipelines.core.errors import FatescopeError
@@ -17,6 +17,7 @@ from service import metrics
 log = logging.getLogger("bentoml.fatescope")
 
 Verdict = Literal["sure", "unsure", "unlike_training"]
+Count = Annotated[int, Field(ge=0, le=10**18)]
 
 
 class Answered(BaseModel):
@@ -89,8 +90,10 @@ class Cell(Answered):
     """One image of many: either what the model says of it, or `error`."""
 
     file: str = Field(examples=["run1/a_1d1_3_Ch1.ome.tif"], description="Its name, in a zip its path there.")
-    page: int | None = Field(description="In a file of several pages, from 0.")
-    object: int | None = Field(examples=[3], description="The instrument's number for the cell, where the name has it.")
+    page: Count | None = Field(description="In a file of several pages, from 0.")
+    object: Count | None = Field(
+        examples=[3], description="The instrument's number for the cell, where the name has it."
+    )
     label: str | None = None
     probabilities: dict[str, float] | None = None
     conformal_set: list[str] | None = None
@@ -102,6 +105,15 @@ class Cell(Answered):
         default=None, description="With `details=true`: the figures of the image that /models names, in their order."
     )
     error: Problem | None = None
+
+    @model_validator(mode="after")
+    def _is_either(self) -> Self:
+        told = (self.label, self.probabilities, self.conformal_set, self.verdict, self.distance, self.warnings)
+        if (self.error is None) != all(each is not None for each in told):
+            raise ValueError("a cell has either all of an answer or an error")
+        if self.label is not None and self.label not in (self.probabilities or {}):
+            raise ValueError("the label is none of the classes")
+        return self
 
 
 class Share(Answered):
@@ -132,11 +144,18 @@ class BatchAnswer(Answered):
     """The answer to many images."""
 
     model: Model
-    task: str
+    task: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     request_id: str
     simulated: bool = Field(description="Whether the model was trained on simulated cells.")
     sample: Sample
     cells: list[Cell]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        classes = set(self.sample.called)
+        if any(each.probabilities is not None and set(each.probabilities) != classes for each in self.cells):
+            raise ValueError("the cells are of other classes than the sample")
+        return self
 
 
 class Served(Answered):

@@ -168,13 +168,24 @@ def export(answer: BatchAnswer, format: Formats = "csv") -> Response:  # noqa: A
     for cell in content["cells"]:
         del cell["thumbnail"], cell["figures"]
     chosen = exports.FORMATS[format or "csv"]
-    return _download(chosen, answer.task, chosen.write(content))
+    try:
+        body = chosen.write(content)
+    except (ValueError, OverflowError) as error:
+        raise RequestError(422, "parameters", f"this cannot be written as {chosen.suffix}: {error}") from error
+    return _download(chosen, answer.task, body)
 
 
 @app.get("/examples/{task}", dependencies=[Depends(_guarded)])
 def examples(request: Request, task: str) -> Examples:
     """Show cells of the kind that the model knows."""
     return Examples(pictures=[pictures.thumbnail(each) for each in _examples(request.app.state.models.get(task))])
+
+
+@app.get("/reference/{task}", dependencies=[Depends(_guarded)], response_class=Response)
+def reference(request: Request, task: str) -> Response:
+    """Return the cells that drift of the model of a task is told by: a Parquet table of figures, without pixels."""
+    path = request.app.state.models.get(task).champion.path / bundle.REFERENCE
+    return Response(path.read_bytes(), media_type=exports.FORMATS["parquet"].media_type)
 
 
 @app.get("/sample/{task}", dependencies=[Depends(_guarded)], response_class=Response)

@@ -1,0 +1,46 @@
+"""The rules that ship with the project, by Prometheus' own tool."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "monitoring" / "prometheus"
+
+
+def promtool(*arguments):
+    tool = shutil.which("promtool")
+    if not tool:
+        pytest.skip("no promtool on this machine; install it to test the alerts (Debian: apt install prometheus)")
+    done = subprocess.run([tool, *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_configuration_and_the_rules_are_valid():
+    promtool("check", "config", "prometheus.yml")
+    promtool("check", "rules", "rules.yml")
+
+
+def test_alerts_fire_when_they_should_and_only_then():
+    promtool("test", "rules", "tests.yml")
+
+
+def test_every_alert_has_its_line_in_the_runbook_and_a_test():
+    alerts = re.findall(r"alert: (\w+)", (FOLDER / "rules.yml").read_text())
+    lines = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    assert sorted(alerts) == sorted(lines)
+    linked = re.findall(r"runbook: docs/runbook.md#(\w+)", (FOLDER / "rules.yml").read_text())
+    assert linked == [each.lower() for each in alerts]
+    tested = set(re.findall(r"alertname: (\w+)", (FOLDER / "tests.yml").read_text()))
+    assert tested == set(alerts)
+
+
+def test_the_rules_ask_for_metrics_that_exist():
+    asked = set(re.findall(r"\b(fatescope_\w+?)(?:_total|_bucket)?(?=[\[{\s)])", (FOLDER / "rules.yml").read_text()))
+    made = set()
+    for path in ("service/metrics.py", "monitoring/exporter.py"):
+        made |= set(re.findall(r'"(fatescope_\w+)"', (ROOT / path).read_text()))
+    assert asked <= made, asked - made
