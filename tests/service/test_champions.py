@@ -51,6 +51,8 @@ def registry(tmp_path, monkeypatch):
         write_bundle(tmp_path / f"made{seed}" / "bundle", "binary", ["a", "b"], seed)
         # As `pipelines.register` leaves it: a model with the bundle among its artifacts.
         name, client = "fatescope-binary", mlflow.MlflowClient()
+        # Another test may have left the experiment of another store as the one in use.
+        mlflow.set_experiment("served")
         with mlflow.start_run():
             info = mlflow.pyfunc.log_model(
                 name="model",
