@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: repro data adopt held-out compare rollback check test test-fast bento serve watch ui bench-ingest bench-training bench-accuracy bench-serving
+.PHONY: repro data adopt held-out compare rollback check test test-fast bento serve watch ui bench-ingest bench-training bench-accuracy bench-serving bench-watch
 
 repro: .venv/installed data
 	dvc repro
@@ -100,12 +100,20 @@ bench-serving: .venv/installed
 serve: .venv/installed
 	bentoml serve service.gateway:Fatescope --port 3000
 
-# Service, exporter of drift and Prometheus on this machine; ends all three together.
+# What recording costs the requests.
+bench-watch: .venv/installed
+	python -m benchmarks.watch
+
+# Service, exporter of drift, incidents, Prometheus and Alertmanager on this machine; ends all of them together.
 watch: .venv/installed
-	@command -v prometheus >/dev/null || { echo 'Prometheus is needed (Debian: apt install prometheus)'; exit 1; }
+	@command -v prometheus >/dev/null && command -v prometheus-alertmanager >/dev/null || { \
+	    echo 'Prometheus and Alertmanager are needed (Debian: apt install prometheus prometheus-alertmanager)'; exit 1; }
 	@trap 'kill 0' EXIT; \
 	    bentoml serve service.gateway:Fatescope --port 3000 & \
 	    python -m monitoring.exporter & \
+	    python -m monitoring.incidents & \
+	    prometheus-alertmanager --config.file monitoring/prometheus/alertmanager.yml --storage.path .prometheus/alerts \
+	        --web.listen-address 127.0.0.1:9093 --cluster.listen-address= & \
 	    prometheus --config.file monitoring/prometheus/prometheus.yml --storage.tsdb.path .prometheus \
 	        --web.listen-address 127.0.0.1:9090 & \
 	    echo 'Service http://127.0.0.1:3000, Prometheus http://127.0.0.1:9090, drift http://127.0.0.1:9300'; wait

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import beta, binom
 
 from pipelines.core import shift
 from pipelines.core.features import ACQUISITION
@@ -39,6 +40,10 @@ FEWEST = 30
 """Cells that a window needs to be judged."""
 MIXTURE = ("classes",)
 """Statistics that a culture may move without any fault of the input; they are told, and raise no alarm on input."""
+RATES = ("unsure", "unlike")
+_EDGE = 0.005
+"""Share of the reference that lies beyond either end of what counts as known."""
+_LEAST = 1e-3
 _DECILES = np.linspace(0.1, 0.9, 9)
 _FEATURES = 256
 """Random Fourier features that stand for the kernel (Rahimi and Recht 2007): the distance is then linear in cells."""
@@ -102,44 +107,45 @@ class Detector:
         """Compare a window of FEWEST cells or more with the reference."""
         assert len(window) >= FEWEST, len(window)
         thresholds = self.thresholds(len(window))
-        measured = self.measure(_Sample.of(window, self))
+        measured = measure(self._known, _Sample.of(window, self))
         return Report(len(window), [Finding(name, value, thresholds[name]) for name, value in measured.items()])
-
-    def measure(self, window: "_Sample") -> dict[str, float]:
-        """Return every statistic of a window."""
-        known, found = self._known, dict[str, float]()
-        for i, name in enumerate(ACQUISITION):
-            before, now = known.figures[i], window.figures[i]
-            found[f"ks_{name}"] = shift.distance(before, now)
-            found[f"psi_{name}"] = _stability(before, now)
-            low, high = before[int(0.005 * len(before))], before[int(0.995 * (len(before) - 1))]
-            found[f"outside_{name}"] = float(((now < low) | (now > high)).mean())
-        found["mmd"] = float(np.sqrt(((known.kernel - window.kernel) ** 2).sum()))
-        found["classes"] = float(np.abs(known.classes - window.classes).sum() / 2)
-        for name in ("unsure", "unlike"):
-            found[name] = max(0.0, window.rates[name] - known.rates[name])
-        return found
 
     def thresholds(self, size: int) -> dict[str, float]:
         """Return what windows of `size` like cells stay below, all together, in all but ALPHA of the draws."""
         # Sizes that differ by little share their draws.
         near = int(2 ** (np.round(np.log2(size) * 2) / 2))
         if near not in self._thresholds:
-            drawn = [self.measure(_Sample.of(each, self)) for each in self._draw(near)]
+            drawn = [measure(_Sample.of(known, self), _Sample.of(each, self)) for known, each in self._draw(near)]
             names = list(drawn[0])
             values = np.array([[each[name] for name in names] for each in drawn])
-            self._thresholds[near] = dict(zip(names, _jointly(values).tolist(), strict=True))
+            floors = [self._floor(name, near) for name in names]
+            self._thresholds[near] = dict(zip(names, np.maximum(_jointly(values), floors).tolist(), strict=True))
         return self._thresholds[near]
 
-    def _draw(self, size: int) -> Iterator[pd.DataFrame]:
+    def _draw(self, size: int) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+        """Yield halves of the reference, and windows of like cells that are not in them."""
         rng, table = np.random.default_rng(self._rng_seed + size), self._reference
         groups = [rows for rows in table.groupby("group").indices.values() if len(rows) >= FEWEST]
         for number in range(DRAWS):
-            # With replacement: a window may be larger than the reference.
+            order = rng.permutation(len(table))
+            known, others = order[: len(table) // 2], order[len(table) // 2 :]
             if number % 2 and len(groups) > 1:
-                yield table.iloc[rng.choice(groups[rng.integers(len(groups))], size)]
-            else:
-                yield table.iloc[rng.choice(len(table), size)]
+                others = np.intersect1d(others, groups[rng.integers(len(groups))])
+            # With replacement: a window may be larger than what it is drawn from.
+            yield table.iloc[known], table.iloc[rng.choice(others, size)]
+
+    def _floor(self, statistic: str, size: int) -> float:
+        """Return what chance alone makes of a rate, however seldom the reference shows it; 0 for other statistics."""
+        total = len(self._reference)
+        if statistic.startswith("outside_"):
+            rate, offset = 2 * _EDGE, 0.0
+        elif statistic in RATES:
+            rate = offset = self._known.rates[statistic]
+        else:
+            return 0.0
+        # The upper end of what the rate may be (Clopper and Pearson 1934), and then of a window of it.
+        highest = float(beta.ppf(1 - ALPHA, rate * total + 1, total - rate * total))
+        return float(binom.ppf(1 - ALPHA / 10, size, highest)) / size - offset
 
     def embed(self, components: Floats) -> Floats:
         """Return the mean of the kernel's random features over (n, C) components."""
@@ -170,14 +176,30 @@ class _Sample:
         )
 
 
+def measure(known: _Sample, window: _Sample) -> dict[str, float]:
+    """Return every statistic of a window beside what is known."""
+    found = dict[str, float]()
+    for i, name in enumerate(ACQUISITION):
+        before, now = known.figures[i], window.figures[i]
+        found[f"ks_{name}"] = shift.distance(before, now)
+        found[f"psi_{name}"] = _stability(before, now)
+        low, high = np.quantile(before, (_EDGE, 1 - _EDGE))
+        found[f"outside_{name}"] = float(((now < low) | (now > high)).mean())
+    found["mmd"] = float(np.sqrt(((known.kernel - window.kernel) ** 2).sum()))
+    found["classes"] = float(np.abs(known.classes - window.classes).sum() / 2)
+    for name in RATES:
+        found[name] = max(0.0, window.rates[name] - known.rates[name])
+    return found
+
+
 def _stability(before: Floats, now: Floats) -> float:
     """Return the population stability index of sorted samples over the deciles of `before`."""
     edges = np.quantile(before, _DECILES)
     shares = []
     for each in (before, now):
         counts = np.diff(np.concatenate([[0], np.searchsorted(each, edges, side="right"), [len(each)]]))
-        # Half a cell in each, so that an empty one does not make it infinite.
-        shares.append((counts + 0.5) / (len(each) + 0.5 * len(counts)))
+        # An empty one would make it infinite; the same for both, however many cells they have.
+        shares.append(np.maximum(counts / len(each), _LEAST))
     return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
 
 

@@ -72,10 +72,7 @@ class Exporter:
         self._model = gauge("fatescope_model_info", "The model that is watched.", ("task", "name", "version", "card"))
         self._success = gauge("fatescope_exporter_last_success_timestamp_seconds", "The last time that all was well.")
         self._watched: dict[str, Watched] = {}
-        key = os.environ.get("FATESCOPE_API_KEY")
-        self._client = httpx.Client(
-            base_url=self.service, timeout=30, headers={"Authorization": f"Bearer {key}"} if key else {}
-        )
+        self._client = client_of(self.service)
 
     def look(self) -> dict[str, drift.Report]:
         """Work out all metrics once; return task → report of those whose window is large enough."""
@@ -118,6 +115,12 @@ class Exporter:
             suite = expectations.of_images(self.validation)
             results = expectations.check({"window": (window, suite)}, Path(docs))
         return [each for each in results if not each["passed"]]
+
+
+def client_of(service: str) -> httpx.Client:
+    """Return a client of the service, with the key in FATESCOPE_API_KEY where there is one."""
+    key = os.environ.get("FATESCOPE_API_KEY")
+    return httpx.Client(base_url=service, timeout=30, headers={"Authorization": f"Bearer {key}"} if key else {})
 
 
 def newest(folder: Path, version: str, count: int) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The rules that ship with the project, by Prometheus' own tool."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -38,9 +39,19 @@ def test_every_alert_has_its_line_in_the_runbook_and_a_test():
     assert tested == set(alerts)
 
 
-def test_the_rules_ask_for_metrics_that_exist():
-    asked = set(re.findall(r"\b(fatescope_\w+?)(?:_total|_bucket)?(?=[\[{\s)])", (FOLDER / "rules.yml").read_text()))
+DASHBOARD = FOLDER.parent / "grafana" / "dashboards" / "fatescope.json"
+
+
+@pytest.mark.parametrize("path", [FOLDER / "rules.yml", DASHBOARD])
+def test_rules_and_board_ask_for_metrics_that_exist(path):
+    text = path.read_text()
+    if path == DASHBOARD:
+        text = " ".join(target["expr"] + " " for panel in json.loads(text)["panels"] for target in panel["targets"])
+    asked = set(re.findall(r"(?<![:\w])(fatescope_\w+?)(?:_total|_bucket|_sum|_count)?(?=[\[{\s)])", text))
+    assert len(asked) > 5
     made = set()
-    for path in ("service/metrics.py", "monitoring/exporter.py"):
-        made |= set(re.findall(r'"(fatescope_\w+)"', (ROOT / path).read_text()))
+    for source in ("service/metrics.py", "monitoring/exporter.py"):
+        made |= set(re.findall(r'"(fatescope_\w+)"', (ROOT / source).read_text()))
     assert asked <= made, asked - made
+    recorded = set(re.findall(r"record: (\S+)", (FOLDER / "rules.yml").read_text()))
+    assert set(re.findall(r"\b\w+:fatescope_\w+:\w+", text)) <= recorded

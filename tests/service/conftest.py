@@ -7,7 +7,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
-from pipelines.core import backbones, bundle, features, network
+from pipelines.core import backbones, bundle, features, images, network
 from pipelines.core.outliers import Outliers
 from tests.conftest import ROOT, draw_cell
 from tests.serving import serving
@@ -30,7 +30,8 @@ def write_bundle(folder, task, classes, seed=0):
     found = bundle.Graph(folder / bundle.GRAPH, 1).predict(pixels)
     save_file({"pixels": pixels, "logits": found.logits}, folder / bundle.TEST)
     cloud = np.random.default_rng(0).normal(found.embedding, 1, (50, found.embedding.shape[1])).astype(np.float32)
-    Outliers.fit(cloud, np.arange(50) % len(classes), 8).save(folder / bundle.OUTLIERS)
+    outliers = Outliers.fit(cloud, np.arange(50) % len(classes), 8)
+    outliers.save(folder / bundle.OUTLIERS)
     spec = {
         "format": bundle.FORMAT,
         "opset": bundle.OPSET,
@@ -75,10 +76,15 @@ def write_bundle(folder, task, classes, seed=0):
         },
         "hashes": {},
     }
-    known = np.stack([draw_cell(np.random.default_rng(seed)) for seed in range(60)])
-    figures = pd.DataFrame(features.acquisition(known, 16), columns=list(features.ACQUISITION))
-    figures.assign(height=45, width=60).to_parquet(folder / bundle.REFERENCE)
-    bundle.seal(folder, bundle.Spec.model_validate(spec))
+    known = np.stack([draw_cell(np.random.default_rng(seed)) for seed in range(120)])
+    placed = np.stack([images.center(each, CANVAS, "x") for each in known])
+    manifest = pd.DataFrame(features.acquisition(known, 16), columns=list(features.ACQUISITION)).assign(
+        label=classes[0], group=[f"g{i % 3}" for i in range(len(known))], height=45, width=60
+    )
+    told = bundle.Spec.model_validate(spec)
+    found = [bundle.Graph(folder / bundle.GRAPH, 1).predict(placed)]
+    bundle.describe_reference(manifest, found, told, outliers).to_parquet(folder / bundle.REFERENCE)
+    bundle.seal(folder, told)
 
 
 @pytest.fixture(scope="module")

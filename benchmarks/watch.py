@@ -1,0 +1,66 @@
+"""What recording costs the requests: the same service with and without it, in turn, in one run.
+
+Run with `make bench-watch`; about five minutes. The bundle and the load are those of `benchmarks.serving`.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+
+from benchmarks import serving
+from benchmarks.report import Figure, publish
+from tests.serving import free_port, ready
+
+TURNS = 5
+SECONDS = 12
+
+
+def rates(folder: Path, bundle: Path, raws: list[bytes], records: str) -> tuple[float, float, int]:
+    """Return requests a second of /classify, cells a second of /classify_batch, and the cells that were answered."""
+    port = free_port()
+    os.environ["FATESCOPE_RECORDS"] = records
+    with serving.serve(folder, bundle, port):
+        ready(f"http://127.0.0.1:{port}/readyz")
+        asked = serving.form("/classify", "image", raws[0])
+        warm = serving.load(folder, port, asked, 3)
+        told = serving.load(folder, port, asked, SECONDS)
+        many = serving.batches(port, raws)
+    answered = sum(each["answers"]["200"] for each in (warm, told)) + len(raws) * (serving.REPEATS + 1)
+    return told["rate"], many, answered
+
+
+def main() -> None:
+    """Measure, print and write the figures."""
+    with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
+        folder = Path(name)
+        bundle = serving.prepare(folder)
+        raws = [path.read_bytes() for path in sorted((folder / "data").rglob("*_Ch1.ome.tif"))[: serving.CELLS]]
+        with_it, without, answered = [], [], 0
+        for _ in range(TURNS):
+            with_it.append(rates(folder, bundle, raws, str(folder / "records")))
+            without.append(rates(folder, bundle, raws, "off"))
+            answered += with_it[-1][2]
+        rows = sum(len(pd.read_parquet(path, columns=["time"])) for path in (folder / "records").glob("*/*.parquet"))
+        size = sum(path.stat().st_size for path in (folder / "records").glob("*/*.parquet"))
+    figures = [
+        Figure(
+            "/classify, requests a second with recording over without",
+            median(each[0] for each in with_it) / median(each[0] for each in without), ">= 0.97",
+        ),
+        Figure(
+            "/classify_batch, cells a second with recording over without",
+            median(each[1] for each in with_it) / median(each[1] for each in without), ">= 0.97",
+        ),
+        Figure("rows that were recorded over cells that were answered", rows / answered, ">= 1"),
+        Figure("/classify, requests a second without recording, lowest turn", min(each[0] for each in without)),
+        Figure("/classify, requests a second without recording, highest turn", max(each[0] for each in without)),
+        Figure("bytes a row on disk", size / rows),
+    ]  # fmt: skip
+    publish("watch", figures, ["bentoml", "pyarrow"], serving.SEED)
+
+
+if __name__ == "__main__":
+    main()
