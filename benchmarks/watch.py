@@ -14,8 +14,8 @@ from benchmarks import serving
 from benchmarks.report import Figure, publish
 from tests.serving import free_port, ready
 
-TURNS = 5
-SECONDS = 12
+TURNS = 3
+SECONDS = 10
 
 
 def rates(folder: Path, bundle: Path, raws: list[bytes], records: str) -> tuple[float, float, int]:
