@@ -29,6 +29,7 @@ from scipy.stats import beta, binom
 
 from pipelines.core import shift
 from pipelines.core.features import ACQUISITION
+from pipelines.core.judgement import UNLIKE, UNSURE
 
 Floats = npt.NDArray[np.floating]
 
@@ -40,7 +41,8 @@ FEWEST = 30
 """Cells that a window needs to be judged."""
 MIXTURE = ("classes",)
 """Statistics that a culture may move without any fault of the input; they are told, and raise no alarm on input."""
-RATES = ("unsure", "unlike")
+RATES = {"unsure": UNSURE, "unlike": UNLIKE}
+"""Statistic → the verdict that it is the rate of."""
 _EDGE = 0.005
 """Share of the reference that lies beyond either end of what counts as known."""
 _LEAST = 1e-3
@@ -100,14 +102,14 @@ class Detector:
         scale = _median_distance(embedding, rng)
         self._directions = rng.normal(0, 1 / scale, (embedding.shape[1], _FEATURES))
         self._phases = rng.uniform(0, 2 * np.pi, _FEATURES)
-        self._known = _Sample.of(self._reference, self)
+        self._known = self._sample(self._reference)
         self._thresholds: dict[int, dict[str, float]] = {}
 
     def judge(self, window: pd.DataFrame) -> Report:
         """Compare a window of FEWEST cells or more with the reference."""
         assert len(window) >= FEWEST, len(window)
         thresholds = self.thresholds(len(window))
-        measured = measure(self._known, _Sample.of(window, self))
+        measured = measure(self._known, self._sample(window))
         return Report(len(window), [Finding(name, value, thresholds[name]) for name, value in measured.items()])
 
     def thresholds(self, size: int) -> dict[str, float]:
@@ -115,7 +117,7 @@ class Detector:
         # Sizes that differ by little share their draws.
         near = int(2 ** (np.round(np.log2(size) * 2) / 2))
         if near not in self._thresholds:
-            drawn = [measure(_Sample.of(known, self), _Sample.of(each, self)) for known, each in self._draw(near)]
+            drawn = [measure(self._sample(known), self._sample(each)) for known, each in self._draw(near)]
             names = list(drawn[0])
             values = np.array([[each[name] for name in names] for each in drawn])
             floors = [self._floor(name, near) for name in names]
@@ -147,10 +149,16 @@ class Detector:
         highest = float(beta.ppf(1 - ALPHA, rate * total + 1, total - rate * total))
         return float(binom.ppf(1 - ALPHA / 10, size, highest)) / size - offset
 
-    def embed(self, components: Floats) -> Floats:
-        """Return the mean of the kernel's random features over (n, C) components."""
-        mean: Floats = np.cos(components @ self._directions + self._phases).mean(0) * np.sqrt(2 / _FEATURES)
-        return mean
+    def _sample(self, table: pd.DataFrame) -> "_Sample":
+        called = table[self._labels].to_numpy().argmax(1)
+        verdicts = table["verdict"].to_numpy(str)
+        angles = table[self._components].to_numpy(float) @ self._directions + self._phases
+        return _Sample(
+            [np.sort(table[name].to_numpy(float)) for name in ACQUISITION],
+            np.cos(angles).mean(0) * np.sqrt(2 / _FEATURES),
+            np.bincount(called, minlength=len(self._labels)) / len(table),
+            {name: float((verdicts == verdict).mean()) for name, verdict in RATES.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -160,20 +168,10 @@ class _Sample:
     figures: list[Floats]
     """Of each of ACQUISITION the values, ascending."""
     kernel: Floats
+    """The mean of the kernel's random features over the components of the embedding."""
     classes: Floats
     """Share of each called class."""
     rates: dict[str, float]
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, detector: Detector) -> "_Sample":
-        called = table[detector._labels].to_numpy().argmax(1)  # noqa: SLF001  its other half
-        verdicts = table["verdict"].to_numpy(str)
-        return cls(
-            [np.sort(table[name].to_numpy(float)) for name in ACQUISITION],
-            detector.embed(table[detector._components].to_numpy(float)),  # noqa: SLF001
-            np.bincount(called, minlength=len(detector._labels)) / len(table),  # noqa: SLF001
-            {"unsure": float((verdicts == "unsure").mean()), "unlike": float((verdicts == "unlike_training").mean())},
-        )
 
 
 def measure(known: _Sample, window: _Sample) -> dict[str, float]:

@@ -32,11 +32,11 @@ from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from monitoring import drift, expectations
 from monitoring.drift import FEWEST, MIXTURE, Detector
+from pipelines.core.judgement import VERDICTS
 from pipelines.core.params import Validation, load
 
 log = logging.getLogger(__name__)
 
-VERDICTS = ("sure", "unsure", "unlike_training")
 SEVERITIES = ("critical", "warning")
 
 

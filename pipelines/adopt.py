@@ -160,7 +160,7 @@ def _gathered(source: Path, target: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _copy(source: Path, folder: Path) -> int:
-    paths = [path for path in names.list_files(source) if not _is_hidden(PurePosixPath(path))]
+    paths = [path for path in names.list_files(source) if not names.is_hidden(path)]
     for path in tqdm(paths, desc="copy", unit="file", delay=1):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, folder / path)
@@ -190,7 +190,7 @@ def _entries(source: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInf
         outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(spelled).drive
         if outside or stat.S_ISLNK(entry.external_attr >> 16):
             raise DataError(f"{source}: the entry '{entry.filename}' leads out of the zip; do not use this file")
-        if spelled.endswith("/") or _is_hidden(path):
+        if spelled.endswith("/") or names.is_hidden(str(path)):
             continue
         if str(path) in entries:
             raise DataError(f"{source}: holds '{path}' twice; export it again")
@@ -199,10 +199,6 @@ def _entries(source: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInf
     if expanded > MAX_EXPANDED * packed:
         raise DataError(f"{source}: would expand to {expanded:,} bytes; this is no export of images")
     return entries
-
-
-def _is_hidden(path: PurePosixPath) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _refuse_simulated(source: Path, folder: Path) -> None:

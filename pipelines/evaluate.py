@@ -31,9 +31,10 @@ from sklearn.metrics import roc_curve
 
 from pipelines import evaluate_plots, intervals, judging, scores, tracking
 from pipelines.core import bundle, cells, splits
-from pipelines.core.bundle import Bundle, Judgement
+from pipelines.core.bundle import Bundle
 from pipelines.core.cells import Cells
 from pipelines.core.command import run
+from pipelines.core.judgement import Judgement
 from pipelines.core.params import Params, load
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import balanced_accuracy_score
 
 from pipelines import candidates, evaluate_plots, fitting
-from pipelines.core import bundle, cells, composition, splits
+from pipelines.core import cells, composition, judgement, splits
 from pipelines.core.cells import Cells
 from pipelines.core.command import run
 from pipelines.core.errors import ParamsError
@@ -50,11 +50,11 @@ def held_out(source: Cells, divided: Splits, task: str, medium: str, settings: T
     def judge(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
         found = fitting.predict(made.network, source.pixels, rows)
         calibration = candidate.calibration
-        said = bundle.Prediction(found.logits, found.embedding, np.empty(0, np.float32))
-        judged = bundle.judge(said, calibration.conformal, calibration.outlier_threshold, made.outliers)
+        said = judgement.Prediction(found.logits, found.embedding, np.empty(0, np.float32))
+        judged = judgement.judge(said, calibration.conformal, calibration.outlier_threshold, made.outliers)
         return judged.probabilities, {
-            "unlike": float((judged.verdicts == bundle.UNLIKE).mean()),
-            "unsure": float((judged.verdicts == bundle.UNSURE).mean()),
+            "unlike": float((judged.verdicts == judgement.UNLIKE).mean()),
+            "unsure": float((judged.verdicts == judgement.UNSURE).mean()),
             "mean_confidence": float(judged.probabilities.max(1).mean()),
         }
 

@@ -6,8 +6,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipelines.core import images
-from pipelines.core.bundle import Bundle, Judgement
+from pipelines.core.bundle import Bundle
 from pipelines.core.cells import Cells, crop
+from pipelines.core.judgement import Judgement
 
 BATCH = 256
 """Cells that the graph is given at a time."""

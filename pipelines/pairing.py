@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from pipelines import judging
 from pipelines.core import bundle
-from pipelines.core.bundle import Bundle, Judgement
+from pipelines.core.bundle import Bundle
 from pipelines.core.cells import Cells
 from pipelines.core.errors import BundleError, DataError
+from pipelines.core.judgement import Judgement
 from pipelines.core.splits import Splits
 from pipelines.gate import Both
 

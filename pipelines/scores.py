@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipelines import intervals
 from pipelines.core import composition
-from pipelines.core.bundle import Judgement
+from pipelines.core.judgement import Judgement
 
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]

@@ -233,14 +233,20 @@ class Refusal(Answered):
     error: Problem
 
 
-class RequestError(FatescopeError):
-    """A request that cannot be answered, by no fault of its code: `status` is the HTTP status."""
+class RequestError(FatescopeError, HTTPException):
+    """A request that cannot be answered, by no fault of its code.
+
+    It is also one of the framework's own, which passes on such errors where it reads a body, and hides others.
+    """
 
     def __init__(
         self, status: int, code: str, message: str, file: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(message)
-        self.status, self.code, self.file, self.headers = status, code, file, headers
+        HTTPException.__init__(self, status, message, headers)
+        self.code, self.file = code, file
+
+    def __str__(self) -> str:
+        return str(self.detail)
 
 
 def refuse_in_json(app: FastAPI) -> None:
@@ -248,7 +254,7 @@ def refuse_in_json(app: FastAPI) -> None:
 
     @app.exception_handler(RequestError)
     async def refuse(_: Request, error: RequestError) -> JSONResponse:
-        return _refusal(error.status, Problem(code=error.code, message=str(error), file=error.file), error.headers)
+        return refusal(error)
 
     @app.exception_handler(HTTPException)
     async def refuse_http(_: Request, error: HTTPException) -> JSONResponse:
@@ -267,6 +273,11 @@ def refuse_in_json(app: FastAPI) -> None:
         log.error("a request failed by a fault of ours", exc_info=error)
         message = "the service failed at this request, by a fault of its own; its log has the details"
         return _refusal(500, Problem(code="internal", message=message, file=None))
+
+
+def refusal(error: RequestError) -> JSONResponse:
+    """Return the answer that says why a request was refused."""
+    return _refusal(error.status_code, Problem(code=error.code, message=str(error), file=error.file), error.headers)
 
 
 def _refusal(status: int, problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import orjson
-from fastapi import Depends, FastAPI, File, Form, Query, Request, UploadFile
+from fastapi import FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from safetensors.numpy import load_file
 
-from pipelines.core import bundle, images
+from pipelines.core import bundle, images, judgement
 from pipelines.core.errors import ImageError
 from service import classifying, exports, feedback, metrics, pictures, samples, uploads
 from service.answers import (
@@ -33,6 +33,7 @@ from service.answers import (
     Summary,
     refuse_in_json,
 )
+from service.door import Door
 from service.feedback import Correction
 from service.models import Model
 from service.uploads import Upload
@@ -51,13 +52,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 app = FastAPI(title="Fatescope", docs_url=None, redoc_url=None, responses=REFUSALS)
-app.add_middleware(Watched)
+app.add_middleware(Door)
+app.add_middleware(Watched)  # around the door: what is turned away counts too
 refuse_in_json(app)
 app.mount("/page", StaticFiles(directory=PAGE), name="page")
-
-
-async def _guarded(request: Request) -> None:  # not a plain function: FastAPI would take a thread for it
-    request.app.state.guard.check(request)
 
 
 Task = Annotated[str | None, Query(description="A task that is served; /models lists them.")]
@@ -71,24 +69,21 @@ Formats = Annotated[
 @app.post(
     "/classify",
     openapi_extra=uploads.openapi(uploads.PART, many=False),
-    dependencies=[Depends(_guarded)],
     responses={200: {"model": Answer}},
 )
 async def classify(request: Request, task: Task = None, explain: Explain = False) -> Response:
     """Classify one image of one cell."""
-    with request.app.state.admission.admit(request, uploads.MAX_BYTES):
-        model = request.app.state.models.get(task)
-        cell, judged = await classifying.classify(await uploads.read_one(request), model, _recording(request))
-        answer = judged | _signed(request, model)
-        if explain:
-            answer["activation_map"] = await classifying.explain(cell, judged["label"], model, request.app.state.models)
+    model = request.app.state.models.get(task)
+    cell, judged = await classifying.classify(await uploads.read_one(request), model, _recording(request))
+    answer = judged | _signed(request, model)
+    if explain:
+        answer["activation_map"] = await classifying.explain(cell, judged["label"], model, request.app.state.models)
     return Response(orjson.dumps(answer), media_type="application/json")
 
 
 @app.post(
     "/classify_batch",
     openapi_extra=uploads.openapi(uploads.PARTS, many=True),
-    dependencies=[Depends(_guarded)],
     responses={
         200: {
             "model": BatchAnswer,
@@ -104,16 +99,15 @@ async def classify_batch(
 ) -> Response:
     """Classify many images: files of a form, or a zip or a TIFF of many pages, in a form or as the body."""
     chosen = exports.choose(format, request.headers.get("accept", ""))
-    with request.app.state.admission.admit(request, uploads.MAX_BATCH_BYTES):
-        model = request.app.state.models.get(task)
-        async with uploads.read_many(request) as files:
-            found = await classifying.classify_many(files, model, _recording(request), details=details)
-        answer = _signed(request, model) | {"simulated": model.spec.simulated} | found
-        body = await asyncio.to_thread(chosen.write, answer)
+    model = request.app.state.models.get(task)
+    async with uploads.read_many(request) as files:
+        found = await classifying.classify_many(files, model, _recording(request), details=details)
+    answer = _signed(request, model) | {"simulated": model.spec.simulated} | found
+    body = await asyncio.to_thread(chosen.write, answer)
     return _download(chosen, model.spec.task, body)
 
 
-@app.get("/models", dependencies=[Depends(_guarded)])
+@app.get("/models")
 def list_models(request: Request) -> list[Served]:
     """Say which models are served, that of the default task first."""
     return [_describe(model) for model in request.app.state.models]
@@ -121,7 +115,6 @@ def list_models(request: Request) -> list[Served]:
 
 @app.get(
     "/card/{task}",
-    dependencies=[Depends(_guarded)],
     response_class=Response,
     responses={200: {"description": "The card.", "content": {"text/html": {}, "text/markdown": {}}}},
 )
@@ -139,7 +132,7 @@ def card(request: Request, task: str) -> Response:
     return PlainTextResponse(text, media_type="text/markdown") if markdown else HTMLResponse(text)
 
 
-@app.post("/summarise", dependencies=[Depends(_guarded)])
+@app.post("/summarise")
 def summarise(request: Request, part: Part, task: Task = None) -> Summary:
     """Say what cells of several requests come to together, and whether their images are strange to the model."""
     model = request.app.state.models.get(task)
@@ -151,7 +144,7 @@ def summarise(request: Request, part: Part, task: Task = None) -> Summary:
         raise RequestError(
             422, "parameters", f"a cell needs {sizes[0]} probabilities and {sizes[1]} figures; see /models"
         )
-    like = [each.probabilities for each in part.cells if each.verdict != bundle.UNLIKE]
+    like = [each.probabilities for each in part.cells if each.verdict != judgement.UNLIKE]
     figures = np.array([each.figures for each in part.cells]).reshape(-1, len(samples.FIGURES))
     return Summary.model_validate(
         {
@@ -161,10 +154,10 @@ def summarise(request: Request, part: Part, task: Task = None) -> Summary:
     )
 
 
-@app.post("/export", dependencies=[Depends(_guarded)], response_class=Response)
+@app.post("/export", response_class=Response)
 def export(answer: BatchAnswer, format: Formats = "csv") -> Response:  # noqa: A002  the name in the query
     """Write answers that were put together from several requests in another format."""
-    content = answer.model_dump(exclude_none=False)
+    content = answer.model_dump()
     for cell in content["cells"]:
         del cell["thumbnail"], cell["figures"]
     chosen = exports.FORMATS[format or "csv"]
@@ -175,20 +168,20 @@ def export(answer: BatchAnswer, format: Formats = "csv") -> Response:  # noqa: A
     return _download(chosen, answer.task, body)
 
 
-@app.get("/examples/{task}", dependencies=[Depends(_guarded)])
+@app.get("/examples/{task}")
 def examples(request: Request, task: str) -> Examples:
     """Show cells of the kind that the model knows."""
     return Examples(pictures=[pictures.thumbnail(each) for each in _examples(request.app.state.models.get(task))])
 
 
-@app.get("/reference/{task}", dependencies=[Depends(_guarded)], response_class=Response)
+@app.get("/reference/{task}", response_class=Response)
 def reference(request: Request, task: str) -> Response:
     """Return the cells that drift of the model of a task is told by: a Parquet table of figures, without pixels."""
     path = request.app.state.models.get(task).champion.path / bundle.REFERENCE
     return Response(path.read_bytes(), media_type=exports.FORMATS["parquet"].media_type)
 
 
-@app.get("/sample/{task}", dependencies=[Depends(_guarded)], response_class=Response)
+@app.get("/sample/{task}", response_class=Response)
 def sample(request: Request, task: str) -> Response:
     """Return a zip of example cells, to try the service with."""
     model = request.app.state.models.get(task)
@@ -199,7 +192,7 @@ def sample(request: Request, task: str) -> Response:
     return Response(buffer.getvalue(), media_type="application/zip")
 
 
-@app.post("/feedback", dependencies=[Depends(_guarded)])
+@app.post("/feedback")
 def correct(
     request: Request,
     image: Annotated[UploadFile, File(description="The image that was classified.")],
@@ -209,7 +202,7 @@ def correct(
     task: Task = None,
 ) -> Corrected:
     """Keep a correction for the next version of the data; the image itself only where that is wished."""
-    model, raw = request.app.state.models.get(task), image.file.read(uploads.MAX_BYTES)
+    model, raw = request.app.state.models.get(task), image.file.read()
     name = image.filename or "cell"
     try:
         # What is no cell now would be none when it is adopted.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from starlette.concurrency import run_in_threadpool
 
-from pipelines.core import activation, bundle
+from pipelines.core import activation, judgement
 from pipelines.core.bundle import Spec
 from pipelines.core.errors import ImageError
 from service import metrics, samples, uploads
@@ -22,7 +22,7 @@ from service.reading import OtherChannel, Readable, Unreadable
 from service.uploads import Upload
 
 Item = Readable | Unreadable | OtherChannel
-Record = Callable[[Model, list[Readable], npt.NDArray[np.float32], bundle.Judgement], None]
+Record = Callable[[Model, list[Readable], npt.NDArray[np.float32], judgement.Judgement], None]
 """Keeps what was said of cells; see service.recording."""
 
 log = logging.getLogger("bentoml.fatescope")
@@ -125,17 +125,17 @@ def _unavailable(error: Exception) -> RequestError:
 def _judge(cells: list[Readable], rows: npt.NDArray[np.float32], model: Model, record: Record) -> list[dict[str, Any]]:
     """Return a Judged for each of the cells, of which the runner said `rows`."""
     spec = model.spec
-    judgement = conclude(rows, spec)
-    record(model, cells, rows, judgement)
-    labels, verdicts = judgement.probabilities.argmax(1).tolist(), judgement.verdicts.tolist()
+    judged = conclude(rows, spec)
+    record(model, cells, rows, judged)
+    labels, verdicts = judged.probabilities.argmax(1).tolist(), judged.verdicts.tolist()
     told = []
     for cell, each, chosen, label, verdict, distance in zip(
         cells,
-        judgement.probabilities.tolist(),
-        judgement.sets.tolist(),
+        judged.probabilities.tolist(),
+        judged.sets.tolist(),
         labels,
         verdicts,
-        judgement.distance.tolist(),
+        judged.distance.tolist(),
         strict=True,
     ):
         metrics.cell(spec.task, spec.classes[label], verdict)
@@ -152,10 +152,10 @@ def _judge(cells: list[Readable], rows: npt.NDArray[np.float32], model: Model, r
     return told
 
 
-def conclude(rows: npt.NDArray[np.float32], spec: Spec) -> bundle.Judgement:
+def conclude(rows: npt.NDArray[np.float32], spec: Spec) -> judgement.Judgement:
     """Return what the (B, K + 1 + C) rows of a runner come to."""
     classes = len(spec.classes)
-    return bundle.conclude(bundle.softmax(rows[:, :classes]), rows[:, classes], spec.conformal)
+    return judgement.conclude(judgement.softmax(rows[:, :classes]), rows[:, classes], spec.conformal)
 
 
 def _tell(chunk: list[Item], rows: npt.NDArray[np.float32], model: Model, record: Record) -> list[dict[str, Any]]:
@@ -184,7 +184,7 @@ def _sum_up(rows: npt.NDArray[np.float32], told: list[dict[str, Any]], others: i
         "cells": len(rows),
         "refused": len(told) - len(rows),
         "other_channels": others,
-        **{verdict: verdicts[verdict] for verdict in (bundle.SURE, bundle.UNSURE, bundle.UNLIKE)},
+        **{verdict: verdicts[verdict] for verdict in judgement.VERDICTS},
         "called": {name: called[name] for name in spec.classes},
         "composition": compose(rows, spec),
     }
@@ -192,5 +192,5 @@ def _sum_up(rows: npt.NDArray[np.float32], told: list[dict[str, Any]], others: i
 
 def compose(rows: npt.NDArray[np.float32], spec: Spec) -> dict[str, dict[str, float]] | None:
     """Return class → Share of the cells that are like the training cells, of which the runner said `rows`."""
-    judgement = conclude(rows, spec)
-    return samples.compose(judgement.probabilities[judgement.verdicts != bundle.UNLIKE], spec)
+    judged = conclude(rows, spec)
+    return samples.compose(judged.probabilities[judged.verdicts != judgement.UNLIKE], spec)

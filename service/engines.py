@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from pipelines.core import bundle
-from pipelines.core.bundle import Engine, Prediction
+from pipelines.core import bundle, judgement
+from pipelines.core.bundle import Engine
 from pipelines.core.errors import BundleError
+from pipelines.core.judgement import Prediction
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
@@ -157,7 +158,7 @@ def candidates() -> list[str]:
 
 def compare(found: Prediction, expected: npt.NDArray[np.float32]) -> str | None:
     """Return how `found` differs from the (B, K) `expected` logits where that would change an answer."""
-    ours, theirs = found.probabilities, bundle.softmax(expected)
+    ours, theirs = found.probabilities, judgement.softmax(expected)
     difference = float(np.abs(ours - theirs).max())
     # Written so that a NaN fails.
     if not difference <= FAR:

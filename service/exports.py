@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.core.judgement import VERDICTS
 from service.answers import RequestError
 
-VERDICTS = ("sure", "unsure", "unlike_training")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NEVER = -1
 """What an FCS event has where a cell has no number: the format knows no missing values."""

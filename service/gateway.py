@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 
 from pipelines.core.errors import FatescopeError
 from service import champions, keys
-from service.admission import Admission
 from service.api import app
+from service.door import Admission
 from service.models import Calls, Models
 from service.recording import Recorder
 from service.runner import Runner

@@ -21,6 +21,8 @@ log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers on
 
 LOOK_S = 1.0
 """How often the listing of bundles is looked at; the registry itself is asked by `service.follow`."""
+AGAIN_S = 60.0
+"""After how long one that was refused is tried again: its runner may not have had it yet."""
 PATIENCE_S = 60.0
 """How long a runner may take to answer at the start."""
 
@@ -33,6 +35,7 @@ class Calls(Protocol):
     prepare: Callable[..., Awaitable[Readiness]]
     predict: Callable[..., Awaitable[Array]]
     explain: Callable[..., Awaitable[Array]]
+    stay: Callable[..., Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,13 @@ class Model:
 
 
 class Models:
-    """Task → model; replaced as a whole object, so that a request keeps the one that it began with."""
+    """Task → model; a request keeps the one that it began with."""
 
     def __init__(self, runner: Calls) -> None:
         self._runner = runner
         self._served: dict[str, Model] = {}
-        self._refused: dict[str, str] = {}
+        self._refused: dict[Champion, float] = {}
+        """When one that was refused may be tried again."""
 
     def __iter__(self) -> Iterator[Model]:
         """Go through the models, that of the default task first."""
@@ -82,22 +86,28 @@ class Models:
         while True:
             await asyncio.sleep(LOOK_S)
             try:
+                await self._runner.stay()
                 listed = await asyncio.to_thread(champions.listed, champions.folder())
-            except (BundleError, OSError, ValueError) as error:
-                log.warning("the bundles cannot be listed: %s", error)
-                continue
-            for champion in listed.values():
-                before = self._served.get(champion.task)
-                if (before and before.champion.version == champion.version) or (
-                    self._refused.get(champion.task) == champion.version
-                ):
-                    continue
-                refusal = await self._serve(champion)
-                metrics.SWAPS.labels(champion.task, "refused" if refusal else "serving").inc()
-                if refusal:
-                    self._refused[champion.task] = champion.version
-                    still = f"version {before.champion.version} goes on serving" if before else "the task is not served"
-                    log.error("%s version %s is refused: %s; %s", champion.name, champion.version, refusal, still)
+                for champion in listed.values():
+                    await self._replace(champion)
+            # Whatever it is, those that serve go on, and so does the looking.
+            except Exception as error:  # noqa: BLE001
+                log.warning("new champions cannot be looked for: %s", error)
+
+    async def _replace(self, champion: Champion) -> None:
+        """Serve `champion` if it is new, and was not refused just now."""
+        before, now = self._served.get(champion.task), asyncio.get_running_loop().time()
+        if (before and before.champion == champion) or now < self._refused.get(champion, 0):
+            return
+        refusal = await self._serve(champion)
+        if refusal is None:
+            metrics.SWAPS.labels(champion.task, "serving").inc()
+            return
+        if champion not in self._refused:
+            metrics.SWAPS.labels(champion.task, "refused").inc()
+            still = f"version {before.champion.version} goes on serving" if before else "the task is not served"
+            log.error("%s version %s is refused: %s; %s", champion.name, champion.version, refusal, still)
+        self._refused[champion] = now + AGAIN_S
 
     async def _serve(self, champion: Champion) -> str | None:
         """Have the runner load `champion` and serve it from now on, or return why not."""

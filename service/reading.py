@@ -1,5 +1,6 @@
 """From files to cells on the canvas of a model, or to the reason why not."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core import features, images
+from pipelines.core import features, images, names
 from pipelines.core.bundle import Spec
 from pipelines.core.errors import ImageError
 from pipelines.core.images import Header
+from pipelines.core.params import Dataset
 from service import pictures
 from service.answers import Warned
 from service.uploads import Refused, Upload
@@ -66,9 +68,7 @@ class Reader:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        pattern = spec.params.get("dataset", {}).get("pattern")
-        self._patterns = [re.compile(pattern)] if pattern else []
-        self._patterns.append(_EXPORTED)
+        self._names = names.Reader(Dataset.model_validate_json(json.dumps(spec.params["dataset"])))
 
     def read(self, file: Upload | Refused, *, details: bool = False) -> Iterator[Readable | Unreadable | OtherChannel]:
         """Yield the cells of `file`, one a page."""
@@ -133,14 +133,11 @@ class Reader:
 
     def _named(self, name: str) -> tuple[int | None, str | None]:
         """Return the object number and the channel that a file name spells, where it does."""
-        for pattern in self._patterns:
-            match = pattern.search(name)
-            if match:
-                facts = match.groupdict()
-                number = facts.get("object") or ""
-                # More digits than any instrument counts to are no number.
-                return int(number) if number.isdecimal() and len(number) <= 18 else None, facts.get("channel")
-        return None, None
+        read, exported = self._names.read(name), _EXPORTED.search(name)
+        facts = read.facts if read else exported.groupdict() if exported else {}
+        number = facts.get("object", "")
+        # More digits than any instrument counts to are no number.
+        return int(number) if number.isdecimal() and len(number) <= 18 else None, facts.get("channel")
 
 
 def _refuse_foreign(header: Header, spec: Spec, name: str) -> None:

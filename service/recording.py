@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core import features
-from pipelines.core.bundle import Judgement
+from pipelines.core.judgement import Judgement
 from service import metrics
 from service.models import Model
 from service.reading import Readable

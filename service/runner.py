@@ -9,7 +9,6 @@ import os
 import signal
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -28,8 +27,9 @@ log = logging.getLogger("bentoml.fatescope")
 
 KEPT = 2
 """Versions of a task that stay loaded: batches for the one before may still be on their way."""
-IDLE_S = 2.0
-"""How long nobody may have called before the runner follows a SIGTERM: gateways that drain still need it."""
+IDLE_S = 5.0
+"""How long no gateway may have called before the runner follows a SIGTERM; each calls `stay` every second until it has
+finished what it accepted."""
 TIMEOUT_S = 120.0
 
 
@@ -59,19 +59,26 @@ class Runner:
             os.environ["CUDA_VISIBLE_DEVICES"] = each[((server_context.worker_index or 1) - 1) % gpus]
         # NumPy has little to do here, but the threads of its BLAS would wait for more of it in a busy loop.
         threadpool_limits(1, user_api="blas")
-        self._loaded: OrderedDict[tuple[str, str], tuple[Bundle, str]] = OrderedDict()
+        self._loaded: dict[tuple[str, str], tuple[Bundle, str]] = {}
         self._loading = threading.Lock()
-        self._calls, self._last = 0, time.monotonic()
+        self._calls, self._last, self._counting = 0, time.monotonic(), threading.Lock()
         _outlive_gateways(self._idle)
 
     @bentoml.api  # type: ignore[untyped-decorator]
     def prepare(self, task: str, version: str) -> Readiness:
         """Load, check and warm a version; says why where that cannot be done."""
-        try:
-            _, engine = self._get(task, version)
-        except FatescopeError as error:
-            return {"engine": "", "error": str(error)}
-        return {"engine": engine, "error": None}
+        with self._called():
+            try:
+                _, engine = self._get(task, version)
+            except FatescopeError as error:
+                return {"engine": "", "error": str(error)}
+            return {"engine": engine, "error": None}
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    def stay(self) -> None:
+        """Take note that a gateway is there, which may have cells to send."""
+        with self._called():
+            pass
 
     @bentoml.api  # type: ignore[untyped-decorator]
     def predict(self, task: str, version: str, pixels: np.ndarray) -> np.ndarray:
@@ -92,12 +99,14 @@ class Runner:
 
     @contextmanager
     def _called(self) -> Iterator[None]:
-        self._calls += 1
+        with self._counting:
+            self._calls += 1
         try:
             yield
         finally:
-            self._calls -= 1
-            self._last = time.monotonic()
+            with self._counting:
+                self._calls -= 1
+                self._last = time.monotonic()
 
     def _idle(self) -> bool:
         return self._calls == 0 and time.monotonic() - self._last > IDLE_S

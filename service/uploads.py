@@ -1,6 +1,6 @@
 """The bytes of a request: files of a form, or the bare body; a zip is opened, in memory.
 
-Nothing is ever fetched: an address is not an image. Nothing is ever written under a name that a client gave.
+Nothing is ever fetched: an address is not an image. Nothing of a zip is ever written.
 """
 
 import io
@@ -15,17 +15,13 @@ from typing import IO, Any
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message, Receive
 
+from pipelines.core import names
 from pipelines.core.errors import ImageError
 from service.answers import RequestError
 
-MAX_BYTES = 20_000_000
-"""The longest body of a request for one image."""
 MAX_FILE_BYTES = 200_000_000
 """The largest file in a request for many: a TIFF may have thousands of pages."""
-MAX_BATCH_BYTES = 500_000_000
-"""The longest body of a request for many."""
 MAX_FILES = 20_000
 """Files in a request, those in a zip included."""
 MAX_EXPANDED_BYTES = 2_000_000_000
@@ -72,16 +68,12 @@ class Refused:
 
 
 async def read_one(request: Request) -> Upload:
-    """Read the one image of `request`.
-
-    Raises RequestError for more than MAX_BYTES, and for a form without exactly one image.
-    """
-    limited = Request(request.scope, _limit(request.receive, MAX_BYTES, "send one cell a request"))
+    """Read the one image of `request`; raises RequestError for a form without exactly one image."""
     with _client_errors():
-        if not _is_form(limited):
+        if not _is_form(request):
             # Whatever the type says: curl calls a bare body a form unless told otherwise, and the decoder looks itself.
-            return Upload(await limited.body(), BARE)
-        async with limited.form(max_files=1, max_fields=10) as form:
+            return Upload(await request.body(), BARE)
+        async with request.form(max_files=1, max_fields=10) as form:
             part = form.get(PART)
             if part is None or isinstance(part, str):
                 received = f"parts {sorted(form)}" if part is None else "text"
@@ -96,14 +88,13 @@ async def read_one(request: Request) -> Upload:
 async def read_many(request: Request) -> AsyncIterator[list[tuple[str, IO[bytes]]]]:
     """Read the files of `request` and yield (name, opened file) of each, zips not yet opened.
 
-    Raises RequestError for more than MAX_BATCH_BYTES or MAX_FILES, and for a form without a file.
+    Raises RequestError for more than MAX_FILES, and for a form without a file.
     """
-    limited = Request(request.scope, _limit(request.receive, MAX_BATCH_BYTES, "send the cells in several requests"))
     with _client_errors():
-        if not _is_form(limited):
-            yield [(BARE, io.BytesIO(await limited.body()))]
+        if not _is_form(request):
+            yield [(BARE, io.BytesIO(await request.body()))]
             return
-        async with limited.form(max_files=MAX_FILES, max_fields=10) as form:
+        async with request.form(max_files=MAX_FILES, max_fields=10) as form:
             files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
             if not files:
                 raise RequestError(
@@ -133,12 +124,7 @@ def unpack(files: list[tuple[str, IO[bytes]]]) -> Iterator[Upload | Refused]:
 
 def members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """Return what is a file in a zip, without folders and what systems hide there."""
-    found = []
-    for member in archive.infolist():
-        parts = member.filename.split("/")
-        if not member.is_dir() and not any(part.startswith(".") or part == "__MACOSX" for part in parts):
-            found.append(member)
-    return found
+    return [each for each in archive.infolist() if not each.is_dir() and not names.is_hidden(each.filename)]
 
 
 def _open_zip(name: str, file: IO[bytes]) -> zipfile.ZipFile | Refused | None:
@@ -210,20 +196,7 @@ def _client_errors() -> Iterator[None]:
         yield
     except ClientDisconnect as error:
         raise RequestError(400, "disconnected", "the client left before all of the request had come") from error
+    except RequestError:
+        raise
     except HTTPException as error:
         raise RequestError(400, "form", f"the form cannot be read: {error.detail}") from error
-
-
-def _limit(receive: Receive, limit: int, advice: str) -> Receive:
-    """Return `receive` that raises RequestError as soon as more than `limit` bytes have come."""
-    received = 0
-
-    async def limited() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise RequestError(413, "body_too_large", f"the body has more than {limit:,} bytes; {advice}")
-        return message
-
-    return limited

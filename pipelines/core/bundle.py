@@ -15,7 +15,6 @@ Formats are open ones; nothing here is a pickle. Reading needs neither PyTorch n
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,13 +29,12 @@ from pipelines.core import composition
 from pipelines.core.composition import Composition
 from pipelines.core.errors import BundleError
 from pipelines.core.features import ACQUISITION
+from pipelines.core.judgement import Judgement, Prediction, judge, measure
 from pipelines.core.outliers import Outliers
 
 FORMAT = 2
 GRAPH, WEIGHTS, SPEC, TEST = "model.onnx", "weights.safetensors", "spec.json", "test.safetensors"
 OUTLIERS, REFERENCE, SEEN = "outliers.safetensors", "reference.parquet", "seen.safetensors"
-SURE, UNSURE, UNLIKE = "sure", "unsure", "unlike_training"
-"""Verdicts on a cell: one class is left in its conformal set, several are, or it is unlike all training cells."""
 OUTPUTS = ("logits", "embedding", "activation_map")
 """What the graph gives, in the order of a Prediction."""
 COMPONENTS = 8
@@ -111,43 +109,6 @@ class Spec(BaseModel):
     """File name → SHA-256 of its bytes."""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of B cells."""
-
-    logits: Floats
-    """(B, K)"""
-    embedding: Floats
-    """(B, C)"""
-    activation_map: Floats
-    """(B, K, h, w)"""
-
-    @property
-    def probabilities(self) -> Floats:
-        """Return (B, K) probabilities: the softmax of the logits."""
-        return softmax(self.logits)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What is made of a prediction for B cells."""
-
-    probabilities: Floats
-    """(B, K), calibrated."""
-    sets: npt.NDArray[np.bool_]
-    """(B, K) the conformal set; the most probable class is always in it."""
-    distance: Floats
-    """(B,) from the training cells, over the distance above which a cell is unlike them."""
-    verdicts: npt.NDArray[np.str_]
-    """(B,) SURE, UNSURE or UNLIKE."""
-
-    @classmethod
-    def joined(cls, parts: list["Judgement"]) -> "Judgement":
-        """Return the judgements of several batches as one."""
-        names = (each.name for each in fields(cls))
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
 class Graph:
     """An ONNX graph in ONNX Runtime; may be called from several threads at once."""
 
@@ -196,7 +157,7 @@ class Bundle:
 
     def distance(self, prediction: Prediction) -> Floats:
         """Return how far each of B cells lies from the training cells; see Judgement."""
-        return self._outliers.score(prediction.embedding) / np.float32(self.spec.outlier_threshold)
+        return measure(prediction, self.spec.outlier_threshold, self._outliers)
 
     def components(self, prediction: Prediction) -> Floats:
         """Return the (B, COMPONENTS) coordinates of the embedding that drift is told by."""
@@ -227,30 +188,9 @@ class Bundle:
             )
 
 
-def judge(prediction: Prediction, conformal: list[float], threshold: float, outliers: Outliers) -> Judgement:
-    """Say how far to trust a prediction, by the `conformal` and the outlier `threshold` of its model (see Spec)."""
-    distance = outliers.score(prediction.embedding) / np.float32(threshold)
-    return conclude(prediction.probabilities, distance, conformal)
-
-
-def conclude(probabilities: Floats, distance: Floats, conformal: list[float]) -> Judgement:
-    """Make of (B, K) `probabilities` and the (B,) `distance` what a Judgement says."""
-    sets = probabilities >= np.array(conformal, np.float32)
-    sets[np.arange(len(sets)), probabilities.argmax(1)] = True
-    verdicts = np.where(distance > 1, UNLIKE, np.where(sets.sum(1) > 1, UNSURE, SURE))
-    return Judgement(probabilities, sets, distance, verdicts)
-
-
 def compose(probabilities: Floats, spec: Spec) -> Composition:
     """Estimate the shares of the classes in a culture of which the model of `spec` says (B, K) `probabilities`."""
     return composition.estimate(probabilities, np.array(spec.prior), np.array(spec.composition_error))
-
-
-def softmax(logits: Floats) -> Floats:
-    """Return the (B, K) probabilities of (B, K) logits."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    share: Floats = powers / powers.sum(axis=1, keepdims=True)
-    return share
 
 
 def describe_reference(

@@ -74,6 +74,11 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
         return None
 
 
+def is_hidden(path: str) -> bool:
+    """Tell of a relative path, with `/`, whether it is what systems keep beside files and people do not see."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+
+
 def list_files(folder: Path) -> Iterator[str]:
     """Yield the relative path, with `/`, of every file below `folder` in a fixed order, without hidden files."""
     yield from (path for path in _walk(folder, "") if path not in (ORIGIN, CORRECTIONS))

@@ -104,8 +104,8 @@ function reset() {
 // --- sending
 
 function start(items = planned.items) {
-  run ??= { model: model(), cells: [], files: new Map(), done: 0, total: items.length, failed: [], refusals: new Map(), versions: new Set(), samples: new Map() };
-  Object.assign(run, { control: new AbortController(), failed: [], refusals: new Map(), ended: false });
+  run ??= { model: model(), cells: [], files: new Map(), answeredFiles: new Set(), total: items.length, versions: new Set(), samples: new Map() };
+  Object.assign(run, { control: new AbortController(), refusals: new Map(), ended: false });
   for (const item of items) run.files.set(item.path, item);
   only("progress", ...(run.cells.length ? ["answer", "cells"] : []));
   $("cancel").hidden = false;
@@ -120,7 +120,7 @@ function start(items = planned.items) {
 }
 
 function got(chunk, answer) {
-  run.done += chunk.length;
+  for (const item of chunk) if (!run.refusals.has(item.path)) run.answeredFiles.add(item.path);
   run.versions.add(answer.model.version);
   run.answered = answer;
   for (const cell of answer.cells) {
@@ -131,7 +131,6 @@ function got(chunk, answer) {
 }
 
 function lost(chunk, error) {
-  run.failed.push(...chunk);
   for (const item of chunk) run.refusals.set(item.path, error.message);
   tell();
 }
@@ -141,16 +140,16 @@ function end() {
   const aborted = run.control.signal.aborted;
   $("cancel").hidden = true;
   $("new").hidden = false;
-  const answered = new Set(run.cells.map((cell) => cell.file));
-  run.missing = [...run.files.values()].filter((item) => !answered.has(item.path));
+  run.missing = [...run.files.values()].filter((item) => !run.answeredFiles.has(item.path));
   $("again").hidden = !run.missing.length;
-  run.note = aborted ? "Cancelled; what had been answered is shown." : run.failed.length ? [...run.refusals.values()][0] : "";
+  run.note = aborted ? "Cancelled; what had been answered is shown." : ([...run.refusals.values()][0] ?? "");
   refresh(true);
 }
 
 function tell() {
-  $("bar").value = run.total ? run.done / run.total : 0;
-  const state = run.ended ? `${run.done.toLocaleString("en")} of ${plural(run.total, "image")} answered.` : `Classified ${run.done.toLocaleString("en")} of ${plural(run.total, "image")} …`;
+  const done = run.answeredFiles.size;
+  $("bar").value = run.total ? done / run.total : 0;
+  const state = run.ended ? `${done.toLocaleString("en")} of ${plural(run.total, "image")} answered.` : `Classified ${done.toLocaleString("en")} of ${plural(run.total, "image")} …`;
   const missing = run.ended && run.missing?.length ? ` ${plural(run.missing.length, "image")} could not be sent. ` : " ";
   $("progress-text").textContent = state + missing + (run.why ?? run.note ?? "");
 }
@@ -158,11 +157,12 @@ function tell() {
 // --- the answer
 
 let drawing = 0;
+let drawn = Promise.resolve(); // one after the other, because each waits for the service
 function refresh(now = false) {
   tell();
   clearTimeout(drawing);
   // A second of answers is drawn at once.
-  drawing = setTimeout(draw, now || !run.drawn ? 0 : 800);
+  drawing = setTimeout(() => (drawn = drawn.then(draw)), now || !run.drawn ? 0 : 800);
   run.drawn = true;
 }
 

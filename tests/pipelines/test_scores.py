@@ -5,7 +5,7 @@ from sklearn import metrics
 
 from pipelines import intervals, scores
 from pipelines.core import composition
-from pipelines.core.bundle import Judgement
+from pipelines.core.judgement import Judgement
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """What the tests of the service share: bundles of untrained networks, and a service that serves them."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
-from pipelines.core import backbones, bundle, features, images, network
+from pipelines.core import backbones, bundle, features, images, network, params
 from pipelines.core.outliers import Outliers
 from tests.conftest import ROOT, draw_cell
 from tests.serving import serving
@@ -18,19 +20,32 @@ EXACT = {"FATESCOPE_ENGINE": "onnxruntime"}
 CLASSES = ["astrocyte", "oligodendrocyte", "RA/SHH", "NT3"]
 
 
+def typical(seed, **how):
+    """Return (45, 60) pixels of a cell of the kind that `write_bundle` knows."""
+    return draw_cell(np.random.default_rng(seed), radius=6 + seed % 12, **how)
+
+
 def write_bundle(folder, task, classes, seed=0):
     """Write the bundle of an untrained network: what it says means nothing, but it always says the same."""
     torch.manual_seed(len(classes) + seed)
     folder.mkdir(parents=True)
     backbone = backbones.build("compact", "none", (45, 60))
-    model = network.Network(backbone, len(classes), (45, 60), resize="pad", normalisation="contrast", dropout=0.0)
+    model = network.Network(
+        backbone, len(classes), (45, 60), resize="pad", normalisation="contrast", dropout=0.0
+    ).eval()
+    native = [typical(seed) for seed in range(120)]
+    known = np.stack([images.center(each, CANVAS, "x") for each in native])
+    with torch.no_grad():
+        embedding = model(torch.from_numpy(known[:, None].astype(np.float32))).embedding
+        # An untrained network hardly tells cells apart; this one is sure of some, and of each class.
+        model.linear.weight.div_((embedding @ model.linear.weight.T).std() / 5)
+        model.linear.bias.copy_(-(embedding @ model.linear.weight.T).mean(0))
     save_model(model, str(folder / bundle.WEIGHTS))
     network.export(model, CANVAS, folder / bundle.GRAPH)
-    pixels = np.stack([draw_cell(np.random.default_rng(0), *CANVAS)])
-    found = bundle.Graph(folder / bundle.GRAPH, 1).predict(pixels)
-    save_file({"pixels": pixels, "logits": found.logits}, folder / bundle.TEST)
-    cloud = np.random.default_rng(0).normal(found.embedding, 1, (50, found.embedding.shape[1])).astype(np.float32)
-    outliers = Outliers.fit(cloud, np.arange(50) % len(classes), 8)
+    graph = bundle.Graph(folder / bundle.GRAPH, 1)
+    save_file({"pixels": known[:4], "logits": graph.predict(known[:4]).logits}, folder / bundle.TEST)
+    found = graph.predict(known)
+    outliers = Outliers.fit(found.embedding, found.logits.argmax(1), 8)
     outliers.save(folder / bundle.OUTLIERS)
     spec = {
         "format": bundle.FORMAT,
@@ -49,7 +64,7 @@ def write_bundle(folder, task, classes, seed=0):
         "coverage": 0.9,
         "conformal": [0.2] * len(classes),
         "false_alarm": 0.01,
-        "outlier_threshold": 3.0,
+        "outlier_threshold": 1.2 * float(outliers.score(found.embedding).max()),
         "prior": [1 / len(classes)] * len(classes),
         "composition_error": np.zeros((len(classes), len(classes))).tolist(),
         "cost": {"parameters": 1.0, "multiply_adds": 1.0, "fit_seconds": 1.0},
@@ -68,22 +83,14 @@ def write_bundle(folder, task, classes, seed=0):
                     "dropout": 0.0,
                 }
             ],
-            "dataset": {
-                "label": "medium",
-                "classes": {"a": "astrocyte", "o": "oligodendrocyte", "n": "RA/SHH", "nt3": "NT3"},
-                "pattern": r"(?P<medium>[a-z0-9]+)_(?P<day>\d+)d(?P<run>\d*)_(?P<object>\d+)_Ch(?P<channel>\d+)",
-            },
+            "dataset": json.loads(params.load(ROOT / "params.yaml").dataset.model_dump_json()),
         },
         "hashes": {},
     }
-    known = np.stack([draw_cell(np.random.default_rng(seed)) for seed in range(120)])
-    placed = np.stack([images.center(each, CANVAS, "x") for each in known])
-    manifest = pd.DataFrame(features.acquisition(known, 16), columns=list(features.ACQUISITION)).assign(
-        label=classes[0], group=[f"g{i % 3}" for i in range(len(known))], height=45, width=60
-    )
+    figures = pd.DataFrame(features.acquisition(np.stack(native), 16), columns=list(features.ACQUISITION))
+    manifest = figures.assign(label=classes[0], group=[f"g{i % 3}" for i in range(120)], height=45, width=60)
     told = bundle.Spec.model_validate(spec)
-    found = [bundle.Graph(folder / bundle.GRAPH, 1).predict(placed)]
-    bundle.describe_reference(manifest, found, told, outliers).to_parquet(folder / bundle.REFERENCE)
+    bundle.describe_reference(manifest, [found], told, outliers).to_parquet(folder / bundle.REFERENCE)
     bundle.seal(folder, told)
 
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core import bundle, images
-from tests.conftest import draw_cell, tiff
-from tests.service.conftest import CANVAS, CLASSES
+from pipelines.core import bundle, images, judgement
+from tests.conftest import tiff
+from tests.service.conftest import CANVAS, CLASSES, typical
 
 pytestmark = pytest.mark.slow
 
-CELLS = [draw_cell(np.random.default_rng(seed), 40 + seed % 9, 55) for seed in range(20)]
+CELLS = [typical(seed) for seed in range(20)]
 
 
 def packed(files, **how):
@@ -27,6 +27,8 @@ def packed(files, **how):
     return buffer.getvalue()
 
 
+NOISE = [np.random.default_rng(seed).integers(0, 4000, (45, 60), np.uint16) for seed in range(2)]
+ODD = {f"c{i}.tif": each for i, each in enumerate(CELLS)} | {f"n{i}.tif": each for i, each in enumerate(NOISE)}
 EXPORT = {f"run/a_1d1_{i}_Ch1.ome.tif": tiff(pixels) for i, pixels in enumerate(CELLS)}
 
 
@@ -79,18 +81,20 @@ def test_a_bad_file_costs_only_itself_and_other_channels_are_no_fault(client):
 
 
 def test_what_the_sample_is_made_of(client, bundles):
-    answer = ask(client, content=packed(EXPORT))
+    answer = ask(client, content=packed({name: tiff(pixels) for name, pixels in ODD.items()}))
     model = bundle.load(bundles / "multiclass", threads=1)
-    judged = model.judge(model.predict(np.stack([images.center(each, CANVAS, "x") for each in CELLS])))
-    like = judged.probabilities[judged.verdicts != bundle.UNLIKE]
+    judged = model.judge(model.predict(np.stack([images.center(each, CANVAS, "x") for each in ODD.values()])))
+    like = judged.probabilities[judged.verdicts != judgement.UNLIKE]
     sample = answer["sample"]
     assert sample["called"] == {name: sum(each["label"] == name for each in answer["cells"]) for name in CLASSES}
-    if len(like):
-        expected = model.compose(like)
-        found = [sample["composition"][name] for name in CLASSES]
-        assert [each["share"] for each in found] == pytest.approx(expected.shares.tolist(), abs=1e-4)
-        assert all(each["low"] <= each["share"] <= each["high"] for each in found)
-        assert sum(each["share"] for each in found) == pytest.approx(1)
+    assert 0 < len(like) < len(ODD), "some cells are unlike, and do not count"
+    expected = model.compose(like)
+    found = [sample["composition"][name] for name in CLASSES]
+    assert [each["share"] for each in found] == pytest.approx(expected.shares.tolist(), abs=1e-4)
+    assert all(each["low"] <= each["share"] <= each["high"] for each in found)
+    assert sum(each["share"] for each in found) == pytest.approx(1)
+    assert sample["unlike_training"] == 2
+    assert {each["file"] for each in answer["cells"] if each["verdict"] == "unlike_training"} == {"n0.tif", "n1.tif"}
 
 
 def test_without_a_readable_cell_there_is_no_composition(client):

@@ -2,8 +2,11 @@ import asyncio
 
 import numpy as np
 import pytest
+from starlette.datastructures import Headers
 
+from service.answers import RequestError
 from service.batching import LARGEST, WORTH, Batcher
+from service.door import Admission
 
 
 def cells(*values):
@@ -85,22 +88,17 @@ def test_one_who_leaves_does_not_take_the_others_along():
 
 
 def test_admission_puts_off_what_is_too_much():
-    from starlette.requests import Request  # noqa: PLC0415
-
-    from service.admission import Admission  # noqa: PLC0415
-    from service.answers import RequestError  # noqa: PLC0415
-
     def request(size):
-        return Request({"type": "http", "headers": [(b"content-length", str(size).encode())]})
+        return Headers({"content-length": str(size)})
 
     admission = Admission(max_requests=2, max_held=1000)
     with admission.admit(request(600), 10_000):
         with pytest.raises(RequestError, match="try again") as raised, admission.admit(request(600), 10_000):
             pass
-        assert (raised.value.status, raised.value.headers["Retry-After"]) == (503, "5")
+        assert (raised.value.status_code, raised.value.headers["Retry-After"]) == (503, "5")
         with admission.admit(request(10), 10_000):
             with pytest.raises(RequestError) as raised, admission.admit(request(10), 10_000):
                 pass
-            assert (raised.value.status, raised.value.headers["Retry-After"]) == (429, "1")
+            assert (raised.value.status_code, raised.value.headers["Retry-After"]) == (429, "1")
     with admission.admit(request(5000), 10_000):
         pass  # alone, even what is larger than all that may be held is let in

@@ -17,15 +17,19 @@ from safetensors.numpy import save_file
 
 from pipelines.core import bundle, images
 from tests.conftest import ROOT, draw_cell, tiff
-from tests.service.conftest import CANVAS, CLASSES, EXACT, write_bundle
+from tests.service.conftest import CANVAS, CLASSES, EXACT, typical, write_bundle
 from tests.serving import serving
 
 pytestmark = pytest.mark.slow
 
 
-def expected(bundles, task, pixels):
+def judged(bundles, task, pixels):
     model = bundle.load(bundles / task, threads=1)
-    return model.predict(images.center(pixels, CANVAS, "x")[None]).probabilities[0]
+    return model.judge(model.predict(images.center(pixels, CANVAS, "x")[None]))
+
+
+def expected(bundles, task, pixels):
+    return judged(bundles, task, pixels).probabilities[0]
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
@@ -37,9 +41,19 @@ def test_over_http_it_says_what_the_bundle_says(client, bundles, cell, task):
     version = hashlib.sha256((bundles / task / bundle.SPEC).read_bytes()).hexdigest()[:12]
     assert answer["model"] == {"name": f"fatescope-{task}", "version": version}
     assert len(answer["request_id"]) == 16
-    held = [name for name, share in answer["probabilities"].items() if share >= 0.2]
-    assert answer["conformal_set"] == held
-    assert answer["verdict"] in ("unlike_training", "sure" if len(held) == 1 else "unsure")
+
+
+def test_it_says_how_far_to_trust_it(client, bundles):
+    noise = np.random.default_rng(0).integers(0, 4000, (45, 60), np.uint16)
+    seen = set()
+    for pixels in (*(typical(seed) for seed in range(24)), noise):
+        answer = client.post("/classify", params={"task": "binary"}, content=tiff(pixels)).raise_for_status().json()
+        known = judged(bundles, "binary", pixels)
+        held = [name for name, chosen in zip(CLASSES[:2], known.sets[0], strict=True) if chosen]
+        assert (answer["conformal_set"], answer["verdict"]) == (held, known.verdicts[0])
+        assert answer["distance"] == pytest.approx(float(known.distance[0]), rel=1e-3)
+        seen.add(answer["verdict"])
+    assert seen == {"sure", "unsure", "unlike_training"}
 
 
 def test_a_form_and_a_body_are_answered_alike(client, cell):
@@ -272,6 +286,28 @@ def test_accepted_work_is_finished_when_it_is_told_to_end(bundles, tmp_path):
         httpx.get(f"{client.base_url}/readyz")
 
 
+def test_an_upload_that_is_slower_than_the_end_is_answered_too(bundles, tmp_path):
+    raw, told = tiff(GOOD), threading.Event()
+
+    def slowly():
+        yield raw[:100]
+        told.wait()
+        # Longer than a runner waits for a gateway that says nothing.
+        time.sleep(7)
+        yield raw[100:]
+
+    with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(bundles), **EXACT}) as client:
+        found = []
+        thread = threading.Thread(target=lambda: found.append(client.post("/classify", content=slowly())))
+        thread.start()
+        time.sleep(1)
+        os.kill(client.process.pid, signal.SIGTERM)
+        told.set()
+        thread.join(60)
+        client.process.wait(30)
+    assert found[0].status_code == 200, found[0].text
+
+
 def test_without_a_model_the_service_says_so_and_ends(tmp_path):
     environment = {"FATESCOPE_BUNDLES": str(tmp_path / "nothing")}
     with (
@@ -300,3 +336,24 @@ def test_a_key_that_is_no_hash_is_an_error_that_does_not_tell_it(bundles, tmp_pa
     ):
         pass
     assert "my-secret" not in str(raised.value)
+
+
+def test_what_comes_without_a_key_or_is_too_long_is_not_read(bundles, tmp_path):
+    keys = {"FATESCOPE_API_KEYS": hashlib.sha256(b"key").hexdigest()}
+    with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(bundles), **EXACT, **keys}) as client:
+
+        def post(path, headers=None, **how):
+            answer = client.post(path, headers=headers, **how)
+            return answer.status_code, answer.json()["error"]["code"]
+
+        key = {"x-api-key": "key"}
+        for path in ("/feedback", "/summarise", "/export", "/classify", "/classify_batch"):
+            assert post(path, content=b"{" * 1_000_000) == (401, "api_key")
+        files = {"image": bytes(20_000_001)}
+        assert post("/feedback", key, files=files, data={"label": "astrocyte"}) == (413, "body_too_large")
+        # A length that is not announced is counted.
+        assert post("/classify", key, content=iter([bytes(1_000_000)] * 21)) == (413, "body_too_large")
+        json_type = {"content-type": "application/json"}
+        assert post("/summarise", key | json_type, content=iter([b" " * 10_000_000] * 21)) == (413, "body_too_large")
+        for path in ("/", "/page/app.js", "/docs", "/metrics", "/openapi.json", "/readyz"):
+            assert client.get(path).status_code == 200
