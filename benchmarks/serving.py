@@ -7,15 +7,12 @@ cores that server and load share; the load comes from a process of its own (`ben
   decoder as ours, and our own service with the network run by PyTorch, eagerly and in fp32.
 """
 
-import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,47 +22,15 @@ import numpy as np
 import psutil
 
 from benchmarks.report import Figure, publish
-from pipelines import ingest, simulate, split, train, tune
-from pipelines.core import images, params
+from benchmarks.service import CELLS, REPEATS, ROOT, SEED, TASK, batches, form, load, prepare, request, serve
+from pipelines.core import images
 from service import engines
 from tests.serving import ended, free_port, ready
 
-SEED = 0
-TASK = "multiclass"
-CELLS = 2_000
-"""Cells of a request to /classify_batch."""
 BATCHES = (16, 32, 64, 128, 256)
-REPEATS = 5
-CONNECTIONS, SECONDS = 64, 60
+SECONDS = 60
 MANY = 100_000
 """Requests over which memory is watched; the first tenth warms up."""
-ROOT = Path(__file__).parent.parent
-
-
-def prepare(folder: Path) -> Path:
-    """Draw cells, train on them for a few epochs, and return the bundle."""
-    content = json.loads(params.load(ROOT / "params.yaml").model_dump_json(by_alias=True))
-    content["simulate"]["cells"] = CELLS
-    content["tune"]["trials"] = 0
-    content["ensemble"]["members"] = 1
-    content["train"] |= {
-        "backbone": "resnet18",
-        "input_size": [60, 60],
-        "epochs": 4,
-        "batch_size": 128,
-        "seeds": [SEED],
-    }
-    path, artifacts = folder / "params.yaml", folder / "artifacts"
-    path.write_text(json.dumps(content))
-    parts, best, models = artifacts / "splits.parquet", artifacts / "best.json", artifacts / TASK
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    mlflow.set_tracking_uri(None)
-    simulate.main(path, folder / "data")
-    ingest.main(path, folder / "data", artifacts / "cells")
-    split.main(path, artifacts / "cells", parts)
-    tune.main(path, TASK, artifacts / "cells", parts, artifacts / "study.journal", best, folder / "search")
-    train.main(path, TASK, artifacts / "cells", parts, best, models)
-    return models / "bundle"
 
 
 def register(bundle: Path) -> str:
@@ -104,71 +69,10 @@ def in_process(bundle: Path, raws: list[bytes]) -> tuple[float, int]:
     return found[best], best
 
 
-def serve(folder: Path, bundle: Path, port: int, engine: str | None = None) -> AbstractContextManager[Any]:
-    """Start our service with `bundle`."""
-    environment = {
-        "FATESCOPE_BUNDLES": str(bundle.parent.parent / "served"),
-        "BENTOML_HOME": str(folder / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "True",
-        **({"FATESCOPE_ENGINE": engine} if engine else {}),
-    }
-    place = bundle.parent.parent / "served" / TASK
-    if not place.exists():
-        place.parent.mkdir(exist_ok=True)
-        place.symlink_to(bundle)
-    command = [str(Path(sys.executable).with_name("bentoml")), "serve", "service.gateway:Fatescope"]
-    return ended([*command, "--working-dir", str(ROOT), "--port", str(port)], folder, environment)
-
-
-def load(folder: Path, port: int, request: bytes, seconds: float, count: int = 0) -> dict[str, Any]:
-    """Load a server from a process of its own; see `benchmarks.load`."""
-    path = folder / "request"
-    path.write_bytes(request)
-    command = [sys.executable, "-m", "benchmarks.load", f"http://127.0.0.1:{port}", CONNECTIONS, seconds, count, path]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
-    told: dict[str, Any] = json.loads(done.stdout)
-    told["rate"] = told["answers"].get("200", 0) / told["seconds"]
-    told["failed"] = sum(told["answers"].values()) - told["answers"].get("200", 0)
-    return told
-
-
-def form(path: str, part: str, raw: bytes) -> bytes:
-    """Return a whole request that uploads a file in a form."""
-    name = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="a_1d1_3_Ch1.ome.tif"\r\n\r\n' % part.encode()
-    return request(path, "multipart/form-data; boundary=b", name + raw + b"\r\n--b--\r\n")
-
-
-def request(path: str, kind: str, body: bytes) -> bytes:
-    """Return a whole request."""
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
 def memory(process: subprocess.Popen[bytes]) -> float:
     """Return what the processes of a server hold for themselves, bytes."""
     parent = psutil.Process(process.pid)
     return float(sum(each.memory_full_info().uss for each in [parent, *parent.children(recursive=True)]))
-
-
-def batches(port: int, raws: list[bytes]) -> float:
-    """Return the cells a second of /classify_batch, all of them in one zip."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for number, raw in enumerate(raws):
-            archive.writestr(f"a_1d1_{number}_Ch1.ome.tif", raw)
-    # curl, because the client must not take the cores of the server.
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "cells.zip"
-        path.write_bytes(buffer.getvalue())
-        url = f"http://127.0.0.1:{port}/classify_batch"
-        rates = []
-        for _ in range(REPEATS + 1):
-            begun = time.perf_counter()
-            command = ["curl", "--silent", "--fail", "-F", f"files=@{path}", url]
-            done = subprocess.run(command, capture_output=True, check=True)
-            rates.append(len(raws) / (time.perf_counter() - begun))
-            assert json.loads(done.stdout)["sample"]["cells"] == len(raws)
-    return median(rates[1:])
 
 
 def ours(folder: Path, bundle: Path, raws: list[bytes], limit: float) -> tuple[list[Figure], float, float]:

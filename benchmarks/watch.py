@@ -3,14 +3,13 @@
 Run with `make bench-watch`; about five minutes. The bundle and the load are those of `benchmarks.serving`.
 """
 
-import os
 import tempfile
 from pathlib import Path
 from statistics import median
 
 import pandas as pd
 
-from benchmarks import serving
+from benchmarks import service
 from benchmarks.report import Figure, publish
 from tests.serving import free_port, ready
 
@@ -21,14 +20,13 @@ SECONDS = 10
 def rates(folder: Path, bundle: Path, raws: list[bytes], records: str) -> tuple[float, float, int]:
     """Return requests a second of /classify, cells a second of /classify_batch, and the cells that were answered."""
     port = free_port()
-    os.environ["FATESCOPE_RECORDS"] = records
-    with serving.serve(folder, bundle, port):
+    with service.serve(folder, bundle, port, records=records):
         ready(f"http://127.0.0.1:{port}/readyz")
-        asked = serving.form("/classify", "image", raws[0])
-        warm = serving.load(folder, port, asked, 3)
-        told = serving.load(folder, port, asked, SECONDS)
-        many = serving.batches(port, raws)
-    answered = sum(each["answers"]["200"] for each in (warm, told)) + len(raws) * (serving.REPEATS + 1)
+        asked = service.form("/classify", "image", raws[0])
+        warm = service.load(folder, port, asked, 3)
+        told = service.load(folder, port, asked, SECONDS)
+        many = service.batches(port, raws)
+    answered = sum(each["answers"]["200"] for each in (warm, told)) + len(raws) * (service.REPEATS + 1)
     return told["rate"], many, answered
 
 
@@ -36,8 +34,8 @@ def main() -> None:
     """Measure, print and write the figures."""
     with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
         folder = Path(name)
-        bundle = serving.prepare(folder)
-        raws = [path.read_bytes() for path in sorted((folder / "data").rglob("*_Ch1.ome.tif"))[: serving.CELLS]]
+        bundle = service.prepare(folder)
+        raws = [path.read_bytes() for path in sorted((folder / "data").rglob("*_Ch1.ome.tif"))[: service.CELLS]]
         with_it, without, answered = [], [], 0
         for _ in range(TURNS):
             with_it.append(rates(folder, bundle, raws, str(folder / "records")))
@@ -59,7 +57,7 @@ def main() -> None:
         Figure("/classify, requests a second without recording, highest turn", max(each[0] for each in without)),
         Figure("bytes a row on disk", size / rows),
     ]  # fmt: skip
-    publish("watch", figures, ["bentoml", "pyarrow"], serving.SEED)
+    publish("watch", figures, ["bentoml", "pyarrow"], service.SEED)
 
 
 if __name__ == "__main__":

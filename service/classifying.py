@@ -18,8 +18,8 @@ from pipelines.core.errors import ImageError
 from service import metrics, samples, uploads
 from service.answers import Problem, RequestError
 from service.models import Model, Models
-from service.reading import OtherChannel, Readable, Unreadable
-from service.uploads import Upload
+from service.reading import Readable, Unreadable
+from service.uploads import OtherChannel, Upload
 
 Item = Readable | Unreadable | OtherChannel
 Record = Callable[[Model, list[Readable], npt.NDArray[np.float32], judgement.Judgement], None]
@@ -98,8 +98,8 @@ async def classify_many(
 
 def _chunks(files: list[tuple[str, IO[bytes]]], model: Model, *, details: bool) -> Iterator[list[Item]]:
     chunk: list[Item] = []
-    for file in uploads.unpack(files):
-        for cell in model.reader.read(file, details=details):
+    for file in uploads.unpack(files, model.reader.is_other):
+        for cell in [file] if isinstance(file, OtherChannel) else model.reader.read(file, details=details):
             chunk.append(cell)
             if len(chunk) == CHUNK:
                 yield chunk

@@ -56,13 +56,6 @@ class Unreadable:
     error: ImageError
 
 
-@dataclass(frozen=True)
-class OtherChannel:
-    """A file of a channel that the model does not look at: part of every whole export, and no mistake."""
-
-    file: str
-
-
 class Reader:
     """Reads files for one model."""
 
@@ -70,12 +63,9 @@ class Reader:
         self._spec = spec
         self._names = names.Reader(Dataset.model_validate_json(json.dumps(spec.params["dataset"])))
 
-    def read(self, file: Upload | Refused, *, details: bool = False) -> Iterator[Readable | Unreadable | OtherChannel]:
+    def read(self, file: Upload | Refused, *, details: bool = False) -> Iterator[Readable | Unreadable]:
         """Yield the cells of `file`, one a page."""
-        number, channel = self._named(file.name)
-        if self._is_other(channel):
-            yield OtherChannel(file.name)
-            return
+        number, _ = self._named(file.name)
         if isinstance(file, Refused):
             yield Unreadable(file.name, None, number, file.error)
             return
@@ -90,7 +80,7 @@ class Reader:
     def read_one(self, file: Upload) -> Readable:
         """Return the cell of a file that has one; raises ImageError."""
         number, channel = self._named(file.name)
-        if self._is_other(channel):
+        if self.is_other(file.name):
             raise ImageError(
                 "other_channel",
                 f"{file.name}: channel {channel}, but the model looks at channel {self._spec.channel}; send that one",
@@ -128,7 +118,9 @@ class Reader:
         shown = _describe(header, pixels) if details else {}
         return Readable(name, page, number, placed, pixels, header.bit_depth, size, _warn(header, self._spec), shown)
 
-    def _is_other(self, channel: str | None) -> bool:
+    def is_other(self, name: str) -> bool:
+        """Tell by the name of a file whether it is of another channel than the one that the model looks at."""
+        _, channel = self._named(name)
         return None not in (channel, self._spec.channel) and channel != self._spec.channel
 
     def _named(self, name: str) -> tuple[int | None, str | None]:

@@ -7,7 +7,7 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -23,7 +23,7 @@ from service.answers import RequestError
 MAX_FILE_BYTES = 200_000_000
 """The largest file in a request for many: a TIFF may have thousands of pages."""
 MAX_FILES = 20_000
-"""Files in a request, those in a zip included."""
+"""Files in a request, those in a zip included, but for those of channels that no model looks at."""
 MAX_EXPANDED_BYTES = 2_000_000_000
 """What the files of a zip may have together, unpacked."""
 MAX_NAME = 500
@@ -67,6 +67,13 @@ class Refused:
     error: ImageError
 
 
+@dataclass(frozen=True)
+class OtherChannel:
+    """A file of a channel that the model does not look at: part of every whole export, and no mistake."""
+
+    name: str
+
+
 async def read_one(request: Request) -> Upload:
     """Read the one image of `request`; raises RequestError for a form without exactly one image."""
     with _client_errors():
@@ -104,16 +111,24 @@ async def read_many(request: Request) -> AsyncIterator[list[tuple[str, IO[bytes]
             yield [(_shortened(part.filename or BARE), part.file) for part in files]
 
 
-def unpack(files: list[tuple[str, IO[bytes]]]) -> Iterator[Upload | Refused]:
+def unpack(
+    files: list[tuple[str, IO[bytes]]], is_other: Callable[[str], bool]
+) -> Iterator[Upload | Refused | OtherChannel]:
     """Yield every file, those in zips included; one that cannot be read is yielded with the reason.
 
-    Raises RequestError for zips that announce more than is allowed, before anything is unpacked.
+    A file that `is_other` tells by its name is not unpacked. Raises RequestError for zips that announce more than is
+    allowed, before anything is unpacked.
     """
     opened = [(name, file, _open_zip(name, file)) for name, file in files]
-    _check_zips([each for _, _, each in opened if isinstance(each, zipfile.ZipFile)], len(files))
+    inside = [member for _, _, each in opened if isinstance(each, zipfile.ZipFile) for member in members(each)]
+    _check_zips([member for member in inside if not is_other(member.filename)], len(files))
     for name, file, archive in opened:
         if isinstance(archive, zipfile.ZipFile):
-            yield from (_read_member(archive, member, name) for member in members(archive))
+            for member in members(archive):
+                other = is_other(member.filename)
+                yield OtherChannel(member.filename) if other else _read_member(archive, member, name)
+        elif is_other(name):
+            yield OtherChannel(name)
         elif archive is not None:
             yield archive
         else:
@@ -137,8 +152,7 @@ def _open_zip(name: str, file: IO[bytes]) -> zipfile.ZipFile | Refused | None:
         return Refused(name, ImageError("zip", f"{name}: a zip that cannot be opened ({error}); pack it again"))
 
 
-def _check_zips(archives: list[zipfile.ZipFile], files: int) -> None:
-    inside = [member for archive in archives for member in members(archive)]
+def _check_zips(inside: list[zipfile.ZipInfo], files: int) -> None:
     if files + len(inside) > MAX_FILES:
         raise RequestError(
             413, "too_many_files", f"{files + len(inside):,} files, but a request may have {MAX_FILES:,}; "

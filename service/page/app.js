@@ -209,12 +209,16 @@ function counts(cells) {
   return found;
 }
 
+// Shares of the few cells that are left would be quoted as those of the sample.
+const strange = (cells) => counts(cells).unlike_training > cells.length / 2;
+
 function sentence(name, cells, summary) {
   const { unsure, unlike_training: unlike } = counts(cells);
-  const shares = Object.entries(summary.composition ?? {}).sort(([, a], [, b]) => b.share - a.share);
+  if (strange(cells)) return `${name} cannot be told: ${unlike.toLocaleString("en")} of its ${plural(cells.length, "cell")} look like nothing that the model was trained on.`;
+  const shares = Object.entries(summary.composition).sort(([, a], [, b]) => b.share - a.share);
   const told = shares.filter(([, each], i) => i === 0 || each.share >= 0.005).map(([label, { share, low, high }]) =>
     `${percent(share)} ${label} (95\u00a0% interval ${Math.round(low * 100)}\u00a0to\u00a0${percent(high)})`);
-  const made = told.length ? `${name} is made of about ${told.join(", ")}` : `${name} cannot be told: no cell looks like those that the model knows`;
+  const made = `${name} is made of about ${told.join(", ")}`;
   const doubts = `; of its ${plural(cells.length, "cell")}, ${unsure.toLocaleString("en")} could not be told apart with certainty and ${unlike.toLocaleString("en")} ${unlike === 1 ? "is" : "are"} unlike anything the model was trained on`;
   return `${made}${doubts}.`;
 }
@@ -223,7 +227,7 @@ function card(name, cells, summary) {
   const { sure, unsure, unlike_training: unlike } = counts(cells);
   return element("article", { class: "sample", "data-sample": name },
     element("h3", {}, name),
-    summary.composition && composition(summary.composition, run.model.classes),
+    strange(cells) ? null : composition(summary.composition, run.model.classes),
     element("p", { class: "sentence" }, sentence(name, cells, summary)),
     element("p", { class: "counts" }, `${plural(cells.length, "cell")}: ${sure} sure, ${unsure} not sure, ${unlike} unlike the training cells`),
   );

@@ -114,6 +114,14 @@ def test_the_culture_and_its_cells(page, service):
     assert set(shown) == {label}
 
 
+def test_a_sample_of_unlike_cells_is_not_called_anything(page):
+    noise = [tiff(np.random.default_rng(seed).integers(0, 4000, (45, 60), np.uint16)) for seed in range(4)]
+    classify(page, packed({f"debris/{i}.tif": raw for i, raw in enumerate([*noise, cell(1)])}))
+    said = page.inner_text(".sample .sentence")
+    assert said == "debris cannot be told: 4 of its 5 cells look like nothing that the model was trained on."
+    assert page.query_selector(".sample svg") is None
+
+
 def test_a_cell_shows_its_probabilities_and_where_the_network_looked(page):
     classify(page, packed(EXPORT))
     page.hover("#cell-2")

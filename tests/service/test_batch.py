@@ -161,6 +161,9 @@ def test_zips_that_are_too_much_are_refused_before_they_are_unpacked(client):
     assert len(bomb) < 20_000_000
     assert refused(client, content=bomb) == (413, "zip_too_large")
     assert refused(client, content=packed({f"{i}.tif": b"" for i in range(20_001)})) == (413, "too_many_files")
+    others = {f"a_1d1_{i}_Ch4.ome.tif": b"" for i in range(20_001)}
+    whole = ask(client, content=packed({**EXPORT, **others}))["sample"]
+    assert (whole["cells"], whole["other_channels"]) == (20, 20_001), "a whole export has four files a cell"
     assert refused(client, files={"files": (None, "a text")}) == (400, "missing_image")
 
 

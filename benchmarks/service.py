@@ -1,0 +1,121 @@
+"""A service to measure: a bundle made for it, the service that serves it, and the load on it.
+
+ResNet18 at 60x60, trained briefly on drawn cells, so that its answers are those of a model and not of chance.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import mlflow
+
+from pipelines import ingest, simulate, split, train, tune
+from pipelines.core import params
+from tests.serving import ended
+
+SEED = 0
+TASK = "multiclass"
+CELLS = 2_000
+"""Cells that are drawn, and of a request to /classify_batch."""
+REPEATS = 5
+CONNECTIONS = 64
+ROOT = Path(__file__).parent.parent
+
+
+def prepare(folder: Path) -> Path:
+    """Draw cells, train on them for a few epochs, and return the bundle."""
+    content = json.loads(params.load(ROOT / "params.yaml").model_dump_json(by_alias=True))
+    content["simulate"]["cells"] = CELLS
+    content["tune"]["trials"] = 0
+    content["ensemble"]["members"] = 1
+    content["train"] |= {
+        "backbone": "resnet18",
+        "input_size": [60, 60],
+        "epochs": 4,
+        "batch_size": 128,
+        "seeds": [SEED],
+    }
+    path, artifacts = folder / "params.yaml", folder / "artifacts"
+    path.write_text(json.dumps(content))
+    parts, best, models = artifacts / "splits.parquet", artifacts / "best.json", artifacts / TASK
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    mlflow.set_tracking_uri(None)
+    simulate.main(path, folder / "data")
+    ingest.main(path, folder / "data", artifacts / "cells")
+    split.main(path, artifacts / "cells", parts)
+    tune.main(path, TASK, artifacts / "cells", parts, artifacts / "study.journal", best, folder / "search")
+    train.main(path, TASK, artifacts / "cells", parts, best, models)
+    return models / "bundle"
+
+
+def serve(
+    folder: Path, bundle: Path, port: int, engine: str | None = None, records: str | None = None
+) -> AbstractContextManager[Any]:
+    """Start our service with `bundle`, which records into `folder` unless `records` says otherwise."""
+    environment = {
+        "FATESCOPE_BUNDLES": str(bundle.parent.parent / "served"),
+        "FATESCOPE_RECORDS": records or str(folder / "records"),
+        "BENTOML_HOME": str(folder / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        **({"FATESCOPE_ENGINE": engine} if engine else {}),
+    }
+    place = bundle.parent.parent / "served" / TASK
+    if not place.exists():
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(bundle)
+    command = [str(Path(sys.executable).with_name("bentoml")), "serve", "service.gateway:Fatescope"]
+    return ended([*command, "--working-dir", str(ROOT), "--port", str(port)], folder, environment)
+
+
+def load(folder: Path, port: int, request: bytes, seconds: float, count: int = 0) -> dict[str, Any]:
+    """Load a server from a process of its own; see `benchmarks.load`."""
+    path = folder / "request"
+    path.write_bytes(request)
+    command = [sys.executable, "-m", "benchmarks.load", f"http://127.0.0.1:{port}", CONNECTIONS, seconds, count, path]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
+    told: dict[str, Any] = json.loads(done.stdout)
+    told["rate"] = told["answers"].get("200", 0) / told["seconds"]
+    told["failed"] = sum(told["answers"].values()) - told["answers"].get("200", 0)
+    return told
+
+
+def form(path: str, part: str, raw: bytes) -> bytes:
+    """Return a whole request that uploads a file in a form."""
+    name = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="a_1d1_3_Ch1.ome.tif"\r\n\r\n' % part.encode()
+    return request(path, "multipart/form-data; boundary=b", name + raw + b"\r\n--b--\r\n")
+
+
+def request(path: str, kind: str, body: bytes) -> bytes:
+    """Return a whole request."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def batches(port: int, raws: list[bytes]) -> float:
+    """Return the cells a second of /classify_batch, all of them in one zip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number, raw in enumerate(raws):
+            archive.writestr(f"a_1d1_{number}_Ch1.ome.tif", raw)
+    # curl, because the client must not take the cores of the server.
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "cells.zip"
+        path.write_bytes(buffer.getvalue())
+        url = f"http://127.0.0.1:{port}/classify_batch"
+        rates = []
+        for _ in range(REPEATS + 1):
+            begun = time.perf_counter()
+            command = ["curl", "--silent", "--fail", "-F", f"files=@{path}", url]
+            done = subprocess.run(command, capture_output=True, check=True)
+            rates.append(len(raws) / (time.perf_counter() - begun))
+            assert json.loads(done.stdout)["sample"]["cells"] == len(raws)
+    return median(rates[1:])
