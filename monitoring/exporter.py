@@ -77,9 +77,12 @@ class Exporter:
     def look(self) -> dict[str, drift.Report]:
         """Work out all metrics once; return task → report of those whose window is large enough."""
         reports = {}
-        for served in self._client.get("/models").raise_for_status().json():
-            task, model = served["task"], served["model"]
-            watched = self._watch(task, model)
+        served = self._client.get("/models").raise_for_status().json()
+        self._model.clear()
+        for each in served:
+            task, model = each["task"], each["model"]
+            self._model.labels(task, model["name"], model["version"], f"{self.service}/card/{task}").set(1)
+            watched = self._watch(task, model["version"])
             window = newest(self.records / task, model["version"], self.window)
             self._cells.labels(task).set(len(window))
             if len(window) < FEWEST:
@@ -87,27 +90,21 @@ class Exporter:
             for verdict in VERDICTS:
                 self._verdicts.labels(task, verdict).set(float((window["verdict"] == verdict).mean()))
             reports[task] = watched.detector.judge(window)
-            for each in reports[task].findings:
-                kind = "mixture" if each.statistic in MIXTURE else "input"
-                self._statistic.labels(task, each.statistic, kind).set(each.value)
-                self._threshold.labels(task, each.statistic, kind).set(each.threshold)
+            for found in reports[task].findings:
+                kind = "mixture" if found.statistic in MIXTURE else "input"
+                self._statistic.labels(task, found.statistic, kind).set(found.value)
+                self._threshold.labels(task, found.statistic, kind).set(found.threshold)
             failed = self._check(window)
             for severity in SEVERITIES:
-                self._failed.labels(task, severity).set(sum(each["severity"] == severity for each in failed))
+                self._failed.labels(task, severity).set(sum(result["severity"] == severity for result in failed))
         self._success.set_to_current_time()
         return reports
 
-    def _watch(self, task: str, model: dict[str, str]) -> Watched:
+    def _watch(self, task: str, version: str) -> Watched:
         known = self._watched.get(task)
-        if known is None or known.version != model["version"]:
-            content = self._client.get(f"/reference/{task}").raise_for_status().content
-            known = Watched(model["version"], Detector(pd.read_parquet(io.BytesIO(content))))
-            self._watched[task] = known
-            self._model.clear()
-            for each in self._client.get("/models").raise_for_status().json():
-                card = f"{self.service}/card/{each['task']}"
-                self._model.labels(each["task"], each["model"]["name"], each["model"]["version"], card).set(1)
-            log.info("%s: watching version %s", task, model["version"])
+        if known is None or known.version != version:
+            known = self._watched[task] = Watched(version, Detector(reference_of(self._client, task)))
+            log.info("%s: watching version %s", task, version)
         return known
 
     def _check(self, window: pd.DataFrame) -> list[dict[str, Any]]:
@@ -121,6 +118,11 @@ def client_of(service: str) -> httpx.Client:
     """Return a client of the service, with the key in FATESCOPE_API_KEY where there is one."""
     key = os.environ.get("FATESCOPE_API_KEY")
     return httpx.Client(base_url=service, timeout=30, headers={"Authorization": f"Bearer {key}"} if key else {})
+
+
+def reference_of(client: httpx.Client, task: str) -> pd.DataFrame:
+    """Return the cells that drift of the model of `task` is told by."""
+    return pd.read_parquet(io.BytesIO(client.get(f"/reference/{task}").raise_for_status().content))
 
 
 def newest(folder: Path, version: str, count: int) -> pd.DataFrame:

@@ -32,7 +32,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from monitoring.drift import FEWEST, Detector, Report
-from monitoring.exporter import client_of, newest
+from monitoring.exporter import client_of, newest, reference_of
 from pipelines.core.features import ACQUISITION
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def open_incident(alert: dict[str, Any], place: Path, service: str, records: Pat
     task = alert["labels"]["task"]
     client = client_of(service)
     served = next(each for each in client.get("/models").raise_for_status().json() if each["task"] == task)
-    reference = pd.read_parquet(io.BytesIO(client.get(f"/reference/{task}").raise_for_status().content))
+    reference = reference_of(client, task)
     rows = newest(records / task, served["model"]["version"], window)
     partial = place.with_name(f".{place.name}")
     partial.mkdir(parents=True)
