@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: repro data adopt held-out compare rollback check test test-fast bento serve watch ui bench-ingest bench-training bench-accuracy bench-serving bench-watch
+.PHONY: repro data adopt held-out compare rollback check test test-fast bento serve watch ui bench-ingest bench-training bench-accuracy bench-serving bench-watch bench-drift
 
 repro: .venv/installed data
 	dvc repro
@@ -103,6 +103,10 @@ serve: .venv/installed
 # What recording costs the requests.
 bench-watch: .venv/installed
 	python -m benchmarks.watch
+
+# How often drift is called where there is none, and where there is some; writes docs/drift.md.
+bench-drift: .venv/installed
+	python -m benchmarks.drift
 
 # Service, exporter of drift, incidents, Prometheus and Alertmanager on this machine; ends all of them together.
 watch: .venv/installed

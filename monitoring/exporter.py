@@ -12,6 +12,7 @@ training data (`monitoring.expectations`). Metrics:
 | `fatescope_window_verdict_ratio{task,verdict}` | share of the verdict in the window |
 | `fatescope_window_expectations_failed{task,severity}` | expectations that the window fails |
 | `fatescope_model_info{task,name,version,card}` | 1; `card` is where the model's card is |
+| `fatescope_model_made_timestamp_seconds{task}` | when it was trained; absent where its bundle does not say |
 | `fatescope_exporter_last_success_timestamp_seconds` | when all of this was last worked out |
 """
 
@@ -21,6 +22,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -70,6 +72,7 @@ class Exporter:
         self._verdicts = gauge("fatescope_window_verdict_ratio", "Share of a verdict.", ("task", "verdict"))
         self._failed = gauge("fatescope_window_expectations_failed", "Failed expectations.", ("task", "severity"))
         self._model = gauge("fatescope_model_info", "The model that is watched.", ("task", "name", "version", "card"))
+        self._made = gauge("fatescope_model_made_timestamp_seconds", "When the model was trained.", ("task",))
         self._success = gauge("fatescope_exporter_last_success_timestamp_seconds", "The last time that all was well.")
         self._watched: dict[str, Watched] = {}
         self._client = client_of(self.service)
@@ -79,9 +82,12 @@ class Exporter:
         reports = {}
         served = self._client.get("/models").raise_for_status().json()
         self._model.clear()
+        self._made.clear()
         for each in served:
             task, model = each["task"], each["model"]
             self._model.labels(task, model["name"], model["version"], f"{self.service}/card/{task}").set(1)
+            if each.get("made"):
+                self._made.labels(task).set(datetime.fromisoformat(each["made"]).timestamp())
             watched = self._watch(task, model["version"])
             window = newest(self.records / task, model["version"], self.window)
             self._cells.labels(task).set(len(window))

@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -114,6 +115,7 @@ def describe(
         prior=candidate.prior.tolist(),
         composition_error=calibration.composition_error.tolist(),
         cost={k: candidate.cost[k] for k in ("parameters", "multiply_adds")} | metering.add(candidate.cost, made.cost),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
         git_commit=tracking.git_commit(),
         params=used | {"train": [each.model_dump(mode="json") for each in candidate.members]},
         hashes={},

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Literal, Self
 
@@ -177,6 +178,7 @@ class Served(Answered):
     simulated: bool
     data_hash: str
     git_commit: str
+    made: datetime | None = Field(description="When it was trained; unknown of older bundles.")
 
 
 class Known(Answered):

@@ -257,6 +257,6 @@ def _signed(request: Request, model: Model) -> dict[str, Any]:
 def _describe(model: Model) -> Served:
     spec = model.spec
     same = ("task", "classes", "backbone", "bit_depths", "channel", "height_px", "width_px", "canvas", "coverage")
-    about = {name: getattr(spec, name) for name in (*same, "simulated", "data_hash", "git_commit")}
+    about = {name: getattr(spec, name) for name in (*same, "simulated", "data_hash", "git_commit", "made")}
     pattern = spec.params.get("dataset", {}).get("pattern")
     return Served(model=model.label, engine=model.engine, pattern=pattern, figures=list(samples.FIGURES), **about)

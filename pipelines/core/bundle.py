@@ -101,6 +101,8 @@ class Spec(BaseModel):
     """Whether any cell it was trained on is simulated."""
     data_hash: str
     """The version of the data."""
+    made: str | None = None
+    """When it was trained, ISO 8601 in UTC; None in bundles of before this was kept."""
     git_commit: str
     """The version of the code; empty outside git."""
     params: dict[str, Any]

@@ -20,7 +20,14 @@ def exporter(tmp_path, params):
         asked.append(request.url.path)
         if request.url.path == "/models":
             return httpx.Response(
-                200, json=[{"task": "binary", "model": {"name": "fatescope-binary", "version": made.now}}]
+                200,
+                json=[
+                    {
+                        "task": "binary",
+                        "model": {"name": "fatescope-binary", "version": made.now},
+                        "made": "1970-01-02T00:00:00Z",
+                    }
+                ],
             )
         buffer = io.BytesIO()
         population(400, 0).to_parquet(buffer)
@@ -64,6 +71,7 @@ def test_like_cells_are_quiet_and_a_lamp_is_told(exporter):
     assert drifted(exporter) <= {"outside_background_spread"}
     assert value(exporter, "fatescope_window_cells", task="binary") == 200
     assert value(exporter, "fatescope_window_expectations_failed", task="binary", severity="critical") == 0
+    assert value(exporter, "fatescope_model_made_timestamp_seconds", task="binary") == 86400
     assert (
         value(
             exporter,
