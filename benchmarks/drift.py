@@ -98,7 +98,8 @@ def describe(model: Bundle, cells: list[Pixels], group: str, change: Change | No
         cells = [np.clip(each, 0, 2**depth - 1).astype(np.uint16) for each in changed]
     figures = np.concatenate([features.acquisition(each[None], depth) for each in cells])
     placed = np.stack([images.center(each, model.spec.canvas, group) for each in cells])
-    table = pd.DataFrame(figures, columns=list(features.ACQUISITION)).assign(label="", group=group, height=0, width=0)
+    table = pd.DataFrame(figures, columns=list(features.ACQUISITION)).assign(label="", group=group)
+    table = table.assign(height=[each.shape[0] for each in cells], width=[each.shape[1] for each in cells])
     outliers = Outliers.load(Path("artifacts") / TASK / "bundle" / bundle.OUTLIERS)
     return bundle.describe_reference(table, [model.predict(placed)], model.spec, outliers)
 
@@ -197,6 +198,10 @@ sample will raise. Add cells of more runs to the data to make it rarer.
 ## Power
 
 {table(power)}
+
+The thresholds allow for what the acquisition groups of the reference differ by: with few groups they are wide, and a
+change that is smaller than that, or a medium that looks to the model like one that it knows, is not found. More runs of
+each class in the data make them narrower.
 """,
         encoding="utf-8",
     )

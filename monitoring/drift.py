@@ -1,15 +1,15 @@
 """Tell whether a window of production cells is like the cells that a model knows. Pure: tables in, a report out.
 
-Both tables have the figures of `features.ACQUISITION`, the components `e0` and on of the embedding, `p_CLASS` and
-`verdict`; the reference, of the bundle, also `group`. Every statistic is an effect size, so that a large window does
-not cry wolf over nothing:
+Both tables have the figures of `features.ACQUISITION`, `height` and `width`, the components `e0` and on of the
+embedding, `p_CLASS` and `verdict`; the reference, of the bundle, also `group`. Every statistic is an effect size, so
+that a large window does not cry wolf over nothing:
 
 | statistic | what it is |
 |---|---|
 | `ks_FIGURE` | Kolmogorov-Smirnov distance of a figure, 0 to 1 |
 | `psi_FIGURE` | its population stability index over the deciles of the reference (Siddiqi 2006) |
 | `outside_FIGURE` | share of cells beyond all but a hundredth of the reference |
-| `mmd` | distance of the embeddings: maximum mean discrepancy under a Gaussian kernel (Gretton et al. 2012) |
+| `mmd` | distance of the embeddings, among cells called alike: maximum mean discrepancy (Gretton et al. 2012) |
 | `classes` | total variation distance of the called classes; a mixture may change without any fault |
 | `unsure`, `unlike` | rate of the verdict, above that of the reference |
 
@@ -41,6 +41,8 @@ FEWEST = 30
 """Cells that a window needs to be judged."""
 MIXTURE = ("classes",)
 """Statistics that a culture may move without any fault of the input; they are told, and raise no alarm on input."""
+FIGURES = (*ACQUISITION, "height", "width")
+"""Columns whose distributions are compared."""
 RATES = {"unsure": UNSURE, "unlike": UNLIKE}
 """Statistic → the verdict that it is the rate of."""
 _EDGE = 0.005
@@ -139,7 +141,8 @@ class Detector:
     def _floor(self, statistic: str, size: int) -> float:
         """Return what chance alone makes of a rate, however seldom the reference shows it; 0 for other statistics."""
         total = len(self._reference)
-        if statistic.startswith("outside_"):
+        # Where a figure is always the same, one other cell is beyond all that was drawn.
+        if statistic.startswith(("outside_", "ks_", "psi_")):
             rate, offset = 2 * _EDGE, 0.0
         elif statistic in RATES:
             rate = offset = self._known.rates[statistic]
@@ -147,15 +150,19 @@ class Detector:
             return 0.0
         # The upper end of what the rate may be (Clopper and Pearson 1934), and then of a window of it.
         highest = float(beta.ppf(1 - ALPHA, rate * total + 1, total - rate * total))
-        return float(binom.ppf(1 - ALPHA / 10, size, highest)) / size - offset
+        share = float(binom.ppf(1 - ALPHA / 10, size, highest)) / size - offset
+        if statistic.startswith("psi_"):
+            # What such a share adds to a part that was empty.
+            return max(0.0, (share - _LEAST) * float(np.log(max(share, _LEAST) / _LEAST)))
+        return share
 
     def _sample(self, table: pd.DataFrame) -> "_Sample":
         called = table[self._labels].to_numpy().argmax(1)
         verdicts = table["verdict"].to_numpy(str)
         angles = table[self._components].to_numpy(float) @ self._directions + self._phases
         return _Sample(
-            [np.sort(table[name].to_numpy(float)) for name in ACQUISITION],
-            np.cos(angles).mean(0) * np.sqrt(2 / _FEATURES),
+            [np.sort(table[name].to_numpy(float)) for name in FIGURES],
+            _by_class(np.cos(angles) * np.sqrt(2 / _FEATURES), called, len(self._labels)),
             np.bincount(called, minlength=len(self._labels)) / len(table),
             {name: float((verdicts == verdict).mean()) for name, verdict in RATES.items()},
         )
@@ -166,9 +173,9 @@ class _Sample:
     """What is asked of a table of cells."""
 
     figures: list[Floats]
-    """Of each of ACQUISITION the values, ascending."""
+    """Of each of FIGURES the values, ascending."""
     kernel: Floats
-    """The mean of the kernel's random features over the components of the embedding."""
+    """(K, F) the mean of the kernel's random features over the embeddings of each called class; 0 without any."""
     classes: Floats
     """Share of each called class."""
     rates: dict[str, float]
@@ -177,17 +184,26 @@ class _Sample:
 def measure(known: _Sample, window: _Sample) -> dict[str, float]:
     """Return every statistic of a window beside what is known."""
     found = dict[str, float]()
-    for i, name in enumerate(ACQUISITION):
+    for i, name in enumerate(FIGURES):
         before, now = known.figures[i], window.figures[i]
         found[f"ks_{name}"] = shift.distance(before, now)
         found[f"psi_{name}"] = _stability(before, now)
         low, high = np.quantile(before, (_EDGE, 1 - _EDGE))
         found[f"outside_{name}"] = float(((now < low) | (now > high)).mean())
-    found["mmd"] = float(np.sqrt(((known.kernel - window.kernel) ** 2).sum()))
+    # A class that either side hardly has says nothing of how its cells look.
+    shares = window.classes * (known.classes > 0)
+    found["mmd"] = float(np.sqrt((shares * ((known.kernel - window.kernel) ** 2).sum(1)).sum()))
     found["classes"] = float(np.abs(known.classes - window.classes).sum() / 2)
     for name in RATES:
         found[name] = max(0.0, window.rates[name] - known.rates[name])
     return found
+
+
+def _by_class(mapped: Floats, called: npt.NDArray[np.integer], count: int) -> Floats:
+    """Return the (count, F) means of (n, F) over the cells of each called class; 0 for a class without any."""
+    held = np.eye(count)[called]
+    means: Floats = held.T @ mapped / np.maximum(held.sum(0), 1)[:, None]
+    return means
 
 
 def _stability(before: Floats, now: Floats) -> float:

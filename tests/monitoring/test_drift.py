@@ -17,6 +17,7 @@ def population(count, seed, **changes):
     table = pd.DataFrame(
         {name: rng.normal(1, 0.1, count) * (lamp if name != "saturation" else 0) for name in ACQUISITION}
     )
+    table = table.assign(height=rng.integers(40, 50, count), width=rng.integers(55, 65, count))
     embedding = rng.normal(0, 1, (count, 8))
     share = rng.beta(0.5, 0.5, count)
     table = table.assign(
@@ -86,3 +87,20 @@ def test_a_report_is_json(detector):
     assert told["cells"] == 100
     assert "outside_background" in told["drifted"]
     assert {"statistic", "value", "threshold", "drifted"} == set(told["findings"][0])
+
+
+def test_one_cell_of_another_size_is_no_drift_and_a_tenth_of_them_is():
+    same = population(800, 0).assign(height=45, width=60)
+    detector, window = drift.Detector(same), population(200, 1).assign(height=45, width=60)
+    window.loc[0, "height"] = 50
+    assert not detector.judge(window).input_drift
+    window.loc[:19, "height"] = 50
+    assert "ks_height" in {each.statistic for each in detector.judge(window).input_drift}
+
+
+def test_a_changed_mixture_alone_moves_no_embedding():
+    detector, mixed = drift.Detector(population(800, 0)), population(2000, 1)
+    one = mixed[mixed["p_a"] > 0.5].head(300)
+    found = {each.statistic for each in detector.judge(one).findings if each.drifted}
+    assert "classes" in found
+    assert "mmd" not in found

@@ -40,7 +40,7 @@ def exporter(tmp_path, params):
 
 def record(exporter, count, number, version="3", **changes):
     table = population(count, number, **changes).drop(columns="group")
-    images = {"height": 45, "width": 60, "bit_depth": 12, "saturation": 0.0, "spread": 30.0, "focus": 1.0}
+    images = {"bit_depth": 12, "saturation": 0.0, "spread": 30.0, "focus": 1.0}
     table = table.assign(**{name: value for name, value in images.items() if name not in changes})
     path = exporter.records / "binary" / f"20261124T0000{number:02}-{version}-1-{number}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
