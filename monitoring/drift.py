@@ -15,7 +15,8 @@ that a large window does not cry wolf over nothing:
 
 A threshold belongs to the model and to the size of the window: it is what windows of like cells stay below, all
 statistics together, in all but ALPHA of the draws. Half of the draws are cells at random, half are of one acquisition
-group, as a laboratory records them: one lamp is no drift where the model knows several.
+group, as a laboratory records them: one lamp is no drift where the model knows several. For `classes` the first half
+of them counts alone.
 """
 
 from collections.abc import Iterator
@@ -122,12 +123,17 @@ class Detector:
             drawn = [measure(self._sample(known), self._sample(each)) for known, each in self._draw(near)]
             names = list(drawn[0])
             values = np.array([[each[name] for name in names] for each in drawn])
+            mixture = np.isin(names, MIXTURE)
+            found = np.zeros(len(names))
+            found[~mixture] = _jointly(values[:, ~mixture])
+            # A group is mostly of one medium: were its windows like, no mixture could ever be another.
+            found[mixture] = _jointly(values[::2, mixture])
             floors = [self._floor(name, near) for name in names]
-            self._thresholds[near] = dict(zip(names, np.maximum(_jointly(values), floors).tolist(), strict=True))
+            self._thresholds[near] = dict(zip(names, np.maximum(found, floors).tolist(), strict=True))
         return self._thresholds[near]
 
     def _draw(self, size: int) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-        """Yield halves of the reference, and windows of like cells that are not in them."""
+        """Yield halves of the reference, and windows of like cells outside them; every other is of one group."""
         rng, table = np.random.default_rng(self._rng_seed + size), self._reference
         groups = [rows for rows in table.groupby("group").indices.values() if len(rows) >= FEWEST]
         for number in range(DRAWS):
@@ -139,7 +145,7 @@ class Detector:
             yield table.iloc[known], table.iloc[rng.choice(others, size)]
 
     def _floor(self, statistic: str, size: int) -> float:
-        """Return what chance alone makes of a rate, however seldom the reference shows it; 0 for other statistics."""
+        """Return what chance alone makes of a share of odd cells, or of a verdict; 0 for other statistics."""
         total = len(self._reference)
         # Where a figure is always the same, one other cell is beyond all that was drawn.
         if statistic.startswith(("outside_", "ks_", "psi_")):

@@ -31,9 +31,8 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from monitoring.drift import FEWEST, Detector, Report
+from monitoring.drift import FEWEST, FIGURES, Detector, Report
 from monitoring.exporter import client_of, newest, reference_of
-from pipelines.core.features import ACQUISITION
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +123,8 @@ Beyond their thresholds: {drifted or "none at the moment of writing"}.
 
 def _page(task: str, served: dict[str, Any], report: Report, reference: pd.DataFrame, rows: pd.DataFrame) -> str:
     mpl.use("Agg")
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    for axes, name in zip(figure.subplots(2, 4).flat, ACQUISITION, strict=True):
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 5).flat, FIGURES, strict=True):
         for table, color, label in ((reference, "0.5", "known"), (rows, "tab:orange", "window")):
             if len(table):
                 axes.hist(table[name], bins=30, density=True, alpha=0.6, color=color, label=label)

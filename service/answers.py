@@ -1,21 +1,9 @@
-"""What goes back over HTTP: the JSON of an answer, and of a refusal."""
+"""What goes back over HTTP: the shape of the JSON of an answer, and of a refusal."""
 
-import logging
-from collections.abc import Mapping
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Literal, Self
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from starlette.exceptions import HTTPException
-
-from pipelines.core.errors import FatescopeError
-from service import metrics
-
-log = logging.getLogger("bentoml.fatescope")
 
 Verdict = Literal["sure", "unsure", "unlike_training"]
 Count = Annotated[int, Field(ge=0, le=10**18)]
@@ -233,55 +221,3 @@ class Refusal(Answered):
     """The body of every answer but 200."""
 
     error: Problem
-
-
-class RequestError(FatescopeError, HTTPException):
-    """A request that cannot be answered, by no fault of its code.
-
-    It is also one of the framework's own, which passes on such errors where it reads a body, and hides others.
-    """
-
-    def __init__(
-        self, status: int, code: str, message: str, file: str | None = None, headers: Mapping[str, str] | None = None
-    ) -> None:
-        HTTPException.__init__(self, status, message, headers)
-        self.code, self.file = code, file
-
-    def __str__(self) -> str:
-        return str(self.detail)
-
-
-def refuse_in_json(app: FastAPI) -> None:
-    """Make `app` answer RequestError, and what its framework refuses by itself, with a Refusal."""
-
-    @app.exception_handler(RequestError)
-    async def refuse(_: Request, error: RequestError) -> JSONResponse:
-        return refusal(error)
-
-    @app.exception_handler(HTTPException)
-    async def refuse_http(_: Request, error: HTTPException) -> JSONResponse:
-        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        return _refusal(
-            error.status_code, Problem(code=code, message=str(error.detail), file=None), error.headers or None
-        )
-
-    @app.exception_handler(RequestValidationError)
-    async def refuse_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        return _refusal(422, Problem(code="parameters", message=wrong, file=None))
-
-    @app.exception_handler(Exception)
-    async def fail(_: Request, error: Exception) -> JSONResponse:
-        log.error("a request failed by a fault of ours", exc_info=error)
-        message = "the service failed at this request, by a fault of its own; its log has the details"
-        return _refusal(500, Problem(code="internal", message=message, file=None))
-
-
-def refusal(error: RequestError) -> JSONResponse:
-    """Return the answer that says why a request was refused."""
-    return _refusal(error.status_code, Problem(code=error.code, message=str(error), file=error.file), error.headers)
-
-
-def _refusal(status: int, problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    metrics.REFUSED.labels(problem.code).inc()
-    return JSONResponse(Refusal(error=problem).model_dump(), status, dict(headers) if headers else None)

@@ -28,14 +28,13 @@ from service.answers import (
     Examples,
     Part,
     Refusal,
-    RequestError,
     Served,
     Summary,
-    refuse_in_json,
 )
 from service.door import Door
 from service.feedback import Correction
 from service.models import Model
+from service.refusals import RequestError, refuse_in_json
 from service.uploads import Upload
 from service.watching import REQUEST_ID, Watched
 

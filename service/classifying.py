@@ -16,9 +16,10 @@ from pipelines.core import activation, judgement
 from pipelines.core.bundle import Spec
 from pipelines.core.errors import ImageError
 from service import metrics, samples, uploads
-from service.answers import Problem, RequestError
+from service.answers import Problem
 from service.models import Model, Models
 from service.reading import Readable, Unreadable
+from service.refusals import RequestError
 from service.uploads import OtherChannel, Upload
 
 Item = Readable | Unreadable | OtherChannel

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.answers import RequestError, refusal
+from service.refusals import RequestError, refusal
 
 MAX_BODY = {"/classify_batch": 500_000_000, "/summarise": 200_000_000, "/export": 200_000_000}
 """The longest body of a request, bytes, by path."""

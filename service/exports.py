@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.judgement import VERDICTS
-from service.answers import RequestError
+from service.refusals import RequestError
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NEVER = -1

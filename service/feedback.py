@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.names import CORRECTIONS
-from service.answers import RequestError
 from service.models import Model
+from service.refusals import RequestError
 
 FOLDER = "FATESCOPE_FEEDBACK"
 DEFAULT = "feedback"

@@ -14,7 +14,7 @@ import secrets
 from starlette.requests import Request
 
 from pipelines.core.errors import ParamsError
-from service.answers import RequestError
+from service.refusals import RequestError
 
 VARIABLE = "FATESCOPE_API_KEYS"
 

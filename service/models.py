@@ -12,10 +12,10 @@ import numpy.typing as npt
 from pipelines.core.bundle import Spec
 from pipelines.core.errors import BundleError
 from service import answers, champions, metrics
-from service.answers import RequestError
 from service.batching import Batcher
 from service.champions import Champion, Readiness
 from service.reading import Reader
+from service.refusals import RequestError
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 

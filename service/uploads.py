@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from pipelines.core import names
 from pipelines.core.errors import ImageError
-from service.answers import RequestError
+from service.refusals import RequestError
 
 MAX_FILE_BYTES = 200_000_000
 """The largest file in a request for many: a TIFF may have thousands of pages."""

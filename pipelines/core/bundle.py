@@ -142,7 +142,7 @@ class Bundle:
     def __init__(self, spec: Spec, graph: Engine, outliers: Outliers, test: dict[str, npt.NDArray[Any]]) -> None:
         self.spec = spec
         self._graph = graph
-        self._outliers = outliers
+        self.outliers = outliers
         self._test = test
 
     def predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
@@ -151,19 +151,19 @@ class Bundle:
 
     def on(self, engine: Engine) -> "Bundle":
         """Return the same model, run by `engine`."""
-        return Bundle(self.spec, engine, self._outliers, self._test)
+        return Bundle(self.spec, engine, self.outliers, self._test)
 
     def judge(self, prediction: Prediction) -> Judgement:
         """Say how far to trust a prediction of this model."""
-        return judge(prediction, self.spec.conformal, self.spec.outlier_threshold, self._outliers)
+        return judge(prediction, self.spec.conformal, self.spec.outlier_threshold, self.outliers)
 
     def distance(self, prediction: Prediction) -> Floats:
         """Return how far each of B cells lies from the training cells; see Judgement."""
-        return measure(prediction, self.spec.outlier_threshold, self._outliers)
+        return measure(prediction, self.spec.outlier_threshold, self.outliers)
 
     def components(self, prediction: Prediction) -> Floats:
         """Return the (B, COMPONENTS) coordinates of the embedding that drift is told by."""
-        return self._outliers.components(prediction.embedding, COMPONENTS)
+        return self.outliers.components(prediction.embedding, COMPONENTS)
 
     def compose(self, probabilities: Floats) -> Composition:
         """Estimate the shares of the classes in a culture whose cells have (B, K) `probabilities`."""

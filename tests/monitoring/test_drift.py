@@ -99,8 +99,25 @@ def test_one_cell_of_another_size_is_no_drift_and_a_tenth_of_them_is():
 
 
 def test_a_changed_mixture_alone_moves_no_embedding():
-    detector, mixed = drift.Detector(population(800, 0)), population(2000, 1)
-    one = mixed[mixed["p_a"] > 0.5].head(300)
-    found = {each.statistic for each in detector.judge(one).findings if each.drifted}
-    assert "classes" in found
-    assert "mmd" not in found
+    def told(table):
+        return {each.statistic for each in detector.judge(table.head(300)).findings if each.drifted}
+
+    # As of a network: the classes lie apart.
+    known, others = (
+        table.assign(e0=table["e0"] + 4 * table["p_a"].round()) for table in map(population, (800, 2000), (0, 1))
+    )
+    detector = drift.Detector(known)
+    one = others[others["p_a"] > 0.5]
+    assert "classes" in told(one)
+    assert "mmd" not in told(one)
+    assert "mmd" in told(others.assign(e1=others["e1"] + 2 * others["p_a"].round())), "cells of one class are others"
+
+
+def test_a_mixture_is_told_where_each_group_is_of_one_class():
+    known = population(800, 0)
+    of_group = known["group"].str[1:].astype(int) % 2
+    known = known.assign(p_a=np.where(of_group, 0.9, 0.1), p_b=np.where(of_group, 0.1, 0.9))
+    detector = drift.Detector(known)
+    told = detector.judge(known[known["p_a"] > 0.5].head(200))
+    assert "classes" in {each.statistic for each in told.findings if each.drifted}
+    assert not told.input_drift

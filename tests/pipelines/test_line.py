@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime, timedelta
 
 import mlflow
 import numpy as np
@@ -67,6 +68,8 @@ def test_the_line(line, folder):
     np.testing.assert_allclose(probabilities, np.array(expected, np.float32), atol=1e-5)
     assert model.spec.classes == ["oligodendrocyte", "astrocyte"]
     assert model.spec.split == "grouped"
+    assert model.spec.made is not None
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(model.spec.made)) < timedelta(hours=1)
     assert not model.spec.simulated
 
     # Runs: one a split, with the figures of evaluation, and below it one a fit with parameters and curves.

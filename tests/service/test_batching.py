@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from starlette.datastructures import Headers
 
-from service.answers import RequestError
 from service.batching import LARGEST, WORTH, Batcher
 from service.door import Admission
+from service.refusals import RequestError
 
 
 def cells(*values):
