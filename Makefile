@@ -52,8 +52,9 @@ check: .venv/installed
 	mypy
 	lint-imports
 
+# Two processes of one thread each: most tests wait for servers, and those that do not would fight for the cores.
 test: check
-	pytest
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/installed
 	pytest -m 'not slow'

@@ -1,8 +1,8 @@
 """Tell whether a window of production cells is like the cells that a model knows. Pure: tables in, a report out.
 
 Both tables have the figures of `features.ACQUISITION`, `height` and `width`, the components `e0` and on of the
-embedding, `p_CLASS` and `verdict`; the reference, of the bundle, also `group`. Every statistic is an effect size, so
-that a large window does not cry wolf over nothing:
+embedding, `p_CLASS` and `verdict`; the reference, of the bundle, also `group` and `seen`. Every statistic is an effect
+size, so that a large window does not cry wolf over nothing:
 
 | statistic | what it is |
 |---|---|
@@ -10,29 +10,39 @@ that a large window does not cry wolf over nothing:
 | `psi_FIGURE` | its population stability index over the deciles of the reference (Siddiqi 2006) |
 | `outside_FIGURE` | share of cells beyond all but a hundredth of the reference |
 | `mmd` | distance of the embeddings, among cells called alike: maximum mean discrepancy (Gretton et al. 2012) |
+| `novelty` | the same, but only where the groups of the reference do not differ already: how a new medium is found |
 | `classes` | total variation distance of the called classes; a mixture may change without any fault |
 | `unsure`, `unlike` | rate of the verdict, above that of the reference |
 
 A threshold belongs to the model and to the size of the window: it is what windows of like cells stay below, all
-statistics together, in all but ALPHA of the draws. Half of the draws are cells at random, half are of one acquisition
-group, as a laboratory records them: one lamp is no drift where the model knows several. For `classes` the first half
-of them counts alone.
+statistics together, in all but ALPHA of the draws. Half of the draws are cells that the model was not fitted on; half
+are of one acquisition group, as a laboratory records them: one lamp is no drift where the model knows several. For
+`classes` the first half of them counts alone. Rates are compared with those of cells that the model was not fitted on.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.stats import beta, binom
 
-from pipelines.core import shift
-from pipelines.core.features import ACQUISITION
-from pipelines.core.judgement import UNLIKE, UNSURE
-
-Floats = npt.NDArray[np.floating]
+from monitoring.measures import (
+    EDGE,
+    FIGURES,
+    LEAST,
+    RATES,
+    Cells,
+    Floats,
+    Rows,
+    Sample,
+    Space,
+    Sums,
+    compare,
+    rates,
+    sample,
+)
 
 ALPHA = 0.01
 """Share of windows of like cells that raise a false alarm."""
@@ -40,16 +50,10 @@ DRAWS = 400
 """Windows that thresholds are found by."""
 FEWEST = 30
 """Cells that a window needs to be judged."""
+LARGEST = 2_000
+"""Larger windows have the thresholds of this size: what groups differ by is left, not chance."""
 MIXTURE = ("classes",)
 """Statistics that a culture may move without any fault of the input; they are told, and raise no alarm on input."""
-FIGURES = (*ACQUISITION, "height", "width")
-"""Columns whose distributions are compared."""
-RATES = {"unsure": UNSURE, "unlike": UNLIKE}
-"""Statistic → the verdict that it is the rate of."""
-_EDGE = 0.005
-"""Share of the reference that lies beyond either end of what counts as known."""
-_LEAST = 1e-3
-_DECILES = np.linspace(0.1, 0.9, 9)
 _FEATURES = 256
 """Random Fourier features that stand for the kernel (Rahimi and Recht 2007): the distance is then linear in cells."""
 _MARGIN = 1.1
@@ -96,31 +100,39 @@ class Detector:
     """What is worked out once for a reference."""
 
     def __init__(self, reference: pd.DataFrame, seed: int = 0) -> None:
-        self._reference = reference.reset_index(drop=True)
         self._components = [name for name in reference.columns if name[0] == "e" and name[1:].isdecimal()]
         self._labels = [name for name in reference.columns if name.startswith("p_")]
-        self._rng_seed = seed
+        self._seed = seed
         rng = np.random.default_rng(seed)
         embedding = reference[self._components].to_numpy(float)
         scale = _median_distance(embedding, rng)
         self._directions = rng.normal(0, 1 / scale, (embedding.shape[1], _FEATURES))
         self._phases = rng.uniform(0, 2 * np.pi, _FEATURES)
-        self._known = self._sample(self._reference)
+        self._reference = self._cells(reference)
+        grouped = map(np.asarray, reference.groupby("group").indices.values())
+        self._groups = [rows for rows in grouped if len(rows) >= FEWEST]
+        # Bundles of before this was kept have cells in their reference that none of the fits saw.
+        self._unseen = ~reference["seen"].to_numpy(bool) if "seen" in reference else np.ones(len(reference), bool)
+        self._known = self._sample(np.arange(len(reference)))
+        self._sums = Sums.of(self._reference)
+        self._group_sums = [Sums.of(self._reference.of(rows)) for rows in self._groups]
+        self._space = self._without(None)
         self._thresholds: dict[int, dict[str, float]] = {}
 
     def judge(self, window: pd.DataFrame) -> Report:
         """Compare a window of FEWEST cells or more with the reference."""
         assert len(window) >= FEWEST, len(window)
         thresholds = self.thresholds(len(window))
-        measured = measure(self._known, self._sample(window))
+        cells = self._cells(window)
+        measured = compare(self._known, sample(cells)) | {"novelty": self._space.novelty(cells)}
         return Report(len(window), [Finding(name, value, thresholds[name]) for name, value in measured.items()])
 
     def thresholds(self, size: int) -> dict[str, float]:
         """Return what windows of `size` like cells stay below, all together, in all but ALPHA of the draws."""
         # Sizes that differ by little share their draws.
-        near = int(2 ** (np.round(np.log2(size) * 2) / 2))
+        near = int(2 ** (np.round(np.log2(min(size, LARGEST)) * 2) / 2))
         if near not in self._thresholds:
-            drawn = [measure(self._sample(known), self._sample(each)) for known, each in self._draw(near)]
+            drawn = list(self._draw(near))
             names = list(drawn[0])
             values = np.array([[each[name] for name in names] for each in drawn])
             mixture = np.isin(names, MIXTURE)
@@ -132,26 +144,37 @@ class Detector:
             self._thresholds[near] = dict(zip(names, np.maximum(found, floors).tolist(), strict=True))
         return self._thresholds[near]
 
-    def _draw(self, size: int) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-        """Yield halves of the reference, and windows of like cells outside them; every other is of one group."""
-        rng, table = np.random.default_rng(self._rng_seed + size), self._reference
-        groups = [rows for rows in table.groupby("group").indices.values() if len(rows) >= FEWEST]
+    def _draw(self, size: int) -> Iterator[dict[str, float]]:
+        """Yield the statistics of windows of up to `size` like cells; every other window is of one group."""
+        rng, everything = np.random.default_rng(self._seed + size), np.arange(len(self._unseen))
+        unseen, without = np.flatnonzero(self._unseen), dict[int | None, Space]()
         for number in range(DRAWS):
-            order = rng.permutation(len(table))
-            known, others = order[: len(table) // 2], order[len(table) // 2 :]
-            if number % 2 and len(groups) > 1:
-                others = np.intersect1d(others, groups[rng.integers(len(groups))])
-            # With replacement: a window may be larger than what it is drawn from.
-            yield table.iloc[known], table.iloc[rng.choice(others, size)]
+            chosen = int(rng.integers(len(self._groups))) if number % 2 and len(self._groups) > 1 else None
+            source = rng.permutation(unseen if chosen is None else self._groups[chosen])
+            # The other half of the group stays: its lamp is one that the model knows.
+            window = source[: min(size, len(source) // 2)]
+            known = self._sample(np.setdiff1d(everything, window, assume_unique=True))
+            found = compare(known, sample(self._reference.of(window)))
+            if chosen not in without:
+                without[chosen] = self._without(chosen)
+            yield found | {"novelty": without[chosen].novelty(self._reference.of(source[:size]))}
+
+    def _without(self, group: int | None) -> Space:
+        """Return the space of the reference without one of its groups."""
+        if group is None:
+            return Space.of(self._sums, self._group_sums)
+        gone = self._group_sums[group]
+        left = Sums(self._sums.kernel - gone.kernel, self._sums.counts - gone.counts)
+        return Space.of(left, self._group_sums[:group] + self._group_sums[group + 1 :])
 
     def _floor(self, statistic: str, size: int) -> float:
         """Return what chance alone makes of a share of odd cells, or of a verdict; 0 for other statistics."""
-        total = len(self._reference)
+        total = int(self._unseen.sum())
         # Where a figure is always the same, one other cell is beyond all that was drawn.
         if statistic.startswith(("outside_", "ks_", "psi_")):
-            rate, offset = 2 * _EDGE, 0.0
+            rate, offset = 2 * EDGE, 0.0
         elif statistic in RATES:
-            rate = offset = self._known.rates[statistic]
+            rate = offset = float(self._known.rates[list(RATES).index(statistic)])
         else:
             return 0.0
         # The upper end of what the rate may be (Clopper and Pearson 1934), and then of a window of it.
@@ -159,68 +182,23 @@ class Detector:
         share = float(binom.ppf(1 - ALPHA / 10, size, highest)) / size - offset
         if statistic.startswith("psi_"):
             # What such a share adds to a part that was empty.
-            return max(0.0, (share - _LEAST) * float(np.log(max(share, _LEAST) / _LEAST)))
+            return max(0.0, (share - LEAST) * float(np.log(max(share, LEAST) / LEAST)))
         return share
 
-    def _sample(self, table: pd.DataFrame) -> "_Sample":
-        called = table[self._labels].to_numpy().argmax(1)
-        verdicts = table["verdict"].to_numpy(str)
+    def _sample(self, rows: Rows) -> Sample:
+        """Return what is asked of `rows` of the reference."""
+        found = sample(self._reference.of(rows))
+        return replace(found, rates=rates(self._reference.of(rows[self._unseen[rows]])))
+
+    def _cells(self, table: pd.DataFrame) -> Cells:
         angles = table[self._components].to_numpy(float) @ self._directions + self._phases
-        return _Sample(
-            [np.sort(table[name].to_numpy(float)) for name in FIGURES],
-            _by_class(np.cos(angles) * np.sqrt(2 / _FEATURES), called, len(self._labels)),
-            np.bincount(called, minlength=len(self._labels)) / len(table),
-            {name: float((verdicts == verdict).mean()) for name, verdict in RATES.items()},
+        verdicts = table["verdict"].to_numpy(str)
+        return Cells(
+            table[list(FIGURES)].to_numpy(float),
+            np.cos(angles) * np.sqrt(2 / _FEATURES),
+            np.eye(len(self._labels))[table[self._labels].to_numpy().argmax(1)],
+            np.stack([verdicts == verdict for verdict in RATES.values()], axis=1),
         )
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """What is asked of a table of cells."""
-
-    figures: list[Floats]
-    """Of each of FIGURES the values, ascending."""
-    kernel: Floats
-    """(K, F) the mean of the kernel's random features over the embeddings of each called class; 0 without any."""
-    classes: Floats
-    """Share of each called class."""
-    rates: dict[str, float]
-
-
-def measure(known: _Sample, window: _Sample) -> dict[str, float]:
-    """Return every statistic of a window beside what is known."""
-    found = dict[str, float]()
-    for i, name in enumerate(FIGURES):
-        before, now = known.figures[i], window.figures[i]
-        found[f"ks_{name}"] = shift.distance(before, now)
-        found[f"psi_{name}"] = _stability(before, now)
-        low, high = np.quantile(before, (_EDGE, 1 - _EDGE))
-        found[f"outside_{name}"] = float(((now < low) | (now > high)).mean())
-    # A class that either side hardly has says nothing of how its cells look.
-    shares = window.classes * (known.classes > 0)
-    found["mmd"] = float(np.sqrt((shares * ((known.kernel - window.kernel) ** 2).sum(1)).sum()))
-    found["classes"] = float(np.abs(known.classes - window.classes).sum() / 2)
-    for name in RATES:
-        found[name] = max(0.0, window.rates[name] - known.rates[name])
-    return found
-
-
-def _by_class(mapped: Floats, called: npt.NDArray[np.integer], count: int) -> Floats:
-    """Return the (count, F) means of (n, F) over the cells of each called class; 0 for a class without any."""
-    held = np.eye(count)[called]
-    means: Floats = held.T @ mapped / np.maximum(held.sum(0), 1)[:, None]
-    return means
-
-
-def _stability(before: Floats, now: Floats) -> float:
-    """Return the population stability index of sorted samples over the deciles of `before`."""
-    edges = np.quantile(before, _DECILES)
-    shares = []
-    for each in (before, now):
-        counts = np.diff(np.concatenate([[0], np.searchsorted(each, edges, side="right"), [len(each)]]))
-        # An empty one would make it infinite; the same for both, however many cells they have.
-        shares.append(np.maximum(counts / len(each), _LEAST))
-    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
 
 
 def _jointly(values: Floats) -> Floats:

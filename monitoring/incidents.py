@@ -31,8 +31,9 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from monitoring.drift import FEWEST, FIGURES, Detector, Report
+from monitoring.drift import FEWEST, Detector, Report
 from monitoring.exporter import client_of, newest, reference_of
+from monitoring.measures import FIGURES
 
 log = logging.getLogger(__name__)
 

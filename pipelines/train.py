@@ -41,7 +41,7 @@ Rows = npt.NDArray[np.int64]
 TEST_CELLS = 8
 """Cells whose logits a bundle must reproduce wherever it is loaded."""
 REFERENCE_CELLS = 5000
-"""Cells of the reference that drift is told by: test cells, because a model is surer of cells that it was fitted on."""
+"""The most test cells, and the most others, of the reference that drift is told by."""
 DIM = 1.0
 """A background below this many counts cannot be divided by."""
 
@@ -60,12 +60,13 @@ def settings_of(params: Params, best: dict[str, Any]) -> dict[str, list[Train]]:
 
 
 def write_bundle(made: Refit, source: Cells, seen: Rows, others: Rows, spec: bundle.Spec, target: Path) -> None:
-    """Write what `refit` made from the cells `seen` as a bundle; some of the `others` become its reference.
+    """Write what `refit` made from the cells `seen` as a bundle; some of them and of the `others` are its reference.
 
     The logits to reproduce are those of the exported graph, which is what every runtime runs.
     """
     pixels = source.pixels[seen[np.linspace(0, len(seen) - 1, TEST_CELLS).astype(int)]]
-    shown = others[np.unique(np.linspace(0, len(others) - 1, min(REFERENCE_CELLS, len(others))).astype(int))]
+    fitted = _some(seen)
+    shown = np.concatenate([_some(others), fitted])
     with cells.fresh_folder(target) as folder:
         network = made.network.cpu()
         save_model(network, str(folder / bundle.WEIGHTS))
@@ -75,11 +76,17 @@ def write_bundle(made: Refit, source: Cells, seen: Rows, others: Rows, spec: bun
         save_file({"pixels": pixels, "logits": graph.predict(pixels).logits}, folder / bundle.TEST)
         starts = range(0, len(shown), judging.BATCH)
         said = [graph.predict(source.pixels[shown[i : i + judging.BATCH]]) for i in starts]
-        reference = bundle.describe_reference(source.manifest.iloc[shown], said, spec, made.outliers)
+        known = source.manifest.iloc[shown]
+        reference = bundle.describe_reference(known, said, spec, made.outliers, seen=len(fitted))
         reference.to_parquet(folder / bundle.REFERENCE, index=False)
-        known = np.sort(source.manifest["pixel_hash"].to_numpy()[seen])
-        save_file({"cells": known}, folder / bundle.SEEN)
+        save_file({"cells": np.sort(source.manifest["pixel_hash"].to_numpy()[seen])}, folder / bundle.SEEN)
         bundle.seal(folder, spec)
+
+
+def _some(rows: Rows) -> Rows:
+    """Return up to REFERENCE_CELLS of `rows`, evenly."""
+    chosen: Rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(REFERENCE_CELLS, len(rows))).astype(int))]
+    return chosen
 
 
 def describe(

@@ -6,7 +6,7 @@
 | `weights.safetensors` | the weights of the network, to go on training from |
 | `spec.json` | what the model is, what it expects, what it was made from, and the hash of every other file |
 | `outliers.safetensors` | where its training cells lie in the space of embeddings (`pipelines.core.outliers`) |
-| `reference.parquet` | cells that it has not seen: figures, embedding and predictions, to tell drift by |
+| `reference.parquet` | cells that it knows: figures, embedding and predictions, to tell drift by |
 | `seen.safetensors` | `cells`: the pixel hash of each cell that it was fitted on, ascending |
 | `test.safetensors` | `pixels` and the `logits` that they must give |
 
@@ -196,12 +196,13 @@ def compose(probabilities: Floats, spec: Spec) -> Composition:
 
 
 def describe_reference(
-    manifest: pd.DataFrame, predictions: list[Prediction], spec: Spec, outliers: Outliers
+    manifest: pd.DataFrame, predictions: list[Prediction], spec: Spec, outliers: Outliers, *, seen: int = 0
 ) -> pd.DataFrame:
     """Return the reference: a row a cell of `manifest`, of which the model says `predictions`.
 
     Columns: `label`, `group`, `height`, `width`, the figures of `features.ACQUISITION`, `e0` and on (the embedding
-    along its strongest directions), `p_CLASS`, `distance` and `verdict`.
+    along its strongest directions), `p_CLASS`, `distance`, `verdict`, and `seen`: the model was fitted on the last
+    `seen` cells, and is surer of them than of others.
     """
     known = manifest[["label", "group", "height", "width", *ACQUISITION]].reset_index(drop=True)
     judged = [judge(each, spec.conformal, spec.outlier_threshold, outliers) for each in predictions]
@@ -211,6 +212,7 @@ def describe_reference(
         **{f"e{i}": along[:, i] for i in range(along.shape[1])},
         **{f"p_{name}": probabilities[:, i] for i, name in enumerate(spec.classes)},
         distance=np.concatenate([each.distance for each in judged]),
+        seen=np.arange(len(known)) >= len(known) - seen,
         verdict=np.concatenate([each.verdicts for each in judged]),
     )
 

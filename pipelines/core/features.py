@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.images import Pixels, background, border
+from pipelines.core.images import Pixels, background, border, median
 
 Floats = npt.NDArray[np.float32]
 
@@ -24,6 +24,8 @@ ACQUISITION = (
 )
 RINGS = 6
 """Concentric rings of the radial profile."""
+_PART = 64
+"""Cells that are worked out together: they stay in the cache of a core."""
 QUANTILES = (0.005, 0.02, 0.1, 0.5, 0.9, 0.98, 0.995)
 CELL = (
     "area",  # share of pixels that differ from the background by a quarter of the contrast, 0 to 1
@@ -40,24 +42,31 @@ CELL = (
 
 def acquisition(pixels: Pixels, bit_depth: int) -> Floats:
     """Return (B, len(ACQUISITION)) figures of (B, H, W) native crops of one size and bit depth."""
+    parts = [_acquisition(pixels[i : i + _PART], 2**bit_depth - 1) for i in range(0, len(pixels), _PART)]
+    return np.concatenate(parts) if parts else np.zeros((0, len(ACQUISITION)), np.float32)
+
+
+def _acquisition(pixels: Pixels, top: int) -> Floats:
     frame = border(pixels)
-    flat = pixels.reshape(len(pixels), -1)
-    # Integer sums are exact and several times faster than NumPy's float conversion and two-pass variance.
-    count = flat.shape[1]
-    mean = flat.sum(axis=1, dtype=np.int64) / count
-    variance = np.einsum("bi,bi->b", *(flat.astype(np.float64),) * 2) / count - mean**2
-    spread = np.sqrt(np.maximum(variance, 0))
-    bends = _laplacian(pixels.astype(np.int32))
-    energy = np.einsum("bij,bij->b", *(bends.astype(np.float64),) * 2) / bends[0].size
+    level = median(frame)
+    # Deviations from the background are small, so that single precision loses nothing of their squares.
+    dev = np.subtract(pixels, level[:, None, None], dtype=np.float32)
+    flat = dev.reshape(len(dev), -1)
+    mean = np.einsum("bi->b", flat) / flat.shape[1]
+    variance = np.maximum(np.einsum("bi,bi->b", flat, flat) / flat.shape[1] - mean**2, 0)
+    bends = _laplacian(dev)
+    energy = np.einsum("bij,bij->b", bends, bends) / bends[0].size
+    brightest = pixels.max(axis=(1, 2))
+    saturation = (pixels >= top).mean(axis=(1, 2)) if brightest.max() >= top else np.zeros(len(pixels))
     columns = (
-        background(pixels),
-        frame.std(axis=1),
-        mean,
-        spread,
-        flat.min(axis=1),
-        flat.max(axis=1),
+        level,
+        frame.std(axis=1, dtype=np.float32),
+        level + mean,
+        np.sqrt(variance),
+        pixels.min(axis=(1, 2)),
+        brightest,
         energy / np.maximum(variance, 1e-9),
-        (flat >= 2**bit_depth - 1).mean(axis=1),
+        saturation,
     )
     return np.stack(columns, axis=1).astype(np.float32)
 
@@ -92,10 +101,17 @@ def cell(pixels: Pixels) -> Floats:
 
 
 def _laplacian(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    inner = images[:, 1:-1, 1:-1]
-    sides = images[:, :-2, 1:-1] + images[:, 2:, 1:-1] + images[:, 1:-1, :-2] + images[:, 1:-1, 2:]
-    bends: npt.NDArray[Any] = sides - 4 * inner
-    return bends
+    count, height, width = images.shape
+    # Row after row, neighbours are a fixed step apart: long additions are faster than many short ones.
+    flat, size = images.reshape(count, -1), (height - 2) * width
+    bends = flat[:, :size] + flat[:, 2 * width :]
+    inner = flat[:, width : width + size]
+    bends[:, 1:] += inner[:, :-1]
+    bends[:, :-1] += inner[:, 1:]
+    bends -= 4 * inner
+    # What ran over the ends of a row is cut off.
+    framed: npt.NDArray[Any] = bends.reshape(count, height - 2, width)[:, :, 1:-1]
+    return framed
 
 
 def _blur(images: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -22,6 +22,7 @@ QUICK = {
     "train.learning_rate": 5e-3,
     "train.batch_size": 32,
     "train.seeds": [0],
+    "train.threads": 1,
     "gate.max_calibration_error": 0.25,  # of 189 test cells, chance alone makes half of that
     "tune.trials": 2,
     "tune.epochs": 2,

@@ -121,3 +121,24 @@ def test_a_mixture_is_told_where_each_group_is_of_one_class():
     told = detector.judge(known[known["p_a"] > 0.5].head(200))
     assert "classes" in {each.statistic for each in told.findings if each.drifted}
     assert not told.input_drift
+
+
+def test_a_medium_that_the_model_is_sure_of_is_told_by_its_embedding_alone():
+    def grown(count, seed):
+        table = population(count, seed)
+        # Groups differ along one direction of the embedding, by more than the new medium does along another.
+        return table.assign(e0=table["e0"] + 0.3 * (table["group"].str[1:].astype(int) - GROUPS / 2))
+
+    detector = drift.Detector(grown(1600, 0).assign(seen=np.arange(1600) < 1200))
+    others = grown(4000, 1)
+    for name, rows in others.groupby("group"):
+        assert not detector.judge(rows.head(200)).input_drift, name
+    told = detector.judge(others.assign(e1=others["e1"] + 0.8).head(200))
+    assert {each.statistic for each in told.input_drift} == {"novelty"}
+
+
+def test_the_rates_are_those_of_cells_that_the_model_was_not_fitted_on():
+    known = population(800, 0).assign(seen=np.arange(800) < 600)
+    # It is sure of all that it was fitted on.
+    known.loc[known["seen"], "verdict"] = "sure"
+    assert not drift.Detector(known).judge(population(300, 1)).input_drift

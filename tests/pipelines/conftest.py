@@ -13,6 +13,7 @@ CHANGES = {
     "train.batch_size": 8,
     "train.learning_rate": 0.01,
     "train.seeds": [0, 1],
+    "train.threads": 1,
     "dataset.tasks": {"binary": ["oligodendrocyte", "astrocyte"]},
     "tune.trials": 2,
     "tune.epochs": 2,

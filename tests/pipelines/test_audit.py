@@ -15,7 +15,13 @@ from pipelines.core import params as params_module
 from tests.conftest import draw_cell, write_params
 from tests.readme import preset
 
-SMALL = {"simulate.cells": 432, "simulate.marker_channels": 0, "ingest.workers": 1, "audit.repeats": 100}
+SMALL = {
+    "simulate.cells": 432,
+    "simulate.marker_channels": 0,
+    "ingest.workers": 1,
+    "train.threads": 1,
+    "audit.repeats": 100,
+}
 FOUND_FROM = 0.5
 """The strength of a planted shortcut from which it is always found; the README says so."""
 

@@ -7,7 +7,8 @@ import pytest
 
 from pipelines import crew
 from pipelines.core import bundle
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_params
+from tests.pipelines.conftest import CHANGES
 
 
 def test_alone_everything_is_as_it_was():
@@ -22,7 +23,8 @@ def test_train_under_torchrun(folder, tmp_path):
     artifacts = folder / "artifacts"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     paths = [artifacts / "cells", artifacts / "splits.parquet", artifacts / "binary/best.json", tmp_path / "models"]
-    arguments = ["-m", "pipelines.train", str(folder / "params.yaml"), "binary", *map(str, paths)]
+    params = write_params(tmp_path, CHANGES | {"train.epochs": 3})
+    arguments = ["-m", "pipelines.train", str(params), "binary", *map(str, paths)]
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
