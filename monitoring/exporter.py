@@ -92,6 +92,9 @@ class Exporter:
             window = newest(self.records / task, model["version"], self.window)
             self._cells.labels(task).set(len(window))
             if len(window) < FEWEST:
+                # What was said of the version before would stay, and with it its alert.
+                for gauge in (self._statistic, self._threshold, self._verdicts, self._failed):
+                    gauge.remove_by_labels({"task": task})
                 continue
             for verdict in VERDICTS:
                 self._verdicts.labels(task, verdict).set(float((window["verdict"] == verdict).mean()))

@@ -1,16 +1,12 @@
 """The whole line on real images, in a copy of the project, as a laboratory would run it."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT, write_params
+from tests.conftest import write_params
+from tests.project import copied, run
 from tests.readme import preset
 from tests.serving import serving
 
@@ -31,33 +27,12 @@ QUICK = {
 }
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """Copy what git knows of the project, so that nothing of a developer's own runs comes along."""
-    folder = tmp_path_factory.mktemp("project")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    return folder
-
-
 @pytest.mark.slow
-def test_the_line_on_jurkat_cells_up_to_http(project, unpack):
+def test_the_line_on_jurkat_cells_up_to_http(tmp_path, unpack):
+    project = copied(tmp_path / "project")
     unpack("jurkat_ifc", project / "data")
     write_params(project, preset("jurkat_ifc") | QUICK)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
-    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
-    done = subprocess.run(["dvc", "repro"], cwd=project, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    run(project, "dvc", "repro")
 
     metrics = json.loads((project / "reports/multiclass/metrics.json").read_text())
     assert set(metrics["confounded"]) == {"G2", "S_phase"}
@@ -77,7 +52,7 @@ def test_the_line_on_jurkat_cells_up_to_http(project, unpack):
             assert answer["model"]["name"] == "fatescope-multiclass"
             assert answer["model"]["version"] == "1"
 
-    again = subprocess.run(["dvc", "repro"], cwd=project, env=environment, capture_output=True, text=True, check=False)
+    again = run(project, "dvc", "repro")
     # Only the registry is asked again, and it knows the model.
-    assert again.stdout.count("Running stage") == 1, again.stdout
-    assert "Running stage 'register@multiclass'" in again.stdout
+    assert again.count("Running stage") == 1, again
+    assert "Running stage 'register@multiclass'" in again

@@ -1,24 +1,43 @@
 """From traffic to an incident and back, with a real Prometheus and a real Alertmanager."""
 
+import io
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
+import zipfile
 from contextlib import ExitStack
+from itertools import product
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT, tiff
-from tests.service.conftest import CLASSES, EXACT, typical, write_bundle
+from tests.conftest import ROOT, draw_cell, tiff, write_params
+from tests.project import copied, run
+from tests.service.conftest import EXACT
 from tests.serving import ended, free_port, ready, serving
 
 pytestmark = pytest.mark.slow
 WINDOW = 120
+RUNS, EACH = 6, 32
+QUICK = {
+    "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]},
+    "train.backbone": "compact",
+    "train.epochs": 10,
+    "train.learning_rate": 5e-3,
+    "train.batch_size": 16,
+    "train.seeds": [0],
+    "train.threads": 1,
+    "ensemble.members": 1,
+    "tune.trials": 0,
+    "gate.max_calibration_error": 0.25,  # a few dozen test cells
+    "evaluate.repeats": 100,
+    "evaluate.mixtures": 20,
+    "audit.repeats": 40,
+}
 
 
 def accelerated(folder, service, exporter, alertmanager, incidents):
@@ -40,26 +59,55 @@ def accelerated(folder, service, exporter, alertmanager, incidents):
         (folder / name).write_text(json.dumps(content))
 
 
+def cell(seed, medium, level=700):
+    """Return a cell: small of one medium, large of another, and of a third that is made of two."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(40, 50), rng.integers(54, 66)
+    pixels = draw_cell(rng, height, width, {"a": 8, "o": 14, "n": 7}[medium], level)
+    if medium == "n":
+        y, x = np.mgrid[:height, :width]
+        pixels[np.hypot(y - height / 2, x - width / 2 - 12) < 7] -= 200
+        pixels[np.hypot(y - height / 2, x - width / 2 + 12) < 7] -= 200
+    return tiff(pixels)
+
+
+def lamp(run):
+    return 690 + 5 * run
+
+
+def write_cells(folder, media):
+    """Write an export: runs of each medium, each with a lamp of its own."""
+    folder.mkdir()
+    for medium, number in product(media, range(RUNS * EACH)):
+        of_run = number % RUNS
+        raw = cell(10**6 * ord(medium) + number, medium, lamp(of_run))
+        (folder / f"{medium}_1d{of_run}_{number}_Ch1.ome.tif").write_bytes(raw)
+    return folder
+
+
 @pytest.fixture
 def watched(tmp_path):
-    """A service, its exporter, Prometheus, Alertmanager and the receiver of incidents, all of them real."""
+    """A service of a model that the line made, its exporter, Prometheus, Alertmanager and the receiver of incidents."""
     programs = [shutil.which("prometheus"), shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")]
     if not all(programs):
         pytest.skip("no Prometheus and Alertmanager here (Debian: apt install prometheus prometheus-alertmanager)")
-    write_bundle(tmp_path / "bundles" / "multiclass", "multiclass", CLASSES)
+    project = copied(tmp_path / "project")
+    write_params(project, QUICK)
+    write_cells(project / "data", "ao")
+    run(project, "dvc", "repro")
     exporter, prometheus, alertmanager, incidents = (free_port() for _ in range(4))
-    records = tmp_path / "records"
-    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "PYTHONPATH": str(ROOT)}
-    settings = {"FATESCOPE_BUNDLES": str(tmp_path / "bundles"), "FATESCOPE_RECORDS": str(records), **EXACT}
+    records = project / "records"
+    settings = {"PYTHONPATH": str(project), "FATESCOPE_POLL_S": "1", "FATESCOPE_RECORDS": str(records), **EXACT}
     with ExitStack() as stack:
-        client = stack.enter_context(serving(tmp_path, ROOT, settings))
+        client = stack.enter_context(serving(project, project, settings))
         url, python = str(client.base_url), sys.executable
         accelerated(tmp_path, client.base_url.port, exporter, alertmanager, incidents)
         told = ["--service", url, "--records", str(records), "--window", str(WINDOW)]
-        every = ["--params", str(ROOT / "params.yaml"), "--every", "1", "--port", str(exporter)]
-        stack.enter_context(ended([python, "-m", "monitoring.exporter", *told, *every], tmp_path, environment))
-        opened = ["--folder", str(tmp_path / "incidents"), "--port", str(incidents)]
-        stack.enter_context(ended([python, "-m", "monitoring.incidents", *told, *opened], tmp_path, environment))
+        every = ["--every", "1", "--port", str(exporter)]
+        stack.enter_context(ended([python, "-m", "monitoring.exporter", *told, *every], project, settings))
+        stack.enter_context(
+            ended([python, "-m", "monitoring.incidents", *told, "--port", str(incidents)], project, settings)
+        )
         config = ["--config.file", "alertmanager.yml", "--storage.path", "alerts", "--cluster.listen-address="]
         listen = ["--web.listen-address", f"127.0.0.1:{alertmanager}"]
         stack.enter_context(ended([programs[1], *config, *listen], tmp_path, {}))
@@ -68,13 +116,18 @@ def watched(tmp_path):
         stack.enter_context(ended([programs[0], *config, *listen], tmp_path, {}))
         ready(f"http://127.0.0.1:{prometheus}/-/ready")
         ready(f"http://127.0.0.1:{exporter}/metrics")
-        client.prometheus, client.folder = f"http://127.0.0.1:{prometheus}", tmp_path
+        client.prometheus, client.project = f"http://127.0.0.1:{prometheus}", project
         yield client
 
 
-def send(client, seed, **how):
-    pages = np.stack([typical(WINDOW * seed + i, **how) for i in range(WINDOW)])
-    client.post("/classify_batch", content=tiff(pages, photometric="minisblack")).raise_for_status()
+def send(client, seed, media, **how):
+    """Send a window of cells, of all lamps in turn unless `how` says otherwise."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for i in range(WINDOW):
+            told = {"level": lamp(i % RUNS)} | how
+            archive.writestr(f"{i}.tif", cell(WINDOW * seed + i, media[i % len(media)], **told))
+    client.post("/classify_batch", content=packed.getvalue()).raise_for_status()
 
 
 def alerts(client):
@@ -95,26 +148,65 @@ def wait(what, timeout_s=60):
     return found
 
 
-def test_a_lamp_that_changes_opens_an_incident_which_ends_when_it_is_put_right(watched):
-    folder = watched.folder / "incidents"
-    send(watched, 1)
-    wait(lambda: value(watched, "fatescope_window_cells") == WINDOW)
-    wait(lambda: value(watched, "task:fatescope_drift_over_threshold:max") is not None)
-    time.sleep(6)
-    assert "FatescopeInputDrift" not in alerts(watched), "normal traffic raises nothing"
-    assert not folder.exists()
+def drifted(client):
+    return "FatescopeInputDrift" in alerts(client)
 
-    send(watched, 2, level=1400)
-    wait(lambda: "FatescopeInputDrift" in alerts(watched))
-    [place] = wait(lambda: list(folder.glob("[!.]*")))
-    assert "outside_background" in json.loads((place / "report.json").read_text())["drifted"]
-    assert "make adopt" in (place / "README.md").read_text()
 
-    send(watched, 3)
-    wait(lambda: "FatescopeInputDrift" not in alerts(watched))
-    wait(lambda: json.loads((place / "incident.json").read_text())["ended"])
-    assert len(list(folder.glob("[!.]*"))) == 1
+def quiet(client, version):
+    """Wait until the window of a version is judged, and then some; nothing may fire."""
+    wait(lambda: value(client, f'fatescope_model_info{{version="{version}"}}') == 1)
+    wait(lambda: value(client, "fatescope_window_cells") == WINDOW)
+    wait(lambda: value(client, "task:fatescope_drift_over_threshold:max") is not None)
+    wait(lambda: not drifted(client))
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
+        assert not drifted(client), value(client, "task:fatescope_drift_over_threshold:max")
+        time.sleep(0.3)
+
+
+def opened(client, known):
+    """Wait for the alert and for the incident that it opens beside those that are known; return its folder."""
+    wait(lambda: drifted(client))
+    folder = client.project / "incidents"
+    [place] = wait(lambda: [each for each in folder.glob("[!.]*") if each not in known])
+    return place
+
+
+def ended_by(client, place):
+    wait(lambda: not drifted(client))
+    return wait(lambda: json.loads((place / "incident.json").read_text())["ended"])
+
+
+def test_from_traffic_to_an_incident_and_on_to_a_new_champion(watched):
+    project = watched.project
+    send(watched, 1, "ao")
+    quiet(watched, "1")
+    assert not (project / "incidents").exists(), "normal traffic raises nothing"
+
+    send(watched, 2, "ao", level=1400)
+    changed_lamp = opened(watched, [])
+    assert "outside_background" in json.loads((changed_lamp / "report.json").read_text())["drifted"]
+    assert len(pd.read_parquet(changed_lamp / "window.parquet")) == WINDOW
+    send(watched, 3, "ao")
+    assert ended_by(watched, changed_lamp)
     code = "import mlflow; print(*mlflow.search_runs(experiment_names=['fatescope-incidents'])['tags.incident'])"
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{watched.folder}/mlflow.db"}
-    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert str(place.name) in found.stdout
+    assert changed_lamp.name in run(project, sys.executable, "-c", code)
+
+    send(watched, 4, "n")
+    new_medium = opened(watched, [changed_lamp])
+    assert {"mmd", "novelty", "unlike"} & set(json.loads((new_medium / "report.json").read_text())["drifted"])
+
+    # What the incident advises, with labels for the new cells.
+    assert "make adopt SRC=" in (new_medium / "README.md").read_text()
+    write_params(project, QUICK | {"dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte", "RA/SHH"]}})
+    labelled = write_cells(project.parent / "labelled", "n")
+    run(project, sys.executable, "-m", "pipelines.adopt", "params.yaml", str(labelled), "data")
+    run(project, "dvc", "repro")
+    gate = json.loads((project / "reports/binary/gate.json").read_text())
+    assert (gate["version"], gate["champion"]) == ("2", True), gate["criteria"]
+    [served] = wait(lambda: [each for each in watched.get("/models").json() if each["model"]["version"] == "2"])
+    assert served["classes"] == ["astrocyte", "oligodendrocyte", "RA/SHH"]
+    assert ended_by(watched, new_medium)
+    send(watched, 5, "aon")
+    quiet(watched, "2")
+    assert len(list((project / "incidents").glob("[!.]*"))) == 2

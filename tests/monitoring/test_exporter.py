@@ -94,8 +94,11 @@ def test_like_cells_are_quiet_and_a_lamp_is_told(exporter):
 def test_a_new_version_has_a_window_and_a_reference_of_its_own(exporter):
     record(exporter, 200, 1)
     exporter.look()
+    told = {"task": "binary", "statistic": "mmd", "kind": "input"}
+    assert value(exporter, "fatescope_drift_statistic", **told) is not None
     exporter.now = "4"
     exporter.look()
+    assert value(exporter, "fatescope_drift_statistic", **told) is None, "it was of the version before"
     assert value(exporter, "fatescope_window_cells", task="binary") == 0
     assert exporter.asked.count("/reference/binary") == 2
     gone = {"task": "binary", "name": "fatescope-binary", "version": "3", "card": "http://service/card/binary"}
