@@ -139,7 +139,7 @@ def _judge(cells: list[Readable], rows: npt.NDArray[np.float32], model: Model, r
         judged.distance.tolist(),
         strict=True,
     ):
-        metrics.cell(spec.task, spec.classes[label], verdict)
+        metrics.cell(spec.task, spec.classes[label], verdict, each[label])
         told.append(
             {
                 "label": spec.classes[label],

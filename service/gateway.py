@@ -9,6 +9,7 @@ time of a request, and label by raw path; `service.watching` does what is needed
 import asyncio
 import gc
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,8 @@ from service.runner import Runner
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
+WORKERS = "FATESCOPE_GATEWAYS"
+"""Processes that read images and answer; one is busy at about a thousand images a second."""
 COLLECTIONS = (50_000, 20, 100)
 """When Python looks for circular garbage: requests leave hardly any."""
 
@@ -57,7 +60,7 @@ app.router.lifespan_context = _running
 @bentoml.asgi_app(app)
 @bentoml.service(
     name="fatescope",
-    workers=1,
+    workers=int(os.environ.get(WORKERS) or 1),
     # BentoML keeps a timer for each request until then, answered or not.
     traffic={"timeout": 60.0},
     http={"host": keys.host(), "port": 3000},

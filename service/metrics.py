@@ -17,6 +17,12 @@ BATCH = Histogram(
 SWAPS = Counter("fatescope_swaps", "New champions, by what became of them: serving or refused.", ["task", "outcome"])
 UNRECORDED = Counter("fatescope_unrecorded_cells", "Predictions that could not be recorded.")
 _CELLS = Counter("fatescope_cells", "Cells that were classified.", ["task", "label", "verdict"])
+_CONFIDENCE = Histogram(
+    "fatescope_confidence_ratio",
+    "Probability of the class that a cell is called.",
+    ["task"],
+    buckets=[0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1],
+)
 _REQUESTS = Counter("fatescope_requests", "Requests that were answered.", ["path", "status"])
 _SECONDS = Histogram(
     "fatescope_request_duration_seconds",
@@ -26,12 +32,14 @@ _SECONDS = Histogram(
 )
 
 # Looking a child up by its labels costs more than counting.
-_cells, _requests, _seconds = cache(_CELLS.labels), cache(_REQUESTS.labels), cache(_SECONDS.labels)
+_cells, _confidence = cache(_CELLS.labels), cache(_CONFIDENCE.labels)
+_requests, _seconds = cache(_REQUESTS.labels), cache(_SECONDS.labels)
 
 
-def cell(task: str, label: str, verdict: str) -> None:
-    """Count a cell."""
+def cell(task: str, label: str, verdict: str, confidence: float) -> None:
+    """Count a cell; `confidence` is the probability of the class that it is called."""
     _cells(task, label, verdict).inc()
+    _confidence(task).observe(confidence)
 
 
 def requests(path: str, status: int, seconds: float) -> None:

@@ -3,6 +3,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
@@ -161,6 +163,22 @@ def test_what_operators_look_at(client):
     page = client.get("/docs").text
     assert "swagger-ui" in page
     assert client.get("/static_content/swagger-ui-bundle.js").status_code == 200
+
+
+def test_several_gateways_count_as_one(bundles, tmp_path):
+    with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(bundles), "FATESCOPE_GATEWAYS": "2", **EXACT}) as client:
+        for _ in range(30):
+            # A connection of its own each, so that both are asked.
+            httpx.post(client.base_url.join("/classify"), content=tiff(GOOD), timeout=30).raise_for_status()
+        told = client.get("/metrics").text
+        for name in ("cells_total", "confidence_ratio_count", "requests_total"):
+            lines = [line for line in told.splitlines() if re.match(rf"fatescope_{name}{{.*(task|/classify)", line)]
+            assert sum(float(line.split()[-1]) for line in lines) == 30, name
+    paths = list((tmp_path / "records").glob("*/*.parquet"))
+    assert len({path.name.split("-")[2] for path in paths}) == 2, "both processes have answered"
+    rows = pd.concat(map(pd.read_parquet, paths))
+    assert len(rows) == 30
+    assert rows["request_id"].is_unique
 
 
 def test_models_and_cards(client):
