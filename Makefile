@@ -9,8 +9,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
+export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: repro data adopt held-out compare rollback check test test-fast bento serve watch ui bench-ingest bench-training bench-accuracy bench-serving bench-watch bench-drift
+.PHONY: repro data adopt score held-out compare rollback check test test-fast bento serve watch ui bench-ingest bench-training bench-accuracy bench-serving bench-watch bench-drift
 
 repro: .venv/installed data
 	dvc repro
@@ -22,7 +23,7 @@ repro: .venv/installed data
 .venv/installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo 'Python 3.11 is needed; name it with: make PYTHON=/path/to/python3.11'; exit 1; }
 	$(PYTHON) -m venv .venv
-	pip install --disable-pip-version-check -c constraints.txt -e '.[pipelines,service,monitoring,dev]'
+	pip install --disable-pip-version-check -c constraints.txt -e '.[pipelines,service,monitoring,ray,dev]'
 	touch $@
 
 # The default data is drawn; a laboratory's own version of the data is pulled, never replaced by drawn cells.
@@ -45,6 +46,12 @@ adopt: .venv/installed
 	@echo 'To keep this version of the data:'
 	@echo "  git add data.dvc params.yaml"
 	@echo "  git commit -m 'Adopt $(notdir $(SRC))'"
+
+# Classifies the images of a folder, however many; TASK=, MODEL=, WORKERS= and RAY= choose (python -m service.score --help).
+score: .venv/installed
+	@test -n '$(SRC)' -a -n '$(OUT)' || { echo 'name both: make score SRC=folder OUT=folder'; exit 1; }
+	python -m service.score '$(SRC)' '$(OUT)' $(if $(TASK),--task '$(TASK)') $(if $(MODEL),--model '$(MODEL)') \
+	    $(if $(WORKERS),--workers '$(WORKERS)') $(if $(RAY),--ray '$(RAY)')
 
 check: .venv/installed
 	ruff format --check .

@@ -35,6 +35,7 @@ class ImageError(FatescopeError):
         "too_small",
         "too_large",
         "other_channel",
+        "unreadable",
         "zip",
     )
 

@@ -1,0 +1,132 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.core import bundle
+from pipelines.core.errors import BundleError, DataError
+from service import engines, score, scoring
+from service.champions import Champion
+from tests.conftest import ROOT, tiff
+from tests.service.conftest import CLASSES, typical, write_bundle
+
+PAGES = np.stack([typical(i) for i in range(3)])
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """Cells of which a model says something, and what is none; parts of four files."""
+    monkeypatch.setenv(engines.ENGINE, "onnxruntime")
+    monkeypatch.setenv(engines.THREADS, "1")
+    monkeypatch.setattr(scoring, "PART_FILES", 4)
+    monkeypatch.setattr(scoring, "BATCH", 3)
+    write_bundle(tmp_path / "bundle", "multiclass", CLASSES)
+    folder = tmp_path / "source"
+    (folder / "run_1").mkdir(parents=True)
+    for i in range(9):
+        (folder / "run_1" / f"a_1d1_{i}_Ch1.ome.tif").write_bytes(tiff(typical(i)))
+        (folder / "run_1" / f"a_1d1_{i}_Ch4.ome.tif").write_bytes(b"a marker, which is not looked at")
+    (folder / "stack.tif").write_bytes(tiff(PAGES, photometric="minisblack"))
+    (folder / "notes.txt").write_bytes(b"fed on monday")
+    (folder / "gone.tif").symlink_to(folder / "nowhere")
+    return folder
+
+
+def begin(source, out):
+    return scoring.plan(source, out, Champion("multiclass", "7", source.parent / "bundle"))
+
+
+def work(source, out):
+    planned = begin(source, out)
+    todo = scoring.undone(out, planned.parts)
+    done = list(score.here(out, todo, 1, 1))
+    assert scoring.undone(out, planned.parts) == []
+    return done
+
+
+def test_each_cell_is_one_row_and_what_is_none_has_a_reason(source, tmp_path):
+    out = tmp_path / "out"
+    done = work(source, out)
+    cells, refused = pd.read_parquet(out / "cells"), pd.read_parquet(out / "refused")
+    assert sum(each.cells for each in done) == len(cells) == 12
+    assert len(cells.drop_duplicates(["file", "page"])) == 12
+    assert cells.loc[cells["file"] == "stack.tif", "page"].tolist() == [0, 1, 2]
+    assert dict(zip(refused["file"], refused["code"], strict=True)) == {
+        "notes.txt": "not_an_image",
+        "gone.tif": "unreadable",
+    }
+    assert "No such file" in refused.set_index("file").loc["gone.tif", "reason"]
+    told = scoring.summarise(out, len(done))
+    assert told == json.loads((out / "summary.json").read_text())
+    assert (told["cells"], sum(told["labels"].values()), sum(told["verdicts"].values())) == (12, 12, 12)
+    assert told["refused"] == {"not_an_image": 1, "unreadable": 1}
+
+
+def test_it_says_what_the_model_says(source, tmp_path):
+    work(source, tmp_path / "out")
+    cells = pd.read_parquet(tmp_path / "out" / "cells").set_index("file")
+    model = bundle.load(source.parent / "bundle", 1)
+    read = scoring.Reader(model.spec).read(scoring.Upload(tiff(typical(5)), "x.tif"))
+    judged = model.judge(model.predict(next(iter(read)).pixels[None]))
+    row = cells.loc["run_1/a_1d1_5_Ch1.ome.tif"]
+    np.testing.assert_allclose(row[[f"p_{name}" for name in CLASSES]].astype(float), judged.probabilities[0], atol=1e-5)
+    assert row["label"] == CLASSES[judged.probabilities[0].argmax()]
+    assert row["verdict"] == judged.verdicts[0]
+    assert set(row["conformal_set"]) == {name for name, held in zip(CLASSES, judged.sets[0], strict=True) if held}
+
+
+def test_it_goes_on_where_it_was(source, tmp_path):
+    out = tmp_path / "out"
+    work(source, out)
+    lost = out / "cells" / "0000001.parquet"
+    before = pd.read_parquet(out / "cells")
+    lost.unlink()
+    # What a kill leaves: the beginning of a file.
+    lost.with_name(f".{lost.name}.1").write_bytes(b"PAR1")
+    assert [each.part for each in work(source, out)] == [1]
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "cells"), before)
+
+
+def test_a_folder_of_something_else_is_left_alone(source, tmp_path):
+    out = tmp_path / "out"
+    begin(source, out)
+    write_bundle(tmp_path / "other", "multiclass", CLASSES, seed=1)
+    with pytest.raises(DataError, match=r"begun with fatescope-multiclass version 7 on .*; name another folder"):
+        scoring.plan(source, out, Champion("multiclass", "8", tmp_path / "other"))
+    with pytest.raises(DataError, match="not empty, and not begun by this command"):
+        begin(source, source)
+    with pytest.raises(DataError, match="no folder; unpack an archive first"):
+        begin(tmp_path / "cells.zip", tmp_path / "third")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bundle").rename(tmp_path / "empty.bundle")
+    with pytest.raises(DataError, match="no file in it"):
+        scoring.plan(tmp_path / "empty", tmp_path / "fourth", Champion("multiclass", "7", tmp_path / "empty.bundle"))
+    with pytest.raises(BundleError, match="a model of task 'multiclass', not 'binary'"):
+        score.chosen("binary", tmp_path / "empty.bundle")
+
+
+def test_an_error_of_the_reading_thread_is_raised_where_it_is_asked_for():
+    def source():
+        yield 1
+        raise MemoryError("too many")
+
+    found = scoring.ahead(source())
+    assert next(found) == 1
+    with pytest.raises(MemoryError, match="too many"):
+        next(found)
+
+
+@pytest.mark.slow
+def test_several_processes_from_the_command_line(source, tmp_path):
+    out = tmp_path / "out"
+    begin(source, out)
+    told = ["--model", str(source.parent / "bundle"), "--workers", "2"]
+    command = [sys.executable, "-m", "service.score", str(source), str(out), *told]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "12 cells, 2 refused" in done.stderr
+    assert len(pd.read_parquet(out / "cells")) == 12
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "0 of 3 parts to do" in again.stderr
