@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: repro data adopt score held-out compare rollback check test test-fast bento serve watch ui bench-ingest bench-training bench-accuracy bench-serving bench-watch bench-drift
+.PHONY: repro data adopt score held-out compare rollback check test test-fast bento serve watch ui bench-ingest bench-training bench-accuracy bench-serving bench-watch bench-drift bench-scale
 
 repro: .venv/installed data
 	dvc repro
@@ -132,3 +132,6 @@ watch: .venv/installed
 
 ui: .venv/installed
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
+
+bench-scale: .venv/installed
+	python -m benchmarks.scale

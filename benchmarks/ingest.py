@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import psutil
 import tifffile
 
+from benchmarks.memory import watched
 from benchmarks.report import Figure, publish
 from pipelines.core import images
 
@@ -80,23 +80,6 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def peak_memory(data: Path, target: Path) -> float:
-    """Return the peak memory of ingest and its processes in MB, each page counted once (PSS)."""
-    process, peak = start_ingest(data, target), 0
-    known = psutil.Process(process.pid)
-    while process.poll() is None:
-        total = 0
-        for each in [known, *known.children(recursive=True)]:
-            try:
-                total += each.memory_full_info().pss
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        peak = max(peak, total)
-        time.sleep(0.05)
-    assert process.returncode == 0, "ingest failed"
-    return peak / 1e6
-
-
 def ingest_seconds(data: Path, target: Path, loaded: float) -> float:
     """Return the seconds that the stage takes beyond `loaded`, the time to start Python and import it."""
     return timed(lambda: start_ingest(data, target).wait()) - loaded
@@ -121,7 +104,7 @@ def main() -> None:
         memory = {}
         for count in (FEW, MANY):
             draw(folder / f"memory{count}", count, 2000)
-            memory[count] = peak_memory(folder / f"memory{count}", folder / "cells")
+            _, memory[count] = watched(start_ingest(folder / f"memory{count}", folder / "cells"))
     publish(
         "ingest",
         [

@@ -1,0 +1,25 @@
+"""What a command takes, with all processes that it starts."""
+
+import subprocess
+import time
+
+import psutil
+
+
+def watched(process: "subprocess.Popen[bytes]") -> tuple[float, float]:
+    """Wait for a process; return its seconds, and the peak of its and its children's memory, MB, each page once (PSS).
+
+    Reading the memory of a large process takes time itself, so it is looked at twice a second.
+    """
+    begun, peak, known = time.perf_counter(), 0, psutil.Process(process.pid)
+    while process.poll() is None:
+        total = 0
+        for each in [known, *known.children(recursive=True)]:
+            try:
+                total += each.memory_full_info().pss
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        peak = max(peak, total)
+        time.sleep(0.5 if time.perf_counter() - begun > 5 else 0.05)
+    assert process.returncode == 0, f"{process.args!r} failed"
+    return time.perf_counter() - begun, peak / 1e6

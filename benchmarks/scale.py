@@ -1,0 +1,225 @@
+"""A million cells through ingest and scoring on one machine, beside what bounds them; and what a billion would take.
+
+Run with `make bench-scale`; about half an hour and 6 GB of disk. DISTINCT cells are drawn and each is linked until
+there are MANY files, so that names and files are a million and pixels are not; the files are in the page cache in both
+cases. The model is ResNet18 at 60x60, trained briefly (`benchmarks.service`). The limit is the same graph on the same
+files in this process or in two, without anything around it: decoded and classified a batch at a time, nothing listed,
+judged or written. It writes `docs/scale.md` and `reports/bench/scale.json`.
+"""
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from benchmarks import service
+from benchmarks.memory import watched
+from benchmarks.report import Figure, publish
+from pipelines import simulate
+from pipelines.core import bundle, images, params
+from service import engines, scoring
+
+SEED = 0
+MANY, FEW = 1_000_000, 100_000
+DISTINCT = 20_000
+BATCH = 64
+CORES = 2
+BILLION = 1e9
+GPU_SHARE = 0.3
+"""Of the peak of a GPU that a ResNet on images this small is assumed to reach."""
+GPU_TFLOPS = 65.0
+"""Peak of an NVIDIA T4 in fp16, by its data sheet; nothing here was measured on a GPU."""
+
+
+def draw(folder: Path) -> list[Path]:
+    """Return the DISTINCT cells that are drawn below `folder`."""
+    settings = params.load(service.ROOT / "params.yaml").simulate
+    simulate.simulate(settings.model_copy(update={"cells": DISTINCT, "marker_channels": 0, "seed": SEED}), folder)
+    return sorted(folder.rglob("*_Ch1.ome.tif"))[:DISTINCT]
+
+
+def link(folder: Path, drawn: list[Path], count: int) -> Path:
+    """Make `folder` an export of `count` files: links to what was drawn, 1,000 in a folder."""
+    for i, path in zip(range(count), itertools.cycle(drawn), strict=False):
+        sample = folder / f"{path.name.split('_')[0]}_{i // 1000}"
+        sample.mkdir(parents=True, exist_ok=True)
+        medium, taken = path.name.split("_")[:2]
+        os.link(path, sample / f"{medium}_{taken}_{i + 1}_Ch1.ome.tif")
+    return folder
+
+
+def bound(model: Path, paths: list[Path], threads: int) -> None:
+    """Decode and classify files: the work itself."""
+    os.environ[engines.THREADS] = str(threads)
+    loaded, _ = engines.start(model)
+    begun = time.perf_counter()
+    for start in range(0, len(paths), BATCH):
+        placed = []
+        for path in paths[start : start + BATCH]:
+            [(_, pixels)] = images.decode(path.read_bytes(), "cell", 1_000_000)
+            placed.append(images.center(pixels, loaded.spec.canvas, "cell"))
+        loaded.predict(np.stack(placed))
+    (Path(os.environ["FATESCOPE_BOUND"]) / str(os.getpid())).write_text(str(time.perf_counter() - begun))
+
+
+def limit(model: Path, paths: list[Path], processes: int) -> float:
+    """Return cells a second of `bound` on all cores, by so many processes; loading is not counted."""
+    with tempfile.TemporaryDirectory() as told:
+        os.environ["FATESCOPE_BOUND"] = told
+        context = get_context("spawn")
+        shares = [paths[i::processes] for i in range(processes)]
+        running = [context.Process(target=bound, args=(model, each, CORES // processes)) for each in shares]
+        for each in running:
+            each.start()
+        for each in running:
+            each.join()
+            assert each.exitcode == 0
+        return len(paths) / max(float(path.read_text()) for path in Path(told).iterdir())
+
+
+def decoding(paths: list[Path]) -> float:
+    """Return the files a second that one core decodes."""
+    begun = time.perf_counter()
+    for path in paths:
+        images.decode(path.read_bytes(), "cell", 1_000_000)
+    return len(paths) / (time.perf_counter() - begun)
+
+
+def ingest(data: Path, target: Path) -> tuple[float, float]:
+    """Return the seconds and the peak memory, MB, of the stage."""
+    shutil.rmtree(target, ignore_errors=True)
+    command = [sys.executable, "-m", "pipelines.ingest", "params.yaml", str(data), str(target)]
+    return watched(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+
+
+def score(data: Path, out: Path, model: Path, *told: str) -> tuple[float, float]:
+    """Return the seconds and the peak memory, MB, of `make score`, the start of Python and of the model included."""
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "service.score", str(data), str(out), "--model", str(model), *told]
+    return watched(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files below `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def arithmetic(found: dict[str, float]) -> list[tuple[str, str, str]]:
+    """Return what BILLION cells take: (what, how it is worked out, amount)."""
+    core, hour = found["scored"] / CORES, 3600
+    gpu = GPU_SHARE * GPU_TFLOPS * 1e12 / (2 * found["multiply_adds"])
+    return [
+        ("Images as they came", f"{found['raw']:,.0f} bytes a file", f"{BILLION * found['raw'] / 1e12:.1f} TB"),
+        (
+            "The store of `ingest`",
+            f"{found['stored']:,.0f} bytes a cell",
+            f"{BILLION * found['stored'] / 1e12:.1f} TB",
+        ),
+        ("Rows of `make score`", f"{found['row']:.0f} bytes a cell", f"{BILLION * found['row'] / 1e9:.0f} GB"),
+        (
+            "`ingest`, one machine like this",
+            f"{found['ingested']:,.0f} cells a second on {CORES} cores",
+            f"{BILLION / found['ingested'] / hour:,.0f} h",
+        ),
+        (
+            "`make score` on CPUs",
+            f"{core:,.0f} cells a second a core, decoding included",
+            f"{BILLION / core / hour:,.0f} core hours; {BILLION / core / hour / 64:,.1f} h on 64 cores",
+        ),
+        (
+            "the network on a GPU",
+            f"not measured: {GPU_SHARE:.0%} of {GPU_TFLOPS:.0f} TFLOPS (T4, fp16) is {gpu:,.0f} cells a second",
+            f"{BILLION / gpu / hour:,.1f} GPU hours",
+        ),
+        (
+            "cores that decode for such a GPU",
+            f"{found['decoded']:,.0f} files a second a core",
+            f"{gpu / found['decoded']:.1f} cores a GPU, else it waits",
+        ),
+    ]
+
+
+def main() -> None:
+    """Measure, print and write the figures."""
+    found = dict[str, float]()
+    with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
+        folder = Path(name)
+        model = service.prepare(folder)
+        drawn = draw(folder / "drawn")
+        some, all_of_them = link(folder / "some", drawn, FEW), link(folder / "all", drawn, MANY)
+        found["multiply_adds"] = bundle.open_spec(model).cost["multiply_adds"]
+        found["decoded"] = decoding(drawn)
+        limits = [limit(model, drawn, processes) for processes in (1, CORES)]
+        one = FEW / score(some, folder / "out", model, "--workers", "1")[0]
+        both, few_memory = score(some, folder / "out", model)
+        seconds, memory = score(all_of_them, folder / "out", model)
+        found["scored"] = MANY / seconds
+        rows = sum(
+            pq.ParquetFile(path).metadata.num_rows for path in (folder / "out" / scoring.CELLS).glob("*.parquet")
+        )
+        found["row"] = size(folder / "out" / scoring.CELLS) / rows
+        _, few_ingest = ingest(some, folder / "cells")
+        ingest_seconds, ingest_memory = ingest(all_of_them, folder / "cells")
+        found["ingested"] = MANY / ingest_seconds
+        found["stored"], found["raw"] = size(folder / "cells") / MANY, size(folder / "drawn") / DISTINCT
+    figures = [
+        Figure("make score, a million cells, cells a second over the limit", found["scored"] / max(limits), ">= 0.85"),
+        Figure("rows that were written over cells", rows / MANY, ">= 1"),
+        Figure(f"its peak memory at {MANY:,} over {FEW:,} cells", memory / few_memory, "<= 1.15"),
+        Figure("its peak memory, MB", memory),
+        Figure(f"{CORES} workers over one, {FEW:,} cells", FEW / both / one, ">= 1.7"),
+        Figure("make score, cells a second", found["scored"]),
+        Figure("limit, one process of two threads, cells a second", limits[0]),
+        Figure("limit, two processes of one thread, cells a second", limits[1]),
+        Figure("files that a core decodes a second", found["decoded"]),
+        Figure("ingest, cells a second", found["ingested"]),
+        Figure(f"peak memory of ingest at {MANY:,} over {FEW:,} cells", ingest_memory / few_ingest, "<= 1.15"),
+        Figure("peak memory of ingest, MB", ingest_memory),
+    ]  # fmt: skip
+    publish("scale", figures, ["openvino", "onnxruntime", "pyarrow", "imagecodecs"], SEED)
+    Path("docs/scale.md").write_text(page(figures, found), encoding="utf-8")
+
+
+def page(figures: list[Figure], found: dict[str, Any]) -> str:
+    """Return the page as Markdown."""
+    measured = "\n".join(f"| {each.figure} | {each.value:,.2f} | {each.bar or ''} |" for each in figures)
+    worked_out = "\n".join(f"| {' | '.join(each)} |" for each in arithmetic(found))
+    return TEXT.format(measured=measured, worked_out=worked_out, distinct=DISTINCT, seed=SEED)
+
+
+TEXT = """# A million cells, and a billion
+
+Written by `make bench-scale` (seed {seed}): a million files, which are links to {distinct:,} cells that are drawn, on
+two cores, ResNet18 at 60x60. The limit is the same graph fed with the same files and nothing else.
+
+## Measured
+
+| Figure | Value | Bar |
+|---|---|---|
+{measured}
+
+## 1,000,000,000 cells, by arithmetic from these rates
+
+| What | From | Amount |
+|---|---|---|
+{worked_out}
+
+- `make score` is bound by cores: parts share nothing but the folder, so that twice the machines take half the time
+  (`RAY=ADDRESS`), as long as the storage of SRC gives each core its files a second.
+- A million files in one folder tree cost more to list, copy and keep than the bytes in them: an export of this size
+  belongs into stacks, a few hundred pages a TIFF file, which `make score` reads page by page.
+- Training does not need them all: `ingest.share` takes a share of an export, evenly.
+"""
+
+
+if __name__ == "__main__":
+    main()
