@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: repro data adopt score held-out compare rollback check test test-fast bento serve watch ui bench-ingest bench-training bench-accuracy bench-serving bench-watch bench-drift bench-scale
+.PHONY: repro data adopt score held-out compare rollback check test test-fast bento serve watch ui bench-ingest bench-training bench-accuracy bench-serving bench-watch bench-drift bench-scale bench-versions
 
 repro: .venv/installed data
 	dvc repro
@@ -135,3 +135,6 @@ ui: .venv/installed
 
 bench-scale: .venv/installed
 	python -m benchmarks.scale
+
+bench-versions: .venv/installed
+	python -m benchmarks.versions

@@ -1,0 +1,78 @@
+"""What a version of the data costs: `dvc add`, `push` and `pull` of many small files and of the same in stacks.
+
+Run with `make bench-versions`; about ten minutes and 3 GB of disk. FILES made-up cells of a kilobyte or so, each of
+its own content, once as a file each and once in TIFF stacks of PAGES; the remote is a folder on the same disk. The peer
+is `cp -r` of the same files. DVC is as it comes, which is how the project has it.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from benchmarks.report import Figure, publish
+
+SEED = 0
+FILES, PAGES = 100_000, 500
+
+
+def draw(single: Path, stacked: Path) -> None:
+    """Write FILES cells as a file each, and as stacks."""
+    rng = np.random.default_rng(SEED)
+    for group in range(FILES // PAGES):
+        pages = rng.normal(700, 10, (PAGES, 24, 30)).astype(np.uint16)
+        place = single / f"a_1d{group}"
+        place.mkdir(parents=True)
+        for i, page in enumerate(pages):
+            tifffile.imwrite(place / f"a_1d{group}_{i}_Ch1.ome.tif", page, metadata=None)
+        stacked.mkdir(exist_ok=True)
+        tifffile.imwrite(stacked / f"a_1d{group}_1_Ch1.ome.tif", pages, photometric="minisblack", metadata=None)
+
+
+def timed(*command: str | Path, at: Path) -> float:
+    """Return the seconds that a command takes in the folder `at`."""
+    begun = time.perf_counter()
+    subprocess.run(list(map(str, command)), cwd=at, check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def version(folder: Path, source: Path) -> dict[str, float]:
+    """Return the seconds of `cp`, and of each command that makes a version of `source` and fetches it elsewhere."""
+    project, other, remote = folder / "project", folder / "other", folder / "remote"
+    project.mkdir(parents=True)
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "remote", "add", "-q", "-d", "r", remote]):
+        timed(*command, at=project)
+    found = {"cp": timed("cp", "-r", source, project / "data", at=folder)}
+    # Cold caches are those of another machine; here all of it is in the page cache, for all commands alike.
+    found["add"] = timed("dvc", "add", "-q", "data", at=project)
+    found["status"] = timed("dvc", "status", "-q", at=project)
+    found["push"] = timed("dvc", "push", "-q", at=project)
+    shutil.copytree(project, other, ignore=shutil.ignore_patterns("data", "cache", "tmp"))
+    found["pull"] = timed("dvc", "pull", "-q", at=other)
+    assert sum(len(names) for _, _, names in os.walk(other / "data")) == sum(len(n) for _, _, n in os.walk(source))
+    return found
+
+
+def main() -> None:
+    """Measure, print and write the figures."""
+    with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
+        folder = Path(name)
+        draw(folder / "single", folder / "stacked")
+        single, stacked = version(folder / "one", folder / "single"), version(folder / "two", folder / "stacked")
+    figures = [Figure(f"seconds of cp -r, {FILES:,} files", single["cp"])]
+    for step in ("add", "status", "push", "pull"):
+        figures += [
+            Figure(f"dvc {step}, {FILES:,} files, seconds", single[step]),
+            Figure("the same over cp -r of the same files", single[step] / single["cp"]),
+            Figure(f"the same, {FILES // PAGES} stacks of {PAGES} pages, seconds", stacked[step]),
+        ]
+    publish("versions", figures, ["dvc", "dvc-data"], SEED)
+
+
+if __name__ == "__main__":
+    main()
