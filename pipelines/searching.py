@@ -5,57 +5,103 @@ What a trial is worth is not known here: see `pipelines.tune`.
 
 import logging
 import os
+import re
 import socket
+import time
 import warnings
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import ArgumentError, OperationalError
 
+from pipelines.core.errors import DataError
 from pipelines.core.params import Tune
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+STUDIES, HEARTBEAT = "FATESCOPE_STUDIES", "FATESCOPE_HEARTBEAT_S"
+"""Address of a database that workers on many machines share, as SQLAlchemy spells it; seconds between heartbeats."""
+HEARTBEAT_S, GRACE = 15, 4
+"""Seconds between two heartbeats; so many of them without one, and a worker is gone."""
+RETRIES = 3
+"""A trial that was killed so often is not tried again: it may be what kills its worker."""
+_PAUSE_S = 1.0
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def sampler(params: Tune, seed: int) -> BaseSampler:
     """Return the sampler that `params` name."""
-    with warnings.catch_warnings():
-        # Optuna calls what it has offered for years experimental.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if params.sampler == "tpe":
-            # Grouped, because a parameter may exist for some backbones only.
-            return TPESampler(multivariate=True, group=True, n_startup_trials=params.startup_trials, seed=seed)
-        if params.sampler == "gp":
-            return GPSampler(n_startup_trials=params.startup_trials, seed=seed, deterministic_objective=False)
-        return RandomSampler(seed=seed)
+    if params.sampler == "tpe":
+        # Grouped, because a parameter may exist for some backbones only.
+        return _stable(TPESampler)(multivariate=True, group=True, n_startup_trials=params.startup_trials, seed=seed)
+    if params.sampler == "gp":
+        return _stable(GPSampler)(n_startup_trials=params.startup_trials, seed=seed, deterministic_objective=False)
+    return RandomSampler(seed=seed)
 
 
-def storage(journal: Path) -> JournalStorage:
-    """Return the journal that several processes of one machine may write."""
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(journal)))
+def storage(journal: Path) -> BaseStorage:
+    """Return the database that STUDIES names, else the journal, which processes of one machine may share.
+
+    A database is for workers on many machines: there, a trial whose worker has not been heard of is tried again.
+    """
+    address = os.environ.get(STUDIES)
+    if not address:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(journal)))
+    beat = int(os.environ.get(HEARTBEAT) or HEARTBEAT_S)
+    try:
+        return _stable(RDBStorage)(
+            address, heartbeat_interval=beat, grace_period=GRACE * beat, heartbeat_stale_trial_callback=_retry
+        )
+    except (ArgumentError, OperationalError, ImportError) as error:
+        shown = re.sub(r"//[^@/]*@", "//", str(error))  # no password
+        raise DataError(f"{STUDIES}: the database of studies cannot be opened ({shown.splitlines()[0]})") from None
 
 
-def retry_killed(study: Study) -> None:
-    """Fail the trials whose process is gone, and put the same ones in line again."""
+def revive(study: Study) -> None:
+    """Fail the trials whose worker is gone, and put the same ones in line again, RETRIES times at most."""
+    _stable(optuna.storages.fail_stale_trials)(study)
+    if os.environ.get(STUDIES):
+        return
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, _, process = trial.user_attrs.get("worker", ":").partition(":")
-        if host == socket.gethostname() and not Path(f"/proc/{process}").exists():
-            study.tell(trial.number, state=TrialState.FAIL)
-            study.set_user_attr("killed", sorted({*study.user_attrs.get("killed", []), trial.number}))
-            study.enqueue_trial(trial.params)
-            log.warning("trial %d was killed with its process; it is tried again", trial.number)
+        if _is_here(trial) and not _is_alive(trial.user_attrs["worker"].partition(":")[2]):
+            try:
+                study.tell(trial.number, state=TrialState.FAIL)
+            except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                continue  # another process has found it
+            _retry(study, study.trials[trial.number])
+
+
+def _retry(study: Study, trial: FrozenTrial) -> None:
+    log.warning("trial %d was killed with its worker; it is tried again", trial.number)
+    _stable(RetryHeartbeatStaleTrialCallback)(max_retry=RETRIES)(study, trial)
+
+
+def _is_here(trial: FrozenTrial) -> bool:
+    return str(trial.user_attrs.get("worker", "")).startswith(f"{socket.gethostname()}:")
+
+
+def _is_alive(process: str) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"  # until its parent has asked, what was killed is still listed
 
 
 def optimize(study: Study, objective: Callable[[Trial], float], params: Tune) -> None:
-    """Run trials in this process until the budget of the whole study is spent.
+    """Run trials in this process until the budget of the whole study is spent, and no other process may have died.
 
     A trial that raises is kept as failed with its reason, and the next one is begun. Several processes may together
     begin as many trials too many as there are others.
@@ -72,15 +118,29 @@ def optimize(study: Study, objective: Callable[[Trial], float], params: Tune) ->
             log.warning("trial %d failed: %s", trial.number, error)
             raise
 
-    while counted(study) < params.trials and spent_minutes(study, params) < params.minutes:
-        study.optimize(kept, n_trials=1, catch=(Exception,))
+    while True:
+        while counted(study) < params.trials and spent_minutes(study, params) < params.minutes:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.optimize(kept, n_trials=1, catch=(Exception,))
+        # Whoever is done first waits for the others: somebody has to be there to try again what is killed last.
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if not any(os.environ.get(STUDIES) or _is_here(trial) for trial in running):
+            return
+        time.sleep(_PAUSE_S)
+        revive(study)
+
+
+def killed(study: Study) -> set[int]:
+    """Return the numbers of the trials that were killed with their worker and are tried again."""
+    known = study.get_trials(deepcopy=False)
+    return {number for trial in known for number in trial.system_attrs.get("retry_history", [])}
 
 
 def counted(study: Study) -> int:
     """Return how many trials count against the budget: all but those that were killed and are tried again."""
     known = study.get_trials(deepcopy=False)
-    begun = sum(trial.state in {*FINISHED, TrialState.RUNNING} for trial in known)
-    return begun - len(study.user_attrs.get("killed", []))
+    return sum(trial.state in {*FINISHED, TrialState.RUNNING} for trial in known) - len(killed(study))
 
 
 def spent_minutes(study: Study, params: Tune) -> float:
@@ -91,5 +151,18 @@ def spent_minutes(study: Study, params: Tune) -> float:
 
 def reason(study: Study, trial: FrozenTrial) -> str:
     """Return why a trial of `study` failed."""
-    killed = trial.number in study.user_attrs.get("killed", [])
-    return "killed with its process; tried again" if killed else str(trial.user_attrs.get("reason", "unknown"))
+    if trial.number in killed(study):
+        return "killed with its process; tried again"
+    return str(trial.user_attrs.get("reason", "killed with its process, for the last time"))
+
+
+def _stable(experimental: Callable[P, R]) -> Callable[P, R]:
+    """Return what Optuna has offered for years and still calls experimental, without the warning."""
+
+    @wraps(experimental)
+    def quiet(*args: P.args, **kwargs: P.kwargs) -> R:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return experimental(*args, **kwargs)
+
+    return quiet

@@ -97,6 +97,12 @@ def nested(task: str, name: str, parent: str, tags: dict[str, str]) -> Iterator[
     client().set_terminated(run_id, "FINISHED")
 
 
+def end_killed(run_id: str | None) -> None:
+    """Say of a run whose process was killed that it is not running any more."""
+    if run_id and _known(run_id) and client().get_run(run_id).info.status == "RUNNING":
+        client().set_terminated(run_id, "KILLED")
+
+
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Turn nested mappings into one, with keys joined by dots."""
     flat = {}

@@ -3,7 +3,8 @@
 `best.json`: `study` (its name, made of everything that decides a trial's value), `sampler`, `trials` (state → count),
 `failures` (`number`, `reason`, `params`), `best` and `members` (`number`, `state`, `value`, and `params`, the fields
 of the section `train` that it sets). `members` are the best trials of different backbones: complete ones first.
-The study itself is the journal; whoever runs this module on the same journal joins the search.
+The study itself is the journal, or in the database that `FATESCOPE_STUDIES` names; whoever runs this module on the
+same one joins the search. With `FATESCOPE_RAY` the workers are placed on a Ray cluster (`pipelines.placing`).
 """
 
 import hashlib
@@ -101,6 +102,7 @@ def objective(search: Search, parent: str) -> Callable[[Trial], float]:
         pruned: optuna.TrialPruned | None = None
         begun = time.monotonic()
         with tracking.nested(search.task, f"trial {trial.number}", parent, search.tags) as tracked:
+            trial.set_user_attr("run_id", tracked.run_id)
             tracked.log_params(settings.model_dump(mode="json"))
 
             def report(epoch: int, said: dict[str, float]) -> None:
@@ -223,9 +225,11 @@ def main(params: Path, task: str, source: Path, parts: Path, journal: Path, targ
     """Search for the best fit of TASK in the study of JOURNAL; write the file TARGET, and PLOTS of the study."""
     settings = load(params)
     plots.mkdir(parents=True, exist_ok=True)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    # An output of the stage, also where the study is in a database.
+    journal.touch()
     target.parent.mkdir(parents=True, exist_ok=True)
     if settings.tune.trials == 0:
-        journal.touch()
         target.write_text(json.dumps(summarise(None, settings), indent=2) + "\n")
         return
     tags = {
@@ -234,11 +238,13 @@ def main(params: Path, task: str, source: Path, parts: Path, journal: Path, targ
     }
     search = Search(task, settings, source, parts, journal, _name(task, settings, tags), tags)
     study = open_study(search)
-    searching.retry_killed(study)
+    searching.revive(study)
     with tracking.resumed(task, f"tune {search.study}", study.user_attrs.get("run_id")) as tracked:
         study.set_user_attr("run_id", tracked.run_id)
         tracked.set_tags(tags | {"sampler": settings.tune.sampler})
         _run_workers(search, tracked.run_id)
+        for number in searching.killed(study):
+            tracking.end_killed(study.trials[number].user_attrs.get("run_id"))
         content = summarise(study, settings)
         target.write_text(json.dumps(content, indent=2) + "\n")
         # Tags, because a larger budget may find a better one, and a parameter of a run is never changed.
