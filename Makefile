@@ -23,7 +23,7 @@ repro: .venv/installed data
 .venv/installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo 'Python 3.11 is needed; name it with: make PYTHON=/path/to/python3.11'; exit 1; }
 	$(PYTHON) -m venv .venv
-	pip install --disable-pip-version-check -c constraints.txt -e '.[pipelines,service,monitoring,ray,dev]'
+	pip install --disable-pip-version-check -c constraints.txt -e '.[pipelines,service,monitoring,ray,server,dev]'
 	touch $@
 
 # The default data is drawn; a laboratory's own version of the data is pulled, never replaced by drawn cells.

@@ -24,7 +24,7 @@ import torch
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipelines import fitting, searching, tracking, tune_plots
+from pipelines import fitting, placing, searching, tracking, tune_plots
 from pipelines.core import cells, splits
 from pipelines.core.backbones import SMALLEST
 from pipelines.core.command import run
@@ -72,7 +72,7 @@ def open_study(search: Search) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     params = search.params.tune
     # Each process draws its own numbers; the first has the seed itself, so that one alone can be repeated.
-    place = int(os.environ.get("FATESCOPE_WORKER", "0"))
+    place = int(os.environ.get(placing.WORKER, "0"))
     study = optuna.create_study(
         study_name=search.study,
         storage=searching.storage(search.journal),
@@ -200,13 +200,17 @@ def _work(search: Search, parent: str) -> None:
 
 def _run_workers(search: Search, parent: str) -> None:
     """Let the workers search side by side, each on a GPU of its own where there are any."""
+    if os.environ.get(placing.ADDRESS):
+        count = search.params.tune.workers
+        placing.place(_work, (search, parent), count, max(1, search.params.train.threads // count))
+        return
     if search.params.tune.workers == 1:
         _work(search, parent)
         return
     context = multiprocessing.get_context("spawn")
     begun = []
     for place in range(search.params.tune.workers):
-        changed = {"FATESCOPE_WORKER": str(place)}
+        changed = {placing.WORKER: str(place)}
         if gpus := torch.cuda.device_count():
             changed["CUDA_VISIBLE_DEVICES"] = str(place % gpus)
         begun.append(context.Process(target=_work, args=(search, parent)))
@@ -236,7 +240,9 @@ def main(params: Path, task: str, source: Path, parts: Path, journal: Path, targ
         "data_hash": str(cells.load_summary(source)["data_hash"]),
         "splits_hash": hashlib.sha256(parts.read_bytes()).hexdigest(),
     }
-    search = Search(task, settings, source, parts, journal, _name(task, settings, tags), tags)
+    # Workers on other machines have another current folder.
+    paths = source.resolve(), parts.resolve(), journal.resolve()
+    search = Search(task, settings, *paths, _name(task, settings, tags), tags)
     study = open_study(search)
     searching.revive(study)
     with tracking.resumed(task, f"tune {search.study}", study.user_attrs.get("run_id")) as tracked:
