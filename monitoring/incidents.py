@@ -190,11 +190,12 @@ def main() -> None:
     parser.add_argument("--service", default="http://127.0.0.1:3000")
     parser.add_argument("--records", type=Path, default=Path("records"))
     parser.add_argument("--window", type=int, default=500, help="cells")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9301)
     told = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     take = handler(lambda content: receive(content, told.folder, told.service, told.records, told.window))
-    ThreadingHTTPServer(("127.0.0.1", told.port), take).serve_forever()
+    ThreadingHTTPServer((told.host, told.port), take).serve_forever()
 
 
 if __name__ == "__main__":

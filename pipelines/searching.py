@@ -75,7 +75,7 @@ def revive(study: Study) -> None:
     if os.environ.get(STUDIES):
         return
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if _is_here(trial) and not _is_alive(trial.user_attrs["worker"].partition(":")[2]):
+        if _is_here(trial) and _begun(trial.user_attrs["worker"].partition(":")[2]) != trial.user_attrs.get("begun"):
             try:
                 study.tell(trial.number, state=TrialState.FAIL)
             except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
@@ -85,6 +85,8 @@ def revive(study: Study) -> None:
 
 def _retry(study: Study, trial: FrozenTrial) -> None:
     log.warning("trial %d was killed with its worker; it is tried again", trial.number)
+    # Whoever takes it up must not look like the worker that is gone.
+    trial.user_attrs = {}
     _stable(RetryHeartbeatStaleTrialCallback)(max_retry=RETRIES)(study, trial)
 
 
@@ -92,12 +94,16 @@ def _is_here(trial: FrozenTrial) -> bool:
     return str(trial.user_attrs.get("worker", "")).startswith(f"{socket.gethostname()}:")
 
 
-def _is_alive(process: str) -> bool:
+def _begun(process: str | int) -> str | None:
+    """Return when a process began, in ticks since the machine did; None for one that is gone.
+
+    Numbers of processes come again; one that began at another time is another.
+    """
     try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        state, *told = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
-    return state not in "ZX"  # until its parent has asked, what was killed is still listed
+        return None
+    return None if state in "ZX" else told[18]  # until its parent has asked, what was killed is still listed
 
 
 def optimize(study: Study, objective: Callable[[Trial], float], params: Tune) -> None:
@@ -108,6 +114,7 @@ def optimize(study: Study, objective: Callable[[Trial], float], params: Tune) ->
     """
 
     def kept(trial: Trial) -> float:
+        trial.set_user_attr("begun", _begun(os.getpid()))
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         try:
             return objective(trial)

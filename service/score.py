@@ -27,6 +27,9 @@ from service.scoring import Done, Scorer
 
 log = logging.getLogger(__name__)
 
+GROUP = 4
+"""Cores of a worker: while the network is on them, its thread that reads ahead takes a part of one."""
+
 
 def chosen(task: str, model: Path | None) -> Champion:
     """Return the bundle folder `model`, else the champion of `task`, or of the default task where that is empty."""
@@ -101,6 +104,10 @@ def spread(out: Path, parts: list[int], workers: int, threads: int, address: str
     try:
         found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus = int(found.get("GPU", 0))
+        # An actor is on one node, with no more cores than the smallest has.
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        smallest = min(int(each["Resources"].get("CPU", 1)) for each in nodes if each["Alive"])
+        threads = threads or min(GROUP, smallest)
         count = workers or gpus or max(1, int(found.get("CPU", 1)) // threads)
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         ray.data.DataContext.get_current().enable_progress_bars = False
@@ -132,10 +139,9 @@ def main(
     """Classify the images below SOURCE into the folder OUT.
 
     TASK chooses among the champions of the registry, MODEL a bundle folder instead. WORKERS processes of THREADS CPU
-    threads each; 0 is one a GPU, or one a core.
+    threads each; 0 is one a GPU, or one a group of cores.
     """
-    gpus = engines.gpus()
-    each = threads or (len(os.sched_getaffinity(0)) if gpus else 1)
+    gpus, cores = engines.gpus(), len(os.sched_getaffinity(0))
     planned = scoring.plan(source, out, chosen(task, model))
     todo = scoring.undone(out, planned.parts)
     log.info(
@@ -146,10 +152,14 @@ def main(
         len(todo),
         planned.parts,
     )
-    count = workers or gpus or max(1, len(os.sched_getaffinity(0)) // each)
-    work = partial(spread, workers=workers, address=ray) if ray else partial(here, workers=count)
+    each = threads or (max(1, cores // gpus) if gpus else min(GROUP, cores))
+    count = workers or gpus or max(1, cores // each)
+    if ray:
+        work = partial(spread, workers=workers, threads=threads, address=ray)
+    else:
+        work = partial(here, workers=count, threads=each)
     with tqdm(total=len(todo) * scoring.PART_FILES, unit="file", disable=None) as bar:
-        for done in work(out, todo, threads=each) if todo else ():
+        for done in work(out, todo) if todo else ():
             bar.update(scoring.PART_FILES)
             if done.refused:
                 bar.write(f"part {done.part}: {done.refused} refused")

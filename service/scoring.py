@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from threadpoolctl import threadpool_limits
 
 from pipelines.core import bundle, names
 from pipelines.core.errors import DataError, ImageError
@@ -124,6 +125,7 @@ class Scorer:
     def __init__(self, out: Path, threads: int) -> None:
         """Load the model of `out`, to run on `threads` CPU threads, or on the GPU that this process may use."""
         os.environ[engines.THREADS] = str(threads)
+        threadpool_limits(1, user_api="blas")  # see service.runner
         self._out = out
         self._source = Path(json.loads((out / PLAN).read_text())["source"])
         self._model, self.engine = engines.start(out / MODEL)
