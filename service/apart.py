@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from _bentoml_impl.server import serve_http  # type: ignore[import-not-found]
+from _bentoml_impl.server import serve_http  # type: ignore[import-untyped]
 
 from pipelines.core.errors import FatescopeError
 from service import champions

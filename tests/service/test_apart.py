@@ -3,11 +3,12 @@ import subprocess
 import sys
 
 import httpx
+import psutil
 import pytest
 
 from tests.conftest import ROOT, tiff
-from tests.serving import ended, free_port, ready
 from tests.service.conftest import EXACT, typical
+from tests.serving import ended, free_port, ready
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +34,9 @@ def test_gateway_and_runner_are_servers_of_their_own(bundles, client, tmp_path):
             together = client.post("/classify", content=raw).raise_for_status().json()
             assert answer["probabilities"] == pytest.approx(together["probabilities"], abs=1e-6)
             # The networks are in the other one: the gateway has no process for them.
-            listed = subprocess.run(["ps", "-o", "args=", "--ppid", str(gateway.pid)], capture_output=True, text=True)
-            assert "fatescope-runner" not in listed.stdout
+            below = psutil.Process(gateway.pid).children(recursive=True)
+            assert below
+            assert not any("fatescope-runner" in " ".join(each.cmdline()) for each in below)
     records = list((tmp_path / "gateway" / "records").glob("*/*.parquet"))
     assert len(records) == 1, "what was answered is recorded at the end"
 
