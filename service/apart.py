@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from _bentoml_impl.server import serve_http  # type: ignore[import-untyped]
 
 from pipelines.core.errors import FatescopeError
 from service import champions
@@ -29,6 +28,8 @@ def main(
     port: Annotated[int, typer.Option(help="0: its own")] = 0,
 ) -> None:
     """Start PART, and serve until it is told to end."""
+    from _bentoml_impl.server import serve_http  # type: ignore[import-untyped]  # noqa: PLC0415  takes seconds
+
     # The name by which the runner goes is that of its class, which is imported once the folder is settled.
     name = "fatescope-runner"
     told = {"working_dir": str(Path(__file__).parent.parent), "host": host, "port": port or PORTS[part]}
