@@ -19,6 +19,7 @@ from pipelines.core.errors import FatescopeError
 from service import champions
 
 RUNNER = "FATESCOPE_RUNNER"
+BENTO = "service.gateway:Fatescope"
 PORTS = {"gateway": 3000, "runner": 3001}
 
 
@@ -28,21 +29,22 @@ def main(
     port: Annotated[int, typer.Option(help="0: its own")] = 0,
 ) -> None:
     """Start PART, and serve until it is told to end."""
-    from _bentoml_impl.server import serve_http  # type: ignore[import-untyped]  # noqa: PLC0415  takes seconds
+    if part == "gateway" and RUNNER not in os.environ:
+        sys.exit(f"error: {RUNNER} is not set; name the runner's address, such as http://127.0.0.1:{PORTS['runner']}")
+    from _bentoml_impl.loader import load  # type: ignore[import-untyped]  # noqa: PLC0415  BentoML takes seconds
+    from _bentoml_impl.server import serve_http  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    # The name by which the runner goes is that of its class, which is imported once the folder is settled.
-    name = "fatescope-runner"
-    told = {"working_dir": str(Path(__file__).parent.parent), "host": host, "port": port or PORTS[part]}
+    from service.runner import Runner  # noqa: PLC0415
+
+    source = str(Path(__file__).parent.parent)
+    runner: str = Runner.name  # type: ignore[attr-defined]  # BentoML makes a service of the class
+    which = {"service_name": runner} if part == "runner" else {"dependency_map": {runner: os.environ[RUNNER]}}
     try:
-        if part == "runner":
-            champions.settle()
-            serve_http("service.gateway:Fatescope", service_name=name, **told)
-            return
-        if RUNNER not in os.environ:
-            sys.exit(
-                f"error: {RUNNER} is not set; name the runner's address, such as http://127.0.0.1:{PORTS['runner']}"
-            )
-        serve_http("service.gateway:Fatescope", dependency_map={name: os.environ[RUNNER]}, **told)
+        # Only a gateway does so by itself.
+        champions.settle()
+        # As the command line of BentoML does, which cannot say which part.
+        load(BENTO, source).inject_config()
+        serve_http(BENTO, working_dir=source, host=host, port=port or PORTS[part], **which)
     except FatescopeError as error:
         sys.exit(f"error: {error}")
 
