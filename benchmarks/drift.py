@@ -212,7 +212,8 @@ def main() -> None:
     bar = f"<= {ALPHA + 3 * float(np.sqrt(ALPHA * (1 - ALPHA) / WINDOWS)):.4f}"
     publish("drift", listed(quiet, {LIKE: bar, LIKE_GROUP: bar}) + listed(found, {}), ["scipy", "numpy"], SEED)
     text = TEXT.format(
-        seed=SEED, windows=WINDOWS, task=TASK, cells=len(reference), groups=len(keys), alpha=ALPHA,
+        seed=SEED, windows=WINDOWS, task=TASK, cells=len(reference), tested=len(keys),
+        groups=reference["group"].nunique(), alpha=ALPHA,
         quiet=table(quiet), power=table(found),
     )  # fmt: skip
     Path("docs/drift.md").write_text(text, encoding="utf-8")
@@ -221,7 +222,8 @@ def main() -> None:
 TEXT = """# How often drift is called
 
 Written by `make bench-drift` (seed {seed}) after `make repro` on the default, simulated data: {windows} windows each,
-{task} model, {cells} cells of {groups} acquisition groups in its reference. Another model has other figures.
+{task} model, {cells} cells of {groups} acquisition groups in its reference, of which it was tested on {tested}. Another
+model has other figures.
 
 ## False alarms
 
@@ -238,8 +240,8 @@ of more runs to the data to make it rarer.
 
 The thresholds allow for what the acquisition groups of the reference differ by: with few groups they are wide, and a
 change that is smaller than that, or a medium that looks to the model like one that it knows, is not found. More runs of
-each class in the data make them narrower. `novelty`, which finds the new media, was worked out with these two in view; on
-others, and on real ones, it was not tried.
+each class in the data make them narrower. `novelty`, which finds the new media, was worked out with these two in view; it
+was not tried on others, or on real ones.
 """
 
 
