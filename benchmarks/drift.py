@@ -240,8 +240,8 @@ of more runs to the data to make it rarer.
 
 The thresholds allow for what the acquisition groups of the reference differ by: with few groups they are wide, and a
 change that is smaller than that, or a medium that looks to the model like one that it knows, is not found. More runs of
-each class in the data make them narrower. `novelty`, which finds the new media, was worked out with these two in view; it
-was not tried on others, or on real ones.
+each class in the data make them narrower. `novelty`, which finds the new media, was worked out with these two in view;
+it was not tried on others, or on real ones.
 """
 
 
