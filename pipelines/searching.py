@@ -10,6 +10,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -37,6 +38,8 @@ HEARTBEAT_S, GRACE = 15, 4
 RETRIES = 3
 """A trial that was killed so often is not tried again: it may be what kills its worker."""
 _PAUSE_S = 1.0
+_NAMED_S = 10.0
+"""A trial says within milliseconds of its start who its worker is; one that has not by now was killed in between."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -75,7 +78,7 @@ def revive(study: Study) -> None:
     if os.environ.get(STUDIES):
         return
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if _is_here(trial) and _begun(trial.user_attrs["worker"].partition(":")[2]) != trial.user_attrs.get("begun"):
+        if _is_here(trial) and _is_gone(trial):
             try:
                 study.tell(trial.number, state=TrialState.FAIL)
             except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
@@ -91,7 +94,15 @@ def _retry(study: Study, trial: FrozenTrial) -> None:
 
 
 def _is_here(trial: FrozenTrial) -> bool:
-    return str(trial.user_attrs.get("worker", "")).startswith(f"{socket.gethostname()}:")
+    return "worker" not in trial.user_attrs or trial.user_attrs["worker"].startswith(f"{socket.gethostname()}:")
+
+
+def _is_gone(trial: FrozenTrial) -> bool:
+    worker = trial.user_attrs.get("worker")
+    if worker is None:
+        assert trial.datetime_start, "it is running"
+        return (datetime.now() - trial.datetime_start).total_seconds() > _NAMED_S  # noqa: DTZ005  as Optuna has it
+    return _begun(worker.partition(":")[2]) != trial.user_attrs.get("begun")
 
 
 def _begun(process: str | int) -> str | None:

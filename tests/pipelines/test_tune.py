@@ -226,7 +226,9 @@ def test_a_killed_search_goes_on_without_losing_a_trial(project):
             study = optuna.load_study(study_name=None, storage=searching.storage(project / "study.journal"))
         except (KeyError, ValueError):
             return []
-        return [trial.state for trial in study.get_trials(deepcopy=False)]
+        # One that has its parameters is under way.
+        known = study.get_trials(deepcopy=False)
+        return [trial.state for trial in known if "params" in trial.user_attrs or trial.state.is_finished()]
 
     with subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
@@ -247,6 +249,18 @@ def test_a_killed_search_goes_on_without_losing_a_trial(project):
     assert killed["reason"] == "killed with its process; tried again"
     study = optuna.load_study(study_name=None, storage=searching.storage(project / "study.journal"))
     assert study.trials[killed["number"] + 1].params == study.trials[killed["number"]].params
+
+
+def test_a_trial_killed_before_it_named_its_worker_is_tried_again(tmp_path, monkeypatch):
+    study = optuna.create_study(storage=searching.storage(tmp_path / "study.journal"))
+    study.enqueue_trial({"x": 3})
+    study.ask()
+    searching.revive(study)
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING], "it may be about to say it"
+    monkeypatch.setattr(searching, "_NAMED_S", 0.0)
+    searching.revive(study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert study.ask().suggest_int("x", 0, 9) == 3
 
 
 @pytest.mark.slow
