@@ -1,7 +1,7 @@
 """One row for each prediction, for `monitoring` to tell drift by: figures of the image, what was said of it, no pixels.
 
 The folder is `FATESCOPE_RECORDS`, else `records` where the service was started; `off` writes nothing. Parquet files
-`TASK/TIME-PROCESS-NUMBER.parquet` of up to ROWS rows or SECONDS s are put there whole, and stay for
+`TASK/TIME-VERSION-PROCESS-NUMBER-TOKEN.parquet` of up to ROWS rows or SECONDS s are put there whole, and stay for
 `FATESCOPE_RETENTION_DAYS` (30). Columns: `time` (UTC), `request_id`, `version`, `label`, `verdict`, `distance`,
 `height`, `width`, `bit_depth`, the figures of `features.ACQUISITION`, `e0` and on (components of the embedding) and
 `p_CLASS`.
@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,6 +64,8 @@ class Recorder:
         self._folder, self._retention_s = folder, retention_days * 86400
         self._waiting: list[_Answered] = []
         self._count, self._numbers, self._tidied = 0, itertools.count(), 0.0
+        # Containers that share a folder have processes of the same number.
+        self._token = uuid.uuid4().hex[:8]
         self._changed, self._closed = threading.Condition(), False
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
         if folder is not None:
@@ -125,7 +128,7 @@ class Recorder:
             for version, same in _by_version(answered).items():
                 table = pa.table(_columns(same))
                 now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-                name = f"{now}-{version}-{os.getpid()}-{next(self._numbers)}.parquet"
+                name = f"{now}-{version}-{os.getpid()}-{next(self._numbers)}-{self._token}.parquet"
                 pq.write_table(table, folder / f".{name}", compression="zstd")
                 (folder / f".{name}").rename(folder / name)
         except OSError as error:

@@ -61,6 +61,16 @@ def test_every_prediction_has_its_row_when_it_is_closed(model, tmp_path):
     assert not [name for name in table.columns if "pixel" in name or "file" in name]
 
 
+def test_gateways_of_several_machines_share_a_folder(model, tmp_path):
+    # As containers have it: the same number of the process, the same second, the same number of the file.
+    recorders = [Recorder(tmp_path, 30) for _ in range(2)]
+    for seed, each in enumerate(recorders):
+        add(each, model, 3, seed)
+    for each in recorders:
+        each.close()
+    assert sorted(read(tmp_path)["request_id"].unique()) == ["request0", "request1"]
+
+
 def test_what_is_old_goes_and_off_writes_nothing(model, tmp_path, monkeypatch):
     old = tmp_path / "multiclass" / "old.parquet"
     old.parent.mkdir()
