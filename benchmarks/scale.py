@@ -26,7 +26,7 @@ from benchmarks.memory import watched
 from benchmarks.report import Figure, publish
 from pipelines import simulate
 from pipelines.core import bundle, images, params
-from service import engines, scoring
+from service import engines, parts
 
 SEED = 0
 MANY, FEW = 1_000_000, 100_000
@@ -164,10 +164,8 @@ def main() -> None:
         both, few_memory = score(some, folder / "out", model)
         seconds, memory = score(all_of_them, folder / "out", model)
         found["scored"] = MANY / seconds
-        rows = sum(
-            pq.ParquetFile(path).metadata.num_rows for path in (folder / "out" / scoring.CELLS).glob("*.parquet")
-        )
-        found["row"] = size(folder / "out" / scoring.CELLS) / rows
+        rows = sum(pq.ParquetFile(path).metadata.num_rows for path in (folder / "out" / parts.CELLS).glob("*.parquet"))
+        found["row"] = size(folder / "out" / parts.CELLS) / rows
         _, few_ingest = ingest(some, folder / "cells")
         ingest_seconds, ingest_memory = ingest(all_of_them, folder / "cells")
         found["ingested"] = MANY / ingest_seconds

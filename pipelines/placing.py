@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from pipelines.core import cluster
 from pipelines.core.errors import ParamsError
 from pipelines.searching import STUDIES
 
@@ -31,17 +32,8 @@ def place(work: Callable[..., None], arguments: tuple[Any, ...], count: int, thr
             raise ParamsError(
                 f"{ADDRESS} is set, but not {name}: workers on many machines need one that they all reach"
             )
-    try:
-        import ray  # noqa: PLC0415  an extra
-        from ray.exceptions import RayError  # noqa: PLC0415
-    except ImportError as error:
-        raise ParamsError("Ray is not installed; pip install -c constraints.txt 'fatescope[ray]'") from error
-
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(address=os.environ[ADDRESS], logging_level=logging.WARNING)
-    try:
-        found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        needs = {"num_gpus": 1} if found.get("GPU") else {"num_cpus": threads}
+    with cluster.joined(os.environ[ADDRESS], aloud=True) as ray:
+        needs = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": threads}
         known = {name: value for name, value in os.environ.items() if name.startswith(_SHARED)}
         job = ray.remote(max_retries=0)(work)
         begun = [
@@ -51,7 +43,5 @@ def place(work: Callable[..., None], arguments: tuple[Any, ...], count: int, thr
         for i, each in enumerate(begun):
             try:
                 ray.get(each)
-            except RayError as error:
+            except ray.exceptions.RayError as error:
                 log.warning("worker %d was lost (%s); the others went on", i, type(error).__name__)
-    finally:
-        ray.shutdown()

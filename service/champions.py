@@ -109,7 +109,7 @@ def listed(source: Path) -> dict[str, Champion]:
         found = {task: Champion(task, version, source / task / version) for task, version in versions.items()}
     else:
         paths = [path for path in source.glob("[!.]*") if path.is_dir()]
-        found = {path.name: Champion(path.name, _digest(path), path) for path in paths}
+        found = {path.name: Champion(path.name, digest(path), path) for path in paths}
     if not found:
         raise BundleError(f"{FOLDER}={source}: no bundle folder in it; run `make repro`, or name another folder")
     return {task: found[task] for task in sorted(found, key=lambda task: (task != FAVOURITE, task))}
@@ -144,7 +144,8 @@ def _is_embedded() -> bool:
     return EMBEDDED.is_dir() and (SOURCE.parent / "bento.yaml").is_file()
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Return what names the bundle in a folder, the start of the hash of its spec; raises BundleError without one."""
     spec = path / bundle.SPEC
     if not spec.is_file():
         raise BundleError(f"{path}: not a bundle (no {bundle.SPEC}); make one with `dvc repro train`")

@@ -173,6 +173,12 @@ def threads() -> int:
     return int(os.environ.get(THREADS) or len(os.sched_getaffinity(0)))
 
 
+def take_gpu(place: int) -> None:
+    """Leave this process one GPU of those that it may use, the `place`-th of them, round and round."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus())))).split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = allowed[place % len(allowed)]
+
+
 def gpus() -> int:
     """Return how many GPUs of NVIDIA this process may use, without loading a framework."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")

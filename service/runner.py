@@ -53,10 +53,8 @@ class Runner:
     """Says of cells what the network makes of them."""
 
     def __init__(self) -> None:
-        gpus = engines.gpus()
-        if gpus > 1:
-            each = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
-            os.environ["CUDA_VISIBLE_DEVICES"] = each[((server_context.worker_index or 1) - 1) % gpus]
+        if engines.gpus() > 1:
+            engines.take_gpu((server_context.worker_index or 1) - 1)
         # NumPy has little to do here, but the threads of its BLAS would wait for more of it in a busy loop.
         threadpool_limits(1, user_api="blas")
         self._loaded: dict[tuple[str, str], tuple[Bundle, str]] = {}

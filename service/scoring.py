@@ -1,32 +1,15 @@
-"""Classify the images of a folder, part by part, with the engine and the decoder of the service.
+"""Classify the images of a folder, part by part (see `service.parts`), with the engine and the decoder of the service.
 
-A folder OUT holds all that any process on any machine needs to work on a part, or to go on after a kill:
-
-| file | what it holds |
-|---|---|
-| `plan.json` | the source, the model, and how many files and parts there are |
-| `files.parquet` | the paths below the source; row group i is part i |
-| `model/` | the bundle |
-| `cells/PART.parquet` | of a cell: `file`, `page`, `label`, `verdict`, `distance`, `conformal_set`, `warnings`, `p_*` |
-| `refused/PART.parquet` | of a file or page that is no cell: `file`, `page`, `code`, `reason`; may be absent |
-| `summary.json` | written last: what all parts have together |
-
-The file of a part's cells is put there last and whole, so that a part which has one is done, and one that is done twice
-says the same as once. Memory is that of a part, not of the source.
+Memory is that of a part, not of the source.
 """
 
-import hashlib
 import json
 import os
 import queue
-import shutil
 import threading
-import time
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,17 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
-from pipelines.core import bundle, names
-from pipelines.core.errors import DataError, ImageError
+from pipelines.core.errors import ImageError
 from pipelines.core.judgement import Judgement
-from service import engines
-from service.champions import Champion
+from service import engines, parts
 from service.reading import Readable, Reader, Unreadable
 from service.uploads import MAX_FILE_BYTES, Upload
 
-PLAN, FILES, MODEL, CELLS, REFUSED, SUMMARY = "plan.json", "files.parquet", "model", "cells", "refused", "summary.json"
-PART_FILES = 2_000
-"""Files of a part: half a minute of a core, so that little is lost with a machine."""
 BATCH = 64
 """Cells in a call to the network."""
 AHEAD = 4
@@ -55,68 +33,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be done; `plan.json`."""
-
-    source: str
-    model: str
-    """Name of the registered model."""
-    version: str
-    digest: str
-    """SHA-256 of the spec of the bundle."""
-    files: int
-    parts: int
-
-
-@dataclass(frozen=True)
 class Done:
     """What a part came to."""
 
     part: int
     cells: int
     refused: int
-    seconds: float
-
-
-def plan(source: Path, out: Path, champion: Champion) -> Plan:
-    """List the images below `source` for `champion` in the folder `out`, or return the plan that is there already.
-
-    Raises DataError where `out` has a plan for something else, or nothing is there to be classified.
-    """
-    digest = hashlib.sha256((champion.path / bundle.SPEC).read_bytes()).hexdigest()
-    known = out / PLAN
-    if known.exists():
-        found = Plan(**json.loads(known.read_text()))
-        if (found.source, found.digest) != (str(source.resolve()), digest):
-            raise DataError(
-                f"{out}: begun with {found.model} version {found.version} on {found.source}; "
-                "name another folder, or remove this one"
-            )
-        return found
-    if out.exists() and any(out.iterdir()) and not (out / MODEL).is_dir():
-        raise DataError(f"{out}: not empty, and not begun by this command; name another folder")
-    if not source.is_dir():
-        raise DataError(f"{source}: no folder; unpack an archive first")
-    for name in (CELLS, REFUSED):
-        (out / name).mkdir(parents=True, exist_ok=True)
-    shutil.copytree(champion.path, out / MODEL, dirs_exist_ok=True)
-    reader = Reader(bundle.open_spec(out / MODEL))
-    schema, files, parts = pa.schema([("file", pa.string())]), 0, 0
-    with pq.ParquetWriter(out / FILES, schema) as writer:
-        for paths in _batches((path for path in names.list_files(source) if not reader.is_other(path)), PART_FILES):
-            writer.write_table(pa.table({"file": paths}, schema), row_group_size=PART_FILES)
-            files, parts = files + len(paths), parts + 1
-    if not files:
-        raise DataError(f"{source}: no file in it that is not of another channel than the model looks at")
-    made = Plan(str(source.resolve()), champion.name, champion.version, digest, files, parts)
-    known.write_text(json.dumps(asdict(made), indent=2) + "\n")
-    return made
-
-
-def undone(out: Path, parts: int) -> list[int]:
-    """Return the parts that have no result yet."""
-    done = {path.name for path in (out / CELLS).glob("[!.]*.parquet")}
-    return [part for part in range(parts) if _name(part) not in done]
 
 
 class Scorer:
@@ -127,27 +49,25 @@ class Scorer:
         os.environ[engines.THREADS] = str(threads)
         threadpool_limits(1, user_api="blas")  # see service.runner
         self._out = out
-        self._source = Path(json.loads((out / PLAN).read_text())["source"])
-        self._model, self.engine = engines.start(out / MODEL)
+        self._source = Path(json.loads((out / parts.PLAN).read_text())["source"])
+        self._model, _ = engines.start(out / parts.MODEL)
         self._reader = Reader(self._model.spec)
 
     def score(self, part: int) -> Done:
         """Classify the files of a part and write what comes of it."""
-        begun = time.perf_counter()
-        paths = pq.ParquetFile(self._out / FILES).read_row_group(part).column("file").to_pylist()
         tables, refused = [], list[dict[str, Any]]()
-        for batch in ahead(_batches(self._read(paths), BATCH)):
+        for batch in ahead(parts.batches(self._read(parts.paths(self._out, part)), BATCH)):
             refused += [_refusal(each) for each in batch if isinstance(each, Unreadable)]
             cells = [each for each in batch if isinstance(each, Readable)]
             if cells:
                 prediction = self._model.predict(np.stack([each.pixels for each in cells]))
                 tables.append(_table(cells, self._model.judge(prediction), self._model.spec.classes))
         if refused:
-            _write(pa.Table.from_pylist(refused, _REFUSAL), self._out / REFUSED / _name(part))
+            _write(pa.Table.from_pylist(refused, _REFUSAL), parts.file(self._out, parts.REFUSED, part))
         schema = _schema(self._model.spec.classes)
         written = pa.concat_tables(tables) if tables else schema.empty_table()
-        _write(written, self._out / CELLS / _name(part))
-        return Done(part, len(written), len(refused), time.perf_counter() - begun)
+        _write(written, parts.file(self._out, parts.CELLS, part))
+        return Done(part, len(written), len(refused))
 
     def _read(self, paths: list[str]) -> Iterator[Readable | Unreadable]:
         for path in paths:
@@ -164,21 +84,6 @@ class Scorer:
             return (self._source / path).read_bytes()
         except OSError as error:
             raise ImageError("unreadable", f"{path}: {error.strerror}") from error
-
-
-def summarise(out: Path, parts: int) -> dict[str, Any]:
-    """Count what all parts have, and write it; needs every part done."""
-    cells, labels, verdicts, codes = 0, Counter[str](), Counter[str](), Counter[str]()
-    for part in range(parts):
-        table = pq.read_table(out / CELLS / _name(part), columns=["label", "verdict"])
-        cells += len(table)
-        labels.update(table.column("label").to_pylist())
-        verdicts.update(table.column("verdict").to_pylist())
-        if (out / REFUSED / _name(part)).exists():
-            codes.update(pq.read_table(out / REFUSED / _name(part), columns=["code"]).column("code").to_pylist())
-    told = {"cells": cells, "labels": labels, "verdicts": verdicts, "refused": codes}
-    (out / SUMMARY).write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
-    return told
 
 
 def ahead(source: Iterable[T]) -> Iterator[T]:
@@ -210,15 +115,6 @@ def ahead(source: Iterable[T]) -> Iterator[T]:
         # It may wait for a place.
         while not waiting.empty():
             waiting.get_nowait()
-
-
-def _batches(source: Iterator[T], size: int) -> Iterator[list[T]]:
-    while batch := list(islice(source, size)):
-        yield batch
-
-
-def _name(part: int) -> str:
-    return f"{part:07}.parquet"
 
 
 def _write(table: pa.Table, path: Path) -> None:

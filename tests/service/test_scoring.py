@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.core import bundle
 from pipelines.core.errors import BundleError, DataError
-from service import engines, score, scoring
+from service import champions, engines, parts, score, scoring
 from service.champions import Champion
 from tests.conftest import ROOT, tiff
 from tests.service.conftest import CLASSES, typical, write_bundle
@@ -21,7 +21,7 @@ def source(tmp_path, monkeypatch):
     """Cells of which a model says something, and what is none; parts of four files."""
     monkeypatch.setenv(engines.ENGINE, "onnxruntime")
     monkeypatch.setenv(engines.THREADS, "1")
-    monkeypatch.setattr(scoring, "PART_FILES", 4)
+    monkeypatch.setattr(parts, "PART_FILES", 4)
     monkeypatch.setattr(scoring, "BATCH", 3)
     write_bundle(tmp_path / "bundle", "multiclass", CLASSES)
     folder = tmp_path / "source"
@@ -36,14 +36,14 @@ def source(tmp_path, monkeypatch):
 
 
 def begin(source, out):
-    return scoring.plan(source, out, Champion("multiclass", "7", source.parent / "bundle"))
+    return parts.begin(source, out, Champion("multiclass", "7", source.parent / "bundle"))
 
 
 def work(source, out):
-    planned = begin(source, out)
-    todo = scoring.undone(out, planned.parts)
+    planned = parts.begun(source, out, None) or begin(source, out)
+    todo = parts.undone(out, planned.parts)
     done = list(score.here(out, todo, 1, 1))
-    assert scoring.undone(out, planned.parts) == []
+    assert parts.undone(out, planned.parts) == []
     return done
 
 
@@ -59,7 +59,7 @@ def test_each_cell_is_one_row_and_what_is_none_has_a_reason(source, tmp_path):
         "gone.tif": "unreadable",
     }
     assert "No such file" in refused.set_index("file").loc["gone.tif", "reason"]
-    told = scoring.summarise(out, len(done))
+    told = parts.summarise(out, len(done))
     assert told == json.loads((out / "summary.json").read_text())
     assert (told["cells"], sum(told["labels"].values()), sum(told["verdicts"].values())) == (12, 12, 12)
     assert told["refused"] == {"not_an_image": 1, "unreadable": 1}
@@ -90,22 +90,33 @@ def test_it_goes_on_where_it_was(source, tmp_path):
     pd.testing.assert_frame_equal(pd.read_parquet(out / "cells"), before)
 
 
-def test_a_folder_of_something_else_is_left_alone(source, tmp_path):
+def test_it_goes_on_with_the_model_that_it_was_begun_with(source, tmp_path):
     out = tmp_path / "out"
-    begin(source, out)
+    planned = begin(source, out)
+    # A new champion since then, or no registry any more, is no matter.
+    assert parts.begun(source, out, None) == planned
+    assert parts.begun(source, out, tmp_path / "bundle") == planned
     write_bundle(tmp_path / "other", "multiclass", CLASSES, seed=1)
     with pytest.raises(DataError, match=r"begun with fatescope-multiclass version 7 on .*; name another folder"):
-        scoring.plan(source, out, Champion("multiclass", "8", tmp_path / "other"))
+        parts.begun(source, out, tmp_path / "other")
+    with pytest.raises(DataError, match="name another folder"):
+        parts.begun(tmp_path, out, None)
+
+
+def test_where_nothing_can_begin_it_says_why(source, tmp_path):
+    champion = Champion("multiclass", "7", tmp_path / "bundle")
+    with pytest.raises(DataError, match="where it would be read as images; name a folder outside"):
+        parts.begin(source, source / "run_1" / "out", champion)
     with pytest.raises(DataError, match="not empty, and not begun by this command"):
-        begin(source, source)
+        parts.begin(source, tmp_path / "bundle", champion)
     with pytest.raises(DataError, match="no folder; unpack an archive first"):
-        begin(tmp_path / "cells.zip", tmp_path / "third")
+        parts.begin(tmp_path / "cells.zip", tmp_path / "second", champion)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "bundle").rename(tmp_path / "empty.bundle")
     with pytest.raises(DataError, match="no file in it"):
-        scoring.plan(tmp_path / "empty", tmp_path / "fourth", Champion("multiclass", "7", tmp_path / "empty.bundle"))
+        parts.begin(tmp_path / "empty", tmp_path / "third", champion)
     with pytest.raises(BundleError, match="a model of task 'multiclass', not 'binary'"):
-        score.chosen("binary", tmp_path / "empty.bundle")
+        score.chosen("binary", tmp_path / "bundle")
+    assert score.chosen("", tmp_path / "bundle").version == champions.digest(tmp_path / "bundle")
 
 
 def test_an_error_of_the_reading_thread_is_raised_where_it_is_asked_for():
