@@ -91,10 +91,7 @@ class Space:
     def novelty(self, cells: Cells) -> float:
         """Return how far `cells` lie from the means, across `directions`; 0 is what chance makes of like cells."""
         here = sample(replace(cells, kernel=self._across(cells.kernel)))
-        squares = ((here.kernel - self._across(self.means)) ** 2).sum(1) - here.scatter
-        # A class that the reference does not have says nothing of how its cells look.
-        shares = here.classes * self.means.any(1)
-        return float(np.sqrt(max(0.0, float((shares * squares).sum()))))
+        return _apart(self._across(self.means), np.zeros(len(self.means)), here)
 
     def _across(self, features: Floats) -> Floats:
         across: Floats = features - features @ self.directions.T @ self.directions
@@ -119,8 +116,8 @@ class Sample:
 
 def sample(cells: Cells) -> Sample:
     """Return what is asked of `cells`."""
-    counts = cells.called.sum(0)
-    kernel = cells.called.T @ cells.kernel / np.maximum(counts, 1)[:, None]
+    sums = Sums.of(cells)
+    counts, kernel = sums.counts, sums.means
     squares = cells.called.T @ (cells.kernel**2).sum(1) / np.maximum(counts, 1)
     return Sample(
         np.sort(cells.figures.T, axis=1),
@@ -146,13 +143,20 @@ def compare(known: Sample, window: Sample) -> dict[str, float]:
         found[f"psi_{name}"] = _stability(before, now)
         low, high = np.quantile(before, (EDGE, 1 - EDGE))
         found[f"outside_{name}"] = float(((now < low) | (now > high)).mean())
-    # A class that either side hardly has says nothing of how its cells look.
-    shares = window.classes * (known.classes > 0)
-    # Less what chance makes of it, so that few cells are not farther away than many.
-    squares = ((known.kernel - window.kernel) ** 2).sum(1) - known.scatter - window.scatter
-    found["mmd"] = float(np.sqrt(max(0.0, float((shares * squares).sum()))))
+    found["mmd"] = _apart(known.kernel, known.scatter, window)
     found["classes"] = float(np.abs(known.classes - window.classes).sum() / 2)
     return found | dict(zip(RATES, np.maximum(window.rates - known.rates, 0).tolist(), strict=True))
+
+
+def _apart(means: Floats, scatter: Floats, window: Sample) -> float:
+    """Return the distance of a window from the (K, F) `means`, whose squared errors are `scatter`, by called class.
+
+    Less what chance makes of it, so that few cells are not farther away than many.
+    """
+    squares = ((means - window.kernel) ** 2).sum(1) - scatter - window.scatter
+    # A class that the reference does not have says nothing of how its cells look.
+    shares = window.classes * means.any(1)
+    return float(np.sqrt(max(0.0, float((shares * squares).sum()))))
 
 
 def _stability(before: Floats, now: Floats) -> float:
