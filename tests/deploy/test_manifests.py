@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import kubernetes_validate
 import pytest
@@ -150,23 +152,27 @@ def test_runners_are_scaled_by_a_metric_that_there_is():
     assert external["name"] == {"as": name}
 
 
-def test_commands_and_probes_are_ours():
-    from monitoring import exporter, incidents  # noqa: PLC0415
-    from service import apart  # noqa: PLC0415
-
-    assert exporter.main
-    assert incidents.main
+def test_probes_ask_what_is_answered():
+    ports = {"gateway": 3000, "runner": 3001, "exporter": 9300}
     for name, pod in pods().items():
         [each] = pod["spec"]["containers"]
-        assert each["command"][:2] == ["python", "-m"]
-        port = each["ports"][0]["containerPort"]
-        part = name.removeprefix("fatescope-")
-        assert port == apart.PORTS.get(part, 9300)
-        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            if probe in each:
-                assert each[probe]["httpGet"]["path"] in {"/readyz", "/livez", "/metrics"}
-    runner = of("ConfigMap")["fatescope"]["data"][apart.RUNNER]
-    assert runner == f"http://fatescope-runner:{apart.PORTS['runner']}"
+        assert each["ports"][0]["containerPort"] == ports[name.removeprefix("fatescope-")]
+        asked = {each[probe]["httpGet"]["path"] for probe in each if probe.endswith("Probe")}
+        assert asked <= ({"/metrics"} if "exporter" in name else {"/readyz", "/livez"})
+    assert of("ConfigMap")["fatescope"]["data"]["FATESCOPE_RUNNER"] == f"http://fatescope-runner:{ports['runner']}"
+
+
+@pytest.mark.slow
+def test_commands_take_what_they_are_given():
+    given = [pod["spec"]["containers"][0]["command"] for pod in pods().values()]
+    services = read(ROOT / "deploy" / "compose.yaml")[0]["services"]
+    given += [each["command"] for each in services.values() if each["image"] == OURS and "command" in each]
+    assert len(given) == 6
+    for command in given:
+        program = [sys.executable, *command[1:3]] if command[0] == "python" else [sys.executable, "-m", *command[:2]]
+        told = subprocess.run([*program, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for option in [each for each in command if each.startswith("--")]:
+            assert re.search(rf"(?<!\S){option}\b", told), f"{' '.join(command)}: no {option}"
 
 
 def test_one_server():
