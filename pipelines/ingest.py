@@ -178,7 +178,7 @@ def _stream(
             labels.update(map(str, chunk.columns["label"]))
             groups.update(map(str, chunk.columns["group"]))
             refused.update(code for _, code, _ in chunk.refused)
-            seen.extend(chunk.columns["pixel_hash"])  # type: ignore[arg-type]
+            seen.extend(chunk.columns["pixel_hash"])  # type: ignore[arg-type]  # a column of text
             version.update("".join(f"{c}\0{h}\n" for c, h in _identities(chunk)).encode())
             bar.update(chunk.files)
     duplicates, across = _duplicates(folder, seen)

@@ -99,7 +99,7 @@ def predict(
     # One thread: tables this small are fitted no faster by two, and far slower where threads wait for a busy core.
     with threadpool_limits(1):
         for train, test in cuts:
-            fitted = model(seed).fit(features[train], labels[train])  # type: ignore[attr-defined]
+            fitted = model(seed).fit(features[train], labels[train])  # type: ignore[attr-defined]  # scikit-learn has no types
             # A fold of few groups may lack a class; it then gets no probability.
             columns = np.searchsorted(classes, fitted.classes_)
             probabilities[np.ix_(test, columns)] = fitted.predict_proba(features[test])

@@ -217,7 +217,7 @@ def main(params: Path, task: str, source: Path, parts: Path, best: Path, target:
         "task": task,
         "classes": classes,
         "confounded": divided.confounded_in(classes),
-        "simulated": summary["origin"].get("origin") == "simulated",  # type: ignore[attr-defined]
+        "simulated": summary["origin"].get("origin") == "simulated",  # type: ignore[attr-defined]  # of JSON
         "data_hash": summary["data_hash"],
     }
     settings = settings_of(parameters, json.loads(best.read_text()))

@@ -32,9 +32,9 @@ def main(
     if part == "gateway" and RUNNER not in os.environ:
         sys.exit(f"error: {RUNNER} is not set; name the runner's address, such as http://127.0.0.1:{PORTS['runner']}")
     from _bentoml_impl.loader import load  # type: ignore[import-untyped]  # noqa: PLC0415  BentoML takes seconds
-    from _bentoml_impl.server import serve_http  # type: ignore[import-untyped]  # noqa: PLC0415
+    from _bentoml_impl.server import serve_http  # type: ignore[import-untyped]  # noqa: PLC0415  the same
 
-    from service.runner import Runner  # noqa: PLC0415
+    from service.runner import Runner  # noqa: PLC0415  it imports BentoML
 
     source = str(Path(__file__).parent.parent)
     runner: str = Runner.name  # type: ignore[attr-defined]  # BentoML makes a service of the class

@@ -83,7 +83,7 @@ def settle() -> None:
     atexit.register(shutil.rmtree, target, ignore_errors=True)
     command = [sys.executable, "-m", "service.follow", target]
     # It ends when this process does, however that comes about: the pipe closes.
-    follower = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    follower = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own
     assert follower.stdout is not None
     said = follower.stdout.readline().strip()
     if not said:

@@ -87,7 +87,7 @@ class Torch:
     def __init__(self, folder: Path, device: str) -> None:
         import torch  # noqa: PLC0415  gigabytes, which a service on ONNX Runtime need not have
 
-        from pipelines.core import network  # noqa: PLC0415
+        from pipelines.core import network  # noqa: PLC0415  it imports torch
 
         torch.set_num_threads(threads())
         self._torch, self._device = torch, device
@@ -130,7 +130,7 @@ def start(folder: Path) -> tuple[bundle.Bundle, str]:
             engine = ENGINES[name](folder)
             disagreement = compare(engine.predict(loaded.example), loaded.expected)
         # A driver that is missing or too old shows itself in as many ways as there are drivers.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  see above
             disagreement = f"{type(error).__name__}: {error}"
         if disagreement is None:
             for size in (1, 8, 64):
@@ -148,7 +148,7 @@ def candidates() -> list[str]:
         found += ["cuda"] if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else []
         found += ["torch-cuda"] if importlib.util.find_spec("torch") else []
     if importlib.util.find_spec("openvino"):
-        import openvino  # noqa: PLC0415
+        import openvino  # noqa: PLC0415  as above
 
         capable = cast("list[str]", openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         found += ["openvino-bf16"] if "BF16" in capable else []

@@ -51,5 +51,5 @@ def requests(path: str, status: int, seconds: float) -> None:
 def collect() -> bytes:
     """Return what all processes have counted, in the text format of Prometheus."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # as prometheus-client has it
     return generate_latest(registry)

@@ -91,7 +91,7 @@ class Models:
                 for champion in listed.values():
                     await self._replace(champion)
             # Whatever it is, those that serve go on, and so does the looking.
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001  see above
                 log.warning("new champions cannot be looked for: %s", error)
 
     async def _replace(self, champion: Champion) -> None:

@@ -134,7 +134,7 @@ class Recorder:
         except OSError as error:
             lost = sum(len(each.cells) for each in answered)
             metrics.UNRECORDED.inc(lost)
-            log.error("%d predictions could not be recorded in %s: %s", lost, self._folder, error.strerror)  # noqa: TRY400
+            log.error("%d predictions could not be recorded in %s: %s", lost, self._folder, error.strerror)  # noqa: TRY400  no trace
 
     def _tidy(self) -> None:
         now = time.time()

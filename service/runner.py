@@ -62,7 +62,7 @@ class Runner:
         self._calls, self._last, self._counting = 0, time.monotonic(), threading.Lock()
         _outlive_gateways(self._idle)
 
-    @bentoml.api  # type: ignore[untyped-decorator]
+    @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types
     def prepare(self, task: str, version: str) -> Readiness:
         """Load, check and warm a version; says why where that cannot be done."""
         with self._called():
@@ -72,13 +72,13 @@ class Runner:
                 return {"engine": "", "error": str(error)}
             return {"engine": engine, "error": None}
 
-    @bentoml.api  # type: ignore[untyped-decorator]
+    @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types
     def stay(self) -> None:
         """Take note that a gateway is there, which may have cells to send."""
         with self._called():
             pass
 
-    @bentoml.api  # type: ignore[untyped-decorator]
+    @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types
     def predict(self, task: str, version: str, pixels: np.ndarray) -> np.ndarray:
         """Return (B, K + 1 + C) for (B, H, W) pixels: logits, distance and the components of the embedding."""
         with self._called():
@@ -88,7 +88,7 @@ class Runner:
                 [found.logits, loaded.distance(found)[:, None], loaded.components(found)], axis=1, dtype=np.float32
             )
 
-    @bentoml.api  # type: ignore[untyped-decorator]
+    @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types
     def explain(self, task: str, version: str, pixels: np.ndarray) -> np.ndarray:
         """Return the (B, K, h, w) activation maps of (B, H, W) pixels."""
         with self._called():

@@ -150,7 +150,7 @@ def _grey_stem(colour: nn.Conv2d) -> nn.Conv2d:
     grey = nn.Conv2d(
         1,
         colour.out_channels,
-        colour.kernel_size,  # type: ignore[arg-type]  # torch types it wider than it is
+        colour.kernel_size,  # type: ignore[arg-type]  # torch types all three wider than they are
         colour.stride,  # type: ignore[arg-type]
         colour.padding,  # type: ignore[arg-type]
         bias=colour.bias is not None,

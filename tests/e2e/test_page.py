@@ -1,5 +1,7 @@
 """What a biologist does on the page, in a real browser."""
 
+import base64
+import hashlib
 import io
 import json
 import re
@@ -64,8 +66,6 @@ def test_before_anything_is_sent_it_says_what_it_will_read(page):
 
 
 def test_files_are_taken_where_they_are_dropped(page):
-    import base64  # noqa: PLC0415
-
     content = base64.b64encode(cell(1)).decode()
     transfer = page.evaluate_handle(
         """(content) => {
@@ -312,8 +312,6 @@ def test_one_click_shows_an_answer(page):
 
 
 def test_with_keys_it_asks_for_one(browser, service, tmp_path):
-    import hashlib  # noqa: PLC0415
-
     settings = {
         "FATESCOPE_BUNDLES": str(service.folder / "bundles"),
         "FATESCOPE_API_KEYS": hashlib.sha256(b"open sesame").hexdigest(),

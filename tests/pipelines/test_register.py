@@ -155,7 +155,7 @@ def test_what_a_version_says_of_itself(folder, empty_registry):
         bundle.load(path, threads=1)
 
 
-def test_the_card(folder, empty_registry):  # noqa: ARG001
+def test_the_card(folder, empty_registry):  # noqa: ARG001  what it registers must go elsewhere
     run_register(folder)
     for path in (folder / "reports/binary/card.md", folder / "reports/binary/registered/card.md"):
         card = ModelCard.load(path)

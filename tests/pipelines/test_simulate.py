@@ -67,7 +67,9 @@ def test_names_match_the_pattern_of_the_project(drawn):
     assert len(paths) == SMALL.cells * (1 + SMALL.marker_channels)
     assert all(name is not None for name in facts)
     assert {name.facts["channel"] for name in facts} == {"1", "2", "3"}
-    assert all(path.startswith(f"{name.facts['medium']}_{name.facts['day']}d") for path, name in zip(paths, facts))  # noqa: B905
+    assert all(
+        path.startswith(f"{name.facts['medium']}_{name.facts['day']}d") for path, name in zip(paths, facts, strict=True)
+    )
     assert {name.facts["run"] for name in facts} == {"1", "2", "3"}
 
 

@@ -5,10 +5,12 @@ import json
 import zipfile
 
 import fcsparser
+import httpx
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from tifffile import TiffWriter
 
 from pipelines.core import bundle, images, judgement
 from tests.conftest import tiff
@@ -186,8 +188,6 @@ def test_zips_that_are_damaged_or_closed_say_so(client):
 def test_a_file_of_countless_pages_that_share_their_bytes_is_refused(client):
     page = tiff(np.zeros((1000, 1000), np.uint8), compression="zlib")
     many = io.BytesIO()
-    from tifffile import TiffWriter  # noqa: PLC0415
-
     with TiffWriter(many) as writer:
         for _ in range(101):
             writer.write(np.zeros((1000, 1000), np.uint8), compression="zlib", contiguous=False, metadata=None)
@@ -198,8 +198,6 @@ def test_a_file_of_countless_pages_that_share_their_bytes_is_refused(client):
 
 
 def test_a_client_that_leaves_does_not_stop_the_others(client):
-    import httpx  # noqa: PLC0415
-
     pages = tiff(np.stack([CELLS[0]] * 3000), photometric="minisblack")
     with pytest.raises(httpx.ReadTimeout):
         client.post("/classify_batch", content=pages, timeout=0.5)
