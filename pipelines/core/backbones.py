@@ -4,6 +4,7 @@ They come from torchvision, with two changes: the stem takes one grey channel, a
 `pipelines.core.network` gives each the same head.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,9 +14,13 @@ from urllib.error import URLError
 
 import torch
 import torchvision
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipelines.core.errors import ParamsError
+
+Weights = str | dict[str, Tensor]
+"""`none`, `imagenet`, or the state dict of torchvision's model of the name."""
 
 
 @dataclass(frozen=True)
@@ -29,51 +34,88 @@ class Backbone:
 def build(name: str, weights: str, input_size: tuple[int, int]) -> Backbone:
     """Build the backbone `name` with `weights`: `none`, `imagenet`, or the path of a state dict.
 
+    The path, read by `torch.load` unless it ends in .safetensors, is of torchvision's model; or it is of a bundle, and
+    the backbone goes on from where that model ended, with an ensemble from its first member that fits.
     Raises ParamsError for an unknown name, an input size that it cannot take, and weights that cannot be had.
     """
     if name not in BACKBONES:
         raise ParamsError(f"train.backbone: '{name}' is none of {sorted(BACKBONES)}")
     if min(input_size) < SMALLEST.get(name, 0):
         raise ParamsError(f"train.input_size: {name} needs {SMALLEST[name]} px a side or more, got {list(input_size)}")
-    return BACKBONES[name](weights)
+    if weights in {"none", "imagenet"}:
+        return BACKBONES[name](weights)
+    state = _read(Path(weights))
+    try:
+        return _of_bundle(name, state) if "temperature" in state else BACKBONES[name](state)
+    except RuntimeError as error:
+        raise ParamsError(f"train.weights: {weights} does not hold the weights of {name}: {error}") from error
 
 
-def _resnet(name: str, weights: str, channels: int) -> Backbone:
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ParamsError(f"train.weights: '{path}' is neither none, imagenet nor a file")
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    # A file that is damaged, or something else, fails in as many ways as a pickle has commands.
+    except Exception as error:
+        raise ParamsError(f"train.weights: {path} cannot be read as weights ({type(error).__name__})") from error
+    if not isinstance(found, dict):
+        raise ParamsError(f"train.weights: {path} holds a {type(found).__name__} and no state dict")
+    return found
+
+
+def _of_bundle(name: str, state: dict[str, Tensor]) -> Backbone:
+    """Return the backbone of a `Network`, or of the first member of an `Ensemble` that has one of the name."""
+    backbone = BACKBONES[name]("none")
+    members = sorted({found[0] for key in state if (found := re.match(r"(members\.\d+\.)?features\.", key))})
+    mismatch = RuntimeError("it is of another kind")
+    for prefix in members:
+        mine = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        try:
+            backbone.features.load_state_dict(mine)
+        except RuntimeError as error:
+            mismatch = error
+        else:
+            return backbone
+    raise mismatch
+
+
+def _resnet(name: str, weights: Weights, channels: int) -> Backbone:
     model = _torchvision(name, weights)
     stem = (_grey_stem(model.conv1), model.bn1, model.relu, model.maxpool)
     return Backbone(nn.Sequential(*stem, model.layer1, model.layer2, model.layer3, model.layer4), channels)
 
 
-def _resnet18(weights: str) -> Backbone:
+def _resnet18(weights: Weights) -> Backbone:
     return _resnet("resnet18", weights, 512)
 
 
-def _resnet50(weights: str) -> Backbone:
+def _resnet50(weights: Weights) -> Backbone:
     return _resnet("resnet50", weights, 2048)
 
 
-def _mobilenet(name: str, weights: str, channels: int) -> Backbone:
+def _mobilenet(name: str, weights: Weights, channels: int) -> Backbone:
     features = _torchvision(name, weights).features
     features[0][0] = _grey_stem(features[0][0])
     return Backbone(features, channels)
 
 
-def _mobilenet_v2(weights: str) -> Backbone:
+def _mobilenet_v2(weights: Weights) -> Backbone:
     return _mobilenet("mobilenet_v2", weights, 1280)
 
 
-def _mobilenet_v3_large(weights: str) -> Backbone:
+def _mobilenet_v3_large(weights: Weights) -> Backbone:
     return _mobilenet("mobilenet_v3_large", weights, 960)
 
 
-def _vgg19_bn(weights: str) -> Backbone:
+def _vgg19_bn(weights: Weights) -> Backbone:
     features = _torchvision("vgg19_bn", weights).features
     features[0] = _grey_stem(features[0])
     # The last pooling is left to the head, which pools over all that is left.
     return Backbone(features[:-1], 512)
 
 
-def _inception_v3(weights: str) -> Backbone:
+def _inception_v3(weights: Weights) -> Backbone:
     """Return Inception up to its last mixed block; it needs images of 75 px a side or more."""
     model = _torchvision("inception_v3", weights)
     model.Conv2d_1a_3x3.conv = _grey_stem(model.Conv2d_1a_3x3.conv)
@@ -92,17 +134,19 @@ def _inception_v3(weights: str) -> Backbone:
     return Backbone(nn.Sequential(*layers), 2048)
 
 
-def _compact(weights: str) -> Backbone:
+def _compact(weights: Weights) -> Backbone:
     """Return the shape of the paper's own network (arXiv 2312.06665): convolution and pooling, three times."""
     if weights != "none":
-        raise ParamsError(f"train.weights: '{weights}' does not exist for backbone compact; set none")
+        raise ParamsError(
+            "train.weights: torchvision has none for backbone compact; set none, or the path of a bundle's"
+        )
     widths, layers = (1, 32, 64, 128), list[nn.Module]()
     for narrow, wide in pairwise(widths):
         layers += [nn.Conv2d(narrow, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(), nn.MaxPool2d(2)]
     return Backbone(nn.Sequential(*layers), widths[-1])
 
 
-BACKBONES: dict[str, Callable[[str], Backbone]] = {
+BACKBONES: dict[str, Callable[[Weights], Backbone]] = {
     "compact": _compact,
     "inception_v3": _inception_v3,
     "mobilenet_v2": _mobilenet_v2,
@@ -115,7 +159,7 @@ SMALLEST = {"inception_v3": 75}
 """The shortest side, px, of images that a backbone takes, where it is picky."""
 
 
-def _torchvision(name: str, weights: str) -> Any:  # noqa: ANN401  its layers are attributes that torch does not type
+def _torchvision(name: str, weights: Weights) -> Any:  # noqa: ANN401  its layers are attributes that torch does not type
     if weights == "none":
         return _built(name, None)
     if weights == "imagenet":
@@ -126,15 +170,9 @@ def _torchvision(name: str, weights: str) -> Any:  # noqa: ANN401  its layers ar
                 f"train.weights: the imagenet weights of {name} cannot be downloaded ({error}); "
                 "set train.weights to none or to the path of a file that holds them"
             ) from error
-    path = Path(weights)
-    if not path.is_file():
-        raise ParamsError(f"train.weights: '{weights}' is neither none, imagenet nor a file")
+    assert isinstance(weights, dict), "`build` lets no other name through"
     model = _built(name, None)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ParamsError(f"train.weights: {path} does not hold the weights of {name}: {error}") from error
+    model.load_state_dict(weights)
     return model
 
 

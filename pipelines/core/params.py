@@ -174,7 +174,7 @@ class Train(Section):
     backbone: str
     """A name in `pipelines.core.backbones.BACKBONES`."""
     weights: str
-    """`none`, `imagenet`, or the path of a safetensors or torch state dict of the backbone."""
+    """`none`, `imagenet`, or the path of a state dict: torchvision's, or `weights.safetensors` of a bundle."""
     input_size: Size
     """Height and width in px that the backbone sees."""
     resize: Literal["pad", "stretch"]

@@ -4,6 +4,7 @@ import openvino
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file, save_model
 
 from pipelines.core import backbones, bundle, network
 from pipelines.core.errors import ParamsError
@@ -106,7 +107,7 @@ def test_a_grey_stem_answers_as_the_colour_stem_to_grey():
     [
         ("resnet19", "none", r"'resnet19' is none of \['compact'"),
         ("resnet18", "/no/such/file", "neither none, imagenet nor a file"),
-        ("compact", "imagenet", "does not exist for backbone compact"),
+        ("compact", "imagenet", "torchvision has none for backbone compact"),
         ("inception_v3", "none", r"needs 75 px a side or more, got \[45, 60\]"),
     ],
 )
@@ -124,6 +125,27 @@ def test_weights_come_from_a_file(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(ParamsError, match="does not hold the weights of resnet18"):
         backbones.build("resnet18", str(tmp_path / "other.pth"), (45, 60))
+    save_file(model.state_dict(), tmp_path / "resnet18.safetensors")
+    again = backbones.build("resnet18", str(tmp_path / "resnet18.safetensors"), (45, 60))
+    torch.testing.assert_close(again.features[0].weight, built.features[0].weight)
+    for name, content in {"a.pth": b"", "b.pth": b"text", "c.safetensors": b"text"}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ParamsError, match=f"{name} cannot be read as weights"):
+            backbones.build("resnet18", str(tmp_path / name), (45, 60))
+
+
+def test_weights_come_from_a_bundle(tmp_path):
+    """As where a laboratory goes on from an earlier model, with other classes."""
+    single, path = make("compact"), str(tmp_path / "weights.safetensors")
+    save_model(single, path)
+    built = backbones.build("compact", path, (45, 60))
+    torch.testing.assert_close(built.features.state_dict(), single.features.state_dict())
+    members = [make("compact"), make("mobilenet_v2", input_size=(60, 60))]
+    save_model(network.Ensemble(members, 3, "probabilities"), path)
+    built = backbones.build("mobilenet_v2", path, (45, 60))
+    torch.testing.assert_close(built.features.state_dict(), members[1].features.state_dict())
+    with pytest.raises(ParamsError, match="does not hold the weights of resnet18"):
+        backbones.build("resnet18", path, (45, 60))
 
 
 @pytest.mark.parametrize("join", ["probabilities", "embeddings"])
