@@ -3,6 +3,7 @@
 MLflow runs this file when it loads the model (models from code), so nothing is pickled.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import pandas as pd
 
 from pipelines.core import bundle
 
+# The signature says more than types would, out of which MLflow would make a schema of its own.
+warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")
+
 
 class Registered(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow ships no types
     """Answers (B, H, W) raw pixels on the canvas with one row a cell: `label`, and `p_CLASS` for each class."""
@@ -20,8 +24,7 @@ class Registered(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow shi
         """Load the bundle that was logged with the model."""
         self._bundle = bundle.load(Path(context.artifacts["bundle"]), threads=1)
 
-    # Without types, because MLflow would make a schema of its own out of them.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG002
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG002  see above
         """Classify pixels, given bare or under the name `pixels`."""
         pixels = model_input["pixels"] if isinstance(model_input, dict) else model_input
         probabilities = self._bundle.predict(np.asarray(pixels, np.uint16)).probabilities

@@ -224,6 +224,9 @@ def unseen(folder: Path, pixel_hashes: npt.NDArray[np.integer]) -> npt.NDArray[n
 
 def seal(folder: Path, spec: Spec) -> None:
     """Write `spec` with the hashes of all other files in `folder`, which completes the bundle."""
+    # safetensors makes files that their owner alone may read; a bundle is copied and mounted for others to run.
+    for path in folder.iterdir():
+        path.chmod((folder / GRAPH).stat().st_mode)
     hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != SPEC}
     (folder / SPEC).write_text(spec.model_copy(update={"hashes": hashes}).model_dump_json(indent=2) + "\n")
 

@@ -147,6 +147,10 @@ def test_openvino_reproduces_the_test_tensors(line, precision, tolerance):
         np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
+def test_whoever_may_read_the_graph_may_read_the_bundle(line):
+    assert len({path.stat().st_mode for path in (line / "binary/bundle").iterdir()}) == 1
+
+
 def test_damage_is_refused(line, tmp_path):
     for name, message in [
         (bundle.GRAPH, "model.onnx was changed or damaged"),
