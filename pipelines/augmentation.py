@@ -10,10 +10,13 @@ from torch.nn import functional
 from pipelines.core.params import Train
 
 
-def augment(images: Tensor, params: Train) -> Tensor:
-    """Return (B, 1, H, W) normalised images, mirrored and turned, shifted, and changed in intensity as `params` say."""
+def augment(images: Tensor, params: Train, stretched: bool) -> Tensor:
+    """Return (B, 1, H, W) normalised images, mirrored and turned, shifted, and changed in intensity as `params` say.
+
+    Images that were `stretched`, by more along one axis than along the other, are mirrored and not turned.
+    """
     if params.symmetries:
-        images = turn(images)
+        images = turn(images, quarter=not stretched)
     if params.max_shift:
         images = shift(images, params.max_shift)
     if params.intensity:
@@ -21,11 +24,14 @@ def augment(images: Tensor, params: Train) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def turn(images: Tensor) -> Tensor:
-    """Give each image one of the eight symmetries of the square, or of the four of the rectangle where it is one."""
+def turn(images: Tensor, quarter: bool = True) -> Tensor:
+    """Give each image one of the eight symmetries of the square; of the four of the rectangle where it is one.
+
+    Without `quarter` turns a square gets those four too: what was stretched along one axis only is a rectangle.
+    """
     images = torch.where(_coin(images), images.flip(2), images)
     images = torch.where(_coin(images), images.flip(3), images)
-    if images.shape[2] == images.shape[3]:
+    if quarter and images.shape[2] == images.shape[3]:
         images = torch.where(_coin(images), images.transpose(2, 3), images)
     return images
 

@@ -1,5 +1,6 @@
 """Fit one network: the loop that `tune` and `train` share."""
 
+import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pipelines import crew
 from pipelines.augmentation import augment
 from pipelines.core import backbones
 from pipelines.core.cells import Cells
+from pipelines.core.errors import ParamsError
 from pipelines.core.network import Network
 from pipelines.core.params import Train
 from pipelines.core.splits import Splits
@@ -70,6 +72,7 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
 
     Best is the lowest loss. Training ends early after `params.patience` epochs without a better one. Without validation
     cells, it is the network after the last epoch. `report` gets the figures of each epoch, in the leading process.
+    Raises ParamsError where the loss is no longer a number.
     """
     torch.set_num_threads(params.threads)
     torch.manual_seed(seed)
@@ -98,6 +101,11 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
             schedule.step()
             losses.append(loss.detach())
         figures = {"train_loss": float(torch.stack(losses).mean())}
+        if not math.isfinite(figures["train_loss"]):
+            raise ParamsError(
+                f"train.learning_rate: with {params.learning_rate:g} the loss of {params.backbone} is "
+                f"{figures['train_loss']} in epoch {epoch}; set a lower one"
+            )
         if len(examples.validation):
             figures |= crew.agree(_validate(network, examples, weights) if crew.leads() else {})
         if crew.leads():
@@ -147,8 +155,10 @@ def predict(network: nn.Module, pixels: npt.NDArray[np.uint16], rows: Indices, b
 
 def autocast(device: torch.device) -> torch.autocast:
     """Compute in bfloat16 where the processor does so itself; elsewhere it would be slower than float32."""
-    features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    native = device.type == "cuda" or features.get("avx512_bf16", False)
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu.get_capabilities().get("avx512_bf16", False)
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
 
 
@@ -168,11 +178,16 @@ def _loss(
 ) -> Tensor:
     model.train()
     with torch.no_grad():
-        images = augment(network.prepare(pixels), params)
+        images = augment(network.prepare(pixels), params, _is_stretched(pixels.shape[2:], params))
     with autocast(pixels.device):
         logits = model(images)
     by_class = weights if params.balance == "weights" else None
     return functional.cross_entropy(logits.float(), targets, by_class, label_smoothing=params.label_smoothing)
+
+
+def _is_stretched(canvas: tuple[int, ...], params: Train) -> bool:
+    """Return whether (H, W) pixels come to the input with other proportions than they have."""
+    return params.resize == "stretch" and canvas[0] * params.input_size[1] != canvas[1] * params.input_size[0]
 
 
 def _batches(

@@ -7,6 +7,7 @@ They come from torchvision, with two changes: the stem takes one grey channel, a
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -165,9 +166,10 @@ def _torchvision(name: str, weights: Weights) -> Any:  # noqa: ANN401  its layer
     if weights == "imagenet":
         try:
             return _built(name, "DEFAULT")
-        except (URLError, OSError) as error:
+        # torch raises a RuntimeError where what came is not what its hash says.
+        except (URLError, OSError, HTTPException, RuntimeError) as error:
             raise ParamsError(
-                f"train.weights: the imagenet weights of {name} cannot be downloaded ({error}); "
+                f"train.weights: the imagenet weights of {name} cannot be had ({error}); "
                 "set train.weights to none or to the path of a file that holds them"
             ) from error
     assert isinstance(weights, dict), "`build` lets no other name through"

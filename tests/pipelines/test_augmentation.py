@@ -21,6 +21,16 @@ def test_a_rectangle_keeps_its_shape():
     assert len(seen) == 4
 
 
+def test_what_was_stretched_along_one_axis_is_not_turned(make_params):
+    params = make_params({"train.max_shift": 0, "train.intensity": 0.0}).train
+    image = torch.arange(9.0).reshape(1, 1, 3, 3).repeat(200, 1, 1, 1)
+    count = {}
+    for stretched in (False, True):
+        seen = augmentation.augment(image, params, stretched)
+        count[stretched] = len({tuple(each.flatten().tolist()) for each in seen})
+    assert count == {False: 8, True: 4}
+
+
 def test_a_shift_moves_each_image_and_lets_background_in():
     torch.manual_seed(0)
     images = torch.zeros(200, 1, 9, 9)
@@ -45,4 +55,4 @@ def test_intensity_changes_within_its_share():
 def test_nothing_is_changed_where_nothing_is_asked(make_params):
     params = make_params({"train.symmetries": False, "train.max_shift": 0, "train.intensity": 0.0}).train
     images = torch.rand(4, 1, 5, 7)
-    assert torch.equal(augmentation.augment(images, params), images)
+    assert torch.equal(augmentation.augment(images, params, stretched=False), images)

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from pipelines import fitting, gathering
+from pipelines.core.errors import ParamsError
 from tests.conftest import draw_cell
 
 
@@ -73,6 +74,24 @@ def test_without_validation_cells_all_epochs_are_made(make_params, examples):
     whole = fitting.Examples(examples.pixels, examples.targets, examples.train, examples.validation[:0])
     fitting.fit(whole, 2, short(make_params, epochs=4, patience=1), 0, lambda _, figures: reports.append(figures))
     assert [set(each) for each in reports] == [{"train_loss"}] * 4
+
+
+def test_a_loss_that_is_no_number_is_told(make_params, examples):
+    with pytest.raises(ParamsError, match=r"with 1e\+30 the loss of compact is nan in epoch \d+; set a lower one"):
+        fitting.fit(examples, 2, short(make_params, learning_rate=1e30), 0, lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("canvas", "changes", "expected"),
+    [
+        ((60, 80), {"resize": "stretch", "input_size": [60, 60]}, True),
+        ((60, 80), {"resize": "stretch", "input_size": [45, 60]}, False),
+        ((60, 80), {"resize": "pad", "input_size": [60, 60]}, False),
+        ((40, 40), {"resize": "stretch", "input_size": [60, 60]}, False),
+    ],
+)
+def test_what_is_stretched(make_params, canvas, changes, expected):
+    assert fitting._is_stretched(canvas, short(make_params, **changes)) is expected
 
 
 def test_a_seed_decides(make_params, examples):

@@ -1,3 +1,5 @@
+from urllib.error import URLError
+
 import numpy as np
 import onnxruntime
 import openvino
@@ -116,6 +118,22 @@ def test_what_cannot_be_built_is_said(name, weights, message):
         backbones.build(name, weights, (45, 60))
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [URLError("no route to host"), ConnectionResetError("reset by peer"), RuntimeError('invalid hash value "12ab"')],
+)
+def test_weights_that_cannot_be_downloaded_are_told(monkeypatch, failure):
+    def fail(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(torchvision.models, "get_model", fail)
+    message = (
+        "train.weights: the imagenet weights of resnet18 cannot be had .*; set train.weights to none or to the path"
+    )
+    with pytest.raises(ParamsError, match=message):
+        backbones.build("resnet18", "imagenet", (45, 60))
+
+
 def test_weights_come_from_a_file(tmp_path):
     torch.manual_seed(1)
     model = torchvision.models.resnet18(weights=None)
@@ -148,9 +166,17 @@ def test_weights_come_from_a_bundle(tmp_path):
         backbones.build("resnet18", path, (45, 60))
 
 
-@pytest.mark.parametrize("join", ["probabilities", "embeddings"])
-def test_an_ensemble_is_one_graph(rng, tmp_path, join):
-    members = [make("compact"), make("mobilenet_v2", input_size=(60, 60))]
+@pytest.mark.parametrize(
+    ("join", "members"),
+    [
+        ("probabilities", {"compact": (45, 60), "mobilenet_v2": (60, 60)}),
+        ("embeddings", {"compact": (45, 60), "mobilenet_v2": (60, 60)}),
+        # The paper's own.
+        pytest.param("embeddings", {"vgg19_bn": (60, 60), "inception_v3": (75, 75)}, marks=pytest.mark.slow),
+    ],
+)
+def test_an_ensemble_is_one_graph(rng, tmp_path, join, members):
+    members = [make(name, input_size=size) for name, size in members.items()]
     ensemble = network.Ensemble(members, 3, join).eval()
     network.export(ensemble, (60, 80), tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
