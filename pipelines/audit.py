@@ -32,6 +32,7 @@ from pipelines.core.command import run
 from pipelines.core.errors import DataError
 from pipelines.core.network import normalise
 from pipelines.core.params import Audit, Dataset, load
+from pipelines.intervals import Weights
 from pipelines.shortcuts import DESCRIPTIONS, MODELS, Floats, Texts
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ class Sample:
     groups: Texts
     grouped: npt.NDArray[np.bool_]
     """Whether the class of a cell has groups enough for a grouped split."""
-    weights: Floats
-    """(1 + R, N) bootstrap weights."""
+    weights: Weights
+    """(1 + R, N) of the bootstrap."""
     described: dict[str, dict[str, Floats]]
     """Stage → description → (N, F)."""
     figures: Floats
@@ -118,7 +119,8 @@ def _look(
                 for name, vector in shortcuts.describe(cells.crop(image, height, width)).items():
                     described[stage][name].append(vector)
     grouped = ~np.isin(labels, list(confounded))
-    units = np.where(grouped, groups, np.arange(len(rows)).astype(str))
+    # Named apart, because a group may be called like a number too.
+    units = np.where(grouped, np.char.add("group ", groups), np.char.add("cell ", np.arange(len(rows)).astype(str)))
     return Sample(
         labels,
         groups,

@@ -1,8 +1,9 @@
 """What changed between two versions of a task: on the same test cells, which neither has seen.
 
-`A-B.json`: `task`, `a`, `b`, `cells`, `figures` (figure → `a`, `b`, `difference`, `low`, `high`), `groups` (group →
-`cells`, `a`, `b`), and `changed` (`mended`, `broken`, `otherwise`: cells whose call changed). `A-B.html` shows the same
-with pictures of the cells whose call changed, and `changed.csv` lists them all.
+`A-B.json`: `task`, `a`, `b`, `cells`, `figures` (figure → `a`, `b`, `difference`, `low`, `high`), `resampled` (what was
+drawn for them: `groups`, or `cells` where some class has too few, and then they are rough), `groups` (group → `cells`,
+`a`, `b`), and `changed` (`mended`, `broken`, `otherwise`: cells whose call changed). `A-B.html` shows the same with
+pictures of the cells whose call changed, and `changed.csv` lists them all.
 """
 
 import base64
@@ -42,8 +43,8 @@ def compare(pair: Pair, source: Cells, params: Params) -> tuple[dict[str, Any], 
     known = source.manifest.iloc[pair.rows]
     groups = known["group"].to_numpy(str)
     before, after = (each.probabilities for each in (pair.before, pair.after))
-    units = groups if pair.by_groups else np.arange(len(pair.rows)).astype(str)
-    weights = intervals.resample(units, pair.targets.astype(str), params.evaluate.repeats, params.evaluate.seed)
+    units = intervals.units_of(groups, pair.targets.astype(str))
+    weights = intervals.resample(units.names, pair.targets.astype(str), params.evaluate.repeats, params.evaluate.seed)
     counts = [scores.confusions(pair.targets, each.argmax(1), weights, len(classes)) for each in (before, after)]
     figures = {}
     for name, figure in scores.OF_CONFUSION.items():
@@ -68,7 +69,7 @@ def compare(pair: Pair, source: Cells, params: Params) -> tuple[dict[str, Any], 
     changed["kind"] = np.where(changed["right_b"], "mended", np.where(changed["right_a"], "broken", "otherwise"))
     report = {
         "cells": len(table),
-        "resampled": "groups" if pair.by_groups else "cells",
+        "resampled": units.kind,
         "figures": figures,
         "groups": {str(name): {k: float(v) for k, v in row.items()} for name, row in by_group.iterrows()},
         "changed": {kind: int((changed["kind"] == kind).sum()) for kind in KINDS},
@@ -125,10 +126,12 @@ def to_html(report: dict[str, Any], pictures: dict[str, Figure]) -> str:
         for kind, picture in pictures.items()
     )
     a, b = f"version {report['a']}", f"version {report['b']}"
+    rough = ", which is rough" if report["resampled"] == "cells" else ""
     body = (
         f"<h1>{html.escape(name)}</h1><p>On {report['cells']:,} test cells that neither has seen; 95 % intervals by "
-        f"drawing {report['resampled']}.</p><table><tr><th></th><th>{a}</th><th>{b}</th><th>difference</th></tr>{rows}"
-        f"</table><h2>Acquisition groups</h2><table><tr><th>group</th><th>cells</th><th>{a}</th><th>{b}</th></tr>"
+        f"drawing {report['resampled']}{rough}.</p>"
+        f"<table><tr><th></th><th>{a}</th><th>{b}</th><th>difference</th></tr>{rows}</table>"
+        f"<h2>Acquisition groups</h2><table><tr><th>group</th><th>cells</th><th>{a}</th><th>{b}</th></tr>"
         f"{groups}</table><h2>Cells whose call changed</h2>{shown or '<p>None.</p>'}"
     )
     page = (cards.TEMPLATES / "page.html").read_text()

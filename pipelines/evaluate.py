@@ -5,9 +5,9 @@ Predictions come from the exported graph, so that what is measured is what is se
 `metrics.json`: `task`, `classes`, `simulated`, `confounded`, `audit` (the worst `verdict` on these classes, and that of
 each pair), and
 - `splits`: split → the figures of `scores.score` of the model to serve, with `intervals` (figure → `[low, high]`, by
-  drawing `resampled`, which are `rough` where there are few), `calibration` `before` and `after` the temperature,
-  `trust`, `by` (fact of the path → value → figures), `worst_group`, `composition`, and `gain` over what acquisition
-  alone and simple figures of the cell reach;
+  drawing `resampled`: acquisition `groups`, or `cells` where some class has too few; `rough` where it is cells, or few
+  groups), `calibration` `before` and `after` the temperature, `trust`, `by` (fact of the path → value → figures),
+  `worst_group`, `composition`, and `gain` over what acquisition alone and simple figures of the cell reach;
 - `seeds`: how the balanced accuracy varies with the seed; `candidates`: the chosen model and the others, with cost;
 - `gap`: random minus grouped balanced accuracy.
 
@@ -86,22 +86,19 @@ def evaluate(
     """
     spec, asked = tested.model.spec, params.evaluate
     targets, probabilities = tested.targets, tested.judged.probabilities
-    groups = manifest["group"].to_numpy(str)
-    by_groups = spec.split == "grouped"
-    weights = intervals.resample(
-        groups if by_groups else np.arange(len(targets)).astype(str), targets.astype(str), asked.repeats, asked.seed
-    )
-    fewest = min(len(np.unique(groups[targets == k])) for k in np.unique(targets))
+    # On the random split as well: there too the cells of one group are right or wrong together.
+    units = intervals.units_of(manifest["group"].to_numpy(str), targets.astype(str))
+    weights = intervals.resample(units.names, targets.astype(str), asked.repeats, asked.seed)
     figures = scores.score(targets, probabilities, spec.classes)
     facts = dict.fromkeys(("group", *params.dataset.group, params.dataset.label))
     by = {name: scores.by_value(manifest[name].to_numpy(str), targets, tested.called) for name in facts}
     worst = min(by["group"], key=lambda name: (by["group"][name]["accuracy"], name))
     gain = {name: figures["balanced_accuracy"] - found["value"] for name, found in baselines.items()}
     return figures | {
-        "intervals": scores.bounds(targets, probabilities, weights, spec.classes),
-        "resampled": "groups" if by_groups else "cells",
-        "groups": len(np.unique(groups)),
-        "rough": by_groups and fewest < asked.min_groups,
+        "intervals": scores.bounds(targets, probabilities, weights, spec.classes, tested.weights),
+        "resampled": units.kind,
+        "groups": manifest["group"].nunique(),
+        "rough": units.kind == "cells" or units.fewest < asked.min_groups,
         "calibration": {
             "before": scores.calibration(targets, tested.uncalibrated, asked.bins, tested.weights),
             "after": scores.calibration(targets, probabilities, asked.bins, tested.weights),

@@ -32,8 +32,6 @@ class Both:
     """(n, K) the champion's probabilities."""
     after: Floats
     """(n, K) the challenger's."""
-    by_groups: bool
-    """Whether acquisition groups are drawn for the interval, or cells."""
     cost_before: float
     """Multiply-adds a cell of the champion."""
     cost_after: float
@@ -93,8 +91,8 @@ def calibration(figures: dict[str, Any], params: Gate) -> Criterion:
 
 def better(both: Both, params: Gate) -> Criterion:
     """Hold where the challenger is better by a paired bootstrap, or not worse and cheaper where that is asked for."""
-    units = both.groups if both.by_groups else np.arange(len(both.targets)).astype(str)
-    weights = intervals.resample(units, both.targets.astype(str), params.repeats, params.seed)
+    units = intervals.units_of(both.groups, both.targets.astype(str))
+    weights = intervals.resample(units.names, both.targets.astype(str), params.repeats, params.seed)
     size = both.before.shape[1]
     reached = [
         scores.balanced_accuracy(scores.confusions(both.targets, each.argmax(1), weights, size))
@@ -108,7 +106,8 @@ def better(both: Both, params: Gate) -> Criterion:
     holds = bool(low >= limit if cheaper else low > limit)
     detail = (
         f"balanced accuracy {reached[1][0]:.3f} against {reached[0][0]:.3f} of version {both.champion} on the same "
-        f"{len(both.targets)} cells: {gain[0]:+.3f} ({low:+.3f} to {high:+.3f}, {params.confidence:.0%} a side); "
+        f"{len(both.targets)} cells: {gain[0]:+.3f} ({low:+.3f} to {high:+.3f}, {params.confidence:.0%} a side, "
+        f"by drawing {units.kind}{', which is rough' if units.kind == 'cells' else ''}); "
         f"{'no worse than' if cheaper else 'more than'} {limit:+.3f} is asked for"
         + (f", at {both.cost_after / both.cost_before:.2f} of the cost" if cheaper else "")
     )

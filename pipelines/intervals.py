@@ -1,4 +1,8 @@
-"""Figures with 95 % intervals, by drawing acquisition groups again and again."""
+"""Figures with 95 % intervals, by drawing acquisition groups again and again.
+
+Weights say how often each cell counts in each draw. There are as many as cells times draws, so that they are kept in a
+byte each, and figures that need more room for a cell take one draw at a time.
+"""
 
 from dataclasses import dataclass
 
@@ -7,6 +11,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
 Texts = npt.NDArray[np.str_]
+Weights = npt.NDArray[np.generic]
+"""(1 + R, N) of `resample`, or any other numbers."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,19 @@ class Interval:
     high: float
 
 
-def balanced_accuracy(called: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], weights: Floats) -> Floats:
+@dataclass(frozen=True)
+class Units:
+    """What is drawn."""
+
+    kind: str
+    """`groups`, or `cells` where some class has too few groups: intervals are then too narrow."""
+    names: Texts
+    """(N,) the unit of each cell."""
+    fewest: int
+    """Acquisition groups of the class that has fewest, counting only those that a draw can exchange for another."""
+
+
+def balanced_accuracy(called: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], weights: Weights) -> Floats:
     """Return the (R,) mean share of each class that is called right, under (R, N) weights of cells."""
     right = called == truth
     shares = [
@@ -29,31 +47,55 @@ def balanced_accuracy(called: npt.NDArray[np.int64], truth: npt.NDArray[np.int64
     return mean
 
 
-def auc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:
+def auc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Weights) -> Floats:
     """Return the (R,) area under the ROC curve under (R, N) weights of cells; ties count half."""
     _, rank = np.unique(scores, return_inverse=True)
-    levels = rank.max() + 1
-    up = np.stack([np.bincount(rank[positive], w[positive], levels) for w in weights])
-    down = np.stack([np.bincount(rank[~positive], w[~positive], levels) for w in weights])
-    below = np.cumsum(down, axis=1) - down / 2
-    area: Floats = (up * below).sum(1) / np.maximum(up.sum(1) * down.sum(1), 1e-9)
-    return area
+    levels, above, beneath = rank.max() + 1, rank[positive], rank[~positive]
+    areas = np.empty(len(weights))
+    for i, each in enumerate(weights):
+        up = np.bincount(above, each[positive], levels)
+        down = np.bincount(beneath, each[~positive], levels)
+        areas[i] = up @ (np.cumsum(down) - down / 2) / max(up.sum() * down.sum(), 1e-9)
+    return areas
 
 
-def resample(units: Texts, strata: Texts, repeats: int, seed: int) -> Floats:
-    """Return (1 + R, N) weights: first all ones, then how often each cell's unit was drawn, within its stratum.
+def units_of(groups: Texts, labels: Texts) -> Units:
+    """Return the acquisition groups to draw, or the cells where some class has not two groups to exchange."""
+    names, stratum = _strata(groups, labels)
+    many = np.bincount(stratum)[stratum] > 1
+    place = np.searchsorted(names, groups)
+    fewest = min(int(many[np.unique(place[labels == each])].sum()) for each in np.unique(labels))
+    if fewest > 1:
+        return Units("groups", groups, fewest)
+    return Units("cells", np.arange(len(groups)).astype(str), fewest)
+
+
+def resample(units: Texts, labels: Texts, repeats: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Return (1 + R, N) weights: first all ones, then how often each cell's unit was drawn.
 
     Drawing whole acquisition groups, not cells, is what makes the interval honest (cluster bootstrap, Field and Welsh
-    2007): cells of one group are not independent.
+    2007): cells of one group are not independent. A unit is drawn once for all its cells, whatever their classes, among
+    the units that hold the same classes, so that no class goes missing.
     """
     rng = np.random.default_rng(seed)
-    weights = np.ones((1 + repeats, len(units)))
-    for stratum in np.unique(strata):
-        rows = np.flatnonzero(strata == stratum)
-        names, index = np.unique(units[rows], return_inverse=True)
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=repeats)
-        weights[1:, rows] = drawn[:, index]
-    return weights
+    names, stratum = _strata(units, labels)
+    # A byte is enough: among 255 units none is drawn more often, and among more the chance is below 1e-500.
+    counts = np.ones((1 + repeats, len(names)), np.uint8)
+    for k in range(stratum.max() + 1):
+        alike = np.flatnonzero(stratum == k)
+        for drawn in counts[1:]:
+            drawn[alike] = rng.multinomial(len(alike), np.full(len(alike), 1 / len(alike)))
+    return counts[:, np.searchsorted(names, units)]
+
+
+def _strata(units: Texts, labels: Texts) -> tuple[Texts, npt.NDArray[np.int64]]:
+    """Return the (U,) names of the units in order, and for each which of the sets of classes it holds."""
+    names, place = np.unique(units, return_inverse=True)
+    classes, which = np.unique(labels, return_inverse=True)
+    lacks = np.ones((len(names), len(classes)), bool)
+    lacks[place, which] = False
+    stratum: npt.NDArray[np.int64] = np.unique(lacks, axis=0, return_inverse=True)[1]
+    return names, stratum
 
 
 def interval(values: Floats) -> Interval:

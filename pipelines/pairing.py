@@ -25,7 +25,6 @@ class Pair:
     before: Judgement
     after: Judgement
     models: tuple[Bundle, Bundle]
-    by_groups: bool
 
     def both(self, source: Cells, version: str) -> Both:
         """Return what the gate asks of this pair; `version` is the first one's."""
@@ -35,7 +34,6 @@ class Pair:
             groups=source.manifest["group"].to_numpy(str)[self.rows],
             before=self.before.probabilities,
             after=self.after.probabilities,
-            by_groups=self.by_groups,
             cost_before=self.models[0].spec.cost["multiply_adds"],
             cost_after=self.models[1].spec.cost["multiply_adds"],
         )
@@ -61,4 +59,4 @@ def pair(first: Path, second: Path, source: Cells, divided: Splits, threads: int
             "add cells, or keep split.seed as it was when the champion was made"
         )
     before, after = (judging.judge(model, source, rows) for model in models)
-    return Pair(rows, targets, before, after, models, split == "grouped")
+    return Pair(rows, targets, before, after, models)

@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from pipelines import intervals
 from pipelines.core import composition
 from pipelines.core.judgement import Judgement
+from pipelines.intervals import Weights
 
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
@@ -37,18 +38,24 @@ def score(targets: Indices, probabilities: Floats, classes: list[str]) -> dict[s
     }
 
 
-def bounds(targets: Indices, probabilities: Floats, weights: Floats, classes: list[str]) -> dict[str, list[float]]:
-    """Return the 95 % intervals `[low, high]` of figures of `score` and of `brier` under (1 + R, n) weights."""
+def bounds(
+    targets: Indices, probabilities: Floats, weights: Weights, classes: list[str], shares: Floats
+) -> dict[str, list[float]]:
+    """Return the 95 % intervals `[low, high]` of figures of `score` and of `brier` under (1 + R, n) weights.
+
+    (n,) `shares` are what cells count by in the Brier score besides (`weigh`), as in that of `calibration`.
+    """
     counts = confusions(targets, probabilities.argmax(1), weights, len(classes))
     drawn = {name: figure(counts) for name, figure in OF_CONFUSION.items()}
-    drawn["brier"] = weights @ squares(targets, probabilities) / weights.sum(1)
+    errors = squares(targets, probabilities)
+    drawn["brier"] = np.array([np.average(errors, weights=each * shares) for each in weights])
     for i, name in enumerate(classes):
         drawn[f"auc.{name}"] = intervals.auc(probabilities[:, i], targets == i, weights)
     found = {name: intervals.interval(values) for name, values in drawn.items()}
     return {name: [each.low, each.high] for name, each in found.items()}
 
 
-def confusions(targets: Indices, called: Indices, weights: Floats, size: int) -> Floats:
+def confusions(targets: Indices, called: Indices, weights: Weights, size: int) -> Floats:
     """Return (R, K, K) confusion counts, true class by row, under (R, n) weights."""
     cells = targets * size + called
     counts: Floats = np.stack([np.bincount(cells, each, size * size) for each in weights]).astype(np.float64)

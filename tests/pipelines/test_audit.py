@@ -7,9 +7,8 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from pipelines import audit, ingest, intervals, shortcuts, simulate, split
+from pipelines import audit, ingest, shortcuts, simulate, split
 from pipelines.core import cells, features, splits
 from pipelines.core import params as params_module
 from tests.conftest import draw_cell, write_params
@@ -133,24 +132,14 @@ def test_normalisation_takes_the_lamp_away(make_params, rng):
     assert verdicts(report, "verdict_normalised") == {("astrocyte", "oligodendrocyte"): "clean"}
 
 
-def test_weights_of_the_bootstrap_draw_whole_groups():
-    units = np.array(["a", "a", "b", "b", "c", "c"])
-    weights = intervals.resample(units, np.array(["x"] * 6), 50, 0)
-    assert weights.shape == (51, 6)
-    assert (weights[0] == 1).all()
-    assert (weights[:, ::2] == weights[:, 1::2]).all()
-    assert (weights.sum(1) == 6).all()
-
-
-def test_auc_and_balanced_accuracy_are_those_of_scikit_learn(rng):
-    scores, truth, weight = rng.random(200).round(1), rng.random(200) < 0.4, rng.integers(0, 4, 200).astype(float)
-    weights = np.stack([np.ones(200), weight])
-    found = intervals.auc(scores, truth, weights)
-    assert found[0] == pytest.approx(roc_auc_score(truth, scores))
-    assert found[1] == pytest.approx(roc_auc_score(truth, scores, sample_weight=weight))
-    called = (scores > 0.5).astype(int)
-    found = intervals.balanced_accuracy(called, truth.astype(int), weights)
-    assert found[1] == pytest.approx(balanced_accuracy_score(truth, called, sample_weight=weight))
+def test_a_group_that_is_called_like_a_number_is_no_cell(rng, make_params):
+    """Of a confounded class cells are drawn, of the other groups: a group 0 and the first cell are two things."""
+    frame = audit.pd.DataFrame({"label": ["alone"] * 6 + ["many"] * 6, "group": ["x"] * 6 + ["0", "1", "2"] * 2})
+    source = cells.Cells(frame.assign(height=60, width=80), np.stack([draw_cell(rng, 60, 80) for _ in range(12)]))
+    settings = make_params().audit
+    weights = audit._look(source, np.arange(12), {"alone": "one group"}, "contrast", settings).weights
+    assert (weights[:, 6] == weights[:, 9]).all()
+    assert (weights[:, 0] != weights[:, 6]).any()
 
 
 def test_cramers_v():

@@ -25,7 +25,7 @@ def metrics(verdict="clean", **changes):
     }
 
 
-def both(rng, before, after, *, cells=600, groups=12, spread=0.0, by_groups=True, costs=(1.0, 1.0)):
+def both(rng, before, after, *, cells=600, groups=12, spread=0.0, costs=(1.0, 1.0)):
     """Two models that are right about a share of cells; `spread` is how much that differs between groups."""
     targets = np.arange(cells) % 2
     group = np.array([f"{'ab'[t]}{i % groups}" for i, t in enumerate(targets)])
@@ -36,7 +36,7 @@ def both(rng, before, after, *, cells=600, groups=12, spread=0.0, by_groups=True
         called = np.where(right, targets, 1 - targets)
         return np.eye(2)[called] * 0.8 + 0.1
 
-    return Both("1", targets, group, says(before), says(after), by_groups, *costs)
+    return Both("1", targets, group, says(before), says(after), *costs)
 
 
 def test_a_first_version_meets_the_absolute_criteria(settings):
@@ -83,9 +83,17 @@ def test_a_better_model_passes_and_a_worse_one_does_not(rng, settings):
     assert "of version 1 on the same 600 cells" in worse["detail"]
 
 
+def test_what_was_drawn_is_said(rng, settings):
+    """One group a class leaves nothing to draw but cells, whatever the split."""
+    assert "by drawing groups);" in gate.better(both(rng, 0.7, 0.85), settings())["detail"]
+    alone = both(rng, 0.7, 0.85)
+    one_each = Both(**(vars(alone) | {"groups": alone.targets.astype(str)}))
+    assert "by drawing cells, which is rough);" in gate.better(one_each, settings())["detail"]
+
+
 def test_the_same_model_is_not_better_than_itself(rng, settings):
     one = both(rng, 0.8, 0.8)
-    same = Both("1", one.targets, one.groups, one.before, one.before, True, 1.0, 1.0)
+    same = Both("1", one.targets, one.groups, one.before, one.before, 1.0, 1.0)
     assert not gate.better(same, settings())["holds"]
 
 
@@ -97,7 +105,7 @@ def test_chance_alone_seldom_passes(rng, settings):
 def test_a_cheaper_model_may_be_no_worse(rng, settings):
     asked = settings(accept="not_worse_and_cheaper", margin=0.05)
     one = both(rng, 0.8, 0.8, costs=(10.0, 4.0))
-    same = Both("1", one.targets, one.groups, one.before, one.before, True, 10.0, 4.0)
+    same = Both("1", one.targets, one.groups, one.before, one.before, 10.0, 4.0)
     found = gate.better(same, asked)
     assert found["holds"]
     assert "at 0.40 of the cost" in found["detail"]
@@ -110,7 +118,7 @@ def test_a_group_that_falls_refuses(rng, settings):
     after = one.before.copy()
     fallen = one.groups == "a0"
     after[fallen] = after[fallen][:, ::-1]
-    changed = Both("1", one.targets, one.groups, one.before, after, True, 1.0, 1.0)
+    changed = Both("1", one.targets, one.groups, one.before, after, 1.0, 1.0)
     found = gate.groups(changed, settings(min_group_cells=30))
     assert not found["holds"]
     assert found["group"] == "a0"

@@ -53,7 +53,7 @@ def test_the_line(line, folder):
             assert (folder / f"reports/binary/plots/{plot}_{name}.png").stat().st_size > 1000
     assert metrics["splits"]["grouped"]["resampled"] == "groups"
     assert metrics["splits"]["grouped"]["rough"]  # a group or two of each class
-    assert metrics["splits"]["random"]["resampled"] == "cells"
+    assert metrics["splits"]["random"]["resampled"] == "groups"
 
     assert metrics["audit"]["pairs"][0]["classes"] == ["astrocyte", "oligodendrocyte"]
 

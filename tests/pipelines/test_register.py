@@ -186,6 +186,27 @@ def test_a_card_of_simulated_cells_says_so_first(folder):
     assert "confounded: 1 group, 3 needed" in text
 
 
+def test_a_card_says_what_was_drawn_and_where_that_is_rough(folder):
+    told = folder / "reports/binary"
+    known = cells.load(folder / "artifacts/cells")
+    sources = cards.sources(
+        folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
+    )
+    splits = sources.metrics["splits"]
+    splits["grouped"] |= {"resampled": "groups", "rough": False}
+    text = cards.render(sources)
+    assert "by drawing acquisition groups (grouped), acquisition groups (random)." in text
+    assert "On the grouped split they are rough" not in text
+    splits["grouped"]["rough"] = True
+    splits["random"] |= {"resampled": "cells", "rough": True}
+    text = cards.render(sources)
+    assert (
+        "by drawing acquisition groups (grouped), cells (random). **On the grouped split they are rough: some" in text
+    )
+    assert "**On the random split they are rough: some class has too few groups among the test cells to draw" in text
+    assert ", a rough interval) on" in text
+
+
 def test_a_card_shows_who_answers_for_a_shortcut(folder):
     told = folder / "reports/binary"
     known = cells.load(folder / "artifacts/cells")

@@ -47,7 +47,13 @@ def test_intervals_hold_the_figure_and_widen_with_groups(rng, called):
     targets, probabilities = called
     groups = rng.integers(0, 4, len(targets)).astype(str)
     narrow, wide = (
-        scores.bounds(targets, probabilities, intervals.resample(units, targets.astype(str), 200, 0), ["a", "b", "c"])
+        scores.bounds(
+            targets,
+            probabilities,
+            intervals.resample(units, targets.astype(str), 200, 0),
+            ["a", "b", "c"],
+            np.ones(3000),
+        )
         for units in (np.arange(len(targets)).astype(str), groups)
     )
     result = scores.score(targets, probabilities, ["a", "b", "c"])
@@ -79,6 +85,17 @@ def test_another_mixture_is_no_miscalibration(rng):
     plain, fair = (scores.calibration(targets, probabilities, 10, w)["loss"] for w in (np.ones(6000), weights))
     assert fair == pytest.approx(scores.calibration(*balanced(rng), 10, np.ones(6000))["loss"], rel=0.1)
     assert plain != pytest.approx(fair, rel=0.01)
+
+
+def test_the_interval_of_the_brier_score_is_that_of_the_figure(rng):
+    """Where the rare class is the hard one, the score under equal shares is far from that of the cells as they are."""
+    targets = (np.arange(1000) < 100).astype(int)
+    right = np.where(targets == 1, 0.4, 0.9) + rng.uniform(-0.1, 0.1, 1000)
+    probabilities = np.stack([np.where(targets == 1, 1 - right, right), np.where(targets == 1, right, 1 - right)], 1)
+    shares = scores.weigh(targets, np.array([0.5, 0.5]))
+    weights = intervals.resample(np.arange(1000).astype(str), targets.astype(str), 200, 0)
+    low, high = scores.bounds(targets, probabilities, weights, ["a", "b"], shares)["brier"]
+    assert low < scores.calibration(targets, probabilities, 10, shares)["brier"] < high
 
 
 def test_the_surest_cells_are_wrong_less_often(called):
