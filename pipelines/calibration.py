@@ -2,7 +2,8 @@
 
 Temperature (Guo et al. 2017), conformal sets by class (Vovk 2012: they keep their promise for any mixture of classes),
 the distance above which a cell is unlike the training cells, and how wrong the composition of a culture stays however
-many cells it has. Classes count the same, however many cells they have.
+many cells it has. Classes do not count by how many validation cells they have, but by the shares that the network takes
+for granted (`prior`): the same, unless it was fitted on the training cells as they are (`train.balance: none`).
 
 What is found on a network that has not seen the validation cells is handed to its refit on training and validation
 cells together, as cross-conformal prediction does; `evaluate` shows on the test cells whether it holds there.
@@ -41,7 +42,7 @@ class Calibration:
     composition_error: Floats
     """(K, K) covariance of shares that more cells do not make smaller."""
     loss: float
-    """Mean negative log-likelihood on the validation cells at that temperature, classes weighed the same."""
+    """Mean negative log-likelihood on the validation cells at that temperature, of an equal mixture of the classes."""
     balanced_accuracy: float
     """On the validation cells."""
 
@@ -55,7 +56,7 @@ def calibrate(
 ) -> Calibration:
     """Calibrate a network on what it says of `unseen` cells of acquisition `groups`, given what it was `fitted` on."""
     (known, known_targets), (found, targets) = fitted, unseen
-    factor = temperature(found.logits, targets)
+    factor = temperature(found.logits, targets, prior)
     probabilities = softmax(found.logits / factor, axis=1)
     scores = Outliers.fit(known.embedding, known_targets, params.directions).score(found.embedding)
     called = found.logits.argmax(1)
@@ -64,25 +65,36 @@ def calibrate(
         conformal=conformal(probabilities, targets, params.coverage),
         outlier_threshold=upper(scores, 1 - params.false_alarm),
         composition_error=composition_error(probabilities, targets, groups, prior, params.seed),
-        loss=negative_log_likelihood(found.logits / factor, targets),
+        loss=equal_loss(found.logits / factor, targets, prior),
         balanced_accuracy=float(np.mean([(called == k)[targets == k].mean() for k in np.unique(targets)])),
     )
 
 
-def temperature(logits: Floats, targets: Indices) -> float:
-    """Return what to divide (n, K) logits by so that `targets` become most likely."""
+def temperature(logits: Floats, targets: Indices, prior: Floats) -> float:
+    """Return what to divide (n, K) logits by so that `targets` in a mixture of the shares `prior` are most likely."""
     found = minimize_scalar(
-        lambda power: negative_log_likelihood(logits / math.exp(power), targets),
+        lambda power: negative_log_likelihood(logits / math.exp(power), targets, prior),
         bounds=(_COLDEST, _HOTTEST),
         method="bounded",
     )
     return math.exp(found.x)
 
 
-def negative_log_likelihood(logits: Floats, targets: Indices) -> float:
-    """Return the mean over classes of the mean negative log-likelihood of their cells, nats."""
+def equal_loss(logits: Floats, targets: Indices, prior: Floats) -> float:
+    """Return the negative log-likelihood, nats, in an equal mixture of the classes, of logits that are for `prior`.
+
+    Candidates are chosen between by it, and their priors may differ: each would look best in its own mixture, and worse
+    in one that it was not told of. So each is told of the same one, by Bayes' rule, and judged there.
+    """
+    equal = np.full(len(prior), 1 / len(prior))
+    return negative_log_likelihood(logits - np.log(prior), targets, equal)
+
+
+def negative_log_likelihood(logits: Floats, targets: Indices, shares: Floats) -> float:
+    """Return the mean negative log-likelihood, nats, in a mixture where classes have the (K,) `shares`."""
     losses = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(targets)), targets]
-    return float(np.mean([losses[targets == k].mean() for k in np.unique(targets)]))
+    known = np.unique(targets)
+    return float(np.average([losses[targets == k].mean() for k in known], weights=shares[known]))
 
 
 def conformal(probabilities: Floats, targets: Indices, coverage: float) -> list[float]:

@@ -80,7 +80,7 @@ def scout(
                 costs[_key(each)] = metering.cost(meter)
         network = assemble([fits[_key(each)].network for each in members], examples, classes, params.ensemble.join)
         known, unseen = (fitting.predict(network, examples.pixels, x) for x in (examples.train, examples.validation))
-        targets, prior = examples.targets, prior_of(examples, classes, members[0])
+        targets, prior = examples.targets, prior_of(examples, classes, members, params.ensemble.join)
         calibration = calibrate(
             (known, targets[examples.train]),
             (unseen, targets[examples.validation]),
@@ -136,12 +136,16 @@ def _fit_linear(linear: nn.Linear, embedding: npt.NDArray[np.float32], targets: 
         linear.bias.copy_(torch.from_numpy(bias - weights @ scaler.mean_))
 
 
-def prior_of(examples: Examples, classes: int, settings: Train) -> npt.NDArray[np.float64]:
-    """Return (K,) the shares of classes that a network learns to expect."""
-    if settings.balance != "none":
-        return np.full(classes, 1 / classes)
-    counts = np.bincount(examples.targets[examples.train], minlength=classes)
-    shares: npt.NDArray[np.float64] = counts / counts.sum()
+def prior_of(examples: Examples, classes: int, members: list[Train], join: str) -> npt.NDArray[np.float64]:
+    """Return (K,) the shares of classes that one network, or several that are joined, learn to expect."""
+    equal, counts = np.full(classes, 1 / classes), np.bincount(examples.targets[examples.train], minlength=classes)
+    # The layer on embeddings weighs classes the same, whatever its members do (`_fit_linear`).
+    if len(members) > 1 and join == "embeddings":
+        return equal
+    # The mean of probabilities expects the mean of what each expects.
+    shares: npt.NDArray[np.float64] = np.mean(
+        [counts / counts.sum() if each.balance == "none" else equal for each in members], axis=0
+    )
     return shares
 
 

@@ -5,6 +5,8 @@ from pipelines import calibration
 from pipelines.core.outliers import Outliers
 from pipelines.fitting import Predicted
 
+EQUAL = np.array([0.5, 0.5])
+
 
 def logits_of(rng, count, sharpness=1.0):
     """Logits (n, 2) of which `sharpness` 1 is calibrated, and the classes of the cells."""
@@ -16,7 +18,33 @@ def logits_of(rng, count, sharpness=1.0):
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 4.0])
 def test_the_temperature_undoes_overconfidence(rng, sharpness):
     logits, targets = logits_of(rng, 4000, sharpness)
-    assert calibration.temperature(logits, targets) == pytest.approx(sharpness, rel=0.1)
+    assert calibration.temperature(logits, targets, EQUAL) == pytest.approx(sharpness, rel=0.1)
+
+
+def rare(rng, count=40_000):
+    """Logits that are calibrated for nine cells of the first class in ten, and cells of that mixture."""
+    targets = (rng.random(count) < 0.1).astype(int)
+    x = rng.normal(targets * 2.0, 1.0)
+    return np.stack([np.zeros(count), x * 2 - 2 + np.log(1 / 9)], axis=1), targets
+
+
+def test_the_temperature_is_that_of_the_mixture_that_the_network_expects(rng):
+    """A network fitted on nine cells of a class in ten is right to expect so, and needs no other temperature."""
+    logits, targets = rare(rng)
+    assert calibration.temperature(3 * logits, targets, np.array([0.9, 0.1])) == pytest.approx(3, rel=0.05)
+    assert calibration.temperature(3 * logits, targets, EQUAL) > 4
+
+
+def test_what_a_network_expects_does_not_decide_between_candidates(rng):
+    """The same knowledge of the cells is worth the same, whatever mixture its probabilities are for."""
+    logits, targets = rare(rng)
+    prior = np.array([0.9, 0.1])
+    told, worse = logits - np.log(prior), 0.5 * logits
+    assert calibration.equal_loss(logits, targets, prior) == pytest.approx(
+        calibration.equal_loss(told, targets, EQUAL), rel=1e-9
+    )
+    assert calibration.equal_loss(logits, targets, prior) < calibration.equal_loss(logits, targets, EQUAL)
+    assert calibration.equal_loss(logits, targets, prior) < calibration.equal_loss(worse, targets, prior)
 
 
 def test_conformal_sets_keep_their_promise_in_each_class(rng):

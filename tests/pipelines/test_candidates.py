@@ -77,9 +77,16 @@ def test_a_network_expects_what_it_was_trained_on(examples, settings):
     few = fitting.Examples(examples.pixels, np.zeros(96, np.int64), examples.train, examples.validation)
     few.targets[:16] = 1
     weighed = settings().train
-    assert candidates.prior_of(few, 2, weighed).tolist() == [0.5, 0.5]
     counted = weighed.model_copy(update={"balance": "none"})
-    assert candidates.prior_of(few, 2, counted).tolist() == [0.75, 0.25]
+
+    def expected(join, *members):
+        return candidates.prior_of(few, 2, list(members), join).tolist()
+
+    assert expected("probabilities", weighed) == [0.5, 0.5]
+    assert expected("embeddings", counted) == [0.75, 0.25]
+    assert expected("probabilities", counted, weighed) == [0.625, 0.375]
+    assert expected("probabilities", counted, counted) == [0.75, 0.25]
+    assert expected("embeddings", counted, counted) == [0.5, 0.5]
 
 
 PROGRAM = """
