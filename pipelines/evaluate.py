@@ -150,6 +150,13 @@ def curves(tested: Tested, bins: int) -> dict[str, pd.DataFrame]:
     }
 
 
+def write_tables(found: dict[str, dict[str, pd.DataFrame]], target: Path) -> None:
+    """Write split → the tables of `curves`, each of all splits as one CSV with the column `split`, for `dvc plots`."""
+    for name in next(iter(found.values())):
+        table = pd.concat([tables[name].assign(split=split) for split, tables in found.items()])
+        table.to_csv(target / f"{name}.csv", index=False)
+
+
 def draw(
     tested: Tested,
     figures: dict[str, Any],
@@ -246,7 +253,7 @@ def main(
     for folder in (plots, tables):
         folder.mkdir(parents=True, exist_ok=True)
     rows: list[pd.DataFrame] = []
-    kept: dict[str, list[pd.DataFrame]] = {}
+    kept: dict[str, dict[str, pd.DataFrame]] = {}
     for entry, each in tested:
         split = entry["split"]
         if split in content["splits"]:  # the model to serve comes first
@@ -256,9 +263,7 @@ def main(
         composition, mixtures = compose(each, manifest, settings)
         content["splits"][split] = figures = evaluate(each, manifest, baselines, composition, settings)
         rows.append(_table(each, manifest))
-        found = curves(each, settings.evaluate.bins)
-        for name, table in found.items():
-            kept.setdefault(name, []).append(table.assign(split=split))
+        kept[split] = found = curves(each, settings.evaluate.bins)
         with tracking.resumed(task, split, entry["run_id"]) as tracked:
             tracked.log_metrics({"test": figures, "seeds": content["seeds"]})
             tracked.set_tag("audit", content["audit"]["verdict"])
@@ -268,8 +273,7 @@ def main(
             tracked.log_artifact(audit)
         low, high = figures["intervals"]["balanced_accuracy"]
         log.info("%s, %s: balanced accuracy %.3f (%.3f to %.3f)", task, split, figures["balanced_accuracy"], low, high)
-    for name, found_tables in kept.items():
-        pd.concat(found_tables).to_csv(tables / f"{name}.csv", index=False)
+    write_tables(kept, tables)
     target.write_text(json.dumps(content, indent=2) + "\n")
     pd.concat(rows).to_parquet(predictions, index=False)
 
