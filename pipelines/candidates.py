@@ -21,13 +21,16 @@ from pipelines.calibration import Calibration, calibrate
 from pipelines.core.network import Ensemble, Network
 from pipelines.core.outliers import Outliers
 from pipelines.core.params import Params, Train
-from pipelines.fitting import Examples, Fit, Report
+from pipelines.fitting import Examples, Fit, Indices, Report
 from pipelines.metering import Meter
 
 OpenRun = Callable[[str, Train], AbstractContextManager[Report]]
 """Opens a tracked run for one fit, by a name and its settings; gives what the fit reports to."""
 
 SINGLE, ENSEMBLE = "single", "ensemble"
+DESCRIBED = 20_000
+"""The most training cells whose embeddings are kept at once: more would hardly change a mean, a covariance or a linear
+layer, and a million of 2,048 figures would take 8 GB."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,11 @@ def scout(
                     fits[_key(each)] = fitting.fit(examples, classes, each, params.train.seeds[0], report)
                 costs[_key(each)] = metering.cost(meter)
         network = assemble([fits[_key(each)].network for each in members], examples, classes, params.ensemble.join)
-        known, unseen = (fitting.predict(network, examples.pixels, x) for x in (examples.train, examples.validation))
+        fitted = described(examples.targets, examples.train)
+        known, unseen = (fitting.predict(network, examples.pixels, x) for x in (fitted, examples.validation))
         targets, prior = examples.targets, prior_of(examples, classes, members, params.ensemble.join)
         calibration = calibrate(
-            (known, targets[examples.train]),
+            (known, targets[fitted]),
             (unseen, targets[examples.validation]),
             groups[examples.validation],
             prior,
@@ -107,8 +111,21 @@ def refit(
     network = assemble(networks, whole, classes, params.ensemble.join)
     network.temperature.fill_(candidate.calibration.temperature)
     cost = metering.cost(meter)
-    known = fitting.predict(network, whole.pixels, rows)
-    return Refit(network, Outliers.fit(known.embedding, whole.targets[rows], params.calibrate.directions), cost)
+    fitted = described(whole.targets, rows)
+    known = fitting.predict(network, whole.pixels, fitted)
+    return Refit(network, Outliers.fit(known.embedding, whole.targets[fitted], params.calibrate.directions), cost)
+
+
+def evenly(rows: Indices, most: int) -> Indices:
+    """Return up to `most` of `rows`, evenly, in their order."""
+    chosen: Indices = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
+    return chosen
+
+
+def described(targets: Indices, rows: Indices) -> Indices:
+    """Return those of `rows` whose embeddings tell of all: up to an equal share of DESCRIBED of each class."""
+    classes = np.unique(targets[rows])
+    return np.sort(np.concatenate([evenly(rows[targets[rows] == k], DESCRIBED // len(classes)) for k in classes]))
 
 
 def assemble(networks: list[Network], examples: Examples, classes: int, join: str) -> Network | Ensemble:
@@ -117,8 +134,9 @@ def assemble(networks: list[Network], examples: Examples, classes: int, join: st
         return networks[0]
     ensemble = Ensemble(networks, classes, join).to(fitting.device_of()).eval()
     if ensemble.linear is not None:
-        embedding = fitting.predict(ensemble, examples.pixels, examples.train).embedding
-        _fit_linear(ensemble.linear, embedding, examples.targets[examples.train])
+        rows = described(examples.targets, examples.train)
+        embedding = fitting.predict(ensemble, examples.pixels, rows).embedding
+        _fit_linear(ensemble.linear, embedding, examples.targets[rows])
     return ensemble
 
 

@@ -55,7 +55,7 @@ def settings_of(params: Params, best: dict[str, Any]) -> dict[str, list[Train]]:
                 params.train.changed(trial["params"]) for trial in best["members"][: params.ensemble.members]
             ]
         else:
-            log.warning("no ensemble: the search knows one backbone only; raise tune.trials or add to tune.space")
+            log.warning("no ensemble: the search found one fit only; raise tune.trials or add to tune.space")
     return found
 
 
@@ -65,8 +65,8 @@ def write_bundle(made: Refit, source: Cells, seen: Rows, others: Rows, spec: bun
     The logits to reproduce are those of the exported graph, which is what every runtime runs.
     """
     pixels = source.pixels[seen[np.linspace(0, len(seen) - 1, TEST_CELLS).astype(int)]]
-    fitted = _some(seen)
-    shown = np.concatenate([_some(others), fitted])
+    fitted = candidates.evenly(seen, REFERENCE_CELLS)
+    shown = np.concatenate([candidates.evenly(others, REFERENCE_CELLS), fitted])
     with cells.fresh_folder(target) as folder:
         network = made.network.cpu()
         save_model(network, str(folder / bundle.WEIGHTS))
@@ -81,12 +81,6 @@ def write_bundle(made: Refit, source: Cells, seen: Rows, others: Rows, spec: bun
         reference.to_parquet(folder / bundle.REFERENCE, index=False)
         save_file({"cells": np.sort(source.manifest["pixel_hash"].to_numpy()[seen])}, folder / bundle.SEEN)
         bundle.seal(folder, spec)
-
-
-def _some(rows: Rows) -> Rows:
-    """Return up to REFERENCE_CELLS of `rows`, evenly."""
-    chosen: Rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(REFERENCE_CELLS, len(rows))).astype(int))]
-    return chosen
 
 
 def describe(

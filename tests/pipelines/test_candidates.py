@@ -64,6 +64,16 @@ def test_candidates_are_scouted_and_refitted(examples, settings, opened, join):
     assert (made.outliers.score(found.embedding) < ensemble.calibration.outlier_threshold).mean() > 0.8
 
 
+def test_the_cells_that_tell_of_all_are_few_and_of_every_class(monkeypatch):
+    monkeypatch.setattr(candidates, "DESCRIBED", 20)
+    targets = np.array([0] * 500 + [-1] * 10 + [1] * 3, np.int64)
+    rows = np.r_[100:500, 510:513]
+    chosen = candidates.described(targets, rows)
+    assert set(chosen) <= set(rows)
+    assert np.bincount(targets[chosen]).tolist() == [10, 3]
+    assert (chosen[0], chosen[9]) == (100, 499)
+
+
 def test_the_layer_on_embeddings_is_that_of_logistic_regression(rng):
     embedding = rng.normal(size=(200, 5)).astype(np.float32) * 3 + 1
     targets = (embedding[:, 0] + 0.1 * embedding[:, 1] > 1).astype(np.int64)
