@@ -25,6 +25,8 @@ from mlflow.exceptions import MlflowException
 
 PREFIX = "fatescope-"
 """Experiments and registered models are called this, followed by the task."""
+COMMIT = "mlflow.source.git.commit"
+"""The tag of a run that MLflow's pages show as its version."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +75,21 @@ def resumed(task: str, name: str, run_id: str | None = None) -> Iterator[Tracked
     logging.getLogger("alembic").setLevel(logging.WARNING)
     mlflow.set_experiment(PREFIX + task)
     with mlflow.start_run(run_id=run_id if run_id and _known(run_id) else None, run_name=name) as run:
-        mlflow.set_tag("mlflow.source.git.commit", git_commit())
+        mlflow.set_tag(COMMIT, git_commit())
         yield Tracked(run.info.run_id)
 
 
 @contextmanager
 def nested(task: str, name: str, parent: str, tags: dict[str, str]) -> Iterator[Tracked]:
-    """Yield a new run below the run `parent`; it ends as failed, with the reason, where the block raises."""
+    """Yield a new run below the run `parent`; it ends as failed, with the reason, where the block raises.
+
+    `tags` may give the commit, for workers whose current folder is not the project's.
+    """
     experiment = mlflow.set_experiment(PREFIX + task).experiment_id
     described = tags | {
         "mlflow.runName": name,
         "mlflow.parentRunId": parent,
-        "mlflow.source.git.commit": git_commit(),
+        COMMIT: tags[COMMIT] if COMMIT in tags else git_commit(),
         "mlflow.user": getuser(),
     }
     run_id = client().create_run(experiment, tags=described, run_name=name).info.run_id
