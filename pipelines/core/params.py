@@ -228,7 +228,7 @@ class Range(Section):
         return self
 
 
-Choice = Annotated[list[str | int | float | Size], Field(min_length=1)]
+Choice = Annotated[list[bool | str | int | float | Size], Field(min_length=1)]
 
 
 class Tune(Section):
@@ -239,7 +239,7 @@ class Tune(Section):
     sampler: Literal["tpe", "gp", "random"]
     """Tree of Parzen estimators (Bergstra et al. 2011), Gaussian process (Snoek et al. 2012), or chance."""
     startup_trials: Count
-    """Trials that are drawn at random before the sampler learns from them."""
+    """Trials that are drawn at random before the sampler learns from them, in each bracket of Hyperband."""
     trials: Annotated[int, Field(ge=0)]
     """Trials in all, over all processes and sessions; with 0 the section `train` stands as it is."""
     minutes: Annotated[float, Field(gt=0)]
@@ -249,7 +249,7 @@ class Tune(Section):
     epochs: Count
     """Epochs of a trial that is not pruned."""
     min_epochs: Count
-    """Epochs before Hyperband (Li et al. 2018) may prune a trial."""
+    """Epochs before Hyperband (Li et al. 2018) may prune a trial; it has several brackets up to a third of `epochs`."""
     space: dict[str, Range | Choice]
     """Field of the section `train` → the range or the list of values that it may take."""
 
@@ -258,18 +258,37 @@ class Tune(Section):
         unknown = sorted(set(self.space) - SEARCHABLE)
         if unknown:
             raise ValueError(f"space names {unknown}; what can be searched is {sorted(SEARCHABLE)}")
+        for name, allowed in self.space.items():
+            values: list[Any] = [allowed.low, allowed.high] if isinstance(allowed, Range) else allowed
+            if isinstance(allowed, Range) and name in WHOLE:
+                values = [int(end) if end.is_integer() else end for end in values]
+            for value in values:
+                if wrong := _wrong(name, value):
+                    raise ValueError(f"space.{name} cannot be {json.dumps(value)}: {wrong}")
         return self
 
 
 SEARCHABLE = set(Train.model_fields) - {"seeds", "epochs", "patience", "threads", "weights"}
 """Fields of `train` that a trial may set."""
+WHOLE = {name for name, field in Train.model_fields.items() if field.annotation is int}
+"""Fields of `train` that are whole numbers."""
+
+
+def _wrong(name: str, value: object) -> str:
+    """Return what the section `train` says of `value` in its field `name`; nothing where it may be that."""
+    try:
+        Train.model_validate_json(json.dumps({name: value}))
+    except ValidationError as error:
+        # The other fields are missing, which does not matter here.
+        return "; ".join(each["msg"] for each in error.errors() if each["loc"][0] == name)
+    return ""
 
 
 class Ensemble(Section):
     """Several of the best trials joined into one model, a candidate beside the single best."""
 
     members: Annotated[int, Field(ge=1)]
-    """The best trials of as many different backbones; 1 for no ensemble."""
+    """The best trials, of different backbones as far as the space has so many; 1 for no ensemble."""
     join: Literal["probabilities", "embeddings"]
     """Averaged probabilities, or concatenated embeddings under one new linear layer."""
 
