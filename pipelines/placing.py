@@ -15,14 +15,14 @@ from pipelines.searching import STUDIES
 
 log = logging.getLogger(__name__)
 
-ADDRESS, WORKER = "FATESCOPE_RAY", "FATESCOPE_WORKER"
+ADDRESS = "FATESCOPE_RAY"
 TRACKING = "MLFLOW_TRACKING_URI"
 _SHARED = ("FATESCOPE_", "MLFLOW_", "AWS_", "OMP_")
 """What the names of variables begin with that a worker needs, wherever it is."""
 
 
 def place(work: Callable[..., None], arguments: tuple[Any, ...], count: int, threads: int) -> None:
-    """Run `work(*arguments)` in `count` processes of the cluster, the i-th with `FATESCOPE_WORKER` i, and wait.
+    """Run `work(*arguments)` in `count` processes of the cluster, and wait.
 
     Files that `arguments` name must be at the same place on every node. Raises ParamsError where the workers could not
     find each other, or Ray is not installed.
@@ -36,10 +36,7 @@ def place(work: Callable[..., None], arguments: tuple[Any, ...], count: int, thr
         needs = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": threads}
         known = {name: value for name, value in os.environ.items() if name.startswith(_SHARED)}
         job = ray.remote(max_retries=0)(work)
-        begun = [
-            job.options(**needs, runtime_env={"env_vars": known | {WORKER: str(i)}}).remote(*arguments)
-            for i in range(count)
-        ]
+        begun = [job.options(**needs, runtime_env={"env_vars": known}).remote(*arguments) for _ in range(count)]
         for i, each in enumerate(begun):
             try:
                 ray.get(each)

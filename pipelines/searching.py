@@ -6,16 +6,21 @@ What a trial is worth is not known here: see `pipelines.tune`.
 import logging
 import os
 import re
+import signal
 import socket
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from types import FrameType
+from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
@@ -43,11 +48,47 @@ _NAMED_S = 10.0
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
+class ByNumber(BaseSampler):
+    """Draws each trial from a seed that is made of the study's seed and the number of the trial.
+
+    So a search that nothing interrupts can be repeated, while one that goes on later, or that several processes share,
+    never draws the same numbers again.
+    """
+
+    def __init__(self, params: Tune) -> None:
+        self._params = params
+        self._drawn = sampler(params, params.seed)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:  # noqa: ARG002  as Optuna calls it
+        """Make the sampler of this trial; all that one learns from is in the study."""
+        [seed] = np.random.SeedSequence([self._params.seed, trial.number]).generate_state(1)
+        self._drawn = sampler(self._params, int(seed))
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the parameters that are drawn together."""
+        return self._drawn.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Draw those."""
+        return self._drawn.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401  as Optuna has it
+        """Draw one of the others."""
+        return self._drawn.sample_independent(study, trial, param_name, param_distribution)
+
+
 def sampler(params: Tune, seed: int) -> BaseSampler:
     """Return the sampler that `params` name."""
     if params.sampler == "tpe":
-        # Grouped, because a parameter may exist for some backbones only.
-        return _stable(TPESampler)(multivariate=True, group=True, n_startup_trials=params.startup_trials, seed=seed)
+        # Grouped, because a parameter may exist for some backbones only. The liar takes what others are trying now for
+        # bad, so that nobody tries the same beside them.
+        return _stable(TPESampler)(
+            multivariate=True, group=True, constant_liar=True, n_startup_trials=params.startup_trials, seed=seed
+        )
     if params.sampler == "gp":
         return _stable(GPSampler)(n_startup_trials=params.startup_trials, seed=seed, deterministic_objective=False)
     return RandomSampler(seed=seed)
@@ -87,7 +128,8 @@ def revive(study: Study) -> None:
 
 
 def _retry(study: Study, trial: FrozenTrial) -> None:
-    log.warning("trial %d was killed with its worker; it is tried again", trial.number)
+    again = len(trial.system_attrs.get("retry_history", [])) < RETRIES
+    log.warning("trial %d was ended with its worker%s", trial.number, "; it is tried again" if again else "")
     # Whoever takes it up must not look like the worker that is gone.
     trial.user_attrs = {}
     _stable(RetryHeartbeatStaleTrialCallback)(max_retry=RETRIES)(study, trial)
@@ -117,14 +159,38 @@ def _begun(process: str | int) -> str | None:
     return None if state in "ZX" else told[18]  # until its parent has asked, what was killed is still listed
 
 
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, once: what an end puts in order, a second one does not cut off."""
+
+    def stop(_: int, __: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    # Whoever started this in the background may have had Ctrl-C ignored.
+    heard = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {each: signal.getsignal(each) for each in heard}
+    for each in before:
+        signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
 def optimize(study: Study, objective: Callable[[Trial], float], params: Tune) -> None:
     """Run trials in this process until the budget of the whole study is spent, and no other process may have died.
 
-    A trial that raises is kept as failed with its reason, and the next one is begun. Several processes may together
-    begin as many trials too many as there are others.
+    A trial that raises is kept as failed with its reason, and the next one is begun; one that is interrupted is put in
+    line again. Several processes may together begin as many trials too many as there are others.
     """
+    last: int | None = None
 
     def kept(trial: Trial) -> float:
+        nonlocal last
+        last = trial.number
         trial.set_user_attr("begun", _begun(os.getpid()))
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         try:
@@ -140,7 +206,12 @@ def optimize(study: Study, objective: Callable[[Trial], float], params: Tune) ->
         while counted(study) < params.trials and spent_minutes(study, params) < params.minutes:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.optimize(kept, n_trials=1, catch=(Exception,))
+                try:
+                    study.optimize(kept, n_trials=1, catch=(Exception,))
+                except KeyboardInterrupt:
+                    if last is not None and was_killed(study.trials[last]):
+                        _retry(study, study.trials[last])
+                    raise
         # Whoever is done first waits for the others: somebody has to be there to try again what is killed last.
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if not any(os.environ.get(STUDIES) or _is_here(trial) for trial in running):
@@ -162,9 +233,19 @@ def counted(study: Study) -> int:
 
 
 def spent_minutes(study: Study, params: Tune) -> float:
-    """Return the minutes that all finished trials took, shared between the processes."""
+    """Return the minutes that all finished trials took, shared between the processes.
+
+    Without those that were killed: how long they had worked, nobody knows. They end when their death is found, which
+    may be the next morning.
+    """
     known = study.get_trials(deepcopy=False, states=FINISHED)
-    return sum(trial.duration.total_seconds() for trial in known if trial.duration) / 60 / params.workers
+    durations = [trial.duration for trial in known if trial.duration and not was_killed(trial)]
+    return sum(each.total_seconds() for each in durations) / 60 / params.workers
+
+
+def was_killed(trial: FrozenTrial) -> bool:
+    """Return whether a trial ended with its worker, which then had no time to give a reason."""
+    return trial.state == TrialState.FAIL and "reason" not in trial.user_attrs
 
 
 def reason(study: Study, trial: FrozenTrial) -> str:

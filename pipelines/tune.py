@@ -2,7 +2,8 @@
 
 `best.json`: `study` (its name, made of everything that decides a trial's value), `sampler`, `trials` (state → count),
 `failures` (`number`, `reason`, `params`), `best` and `members` (`number`, `state`, `value`, and `params`, the fields
-of the section `train` that it sets). `members` are the best trials of different backbones: complete ones first.
+of the section `train` that it sets). `members` are the best trial of each backbone, then, where there are fewer
+backbones than `ensemble.members`, the next best ones, none twice; each time complete ones first.
 The study itself is the journal, or in the database that `FATESCOPE_STUDIES` names; whoever runs this module on the
 same one joins the search. With `FATESCOPE_RAY` the workers are placed on a Ray cluster (`pipelines.placing`).
 """
@@ -10,14 +11,17 @@ same one joins the search. With `FATESCOPE_RAY` the workers are placed on a Ray 
 import hashlib
 import json
 import logging
+import math
 import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import optuna
 import torch
@@ -26,12 +30,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipelines import fitting, placing, searching, tracking, tune_plots
 from pipelines.core import cells, splits
-from pipelines.core.backbones import SMALLEST
+from pipelines.core.backbones import BACKBONES, SMALLEST
 from pipelines.core.command import run
-from pipelines.core.errors import DataError
-from pipelines.core.params import Params, Range, Train, Tune, load
+from pipelines.core.errors import DataError, ParamsError
+from pipelines.core.params import WHOLE, Params, Range, Train, Tune, load
 
 log = logging.getLogger(__name__)
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,33 @@ class Search:
     tags: dict[str, str]
 
 
+def check_space(params: Params) -> None:
+    """Raise ParamsError where a trial could get a backbone that does not exist, or no image size that it takes."""
+    space, given = params.tune.space, params.train.model_dump()
+    allowed = {name: space.get(name, [given[name]]) for name in ("backbone", "input_size")}
+    where = {name: f"{'tune.space' if name in space else 'train'}.{name}" for name in allowed}
+    sizes = [size for size in allowed["input_size"] if isinstance(size, tuple)]
+    for name in allowed["backbone"]:
+        if name not in BACKBONES:
+            raise ParamsError(f"{where['backbone']}: '{name}' is none of {sorted(BACKBONES)}")
+        smallest = SMALLEST.get(str(name), 0)
+        if all(min(size) < smallest for size in sizes):
+            got = [list(size) for size in sizes]
+            raise ParamsError(
+                f"{where['input_size']}: {name} needs {smallest} px a side or more, got {got}; "
+                f"add such a size to tune.space.input_size, or take {name} out of {where['backbone']}"
+            )
+
+
 def suggest(trial: Trial, params: Tune, train: Train) -> tuple[Train, dict[str, Any]]:
     """Return the section `train` with what `trial` sets, and those fields alone, as JSON types."""
     chosen: dict[str, Any] = {}
     # The backbone first, because it decides which sizes there are.
     for name in sorted(params.space, key=lambda name: name != "backbone"):
         allowed = params.space[name]
+        if isinstance(allowed, Range) and name in WHOLE:
+            chosen[name] = trial.suggest_int(name, int(allowed.low), int(allowed.high), log=allowed.log)
+            continue
         if isinstance(allowed, Range):
             chosen[name] = trial.suggest_float(name, allowed.low, allowed.high, log=allowed.log)
             continue
@@ -71,17 +98,15 @@ def open_study(search: Search) -> Study:
     """Open the study, or begin it with the section `train` as its first trial."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     params = search.params.tune
-    # Each process draws its own numbers; the first has the seed itself, so that one alone can be repeated.
-    place = int(os.environ.get(placing.WORKER, "0"))
     study = optuna.create_study(
         study_name=search.study,
         storage=searching.storage(search.journal),
-        sampler=searching.sampler(params, params.seed + place),
+        sampler=searching.ByNumber(params),
         pruner=optuna.pruners.HyperbandPruner(params.min_epochs, params.epochs),
         direction="maximize",
         load_if_exists=True,
     )
-    if not study.trials and place == 0:
+    if not study.trials:
         study.enqueue_trial(_as_trial(search.params.train, params), skip_if_exists=True)
     return study
 
@@ -108,6 +133,11 @@ def objective(search: Search, parent: str) -> Callable[[Trial], float]:
             def report(epoch: int, said: dict[str, float]) -> None:
                 figures.append(said)
                 tracked.log_metrics(said, epoch)
+                if not math.isfinite(said["validation_loss"]):
+                    raise FloatingPointError(
+                        f"validation_loss is {said['validation_loss']} after epoch {epoch}: the fit has diverged; "
+                        "where many trials do, lower the highest learning_rate of tune.space"
+                    )
                 trial.report(said["validation_balanced_accuracy"], epoch)
                 others = searching.spent_minutes(trial.study, params.tune)
                 late = others + (time.monotonic() - begun) / 60 / params.tune.workers > params.tune.minutes
@@ -141,9 +171,7 @@ def summarise(study: Study | None, params: Params) -> dict[str, Any]:
         raise DataError(f"tune: no trial of '{study.study_name}' ended well: {reasons[:3]}; raise tune.minutes")
     # A pruned trial is worth what it had reached: it may be the best of its backbone.
     pruned = [t for t in known if t.state == TrialState.PRUNED and t.intermediate_values]
-    members: dict[str, FrozenTrial] = {}
-    for trial in [*ranked, *sorted(pruned, key=lambda t: -_value(t))]:
-        members.setdefault(trial.user_attrs["params"].get("backbone", params.train.backbone), trial)
+    members = _members([*ranked, *sorted(pruned, key=lambda t: -_value(t))])
     return {
         "study": study.study_name,
         "sampler": params.tune.sampler,
@@ -154,8 +182,21 @@ def summarise(study: Study | None, params: Params) -> dict[str, Any]:
             if t.state == TrialState.FAIL
         ],
         "best": _described(ranked[0]),
-        "members": [_described(trial) for trial in members.values()][: params.ensemble.members],
+        "members": [_described(trial) for trial in members[: params.ensemble.members]],
     }
+
+
+def _members(ranked: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the first trial of each backbone, then the others; of those with the same parameters, the first alone."""
+    distinct: dict[str, FrozenTrial] = {}
+    for trial in ranked:
+        distinct.setdefault(json.dumps(trial.user_attrs["params"], sort_keys=True), trial)
+    # The backbone that is not searched is the same for all.
+    firsts: dict[str | None, FrozenTrial] = {}
+    for trial in distinct.values():
+        firsts.setdefault(trial.user_attrs["params"].get("backbone"), trial)
+    numbers = {trial.number for trial in firsts.values()}
+    return [*firsts.values(), *(trial for trial in distinct.values() if trial.number not in numbers)]
 
 
 def _described(trial: FrozenTrial) -> dict[str, Any]:
@@ -198,6 +239,34 @@ def _work(search: Search, parent: str) -> None:
     searching.optimize(study, objective(search, parent), search.params.tune)
 
 
+def _work_apart(search: Search, parent: str) -> None:
+    """Work in a process that has nothing else to do than to be ended."""
+    with searching.stoppable():
+        _work(search, parent)
+
+
+def gpu_of(place: int, count: int, visible: str | None) -> str | None:
+    """Return what CUDA_VISIBLE_DEVICES is to be for the worker at `place`: one of the `count` GPUs that are seen now.
+
+    `visible` is what it is now. None where there is no GPU.
+    """
+    names = visible.split(",")[:count] if visible else [str(number) for number in range(count)]
+    return names[place % len(names)].strip() if names else None
+
+
+@contextmanager
+def _seeing(gpu: str | None) -> Iterator[None]:
+    """Let the processes that the block starts see this GPU alone; without one, what this process sees."""
+    before = dict(os.environ)
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def _run_workers(search: Search, parent: str) -> None:
     """Let the workers search side by side, each on a GPU of its own where there are any."""
     if os.environ.get(placing.ADDRESS):
@@ -205,22 +274,26 @@ def _run_workers(search: Search, parent: str) -> None:
         placing.place(_work, (search, parent), count, max(1, search.params.train.threads // count))
         return
     if search.params.tune.workers == 1:
-        _work(search, parent)
+        _work_apart(search, parent)
         return
     context = multiprocessing.get_context("spawn")
-    begun = []
-    for place in range(search.params.tune.workers):
-        changed = {placing.WORKER: str(place)}
-        if gpus := torch.cuda.device_count():
-            changed["CUDA_VISIBLE_DEVICES"] = str(place % gpus)
-        begun.append(context.Process(target=_work, args=(search, parent)))
-        before = dict(os.environ)
-        os.environ.update(changed)
-        begun[-1].start()
-        os.environ.clear()
-        os.environ.update(before)
-    for each in begun:
-        each.join()
+    begun = [context.Process(target=_work_apart, args=(search, parent)) for _ in range(search.params.tune.workers)]
+    gpus, visible = torch.cuda.device_count(), os.environ.get(VISIBLE)
+    with searching.stoppable():
+        try:
+            for place, each in enumerate(begun):
+                with _seeing(gpu_of(place, gpus, visible)):
+                    each.start()
+            for each in begun:
+                each.join()
+        except KeyboardInterrupt:
+            # Ctrl-C reaches all of them by itself, SIGTERM this process alone.
+            living = multiprocessing.active_children()
+            for worker in living:
+                worker.terminate()
+            for worker in living:
+                worker.join()
+            raise
     if any(each.exitcode for each in begun):
         log.warning("workers ended with %s; the others went on", [each.exitcode for each in begun])
 
@@ -234,25 +307,27 @@ def main(params: Path, task: str, source: Path, parts: Path, journal: Path, targ
     journal.touch()
     target.parent.mkdir(parents=True, exist_ok=True)
     if settings.tune.trials == 0:
-        target.write_text(json.dumps(summarise(None, settings), indent=2) + "\n")
+        _write(target, summarise(None, settings))
         return
+    check_space(settings)
     tags = {
         "data_hash": str(cells.load_summary(source)["data_hash"]),
         "splits_hash": hashlib.sha256(parts.read_bytes()).hexdigest(),
     }
     # Workers on other machines have another current folder.
     paths = source.resolve(), parts.resolve(), journal.resolve()
-    search = Search(task, settings, *paths, _name(task, settings, tags), tags)
+    commit = {tracking.COMMIT: tracking.git_commit()}
+    search = Search(task, settings, *paths, _name(task, settings, tags), tags | commit)
     study = open_study(search)
     searching.revive(study)
     with tracking.resumed(task, f"tune {search.study}", study.user_attrs.get("run_id")) as tracked:
         study.set_user_attr("run_id", tracked.run_id)
         tracked.set_tags(tags | {"sampler": settings.tune.sampler})
         _run_workers(search, tracked.run_id)
-        for number in searching.killed(study):
-            tracking.end_killed(study.trials[number].user_attrs.get("run_id"))
+        for trial in filter(searching.was_killed, study.get_trials(deepcopy=False)):
+            tracking.end_killed(trial.user_attrs.get("run_id"))
         content = summarise(study, settings)
-        target.write_text(json.dumps(content, indent=2) + "\n")
+        _write(target, content)
         # Tags, because a larger budget may find a better one, and a parameter of a run is never changed.
         tracked.set_tags({f"best.{k}": v for k, v in content["best"]["params"].items()})
         tracked.log_metrics({"best": content["best"]["value"]}, searching.counted(study))
@@ -260,6 +335,13 @@ def main(params: Path, task: str, source: Path, parts: Path, journal: Path, targ
         for path in (target, *sorted(plots.iterdir())):
             tracked.log_artifact(path)
     log.info("%s: %s; best %.3f with %s", task, content["trials"], content["best"]["value"], content["best"]["params"])
+
+
+def _write(target: Path, content: dict[str, Any]) -> None:
+    """Write `best.json` at once: several processes of one search may end together, each with a file of its own."""
+    partial = target.with_name(f"{target.name}.{uuid4().hex[:8]}.part")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(target)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ QUICK = {
     "tune.epochs": 2,
     "tune.min_epochs": 1,
     "tune.space": {"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}},
+    "ensemble.members": 1,
 }
 
 

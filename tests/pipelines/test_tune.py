@@ -4,9 +4,12 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -14,7 +17,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pipelines import ingest, searching, split, tune, tune_plots
+from pipelines import fitting, ingest, searching, split, tracking, train, tune, tune_plots
 from pipelines.core.errors import DataError, ParamsError
 from tests.conftest import ROOT, write_export, write_params
 
@@ -81,6 +84,66 @@ def test_a_space_of_unknown_fields_is_refused(make_params):
         make_params({"tune.space": {"dropout": {"low": 0.5, "high": 0.1, "log": False}}})
 
 
+@pytest.mark.parametrize(
+    ("name", "allowed", "told"),
+    [
+        ("dropout", ["x"], r'space.dropout cannot be "x": Input should be a valid number'),
+        ("dropout", [0.1, 2], "space.dropout cannot be 2: Input should be less than or equal to 1"),
+        ("dropout", {"low": 0.1, "high": 2.0, "log": False}, "space.dropout cannot be 2.0"),
+        ("balance", ["weight"], 'space.balance cannot be "weight"'),
+        ("symmetries", [1, 0], "space.symmetries cannot be 1: Input should be a valid boolean"),
+        ("batch_size", [True], "space.batch_size cannot be true: Input should be a valid integer"),
+        ("batch_size", {"low": 0, "high": 64, "log": False}, "space.batch_size cannot be 0"),
+        ("max_shift", {"low": 0.5, "high": 4, "log": False}, "space.max_shift cannot be 0.5"),
+        ("backbone", {"low": 1, "high": 2, "log": False}, "space.backbone cannot be 1.0"),
+    ],
+)
+def test_a_value_that_train_cannot_have_is_refused_with_its_field(make_params, name, allowed, told):
+    with pytest.raises(ParamsError, match=told):
+        make_params({"tune.space": {name: allowed}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tune.space": {"backbone": ["compact", "resnet19"]}}, "tune.space.backbone: 'resnet19' is none of"),
+        ({"tune.space": {"dropout": [0.1]}, "train.backbone": "resnet19"}, "train.backbone: 'resnet19' is none of"),
+        (
+            {"tune.space": {"backbone": ["compact", "inception_v3"], "input_size": [[45, 60], [60, 75]]}},
+            r"tune.space.input_size: inception_v3 needs 75 px a side or more, got \[\[45, 60\], \[60, 75\]\]",
+        ),
+        (
+            {"tune.space": {"backbone": ["compact", "inception_v3"]}},
+            r"train.input_size: inception_v3 needs .*, got \[\[45, 60\]\]; add such a size to tune.space.input_size",
+        ),
+    ],
+)
+def test_a_backbone_that_no_trial_could_build_is_refused_at_the_start(tmp_path, changes, told):
+    write_params(tmp_path, changes)
+    with pytest.raises(ParamsError, match=told):
+        tune.main(*arguments(tmp_path))
+
+
+def test_yes_and_no_and_whole_numbers_can_be_searched(make_params):
+    space = {
+        "symmetries": [True, False],
+        "batch_size": {"low": 16, "high": 128, "log": True},
+        "max_shift": {"low": 0, "high": 4, "log": False},
+    }
+    params = make_params({"tune.space": space})
+    study = optuna.create_study(sampler=searching.ByNumber(params.tune))
+    study.enqueue_trial(tune._as_trial(params.train, params.tune))
+    drawn = [tune.suggest(study.ask(), params.tune, params.train) for _ in range(12)]
+    assert drawn[0][0] == params.train
+    assert {settings.symmetries for settings, _ in drawn} == {True, False}
+    assert all(isinstance(chosen["batch_size"], int) and 16 <= chosen["batch_size"] <= 128 for _, chosen in drawn)
+    assert {chosen["max_shift"] for _, chosen in drawn} <= {0, 1, 2, 3, 4}
+
+
+def test_the_default_has_several_brackets_of_hyperband(params):
+    assert params.tune.min_epochs * 3 <= params.tune.epochs
+
+
 def test_the_first_trial_is_what_params_say(make_params):
     params = make_params()
     first = tune._as_trial(params.train, params.tune)
@@ -125,14 +188,58 @@ def test_the_minutes_end_a_search(make_params, study):
     assert 2 <= len(study.trials) <= 4
 
 
-def test_members_are_of_different_backbones(make_params, study):
-    values = [("compact", 0.9), ("compact", 0.8), ("resnet18", 0.7), ("vgg19_bn", 0.6)]
-    for backbone, value in values:
+def told(study, *trials):
+    """Tell `study` of trials with (params, value)."""
+    for params, value in trials:
         trial = study.ask()
-        trial.set_user_attr("params", {"backbone": backbone})
+        trial.set_user_attr("params", params)
         study.tell(trial, value)
-    members = tune.summarise(study, make_params({"ensemble.members": 2}))["members"]
-    assert [(each["params"]["backbone"], each["value"]) for each in members] == [("compact", 0.9), ("resnet18", 0.7)]
+
+
+def test_members_are_of_different_backbones_first(make_params, study):
+    values = [("compact", 0.9), ("compact", 0.8), ("compact", 0.75), ("resnet18", 0.7), ("vgg19_bn", 0.6)]
+    told(study, *(({"backbone": backbone, "dropout": value}, value) for backbone, value in values))
+
+    def chosen(count):
+        members = tune.summarise(study, make_params({"ensemble.members": count}))["members"]
+        return [(each["params"]["backbone"], each["value"]) for each in members]
+
+    assert chosen(2) == [("compact", 0.9), ("resnet18", 0.7)]
+    assert chosen(4) == [("compact", 0.9), ("resnet18", 0.7), ("vgg19_bn", 0.6), ("compact", 0.8)]
+
+
+def test_a_search_over_one_backbone_has_members_too_none_twice(make_params, study, caplog):
+    told(study, ({"dropout": 0.1}, 0.7), ({"dropout": 0.2}, 0.9), ({"dropout": 0.2}, 0.8))
+    params = make_params({"ensemble.members": 3})
+    content = tune.summarise(study, params)
+    assert [each["number"] for each in content["members"]] == [1, 0]
+    assert [each.dropout for each in train.settings_of(params, content)["ensemble"]] == [0.2, 0.1]
+    assert "ensemble" not in train.settings_of(params, tune.summarise(None, params))
+    assert "no ensemble: the search found one fit only" in caplog.text
+
+
+def test_best_is_replaced_at_once(tmp_path):
+    tune._write(tmp_path / "best.json", {"best": 1})
+    with (tmp_path / "best.json").open() as reader:
+        tune._write(tmp_path / "best.json", {"best": 2})
+        assert json.load(reader) == {"best": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["best.json"]
+    assert json.loads((tmp_path / "best.json").read_text()) == {"best": 2}
+
+
+@pytest.mark.parametrize(
+    ("place", "count", "visible", "gpu"),
+    [
+        (0, 0, None, None),
+        (1, 2, None, "1"),
+        (2, 2, None, "0"),
+        (0, 2, "2,3", "2"),
+        (3, 2, "2,3", "3"),
+        (1, 0, "", None),
+    ],
+)
+def test_a_worker_gets_one_of_the_gpus_that_are_seen(place, count, visible, gpu):
+    assert tune.gpu_of(place, count, visible) == gpu
 
 
 def test_without_trials_the_section_train_stands(make_params):
@@ -163,6 +270,34 @@ def test_the_search_beats_chance_on_a_known_optimum(make_params, name):
     ours, chance = ([regret(which, seed) for seed in range(6)] for which in (name, "random"))
     assert np.mean(ours) < 0.6 * np.mean(chance)
     assert sum(a < b for a, b in zip(ours, chance, strict=True)) >= 4
+
+
+@pytest.mark.parametrize("which", ["tpe", "gp", "random"])
+def test_no_two_trials_of_a_study_draw_the_same(make_params, tmp_path, which):
+    params = make_params({"tune.sampler": which}).tune
+
+    def drawn(name, *opened):
+        """Begin a trial for each of `opened`, which says whether its process opens the study just before."""
+        store, values = searching.storage(tmp_path / name), []
+        study = optuna.create_study(study_name="a", storage=store, sampler=searching.ByNumber(params))
+        for anew in opened:
+            if anew:
+                study = optuna.load_study(study_name="a", storage=store, sampler=searching.ByNumber(params))
+            trial = study.ask()
+            values.append(trial.suggest_float("x", 0, 1))
+            study.tell(trial, values[-1])
+        return values
+
+    once = drawn("once", False, False, False, False)
+    assert len(set(once)) == 4
+    assert drawn("again", False, False, False, False) == once
+    assert drawn("resumed", False, False, True, True) == once, "and none of the first two again"
+    # Two shells begin at once.
+    store = searching.storage(tmp_path / "shells")
+    samplers = [searching.ByNumber(params) for _ in range(2)]
+    optuna.create_study(study_name="a", storage=store)
+    trials = [optuna.load_study(study_name="a", storage=store, sampler=each).ask() for each in samplers]
+    assert len({trial.suggest_float("x", 0, 1) for trial in trials}) == 2
 
 
 @pytest.fixture
@@ -261,6 +396,142 @@ def test_a_trial_killed_before_it_named_its_worker_is_tried_again(tmp_path, monk
     searching.revive(study)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert study.ask().suggest_int("x", 0, 9) == 3
+
+
+def abandoned(study, hours, **attributes):
+    """Add a trial that a process began so many hours ago, and that has died since."""
+    worker = {"worker": f"{socket.gethostname()}:{2**30}", "begun": "1", "params": {}}
+    trial = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=worker, **attributes)
+    trial.datetime_start = datetime.now() - timedelta(hours=hours)  # noqa: DTZ005  as Optuna has it
+    study.add_trial(trial)
+    return study.trials[-1]
+
+
+def test_the_night_after_a_kill_costs_no_minutes(make_params, study):
+    abandoned(study, hours=9)
+    searching.revive(study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    params = make_params({"tune.trials": 2, "tune.minutes": 1}).tune
+    assert searching.spent_minutes(study, params) == 0
+    searching.optimize(study, lambda trial: trial.suggest_float("x", 0, 1), params)
+    assert [trial.state for trial in study.trials].count(TrialState.COMPLETE) == 2
+
+
+def test_sigterm_is_heard_as_ctrl_c_and_once_only():
+    before = signal.getsignal(signal.SIGTERM)
+    put_in_order = []
+
+    def work():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+            put_in_order.append(True)
+
+    with pytest.raises(KeyboardInterrupt), searching.stoppable():
+        work()
+    assert put_in_order
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+GOOD = {"train_loss": 0.7, "validation_loss": 0.7, "validation_balanced_accuracy": 0.6}
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """Replace fits by functions, of which each takes `report` and the last stands for all that come after."""
+
+    def replace(*functions):
+        left = list(functions)
+
+        def fit(_, __, ___, ____, report):
+            (left.pop(0) if len(left) > 1 else left[0])(report)
+
+        monkeypatch.setattr(fitting, "fit", fit)
+
+    return replace
+
+
+def good(report):
+    report(0, GOOD)
+
+
+def runs():
+    """Return name → run of the trials."""
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("fatescope-binary").experiment_id
+    found = client.search_runs([experiment], "tags.mlflow.parentRunId != ''")
+    return {run.info.run_name: run for run in found}
+
+
+def stored(folder):
+    return optuna.load_study(study_name=None, storage=searching.storage(folder / "study.journal"))
+
+
+@pytest.mark.slow
+def test_an_interrupted_trial_is_put_in_line_again(project, fits):
+    def interrupted(report):
+        report(0, GOOD)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    fits(good, interrupted, good)
+    with pytest.raises(KeyboardInterrupt):
+        tune.main(*arguments(project))
+    assert [trial.state for trial in stored(project).trials] == [
+        TrialState.COMPLETE,
+        TrialState.FAIL,
+        TrialState.WAITING,
+    ]
+    assert runs()["trial 1"].info.status == "KILLED"
+    tune.main(*arguments(project))
+    best = json.loads((project / "best.json").read_text())
+    assert best["trials"] == {"complete": 3, "fail": 1}
+    assert best["failures"][0]["reason"] == "killed with its process; tried again"
+    known = stored(project).trials
+    assert known[2].params == known[1].params
+
+
+@pytest.mark.slow
+def test_a_trial_that_was_killed_for_the_last_time_is_not_told_as_running(project, fits):
+    fits(good)
+    tune.main(*arguments(project))
+    study = stored(project)
+    left = mlflow.MlflowClient().create_run(mlflow.get_experiment_by_name("fatescope-binary").experiment_id)
+    history = {"retry_history": [90, 91, 92]}
+    trial = abandoned(study, 1, system_attrs=history)
+    study._storage.set_trial_user_attr(trial._trial_id, "run_id", left.info.run_id)
+    tune.main(*arguments(project))
+    assert stored(project).trials[trial.number].state == TrialState.FAIL
+    assert mlflow.get_run(left.info.run_id).info.status == "KILLED"
+    [failure] = json.loads((project / "best.json").read_text())["failures"]
+    assert failure["reason"] == "killed with its process, for the last time"
+
+
+@pytest.mark.slow
+def test_a_fit_that_diverges_fails_with_its_reason_and_the_search_goes_on(project, fits, monkeypatch):
+    def diverged(report):
+        # As on another machine, where the current folder is not the project's.
+        (project / "elsewhere").mkdir()
+        monkeypatch.chdir(project / "elsewhere")
+        report(0, GOOD | {"validation_loss": math.nan})
+
+    monkeypatch.setattr(tracking, "git_commit", lambda: "abc" if Path.cwd() == project else "of elsewhere")
+    fits(good, diverged, good)
+    tune.main(*arguments(project))
+    best = json.loads((project / "best.json").read_text())
+    assert best["trials"] == {"complete": 2, "fail": 1}
+    assert best["failures"][0]["reason"].startswith("FloatingPointError: validation_loss is nan after epoch 0")
+    told = runs()
+    assert {name: run.info.status for name, run in told.items()} == {
+        "trial 0": "FINISHED",
+        "trial 1": "FAILED",
+        "trial 2": "FINISHED",
+    }
+    assert "validation_loss is nan" in told["trial 1"].data.tags["reason"]
+    assert {run.data.tags["mlflow.source.git.commit"] for run in told.values()} == {"abc"}
 
 
 @pytest.mark.slow
