@@ -5,6 +5,7 @@ import zipfile
 from collections import Counter
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipelines.core import names, params
 from tests.conftest import ROOT, SHARED, draw_cell, tiff, write_params
@@ -49,6 +50,12 @@ def test_a_preset_reads_an_ideas_export(tmp_path):
     assert reader.is_input(name)
     assert not reader.is_input(reader.read("samples/astro_day3_run2/17_Ch2.ome.tif"))
     assert reader.read("samples/astro_day3_run2/notes.txt") is None
+
+
+def test_the_line_for_a_second_shell_is_the_stage_itself():
+    stage = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]["tune"]["do"]["cmd"].replace("${key}", "binary")
+    readme = (ROOT / "README.md").read_text().replace("\\\n", "")
+    assert " ".join(stage.split()) in " ".join(readme.split())
 
 
 @pytest.mark.slow
