@@ -16,6 +16,7 @@ from pipelines.core.errors import BundleError, DataError
 from tests.conftest import write_params
 
 pytestmark = pytest.mark.slow
+PLOTS = ("confusion", "roc", "reliability", "risk_coverage", "groups", "composition")
 
 
 def run_register(folder, models=None, metrics=None):
@@ -49,7 +50,7 @@ def test_the_line(line, folder):
         assert low <= result["balanced_accuracy"] <= high
         assert set(result["gain"]) == {"acquisition", "cell_figures"}
         assert sum(each["cells"] for each in result["by"]["group"].values()) == result["cells"]
-        for plot in ("confusion", "roc", "reliability", "risk_coverage", "groups", "composition"):
+        for plot in PLOTS:
             assert (folder / f"reports/binary/plots/{plot}_{name}.png").stat().st_size > 1000
     assert metrics["splits"]["grouped"]["resampled"] == "cells"  # one group of each class
     assert metrics["splits"]["random"]["resampled"] == "groups"
@@ -102,6 +103,12 @@ def test_the_line(line, folder):
     assert registry.get_model_version_by_alias("fatescope-binary", "champion").version == 1
     table = mlflow.pyfunc.load_model("models:/fatescope-binary@champion").predict({"pixels": known.pixels[row]})
     np.testing.assert_allclose(table[["p_oligodendrocyte", "p_astrocyte"]].to_numpy()[0], probabilities, atol=1e-5)
+
+
+def test_the_pictures_of_evaluation_are_in_its_runs(line):
+    for entry in json.loads((line / "binary/models.json").read_text())["models"]:
+        kept = {each.path for each in mlflow.MlflowClient().list_artifacts(entry["run_id"])}
+        assert kept >= {f"{plot}_{entry['split']}.png" for plot in PLOTS} | {"audit.json"}
 
 
 def test_a_bundle_that_does_not_reproduce_is_no_champion(folder, empty_registry, monkeypatch):

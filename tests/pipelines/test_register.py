@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_model
 
 from pipelines import cards, compare, fitting, rollback, train
-from pipelines.candidates import Refit
+from pipelines.candidates import SINGLE, Refit
 from pipelines.core import bundle, cells, splits
 from pipelines.core.errors import BundleError, DataError
 from pipelines.core.outliers import Outliers
@@ -31,14 +31,17 @@ pytestmark = pytest.mark.slow
 def variant(folder, target, name, change):
     """Write the line's model with its linear layer changed, as another model of the same task; return its folder."""
     source, models = folder / "artifacts/binary", target / name
-    spec = bundle.read_spec(source / "bundle")
+    trained = json.loads((source / "models.json").read_text())["models"]
+    # The candidate that is one network, whichever was chosen.
+    single = source / next(x["folder"] for x in trained if (x["split"], x["candidate"]) == ("grouped", SINGLE))
+    spec = bundle.read_spec(single)
     network = fitting.build(Train.model_validate_json(json.dumps(spec.params["train"][0])), len(spec.classes))
-    load_model(network, str(source / "bundle" / bundle.WEIGHTS))
+    load_model(network, str(single / bundle.WEIGHTS))
     with torch.no_grad():
         change(network.linear)
     known, divided = cells.load(folder / "artifacts/cells"), splits.load(folder / "artifacts/splits.parquet")
     seen = np.concatenate([divided.indices("grouped", part, spec.classes) for part in ("train", "validation")])
-    made = Refit(network.eval(), Outliers.load(source / "bundle" / bundle.OUTLIERS), {"fit_seconds": 1.0})
+    made = Refit(network.eval(), Outliers.load(single / bundle.OUTLIERS), {"fit_seconds": 1.0})
     others = divided.indices("grouped", "test", spec.classes)
     another = spec.model_copy(update={"seed": sum(name.encode())})
     train.write_bundle(made, known, np.sort(seen), others, another, models / "bundle")
