@@ -101,13 +101,9 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
             schedule.step()
             losses.append(loss.detach())
         figures = {"train_loss": float(torch.stack(losses).mean())}
-        if not math.isfinite(figures["train_loss"]):
-            raise ParamsError(
-                f"train.learning_rate: with {params.learning_rate:g} the loss of {params.backbone} is "
-                f"{figures['train_loss']} in epoch {epoch}; set a lower one"
-            )
         if len(examples.validation):
             figures |= crew.agree(_validate(network, examples, weights) if crew.leads() else {})
+        _refuse_diverged(figures, epoch, params)
         if crew.leads():
             report(epoch, figures)
         if not len(examples.validation):
@@ -183,6 +179,16 @@ def _loss(
         logits = model(images)
     by_class = weights if params.balance == "weights" else None
     return functional.cross_entropy(logits.float(), targets, by_class, label_smoothing=params.label_smoothing)
+
+
+def _refuse_diverged(figures: dict[str, float], epoch: int, params: Train) -> None:
+    """Raise ParamsError where a loss among the `figures` of an epoch is no longer a number."""
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise ParamsError(
+                f"train.learning_rate: with {params.learning_rate:g}, {name} of {params.backbone} is {value} after "
+                f"epoch {epoch}: the fit has diverged; set a lower one, or lower the highest of tune.space"
+            )
 
 
 def _is_stretched(canvas: tuple[int, ...], params: Train) -> bool:

@@ -77,8 +77,16 @@ def test_without_validation_cells_all_epochs_are_made(make_params, examples):
 
 
 def test_a_loss_that_is_no_number_is_told(make_params, examples):
-    with pytest.raises(ParamsError, match=r"with 1e\+30 the loss of compact is nan in epoch \d+; set a lower one"):
+    with pytest.raises(
+        ParamsError, match=r"with 1e\+30, train_loss of compact is nan after epoch \d+: the fit has diverged"
+    ):
         fitting.fit(examples, 2, short(make_params, learning_rate=1e30), 0, lambda *_: None)
+
+
+def test_a_validation_loss_that_is_no_number_is_told(make_params):
+    figures = {"train_loss": 0.1, "validation_loss": float("inf")}
+    with pytest.raises(ParamsError, match="validation_loss of compact is inf after epoch 3"):
+        fitting._refuse_diverged(figures, 3, short(make_params))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from scipy.stats import wilcoxon
 
 from pipelines import fitting, ingest, searching, split, tracking, train, tune, tune_plots
 from pipelines.core.errors import DataError, ParamsError
@@ -258,18 +259,20 @@ def cheap(trial):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tpe", "gp"])
-def test_the_search_beats_chance_on_a_known_optimum(make_params, name):
+@pytest.mark.parametrize(("name", "seeds"), [("tpe", 60), ("gp", 6)])
+def test_the_search_beats_chance_on_a_known_optimum(make_params, name, seeds):
+    """With the same budget of trials; the Gaussian process is slower, and so far ahead that few seeds show it."""
+
     def regret(which, seed):
-        params = make_params({"tune.sampler": which, "tune.startup_trials": 8}).tune
-        study = optuna.create_study(direction="maximize", sampler=searching.sampler(params, seed))
+        params = make_params({"tune.sampler": which, "tune.startup_trials": 8, "tune.seed": seed}).tune
+        study = optuna.create_study(direction="maximize", sampler=searching.ByNumber(params))
         study.optimize(cheap, n_trials=30)
         return -study.best_value
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ours, chance = ([regret(which, seed) for seed in range(6)] for which in (name, "random"))
+    ours, chance = ([regret(which, seed) for seed in range(seeds)] for which in (name, "random"))
     assert np.mean(ours) < 0.6 * np.mean(chance)
-    assert sum(a < b for a, b in zip(ours, chance, strict=True)) >= 4
+    assert wilcoxon(ours, chance, alternative="less").pvalue < 0.02
 
 
 @pytest.mark.parametrize("which", ["tpe", "gp", "random"])
@@ -516,14 +519,15 @@ def test_a_fit_that_diverges_fails_with_its_reason_and_the_search_goes_on(projec
         # As on another machine, where the current folder is not the project's.
         (project / "elsewhere").mkdir()
         monkeypatch.chdir(project / "elsewhere")
-        report(0, GOOD | {"validation_loss": math.nan})
+        report(0, GOOD)
+        raise ParamsError("train.learning_rate: with 1, validation_loss is nan")
 
     monkeypatch.setattr(tracking, "git_commit", lambda: "abc" if Path.cwd() == project else "of elsewhere")
     fits(good, diverged, good)
     tune.main(*arguments(project))
     best = json.loads((project / "best.json").read_text())
     assert best["trials"] == {"complete": 2, "fail": 1}
-    assert best["failures"][0]["reason"].startswith("FloatingPointError: validation_loss is nan after epoch 0")
+    assert best["failures"][0]["reason"].startswith("ParamsError: train.learning_rate: with 1, validation_loss is nan")
     told = runs()
     assert {name: run.info.status for name, run in told.items()} == {
         "trial 0": "FINISHED",
