@@ -107,12 +107,13 @@ def _look(
     known = source.manifest.iloc[rows]
     labels, groups = known["label"].to_numpy(str), known["group"].to_numpy(str)
     described: dict[str, dict[str, list[Floats]]] = {stage: {name: [] for name in DESCRIPTIONS} for stage in STAGES}
+    level = torch.tensor(known["background"].median(), dtype=torch.float32)
     figures = []
     for start in tqdm(range(0, len(rows), 256), desc="audit: look", unit="batch", delay=1):
         block = source.pixels[rows[start : start + 256]]
         figures.append(features.cell(block))
         images = torch.from_numpy(block[:, None].astype(np.float32))
-        normalised = normalise(images, normalisation)[:, 0].numpy()
+        normalised = normalise(images, normalisation, level)[:, 0].numpy()
         sizes = known[["height", "width"]].to_numpy()[start : start + 256]
         for stage, shown in (("raw", block.astype(np.float32)), ("normalised", normalised)):
             for image, (height, width) in zip(shown, sizes, strict=True):

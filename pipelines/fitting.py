@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pipelines import crew
 from pipelines.augmentation import augment
-from pipelines.core import backbones
+from pipelines.core import backbones, images
 from pipelines.core.cells import Cells
 from pipelines.core.errors import ParamsError
 from pipelines.core.network import Network
@@ -27,6 +27,8 @@ from pipelines.gathering import gatherer
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Report = Callable[[int, dict[str, float]], None]
+LEVELS = 1000
+"""Training cells whose backgrounds say what level is common to all."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
     torch.set_num_threads(params.threads)
     torch.manual_seed(seed)
     device = device_of()
-    network = build(params, classes).to(device).to(memory_format=torch.channels_last)
+    network = build(params, classes)
+    if network.level is not None:
+        network.level.fill_(level_of(examples))
+    network = network.to(device).to(memory_format=torch.channels_last)
     model = crew.together(_Trained(network))
     torch.manual_seed(seed + crew.rank())
     rng = np.random.default_rng(seed)
@@ -130,6 +135,12 @@ def build(params: Train, classes: int) -> Network:
     )
 
 
+def level_of(examples: Examples) -> float:
+    """Return the median background, counts, of up to LEVELS training cells."""
+    rows = examples.train[:: max(1, len(examples.train) // LEVELS)]
+    return float(np.median(images.background(examples.pixels[rows])))
+
+
 def device_of() -> torch.device:
     """Return the device that fits: a GPU where PyTorch finds one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -174,9 +185,9 @@ def _loss(
 ) -> Tensor:
     model.train()
     with torch.no_grad():
-        images = augment(network.prepare(pixels), params, _is_stretched(pixels.shape[2:], params))
+        prepared = augment(network.prepare(pixels), params, _is_stretched(pixels.shape[2:], params))
     with autocast(pixels.device):
-        logits = model(images)
+        logits = model(prepared)
     by_class = weights if params.balance == "weights" else None
     return functional.cross_entropy(logits.float(), targets, by_class, label_smoothing=params.label_smoothing)
 

@@ -177,9 +177,10 @@ def _figures(candidate: Candidate) -> dict[str, Any]:
 def _refuse_dark(source: Cells, examples: fitting.Examples, params: Train) -> None:
     """Raise ParamsError where the background of the cells is too dark for the normalisation that is asked for."""
     level = float(source.manifest["background"].to_numpy()[examples.train].min())
-    if params.normalisation == "background" and level < DIM:
+    if params.normalisation != "contrast" and level < DIM:
         raise ParamsError(
-            f"train.normalisation: background divides by it, but it is {level:.3g} counts in some cells; set contrast"
+            f"train.normalisation: {params.normalisation} divides by the background, but that is {level:.3g} counts in "
+            "some cells; set contrast"
         )
 
 

@@ -53,11 +53,14 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(backbone.channels, classes)
         self.register_buffer("temperature", torch.ones(()))
+        # Of the training cells, where all cells are seen beside it; weights of other networks do not have it.
+        self.level: Tensor | None
+        self.register_buffer("level", torch.ones(()) if normalisation == "fixed" else None)
         self._input_size, self._resize, self._normalisation = input_size, resize, normalisation
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """Normalise and resize (B, 1, H, W) raw pixels on their canvas to the input size."""
-        return resize(normalise(pixels, self._normalisation), self._input_size, self._resize)
+        return resize(normalise(pixels, self._normalisation, self.level), self._input_size, self._resize)
 
     def forward(self, pixels: Tensor) -> Outputs:
         """Classify (B, 1, H, W) raw pixels, float32 counts on a canvas."""
@@ -123,18 +126,25 @@ def restore(spec: Spec, weights: Path) -> Network | Ensemble:
     return network.eval()
 
 
-def normalise(pixels: Tensor, how: str) -> Tensor:
-    """Remove the lamp from (B, 1, H, W) raw pixels, each image by itself.
+def normalise(pixels: Tensor, how: str, level: Tensor | None = None) -> Tensor:
+    """Remove the lamp from (B, 1, H, W) raw pixels, each image by itself; or, with `fixed`, leave it in.
 
     The level is the median of the border, where there is background. `contrast` divides the deviation from it by its
     own size (L2 norm squared over L1 norm, which padding does not change): lamp, gain and black level are gone, and
     with them how dark a cell is. `background` divides by the level: what is left is the share of light that the cell
     takes away, which needs a camera whose black level is near zero. A blank image becomes zeros.
+
+    `fixed` is `background` by one `level` (counts) for all images. Out of focus, the halo of a cell reaches the border
+    and lifts its level by more than the cell takes away; here it stays where it is. The lamp stays too: use it where
+    the audit finds nothing in the background.
     """
-    level = _border_median(pixels)
-    deviation = pixels - level
+    if how == "fixed":
+        assert level is not None, "fixed is by a level"
+        return (pixels - level) * (_LIFT / level)
+    own = _border_median(pixels)
+    deviation = pixels - own
     if how == "background":
-        return deviation * (_LIFT / level.clamp_min(1.0))
+        return deviation * (_LIFT / own.clamp_min(1.0))
     size = deviation.abs()
     contrast = (deviation * deviation).sum((2, 3), keepdim=True) / size.sum((2, 3), keepdim=True).clamp_min(1e-6)
     return deviation / contrast.clamp_min(1e-6)

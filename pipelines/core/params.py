@@ -179,8 +179,8 @@ class Train(Section):
     """Height and width in px that the backbone sees."""
     resize: Literal["pad", "stretch"]
     """Whether the canvas keeps its aspect ratio on the way to `input_size`."""
-    normalisation: Literal["contrast", "background"]
-    """What the lamp is taken out by: the contrast of each cell, or the level of its background."""
+    normalisation: Literal["contrast", "background", "fixed"]
+    """What takes the lamp out: the contrast of each cell, or the level of its background; `fixed` leaves it in."""
     epochs: Count
     """Passes over the training cells."""
     patience: Count
@@ -198,7 +198,7 @@ class Train(Section):
     balance: Literal["weights", "sampling", "none"]
     """How classes of unequal size come to count the same: in the loss, by how often a cell is drawn, or not at all."""
     symmetries: bool
-    """Whether cells are mirrored, and turned where the input is square."""
+    """Whether cells are mirrored, and turned where the input is square and its sides were stretched alike."""
     max_shift: Annotated[int, Field(ge=0)]
     """How far a cell is moved at most along each axis, px of the input."""
     intensity: Share

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from pipelines import fitting, gathering
+from pipelines.core import images
 from pipelines.core.errors import ParamsError
 from tests.conftest import draw_cell
 
@@ -74,6 +75,15 @@ def test_without_validation_cells_all_epochs_are_made(make_params, examples):
     whole = fitting.Examples(examples.pixels, examples.targets, examples.train, examples.validation[:0])
     fitting.fit(whole, 2, short(make_params, epochs=4, patience=1), 0, lambda _, figures: reports.append(figures))
     assert [set(each) for each in reports] == [{"train_loss"}] * 4
+
+
+def test_a_fixed_level_is_that_of_the_training_cells(make_params, examples):
+    brighter = examples.pixels.copy()
+    brighter[examples.validation] += 300
+    changed = fitting.Examples(brighter, examples.targets, examples.train, examples.validation)
+    made = fitting.fit(changed, 2, short(make_params, normalisation="fixed", epochs=1), 0, lambda *_: None)
+    expected = np.median(images.background(examples.pixels[examples.train]))
+    assert float(made.network.level) == pytest.approx(expected, abs=1)
 
 
 def test_a_loss_that_is_no_number_is_told(make_params, examples):

@@ -6,7 +6,7 @@ import openvino
 import pytest
 import torch
 import torchvision
-from safetensors.torch import save_file, save_model
+from safetensors.torch import load_model, save_file, save_model
 
 from pipelines.core import backbones, bundle, network
 from pipelines.core.errors import ParamsError
@@ -53,6 +53,32 @@ def test_normalisation_by_background_keeps_how_dark_a_cell_is(rng):
     faint = 700 + (pixels - 700) / 2
     torch.testing.assert_close(network.normalise(faint, "background"), expected / 2)
     torch.testing.assert_close(network.normalise(faint, "contrast"), network.normalise(pixels, "contrast"))
+
+
+def test_a_fixed_level_keeps_what_lifts_the_border():
+    level = torch.tensor(700.0)
+    images = torch.full((2, 1, 60, 80), 700.0)
+    images[1] += 7  # a halo, or the lamp
+    seen = network.normalise(images, "fixed", level)
+    torch.testing.assert_close(seen.mean((1, 2, 3)), torch.tensor([0.0, network._LIFT / 100]))
+    torch.testing.assert_close(seen[:1], network.normalise(images[:1], "background"))
+
+
+def test_a_fixed_level_is_kept_with_the_weights(rng, tmp_path):
+    made = make(normalisation="fixed")
+    made.level.fill_(650.0)
+    pixels = cells(rng)
+    with torch.inference_mode():
+        expected = made(pixels).logits
+    save_model(made, str(tmp_path / "weights.safetensors"))
+    again = make(normalisation="fixed")
+    load_model(again, str(tmp_path / "weights.safetensors"))
+    network.export(made, (60, 80), tmp_path / "model.onnx")
+    graph = bundle.Graph(tmp_path / "model.onnx", threads=1).predict(pixels[:, 0].numpy().astype(np.uint16))
+    with torch.inference_mode():
+        torch.testing.assert_close(again(pixels).logits, expected)
+        assert not torch.allclose(again(pixels + 50).logits, expected, atol=1e-3)
+    np.testing.assert_allclose(graph.logits, expected.numpy(), atol=bundle.TOLERANCE)
 
 
 @pytest.mark.parametrize("how", ["contrast", "background"])
