@@ -1,16 +1,18 @@
 """How well `fit` does on real cells, beside gradient boosting on simple figures of the same cells.
 
-Run with `make bench-accuracy SETS=folder`, where the folder holds `malaria.zip` and `jurkat_ifc.zip`; about half
-an hour on two cores. The presets of the README read the paths.
+Run with `make bench-accuracy SETS=folder`, where the folder holds `malaria.zip` and `jurkat_ifc.zip`; about an
+hour on two cores. The presets of the README read the paths.
 - malaria: the grouped split of the line, no patient in two parts; fitted on training and validation cells.
 - Jurkat: 900 cells each of G1, S_phase and G2, brightfield alone, five folds at random (their groups allow no other);
-  each fold is fitted on the other four, without looking at it.
+  each fold is fitted on the other four, without looking at it, by networks that are joined by their probabilities.
 """
 
 import json
 import sys
 import tempfile
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +42,12 @@ MALARIA = [
     | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "contrast", "epochs": 12, "batch_size": 128}
     | {"learning_rate": 3e-3, "weight_decay": 0.05, "dropout": 0.2, "max_shift": 2, "intensity": 0.1}
 ]
-# One camera and one day: how dark a cell is means something, so only the level of the lamp is taken out.
-JURKAT_MEMBERS = [
+# One camera, one day and a steady lamp: how dark a cell and its halo are means something. The audit is clean, and the
+# background alone tells the classes apart hardly better than chance.
+JURKAT_MEMBERS = 2 * [
     COMMON
-    | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "background", "epochs": 40, "batch_size": 64}
-    | {"learning_rate": 2e-3, "weight_decay": 0.1, "dropout": 0.3, "max_shift": 2, "intensity": 0.0}
+    | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "fixed", "epochs": 40, "batch_size": 64}
+    | {"learning_rate": 2e-3, "weight_decay": 0.1, "dropout": 0.3, "max_shift": 2, "intensity": 0.0, "threads": 1}
 ]
 
 Indices = npt.NDArray[np.int64]
@@ -116,16 +119,23 @@ def jurkat(archive: Path, folder: Path, common: Train) -> list[Figure]:
     rng = np.random.default_rng(SEED)
     rows = np.sort(np.concatenate([rng.choice(np.flatnonzero(labels == name), EACH, replace=False) for name in JURKAT]))
     targets = np.array([JURKAT.index(x) if x in JURKAT else -1 for x in labels], np.int64)
-    reached, simple = [], []
-    for fold, (a, b) in enumerate(StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(rows, targets[rows])):
-        train, test = rows[a], rows[b]
-        said = fit_and_predict(source, targets, train, test, [common.changed(each) for each in JURKAT_MEMBERS])
-        reached.append(float(balanced_accuracy_score(targets[test], said.mean(0).argmax(1))))
+    divisions = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(rows, targets[rows])
+    folds = [(rows[a], rows[b]) for a, b in divisions]
+    members = [common.changed(each) for each in JURKAT_MEMBERS]
+    # Two folds at a time, a thread each: steps as small as these do not fill two cores.
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        fits = [pool.submit(fit_and_predict, source, targets, *each, members) for each in folds]
+        said = [each.result() for each in fits]
+    alone, joined, simple = [], [], []
+    for (train, test), found in zip(folds, said, strict=True):
+        alone += [float(balanced_accuracy_score(targets[test], each.argmax(1))) for each in found]
+        joined.append(float(balanced_accuracy_score(targets[test], found.mean(0).argmax(1))))
         simple.append(float(balanced_accuracy_score(targets[test], boost(source, targets, train, test))))
-        print(f"Jurkat, fold {fold}: {reached[-1]:.3f}, simple figures {simple[-1]:.3f}", flush=True)
+        print(f"Jurkat, a fold: {joined[-1]:.3f}, simple figures {simple[-1]:.3f}", flush=True)
     return [
-        Figure("Jurkat G1, S_phase, G2, five-fold balanced accuracy", float(np.mean(reached)), ">= 0.83"),
-        Figure("Jurkat, standard deviation over folds", float(np.std(reached, ddof=1))),
+        Figure("Jurkat G1, S_phase, G2, five-fold balanced accuracy", float(np.mean(joined)), ">= 0.83"),
+        Figure("Jurkat, standard deviation over folds", float(np.std(joined, ddof=1))),
+        Figure("Jurkat, mean of its networks alone", float(np.mean(alone))),
         Figure("Jurkat, the same of simple figures", float(np.mean(simple))),
     ]
 
