@@ -37,18 +37,20 @@ FOLDS = 5
 
 # Cells fill their crop, so that they are stretched to the input.
 COMMON = {"weights": "none", "resize": "stretch", "label_smoothing": 0.05, "balance": "weights", "symmetries": True}
-MALARIA = [
+MALARIA = (
     COMMON
     | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "contrast", "epochs": 12, "batch_size": 128}
     | {"learning_rate": 3e-3, "weight_decay": 0.05, "dropout": 0.2, "max_shift": 2, "intensity": 0.1}
-]
+)
 # One camera, one day and a steady lamp: how dark a cell and its halo are means something. The audit is clean, and the
 # background alone tells the classes apart hardly better than chance.
-JURKAT_MEMBERS = 2 * [
+JURKAT_FIT = (
     COMMON
     | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "fixed", "epochs": 40, "batch_size": 64}
     | {"learning_rate": 2e-3, "weight_decay": 0.1, "dropout": 0.3, "max_shift": 2, "intensity": 0.0, "threads": 1}
-]
+)
+MEMBERS = 2
+"""Networks, of one seed each, that are joined by their probabilities."""
 
 Indices = npt.NDArray[np.int64]
 
@@ -69,15 +71,12 @@ def read(archive: Path, name: str, folder: Path) -> tuple[Cells, Splits, Path]:
 
 
 def fit_and_predict(
-    source: Cells, targets: Indices, train: Indices, test: Indices, members: list[Train]
+    source: Cells, targets: Indices, train: Indices, test: Indices, settings: Train, seed: int
 ) -> npt.NDArray[np.floating]:
-    """Return the (M, n, K) probabilities of M `members`, fitted on `train`, for the cells of `test`."""
-    said = []
-    for place, settings in enumerate(members):
-        examples = fitting.Examples(source.pixels, targets, train, train[:0])
-        network, _ = fitting.fit(examples, int(targets.max()) + 1, settings, SEED + place, lambda *_: None)
-        said.append(softmax(fitting.predict(network, source.pixels, test).logits, axis=1))
-    return np.stack(said)
+    """Return the (n, K) probabilities of a network, fitted on `train`, for the cells of `test`."""
+    examples = fitting.Examples(source.pixels, targets, train, train[:0])
+    network, _ = fitting.fit(examples, int(targets.max()) + 1, settings, seed, lambda *_: None)
+    return softmax(fitting.predict(network, source.pixels, test).logits, axis=1)
 
 
 def boost(source: Cells, targets: Indices, train: Indices, test: Indices) -> Indices:
@@ -97,11 +96,7 @@ def malaria(archive: Path, folder: Path, common: Train) -> list[Figure]:
     targets = np.array([classes.index(x) for x in source.manifest["label"]], np.int64)
     rows = {part: divided.indices("grouped", part, classes) for part in ("train", "validation", "test")}
     train = np.sort(np.concatenate([rows["train"], rows["validation"]]))
-    called = (
-        fit_and_predict(source, targets, train, rows["test"], [common.changed(each) for each in MALARIA])
-        .mean(0)
-        .argmax(1)
-    )
+    called = fit_and_predict(source, targets, train, rows["test"], common.changed(MALARIA), SEED).argmax(1)
     reached = float(balanced_accuracy_score(targets[rows["test"]], called))
     simple = boost(source, targets, train, rows["test"])
     print(f"malaria: {reached:.3f}", flush=True)
@@ -121,11 +116,14 @@ def jurkat(archive: Path, folder: Path, common: Train) -> list[Figure]:
     targets = np.array([JURKAT.index(x) if x in JURKAT else -1 for x in labels], np.int64)
     divisions = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(rows, targets[rows])
     folds = [(rows[a], rows[b]) for a, b in divisions]
-    members = [common.changed(each) for each in JURKAT_MEMBERS]
-    # Two folds at a time, a thread each: steps as small as these do not fill two cores.
+    settings = common.changed(JURKAT_FIT)
+    # Two fits at a time, a thread each: steps as small as these do not fill two cores.
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        fits = [pool.submit(fit_and_predict, source, targets, *each, members) for each in folds]
-        said = [each.result() for each in fits]
+        fits = [
+            [pool.submit(fit_and_predict, source, targets, *each, settings, SEED + place) for place in range(MEMBERS)]
+            for each in folds
+        ]
+        said = [np.stack([one.result() for one in each]) for each in fits]
     alone, joined, simple = [], [], []
     for (train, test), found in zip(folds, said, strict=True):
         alone += [float(balanced_accuracy_score(targets[test], each.argmax(1))) for each in found]
