@@ -30,7 +30,7 @@ from pipelines.core import cells, features, splits
 from pipelines.core.cells import Cells
 from pipelines.core.command import run
 from pipelines.core.errors import DataError
-from pipelines.core.network import normalise
+from pipelines.core.network import common_level, normalise
 from pipelines.core.params import Audit, Dataset, load
 from pipelines.intervals import Weights
 from pipelines.shortcuts import DESCRIPTIONS, MODELS, Floats, Texts
@@ -107,7 +107,7 @@ def _look(
     known = source.manifest.iloc[rows]
     labels, groups = known["label"].to_numpy(str), known["group"].to_numpy(str)
     described: dict[str, dict[str, list[Floats]]] = {stage: {name: [] for name in DESCRIPTIONS} for stage in STAGES}
-    level = torch.tensor(known["background"].median(), dtype=torch.float32)
+    level = torch.tensor(common_level(source.pixels, rows))
     figures = []
     for start in tqdm(range(0, len(rows), 256), desc="audit: look", unit="batch", delay=1):
         block = source.pixels[rows[start : start + 256]]

@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from pipelines import crew
 from pipelines.augmentation import augment
-from pipelines.core import backbones, images
+from pipelines.core import backbones
 from pipelines.core.cells import Cells
 from pipelines.core.errors import ParamsError
-from pipelines.core.network import Network
+from pipelines.core.network import Network, common_level
 from pipelines.core.params import Train
 from pipelines.core.splits import Splits
 from pipelines.gathering import gatherer
@@ -27,8 +27,6 @@ from pipelines.gathering import gatherer
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Report = Callable[[int, dict[str, float]], None]
-LEVELS = 1000
-"""Training cells whose backgrounds say what level is common to all."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
     device = device_of()
     network = build(params, classes)
     if network.level is not None:
-        network.level.fill_(level_of(examples))
+        network.level.fill_(common_level(examples.pixels, examples.train))
     network = network.to(device).to(memory_format=torch.channels_last)
     model = crew.together(_Trained(network))
     torch.manual_seed(seed + crew.rank())
@@ -133,12 +131,6 @@ def build(params: Train, classes: int) -> Network:
         normalisation=params.normalisation,
         dropout=params.dropout,
     )
-
-
-def level_of(examples: Examples) -> float:
-    """Return the median background, counts, of up to LEVELS training cells."""
-    rows = examples.train[:: max(1, len(examples.train) // LEVELS)]
-    return float(np.median(images.background(examples.pixels[rows])))
 
 
 def device_of() -> torch.device:

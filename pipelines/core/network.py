@@ -8,6 +8,8 @@ Preprocessing is part of the module, and so of the exported graph: training and 
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_model
 from torch import Tensor, nn
@@ -16,10 +18,13 @@ from torch.nn import functional
 from pipelines.core import backbones
 from pipelines.core.backbones import Backbone
 from pipelines.core.bundle import OPSET, OUTPUTS, Spec
-from pipelines.core.images import FRAME
+from pipelines.core.images import FRAME, background
 
 _LIFT = 8.0
 """Brings the share of light that a cell takes away, often an eighth, to the size that a CNN expects."""
+
+LEVELS = 1000
+"""Cells whose backgrounds say what level is common to all."""
 
 
 class Outputs(NamedTuple):
@@ -148,6 +153,12 @@ def normalise(pixels: Tensor, how: str, level: Tensor | None = None) -> Tensor:
     size = deviation.abs()
     contrast = (deviation * deviation).sum((2, 3), keepdim=True) / size.sum((2, 3), keepdim=True).clamp_min(1e-6)
     return deviation / contrast.clamp_min(1e-6)
+
+
+def common_level(pixels: npt.NDArray[np.uint16], rows: npt.NDArray[np.int64]) -> float:
+    """Return the median background, counts, of up to LEVELS of the `rows` of (N, H, W) pixels, for `fixed`."""
+    some = rows[:: max(1, len(rows) // LEVELS)]
+    return float(np.median(background(pixels[some])))
 
 
 def resize(images: Tensor, size: tuple[int, int], how: str) -> Tensor:

@@ -127,9 +127,10 @@ def test_normalisation_takes_the_lamp_away(make_params, rng):
     names = ("medium", "day", "run")
     frame = audit.pd.DataFrame({**manifest, **dict.fromkeys(names, "1"), "height": 60, "width": 80})
     settings = make_params({"audit.repeats": 100, "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}})
-    report = audit.audit(cells.Cells(frame, pixels), {}, settings.dataset, "contrast", settings.audit)
-    assert verdicts(report) == {("astrocyte", "oligodendrocyte"): "shortcut"}
-    assert verdicts(report, "verdict_normalised") == {("astrocyte", "oligodendrocyte"): "clean"}
+    for normalisation, left in (("contrast", "clean"), ("fixed", "shortcut")):
+        report = audit.audit(cells.Cells(frame, pixels), {}, settings.dataset, normalisation, settings.audit)
+        assert verdicts(report) == {("astrocyte", "oligodendrocyte"): "shortcut"}
+        assert verdicts(report, "verdict_normalised") == {("astrocyte", "oligodendrocyte"): left}
 
 
 def test_a_group_that_is_called_like_a_number_is_no_cell(rng, make_params):
