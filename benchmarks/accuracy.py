@@ -42,8 +42,8 @@ MALARIA = (
     | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "contrast", "epochs": 12, "batch_size": 128}
     | {"learning_rate": 3e-3, "weight_decay": 0.05, "dropout": 0.2, "max_shift": 2, "intensity": 0.1}
 )
-# One camera, one day and a steady lamp: how dark a cell and its halo are means something. The audit is clean, and the
-# background alone tells the classes apart hardly better than chance.
+# One camera and a steady lamp: how dark a cell and its halo are means something. The audit calls no pair a shortcut,
+# but the level that stays in may also tell the montage, which here cannot be told from the class.
 JURKAT_FIT = (
     COMMON
     | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "fixed", "epochs": 40, "batch_size": 64}
