@@ -40,6 +40,8 @@ from pipelines.core.params import Validation, load
 log = logging.getLogger(__name__)
 
 SEVERITIES = ("critical", "warning")
+_TIME = len("20261125T170242")
+"""Characters of the time that names of records begin with."""
 
 
 @dataclass
@@ -137,8 +139,8 @@ def reference_of(client: httpx.Client, task: str) -> pd.DataFrame:
 def newest(folder: Path, version: str, count: int) -> pd.DataFrame:
     """Return the newest `count` predictions of a version that were recorded in `folder`, the oldest first."""
     tables, rows = list[pd.DataFrame](), 0
-    # Names begin with the time, and are followed by the version.
-    for path in sorted(folder.glob(f"*-{version}-*.parquet"), reverse=True):
+    # The version follows the time; other numbers, of the process and the file, come after it.
+    for path in sorted(folder.glob(f"{'?' * _TIME}-{version}-*.parquet"), reverse=True):
         tables.append(pq.read_table(path).to_pandas())
         rows += len(tables[-1])
         if rows >= count:

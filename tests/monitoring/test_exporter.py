@@ -42,7 +42,7 @@ def record(exporter, count, number, version="3", **changes):
     table = population(count, number, **changes).drop(columns="group")
     images = {"bit_depth": 12, "saturation": 0.0, "spread": 30.0, "focus": 1.0}
     table = table.assign(**{name: value for name, value in images.items() if name not in changes})
-    path = exporter.records / "binary" / f"20261124T0000{number:02}-{version}-1-{number}.parquet"
+    path = exporter.records / "binary" / f"20261124T0000{number:02}-{version}-1-{number}-1a2b3c4d.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     table.assign(time=np.datetime64("2026-11-24") + np.timedelta64(number, "s")).to_parquet(path)
 
@@ -109,6 +109,13 @@ def test_few_cells_are_not_judged(exporter):
     record(exporter, FEWEST - 1, 1)
     assert exporter.look() == {}
     assert value(exporter, "fatescope_window_cells", task="binary") == FEWEST - 1
+
+
+def test_rows_are_those_of_the_version_whatever_the_other_numbers_are(exporter):
+    """The third file of a process is not of version 3."""
+    record(exporter, 50, 3, version="1")
+    assert newest(exporter.records / "binary", "3", 80).empty
+    assert len(newest(exporter.records / "binary", "1", 80)) == 50
 
 
 def test_the_newest_rows_are_taken(exporter):
