@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from pipelines import crew
+from pipelines import crew, small_maps
 from pipelines.augmentation import augment
 from pipelines.core import backbones
 from pipelines.core.cells import Cells
@@ -123,7 +123,7 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
 def build(params: Train, classes: int) -> Network:
     """Build the untrained network that `params` describe."""
     backbone = backbones.build(params.backbone, params.weights, params.input_size)
-    return Network(
+    network = Network(
         backbone,
         classes,
         params.input_size,
@@ -131,6 +131,8 @@ def build(params: Train, classes: int) -> Network:
         normalisation=params.normalisation,
         dropout=params.dropout,
     )
+    small_maps.speed_up(network)
+    return network
 
 
 def device_of() -> torch.device:
