@@ -118,18 +118,17 @@ def composition_error(
 ) -> Floats:
     """Return the (K, K) mean squared error of compositions that are estimated from the validation cells.
 
-    Mixtures of random composition are put together from acquisition groups drawn with replacement, because what
-    remains wrong is how one run differs from the next, and how few validation cells tell of it.
+    A culture is mostly recorded in one run, so that the cells of a class are all of one acquisition group, drawn anew
+    for each of the mixtures of random composition. What remains wrong is how one run differs from the next.
     """
     rng, size = np.random.default_rng(seed), probabilities.shape[1]
     total = np.zeros((size, size))
     for _ in range(MIXTURES):
         truth, weights = rng.dirichlet(np.ones(size)), np.zeros(len(targets))
-        for k in range(size):
-            rows = np.flatnonzero(targets == k)
-            names, index = np.unique(groups[rows], return_inverse=True)
-            drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))[index]
-            weights[rows] = truth[k] * drawn / max(1, drawn.sum()) * len(targets)
+        for k in np.unique(targets):
+            group = rng.choice(np.unique(groups[targets == k]))
+            rows = np.flatnonzero((targets == k) & (groups == group))
+            weights[rows] = truth[k] / len(rows) * len(targets)
         found = composition.estimate(probabilities, prior, np.zeros((size, size)), weights).shares
         wrong = found - truth
         total += np.outer(wrong, wrong)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.special import softmax
 
-from pipelines import calibration
+from pipelines import calibration, scores
 from pipelines.core.outliers import Outliers
 from pipelines.fitting import Predicted
 
@@ -103,6 +104,21 @@ def test_runs_that_differ_make_compositions_less_certain(rng):
     alike, different = error(0.0), error(1.0)
     assert different[0, 0] > 4 * alike[0, 0]
     assert np.linalg.eigvalsh(different).min() > -1e-12
+
+
+def test_the_interval_holds_for_cultures_of_one_run_each(rng):
+    """As runs differ, so do cultures: what was learned of six runs is to hold for cultures of ten others."""
+    covered = []
+    for seed in range(8):
+        logits, targets = logits_of(rng, 4000)
+        runs = rng.integers(0, 16, 4000)
+        shifts = rng.normal(0, 0.7, 16)[runs]
+        probabilities = softmax(logits + np.stack([np.zeros(4000), shifts], axis=1), axis=1)
+        known = runs < 6
+        error = calibration.composition_error(probabilities[known], targets[known], runs[known].astype(str), EQUAL, 0)
+        others = targets[~known], probabilities[~known], runs[~known].astype(str)
+        covered.append(scores.try_compositions(*others, EQUAL, error, 200, 300, seed)[0]["interval_coverage"])
+    assert 0.9 < np.mean(covered) < 0.99
 
 
 def test_calibrate_puts_it_together(rng, make_params):
