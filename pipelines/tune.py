@@ -11,32 +11,25 @@ same one joins the search. With `FATESCOPE_RAY` the workers are placed on a Ray 
 import hashlib
 import json
 import logging
-import multiprocessing
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import optuna
-import torch
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipelines import fitting, placing, searching, tracking, tune_plots
+from pipelines import fitting, placing, searching, space, tracking, tune_plots
 from pipelines.core import cells, splits
-from pipelines.core.backbones import BACKBONES, SMALLEST
 from pipelines.core.command import run
-from pipelines.core.errors import DataError, ParamsError
-from pipelines.core.params import WHOLE, Params, Range, Train, Tune, load
+from pipelines.core.errors import DataError
+from pipelines.core.params import Params, load
 
 log = logging.getLogger(__name__)
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -52,47 +45,6 @@ class Search:
     tags: dict[str, str]
 
 
-def check_space(params: Params) -> None:
-    """Raise ParamsError where a trial could get a backbone that does not exist, or no image size that it takes."""
-    space, given = params.tune.space, params.train.model_dump()
-    allowed = {name: space.get(name, [given[name]]) for name in ("backbone", "input_size")}
-    where = {name: f"{'tune.space' if name in space else 'train'}.{name}" for name in allowed}
-    sizes = [size for size in allowed["input_size"] if isinstance(size, tuple)]
-    for name in allowed["backbone"]:
-        if name not in BACKBONES:
-            raise ParamsError(f"{where['backbone']}: '{name}' is none of {sorted(BACKBONES)}")
-        smallest = SMALLEST.get(str(name), 0)
-        if all(min(size) < smallest for size in sizes):
-            got = [list(size) for size in sizes]
-            raise ParamsError(
-                f"{where['input_size']}: {name} needs {smallest} px a side or more, got {got}; "
-                f"add such a size to tune.space.input_size, or take {name} out of {where['backbone']}"
-            )
-
-
-def suggest(trial: Trial, params: Tune, train: Train) -> tuple[Train, dict[str, Any]]:
-    """Return the section `train` with what `trial` sets, and those fields alone, as JSON types."""
-    chosen: dict[str, Any] = {}
-    # The backbone first, because it decides which sizes there are.
-    for name in sorted(params.space, key=lambda name: name != "backbone"):
-        allowed = params.space[name]
-        if isinstance(allowed, Range) and name in WHOLE:
-            chosen[name] = trial.suggest_int(name, int(allowed.low), int(allowed.high), log=allowed.log)
-            continue
-        if isinstance(allowed, Range):
-            chosen[name] = trial.suggest_float(name, allowed.low, allowed.high, log=allowed.log)
-            continue
-        label = name
-        if name == "input_size":
-            smallest = SMALLEST.get(chosen.get("backbone", train.backbone), 0)
-            fits = [size for size in allowed if isinstance(size, tuple) and min(size) >= smallest]
-            if len(fits) < len(allowed):
-                allowed, label = list(fits), f"input_size of {chosen.get('backbone', train.backbone)}"
-        # As text, because Optuna keeps plain values only.
-        chosen[name] = json.loads(trial.suggest_categorical(label, [json.dumps(each) for each in allowed]))
-    return train.changed(chosen), chosen
-
-
 def open_study(search: Search) -> Study:
     """Open the study, or begin it with the section `train` as its first trial."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -106,7 +58,7 @@ def open_study(search: Search) -> Study:
         load_if_exists=True,
     )
     if not study.trials:
-        study.enqueue_trial(_as_trial(search.params.train, params), skip_if_exists=True)
+        study.enqueue_trial(space.as_trial(search.params.train, params), skip_if_exists=True)
     return study
 
 
@@ -119,7 +71,7 @@ def objective(search: Search, parent: str) -> Callable[[Trial], float]:
     threads = max(1, params.train.threads // params.tune.workers)
 
     def value(trial: Trial) -> float:
-        settings, chosen = suggest(trial, params.tune, params.train)
+        settings, chosen = space.suggest(trial, params.tune, params.train)
         trial.set_user_attr("params", chosen)
         settings = settings.model_copy(update={"epochs": params.tune.epochs, "threads": threads})
         figures: list[dict[str, float]] = []
@@ -203,18 +155,6 @@ def _value(trial: FrozenTrial) -> float:
     return trial.value if trial.value is not None else max(trial.intermediate_values.values())
 
 
-def _as_trial(train: Train, params: Tune) -> dict[str, Any]:
-    """Return the section `train` in the terms of the study, without the fields that its space has no place for."""
-    content, trial = train.model_dump(mode="json"), {}
-    for name, allowed in params.space.items():
-        if isinstance(allowed, Range):
-            if allowed.low <= content[name] <= allowed.high:
-                trial[name] = content[name]
-        elif json.dumps(content[name]) in [json.dumps(each) for each in allowed]:
-            trial[name] = json.dumps(content[name])
-    return trial
-
-
 def _name(task: str, params: Params, tags: dict[str, str]) -> str:
     """Return a name that is the same for searches whose trials can be compared: another one begins anew."""
     budget = {"trials", "minutes", "workers", "startup_trials"}
@@ -233,65 +173,6 @@ def _work(search: Search, parent: str) -> None:
     searching.optimize(study, objective(search, parent), search.params.tune)
 
 
-def _work_apart(search: Search, parent: str) -> None:
-    """Work in a process that has nothing else to do than to be ended."""
-    with searching.stoppable():
-        _work(search, parent)
-
-
-def gpu_of(place: int, count: int, visible: str | None) -> str | None:
-    """Return what CUDA_VISIBLE_DEVICES is to be for the worker at `place`: one of the `count` GPUs that are seen now.
-
-    `visible` is what it is now. None where there is no GPU.
-    """
-    names = visible.split(",")[:count] if visible else [str(number) for number in range(count)]
-    return names[place % len(names)].strip() if names else None
-
-
-@contextmanager
-def _seeing(gpu: str | None) -> Iterator[None]:
-    """Let the processes that the block starts see this GPU alone; without one, what this process sees."""
-    before = dict(os.environ)
-    if gpu is not None:
-        os.environ[VISIBLE] = gpu
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _run_workers(search: Search, parent: str) -> None:
-    """Let the workers search side by side, each on a GPU of its own where there are any."""
-    if os.environ.get(placing.ADDRESS):
-        count = search.params.tune.workers
-        placing.place(_work, (search, parent), count, max(1, search.params.train.threads // count))
-        return
-    if search.params.tune.workers == 1:
-        _work_apart(search, parent)
-        return
-    context = multiprocessing.get_context("spawn")
-    begun = [context.Process(target=_work_apart, args=(search, parent)) for _ in range(search.params.tune.workers)]
-    gpus, visible = torch.cuda.device_count(), os.environ.get(VISIBLE)
-    with searching.stoppable():
-        try:
-            for place, each in enumerate(begun):
-                with _seeing(gpu_of(place, gpus, visible)):
-                    each.start()
-            for each in begun:
-                each.join()
-        except KeyboardInterrupt:
-            # Ctrl-C reaches all of them by itself, SIGTERM this process alone.
-            living = multiprocessing.active_children()
-            for worker in living:
-                worker.terminate()
-            for worker in living:
-                worker.join()
-            raise
-    if any(each.exitcode for each in begun):
-        log.warning("workers ended with %s; the others went on", [each.exitcode for each in begun])
-
-
 def main(params: Path, task: str, source: Path, parts: Path, journal: Path, target: Path, plots: Path) -> None:
     """Search for the best fit of TASK in the study of JOURNAL; write the file TARGET, and PLOTS of the study."""
     settings = load(params)
@@ -303,7 +184,7 @@ def main(params: Path, task: str, source: Path, parts: Path, journal: Path, targ
     if settings.tune.trials == 0:
         _write(target, summarise(None, settings))
         return
-    check_space(settings)
+    space.check(settings)
     tags = {
         "data_hash": str(cells.load_summary(source)["data_hash"]),
         "splits_hash": hashlib.sha256(parts.read_bytes()).hexdigest(),
@@ -317,7 +198,8 @@ def main(params: Path, task: str, source: Path, parts: Path, journal: Path, targ
     with tracking.resumed(task, f"tune {search.study}", study.user_attrs.get("run_id")) as tracked:
         study.set_user_attr("run_id", tracked.run_id)
         tracked.set_tags(tags | {"sampler": settings.tune.sampler})
-        _run_workers(search, tracked.run_id)
+        workers = settings.tune.workers
+        placing.work_side_by_side(_work, (search, tracked.run_id), workers, max(1, settings.train.threads // workers))
         for trial in filter(searching.was_killed, study.get_trials(deepcopy=False)):
             tracking.end_killed(trial.user_attrs.get("run_id"))
         content = summarise(study, settings)

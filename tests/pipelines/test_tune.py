@@ -18,7 +18,7 @@ import pytest
 from optuna.trial import TrialState
 from scipy.stats import wilcoxon
 
-from pipelines import fitting, ingest, searching, split, tracking, train, tune, tune_plots
+from pipelines import fitting, ingest, placing, searching, space, split, tracking, train, tune, tune_plots
 from pipelines.core.errors import DataError, ParamsError
 from tests.conftest import ROOT, write_export, write_params
 
@@ -60,7 +60,7 @@ def test_a_trial_sets_fields_of_train(make_params):
             "normalisation": '"background"',
         }
     )
-    settings, chosen = tune.suggest(trial, params.tune, params.train)
+    settings, chosen = space.suggest(trial, params.tune, params.train)
     assert (settings.backbone, settings.input_size, settings.batch_size) == ("mobilenet_v2", (60, 60), 32)
     assert (settings.max_shift, settings.normalisation) == (4, "background")
     assert settings.epochs == params.train.epochs
@@ -73,7 +73,7 @@ def test_a_picky_backbone_gets_the_sizes_that_it_takes(make_params):
     )
     study = optuna.create_study()
     trial = study.ask()
-    settings, _ = tune.suggest(trial, params.tune, params.train)
+    settings, _ = space.suggest(trial, params.tune, params.train)
     assert settings.input_size == (75, 75)
     assert "input_size of inception_v3" in trial.params
 
@@ -126,15 +126,15 @@ def test_a_backbone_that_no_trial_could_build_is_refused_at_the_start(tmp_path, 
 
 
 def test_yes_and_no_and_whole_numbers_can_be_searched(make_params):
-    space = {
+    allowed = {
         "symmetries": [True, False],
         "batch_size": {"low": 16, "high": 128, "log": True},
         "max_shift": {"low": 0, "high": 4, "log": False},
     }
-    params = make_params({"tune.space": space})
+    params = make_params({"tune.space": allowed})
     study = optuna.create_study(sampler=searching.ByNumber(params.tune))
-    study.enqueue_trial(tune._as_trial(params.train, params.tune))
-    drawn = [tune.suggest(study.ask(), params.tune, params.train) for _ in range(12)]
+    study.enqueue_trial(space.as_trial(params.train, params.tune))
+    drawn = [space.suggest(study.ask(), params.tune, params.train) for _ in range(12)]
     assert drawn[0][0] == params.train
     assert {settings.symmetries for settings, _ in drawn} == {True, False}
     assert all(isinstance(chosen["batch_size"], int) and 16 <= chosen["batch_size"] <= 128 for _, chosen in drawn)
@@ -147,8 +147,8 @@ def test_the_default_has_several_brackets_of_hyperband(params):
 
 def test_the_first_trial_is_what_params_say(make_params):
     params = make_params()
-    first = tune._as_trial(params.train, params.tune)
-    settings, _ = tune.suggest(optuna.trial.FixedTrial(first), params.tune, params.train)
+    first = space.as_trial(params.train, params.tune)
+    settings, _ = space.suggest(optuna.trial.FixedTrial(first), params.tune, params.train)
     assert settings == params.train
 
 
@@ -240,7 +240,7 @@ def test_best_is_replaced_at_once(tmp_path):
     ],
 )
 def test_a_worker_gets_one_of_the_gpus_that_are_seen(place, count, visible, gpu):
-    assert tune.gpu_of(place, count, visible) == gpu
+    assert placing.gpu_of(place, count, visible) == gpu
 
 
 def test_without_trials_the_section_train_stands(make_params):
