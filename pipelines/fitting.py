@@ -91,6 +91,8 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.learning_rate, total_steps=params.epochs * steps)
     balance = _balance(examples.targets[examples.train], classes)
     weights = torch.from_numpy(balance).float().to(device)
+    # The mixture of validation cells in which the network's probabilities are meant to be right.
+    expected = None if params.balance == "none" else weights
     gather = gatherer(examples.pixels, examples.train, device)
     best, best_loss, best_epoch = network.state_dict(), float("inf"), params.epochs - 1
     for epoch in tqdm(range(params.epochs), desc=f"fit {params.backbone}", unit="epoch", delay=1):
@@ -105,7 +107,7 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
             losses.append(loss.detach())
         figures = {"train_loss": float(torch.stack(losses).mean())}
         if len(examples.validation):
-            figures |= crew.agree(_validate(network, examples, weights) if crew.leads() else {})
+            figures |= crew.agree(_validate(network, examples, expected) if crew.leads() else {})
         _refuse_diverged(figures, epoch, params)
         if crew.leads():
             report(epoch, figures)
@@ -224,10 +226,11 @@ def _balance(targets: Indices, classes: int) -> npt.NDArray[np.float64]:
     return weights
 
 
-def _validate(network: Network, examples: Examples, weights: Tensor) -> dict[str, float]:
+def _validate(network: Network, examples: Examples, weights: Tensor | None) -> dict[str, float]:
     logits = predict(network, examples.pixels, examples.validation).logits
     truth = examples.targets[examples.validation]
-    loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth), weights.cpu())
+    by_class = None if weights is None else weights.cpu()
+    loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth), by_class)
     return {
         "validation_loss": float(loss),
         "validation_balanced_accuracy": float(balanced_accuracy_score(truth, logits.argmax(1))),

@@ -42,6 +42,8 @@ HEARTBEAT_S, GRACE = 15, 4
 """Seconds between two heartbeats; so many of them without one, and a worker is gone."""
 RETRIES = 3
 """A trial that was killed so often is not tried again: it may be what kills its worker."""
+_RUNG = "completed_rung_"
+"""What Optuna keeps of a trial that it went on with, where others were pruned."""
 _PAUSE_S = 1.0
 _NAMED_S = 10.0
 """A trial says within milliseconds of its start who its worker is; one that has not by now was killed in between."""
@@ -130,8 +132,9 @@ def revive(study: Study) -> None:
 def _retry(study: Study, trial: FrozenTrial) -> None:
     again = len(trial.system_attrs.get("retry_history", [])) < RETRIES
     log.warning("trial %d was ended with its worker%s", trial.number, "; it is tried again" if again else "")
-    # Whoever takes it up must not look like the worker that is gone.
+    # Whoever takes it up must not look like the worker that is gone, nor have passed rungs of Hyperband already.
     trial.user_attrs = {}
+    trial.system_attrs = {name: value for name, value in trial.system_attrs.items() if not name.startswith(_RUNG)}
     _stable(RetryHeartbeatStaleTrialCallback)(max_retry=RETRIES)(study, trial)
 
 

@@ -71,12 +71,19 @@ def client() -> mlflow.MlflowClient:
 
 @contextmanager
 def resumed(task: str, name: str, run_id: str | None = None) -> Iterator[Tracked]:
-    """Yield the run `run_id` of the experiment of `task`, or a new one where this server does not know it."""
+    """Yield the run `run_id` of the experiment of `task`, or a new one where this server does not know it.
+
+    It ends as failed where the block raises, and as killed where it is interrupted.
+    """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     mlflow.set_experiment(PREFIX + task)
     with mlflow.start_run(run_id=run_id if run_id and _known(run_id) else None, run_name=name) as run:
         mlflow.set_tag(COMMIT, git_commit())
-        yield Tracked(run.info.run_id)
+        try:
+            yield Tracked(run.info.run_id)
+        except KeyboardInterrupt:
+            mlflow.end_run("KILLED")
+            raise
 
 
 @contextmanager

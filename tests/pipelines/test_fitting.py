@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax
 
 from pipelines import fitting, gathering
 from pipelines.core import images
@@ -52,6 +53,19 @@ def test_the_best_epoch_is_kept(make_params, examples):
         examples, 2, short(make_params), 0, lambda _, figures: reports.append(figures["validation_loss"])
     )
     assert loss_of(network, examples) == pytest.approx(min(reports), rel=1e-3)
+
+
+@pytest.mark.parametrize("balance", ["none", "weights", "sampling"])
+def test_the_loss_is_of_the_mixture_that_the_network_learns(make_params, examples, balance):
+    reports = []
+    settings = short(make_params, epochs=1, balance=balance)
+    network, _ = fitting.fit(examples, 2, settings, 0, lambda _, figures: reports.append(figures["validation_loss"]))
+    logits = fitting.predict(network, examples.pixels, examples.validation).logits
+    truth = examples.targets[examples.validation]
+    losses = -log_softmax(logits, axis=1)[np.arange(len(truth)), truth]
+    equal = np.mean([losses[truth == k].mean() for k in (0, 1)])
+    assert losses.mean() != pytest.approx(equal, rel=1e-2)
+    assert reports == pytest.approx([losses.mean() if balance == "none" else equal], rel=1e-4)
 
 
 def test_a_fit_that_gets_no_better_ends_early(make_params, examples):

@@ -489,12 +489,29 @@ def test_an_interrupted_trial_is_put_in_line_again(project, fits):
         TrialState.WAITING,
     ]
     assert runs()["trial 1"].info.status == "KILLED"
+    parent = runs()["trial 1"].data.tags["mlflow.parentRunId"]
+    assert mlflow.get_run(parent).info.status == "KILLED"
     tune.main(*arguments(project))
+    assert mlflow.get_run(parent).info.status == "FINISHED"
     best = json.loads((project / "best.json").read_text())
     assert best["trials"] == {"complete": 3, "fail": 1}
     assert best["failures"][0]["reason"] == "killed with its process; tried again"
     known = stored(project).trials
     assert known[2].params == known[1].params
+
+
+def test_a_trial_that_is_tried_again_has_passed_no_rung():
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    trial.report(0.9, 2)
+    assert not trial.should_prune()
+    assert any("rung" in name for name in study.trials[0].system_attrs)
+    study.tell(trial, state=TrialState.FAIL)
+    searching._retry(study, study.trials[0])
+    waiting = study.trials[1]
+    assert waiting.params == study.trials[0].params
+    assert set(waiting.system_attrs) == {"failed_trial", "retry_history"}
 
 
 @pytest.mark.slow
