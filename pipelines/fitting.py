@@ -19,7 +19,7 @@ from pipelines.augmentation import augment
 from pipelines.core import backbones
 from pipelines.core.cells import Cells
 from pipelines.core.errors import ParamsError
-from pipelines.core.network import Network, common_level
+from pipelines.core.network import Network, common_level, is_stretched
 from pipelines.core.params import Train
 from pipelines.core.splits import Splits
 from pipelines.gathering import gatherer
@@ -119,6 +119,8 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
             break
     network.load_state_dict(best)
     crew.share_state(network)
+    # So far it has looked once at each cell: that is enough to tell epochs apart.
+    network.views = params.views
     return Fit(network.eval(), params.epochs if epoch + 1 == params.epochs else best_epoch + 1)
 
 
@@ -181,7 +183,8 @@ def _loss(
 ) -> Tensor:
     model.train()
     with torch.no_grad():
-        prepared = augment(network.prepare(pixels), params, _is_stretched(pixels.shape[2:], params))
+        stretched = is_stretched(pixels.shape[2:], params.input_size, params.resize)
+        prepared = augment(network.prepare(pixels), params, stretched)
     with autocast(pixels.device):
         logits = model(prepared)
     by_class = weights if params.balance == "weights" else None
@@ -196,11 +199,6 @@ def _refuse_diverged(figures: dict[str, float], epoch: int, params: Train) -> No
                 f"train.learning_rate: with {params.learning_rate:g}, {name} of {params.backbone} is {value} after "
                 f"epoch {epoch}: the fit has diverged; set a lower one, or lower the highest of tune.space"
             )
-
-
-def _is_stretched(canvas: tuple[int, ...], params: Train) -> bool:
-    """Return whether (H, W) pixels come to the input with other proportions than they have."""
-    return params.resize == "stretch" and canvas[0] * params.input_size[1] != canvas[1] * params.input_size[0]
 
 
 def _batches(

@@ -40,6 +40,9 @@ def extent(
     for axis in (1, 0):
         # The middle of the input is the middle of the canvas, and that of the crop.
         middle_in, middle = (fit["input_size"][axis] - 1) / 2, (crop[axis] - 1) / 2
+        if fit.get("views") == "symmetries":
+            # The mean of maps that were turned back lies evenly on the input.
+            first = (fit["input_size"][axis] - 1 - step * (positions[axis] - 1)) / 2
         ends = (first - step / 2, first + step * (positions[axis] - 0.5))
         edges += [middle + (end - middle_in) / scales[axis] for end in ends]
     left, right, top, bottom = edges

@@ -52,6 +52,7 @@ class Network(nn.Module):
         resize: str,
         normalisation: str,
         dropout: float,
+        views: str = "one",
     ) -> None:
         super().__init__()
         self.features = backbone.features
@@ -62,6 +63,7 @@ class Network(nn.Module):
         self.level: Tensor | None
         self.register_buffer("level", torch.ones(()) if normalisation == "fixed" else None)
         self._input_size, self._resize, self._normalisation = input_size, resize, normalisation
+        self.views = views
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """Normalise and resize (B, 1, H, W) raw pixels on their canvas to the input size."""
@@ -69,11 +71,27 @@ class Network(nn.Module):
 
     def forward(self, pixels: Tensor) -> Outputs:
         """Classify (B, 1, H, W) raw pixels, float32 counts on a canvas."""
-        return self.classify(self.prepare(pixels))
+        return self._read(self.look(pixels))
 
     def classify(self, images: Tensor) -> Outputs:
-        """Classify images that `prepare` made."""
-        feature_map = self.features(images)
+        """Classify images that `prepare` made, looking once at each."""
+        return self._read(self.features(images))
+
+    def look(self, pixels: Tensor) -> Tensor:
+        """Return the (B, C, h, w) feature map of raw pixels, the mean of their `views` turned back.
+
+        All that is made of it is linear, so that logits and activation map are means over the views too.
+        """
+        images = self.prepare(pixels)
+        if self.views == "one":
+            return cast("Tensor", self.features(images))
+        ways = symmetries(self._input_size, is_stretched(pixels.shape[2:], self._input_size, self._resize))
+        # As one batch: the graph has the backbone once.
+        seen = self.features(torch.cat([turn(images, way) for way in ways]))
+        maps = seen.unflatten(0, (len(ways), -1)).unbind()
+        return torch.stack([turn_back(each, way) for each, way in zip(maps, ways, strict=True)]).mean(0)
+
+    def _read(self, feature_map: Tensor) -> Outputs:
         embedding = feature_map.mean((2, 3))
         logits = self.linear(self.dropout(embedding)) / self.temperature
         activation = functional.conv2d(feature_map, self.linear.weight[:, :, None, None]) / self.temperature
@@ -101,7 +119,7 @@ class Ensemble(nn.Module):
     def forward(self, pixels: Tensor) -> Outputs:
         """Classify (B, 1, H, W) raw pixels, float32 counts on a canvas."""
         members = cast("list[Network]", list(self.members))
-        maps = [each.features(each.prepare(pixels)) for each in members]
+        maps = [each.look(pixels) for each in members]
         embeddings = [each.mean((2, 3)) for each in maps]
         embedding = torch.cat(embeddings, dim=1)
         if self.linear is not None:
@@ -125,7 +143,8 @@ def restore(spec: Spec, weights: Path) -> Network | Ensemble:
         size = (fit["input_size"][0], fit["input_size"][1])
         backbone = backbones.build(fit["backbone"], "none", size)
         how = {name: fit[name] for name in ("resize", "normalisation", "dropout")}
-        members.append(Network(backbone, len(spec.classes), size, **how))
+        # Bundles of before there were several have none.
+        members.append(Network(backbone, len(spec.classes), size, **how, views=fit.get("views", "one")))
     network = members[0] if spec.join is None else Ensemble(members, len(spec.classes), spec.join)
     load_model(network, str(weights))
     return network.eval()
@@ -172,6 +191,41 @@ def resize(images: Tensor, size: tuple[int, int], how: str) -> Tensor:
     if inner != size:
         images = functional.pad(images, (left, size[1] - inner[1] - left, top, size[0] - inner[0] - top))
     return images
+
+
+class Way(NamedTuple):
+    """One of the symmetries of a rectangle or a square."""
+
+    swapped: bool
+    """Whether rows become columns, first of all."""
+    mirrored: list[int]
+    """The axes of (B, C, H, W) that are mirrored."""
+
+
+def symmetries(size: tuple[int, int], stretched: bool) -> list[Way]:
+    """Return the eight symmetries of an image of a square `size`; the four of a rectangle else.
+
+    What was `stretched` along one axis more than along the other is a rectangle, whatever its sides.
+    """
+    swaps = [False, True] if size[0] == size[1] and not stretched else [False]
+    return [Way(swapped, mirrored) for swapped in swaps for mirrored in ([], [2], [3], [2, 3])]
+
+
+def turn(images: Tensor, way: Way) -> Tensor:
+    """Mirror and turn (B, C, H, W) images."""
+    swapped = images.transpose(2, 3) if way.swapped else images
+    return swapped.flip(way.mirrored) if way.mirrored else swapped
+
+
+def turn_back(images: Tensor, way: Way) -> Tensor:
+    """Undo `turn`."""
+    straight = images.flip(way.mirrored) if way.mirrored else images
+    return straight.transpose(2, 3) if way.swapped else straight
+
+
+def is_stretched(canvas: tuple[int, ...], size: tuple[int, int], how: str) -> bool:
+    """Return whether (H, W) pixels come to the input `size` with other proportions than they have."""
+    return how == "stretch" and canvas[0] * size[1] != canvas[1] * size[0]
 
 
 def export(network: Network | Ensemble, canvas: tuple[int, int], path: Path) -> None:

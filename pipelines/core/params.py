@@ -203,8 +203,17 @@ class Train(Section):
     """How far a cell is moved at most along each axis, px of the input."""
     intensity: Share
     """How much the contrast of a cell is changed at most, as a share of it; its level by half of that."""
+    views: Literal["one", "symmetries"]
+    """How the finished model looks at a cell: as it is, or as the mean of the ways, mirrored and turned, that
+    `symmetries` speaks of, for four or eight times the cost."""
     threads: Count
     """CPU threads of PyTorch and of the exported graph."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.views == "symmetries" and not self.symmetries:
+            raise ValueError("views: symmetries needs symmetries: true, for the model must know such cells")
+        return self
 
     def changed(self, fields: dict[str, Any]) -> Self:
         """Return this section with other values of `fields`, given as JSON types, which are checked as all are."""
@@ -268,8 +277,8 @@ class Tune(Section):
         return self
 
 
-SEARCHABLE = set(Train.model_fields) - {"seeds", "epochs", "patience", "threads", "weights"}
-"""Fields of `train` that a trial may set."""
+SEARCHABLE = set(Train.model_fields) - {"seeds", "epochs", "patience", "threads", "weights", "views"}
+"""Fields of `train` that a trial may set; it looks at each cell once."""
 WHOLE = {name for name, field in Train.model_fields.items() if field.annotation is int}
 """Fields of `train` that are whole numbers."""
 

@@ -113,17 +113,15 @@ def test_a_validation_loss_that_is_no_number_is_told(make_params):
         fitting._refuse_diverged(figures, 3, short(make_params))
 
 
-@pytest.mark.parametrize(
-    ("canvas", "changes", "expected"),
-    [
-        ((60, 80), {"resize": "stretch", "input_size": [60, 60]}, True),
-        ((60, 80), {"resize": "stretch", "input_size": [45, 60]}, False),
-        ((60, 80), {"resize": "pad", "input_size": [60, 60]}, False),
-        ((40, 40), {"resize": "stretch", "input_size": [60, 60]}, False),
-    ],
-)
-def test_what_is_stretched(make_params, canvas, changes, expected):
-    assert fitting._is_stretched(canvas, short(make_params, **changes)) is expected
+def test_views_are_for_the_finished_network(make_params, examples):
+    def fitted(**changes):
+        losses = []
+        settings = short(make_params, epochs=2, symmetries=True, **changes)
+        return fitting.fit(examples, 2, settings, 0, lambda _, said: losses.append(said)).network, losses
+
+    (once, losses), (averaged, same) = fitted(views="one"), fitted(views="symmetries")
+    assert losses == same
+    assert (once.views, averaged.views) == ("one", "symmetries")
 
 
 def test_a_seed_decides(make_params, examples):

@@ -32,7 +32,13 @@ def test_an_ensemble_is_split_before_the_first_convolution_of_each_member(tmp_pa
     torch.manual_seed(0)
     members = [
         network.Network(
-            backbones.build(name, "none", size), 3, size, resize="pad", normalisation=normalisation, dropout=0.0
+            backbones.build(name, "none", size),
+            3,
+            size,
+            resize="pad",
+            normalisation=normalisation,
+            dropout=0.0,
+            views="symmetries",
         ).eval()
         for name, size, normalisation in (("compact", (45, 60), "contrast"), ("resnet18", (60, 60), "background"))
     ]

@@ -40,6 +40,14 @@ def test_the_map_lies_where_the_network_looked():
     assert (top + bottom) / 2 == pytest.approx((40 - 1) / 2 + (16 - 22) / 0.75)
 
 
+def test_a_mean_of_turned_maps_lies_evenly_on_the_crop():
+    fit = {"backbone": "resnet18", "input_size": [60, 60], "resize": "stretch", "views": "symmetries"}
+    left, right, bottom, top = activation.extent((40, 50), (40, 40), [fit], (2, 2))
+    assert (left + right) / 2 == pytest.approx((50 - 1) / 2)
+    assert (top + bottom) / 2 == pytest.approx((40 - 1) / 2)
+    assert right - left == pytest.approx(2 * 32 * 40 / 60)
+
+
 def test_a_picture_of_the_map_has_the_size_of_the_crop_and_its_strongest_place_where_it_belongs():
     fit = {"backbone": "compact", "input_size": [64, 64], "resize": "stretch"}
     said = np.zeros((8, 8), np.float32)

@@ -17,7 +17,7 @@ def cells(rng, count=3):
     return torch.from_numpy(np.stack([draw_cell(rng, 60, 80) for _ in range(count)]).astype(np.float32))[:, None]
 
 
-def make(name="compact", classes=3, input_size=(45, 60), resize="pad", normalisation="contrast"):
+def make(name="compact", classes=3, input_size=(45, 60), resize="pad", normalisation="contrast", views="one"):
     torch.manual_seed(0)
     return network.Network(
         backbones.build(name, "none", input_size),
@@ -26,6 +26,7 @@ def make(name="compact", classes=3, input_size=(45, 60), resize="pad", normalisa
         resize=resize,
         normalisation=normalisation,
         dropout=0.2,
+        views=views,
     ).eval()
 
 
@@ -103,6 +104,50 @@ def test_the_activation_map_adds_up_to_the_logits(rng, name):
         torch.testing.assert_close(activation.mean((2, 3)) + model.linear.bias, logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("canvas", "size", "how", "expected"),
+    [
+        ((60, 80), (60, 60), "stretch", True),
+        ((60, 80), (45, 60), "stretch", False),
+        ((60, 80), (60, 60), "pad", False),
+        ((40, 40), (60, 60), "stretch", False),
+    ],
+)
+def test_what_is_stretched(canvas, size, how, expected):
+    assert network.is_stretched(canvas, size, how) is expected
+
+
+@pytest.mark.parametrize(
+    ("size", "stretched", "count"), [((60, 60), False, 8), ((60, 60), True, 4), ((45, 60), False, 4)]
+)
+def test_symmetries_are_all_different_and_can_be_undone(size, stretched, count):
+    ways = network.symmetries(size, stretched)
+    image = torch.arange(size[0] * size[1]).reshape(1, 1, *size)
+    turned = [network.turn(image, way) for way in ways]
+    assert len({each.flatten().numpy().tobytes() for each in turned}) == len(ways) == count
+    for each, way in zip(turned, ways, strict=True):
+        assert torch.equal(network.turn_back(each, way), image)
+
+
+@pytest.mark.parametrize(("name", "size"), [("compact", (60, 60)), ("resnet18", (60, 60)), ("compact", (45, 60))])
+def test_views_are_averaged_and_the_answer_does_not_turn_with_the_cell(rng, name, size):
+    once, averaged = make(name, input_size=size), make(name, input_size=size, views="symmetries")
+    averaged.load_state_dict(once.state_dict())
+    averaged.temperature.fill_(2.0)
+    pixels = cells(rng)
+    with torch.inference_mode():
+        found = averaged(pixels)
+        ways = network.symmetries(size, stretched=False)
+        said = [once.classify(network.turn(once.prepare(pixels), way)) for way in ways]
+        mirrored = averaged(pixels.flip(3))
+    torch.testing.assert_close(found.logits, torch.stack([each.logits for each in said]).mean(0) / 2)
+    torch.testing.assert_close(found.embedding, torch.stack([each.embedding for each in said]).mean(0))
+    torch.testing.assert_close(mirrored.logits, found.logits)
+    torch.testing.assert_close(mirrored.activation_map, found.activation_map.flip(3), rtol=1e-4, atol=1e-4)
+    added = found.activation_map.mean((2, 3)) + once.linear.bias / 2
+    torch.testing.assert_close(added, found.logits, rtol=1e-4, atol=1e-4)
+
+
 def test_the_temperature_scales_the_logits(rng):
     model, pixels = make(), cells(rng)
     with torch.inference_mode():
@@ -111,8 +156,9 @@ def test_the_temperature_scales_the_logits(rng):
         torch.testing.assert_close(model(pixels).logits, before / 2)
 
 
-def test_the_exported_graph_agrees_at_any_batch(rng, tmp_path):
-    model = make()
+@pytest.mark.parametrize("views", ["one", "symmetries"])
+def test_the_exported_graph_agrees_at_any_batch(rng, tmp_path, views):
+    model = make(views=views)
     network.export(model, (60, 80), tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 5):
