@@ -19,9 +19,10 @@ from pipelines.augmentation import augment
 from pipelines.core import backbones
 from pipelines.core.cells import Cells
 from pipelines.core.errors import ParamsError
-from pipelines.core.network import Network, common_level, is_stretched
+from pipelines.core.network import Network, common_level
 from pipelines.core.params import Train
 from pipelines.core.splits import Splits
+from pipelines.core.symmetries import is_stretched
 from pipelines.gathering import gatherer
 
 Indices = npt.NDArray[np.int64]

@@ -19,6 +19,7 @@ from pipelines.core import backbones
 from pipelines.core.backbones import Backbone
 from pipelines.core.bundle import OPSET, OUTPUTS, Spec
 from pipelines.core.images import FRAME, background
+from pipelines.core.symmetries import is_stretched, symmetries_of, turn, turn_back
 
 _LIFT = 8.0
 """Brings the share of light that a cell takes away, often an eighth, to the size that a CNN expects."""
@@ -85,7 +86,7 @@ class Network(nn.Module):
         images = self.prepare(pixels)
         if self.views == "one":
             return cast("Tensor", self.features(images))
-        ways = symmetries(self._input_size, is_stretched(pixels.shape[2:], self._input_size, self._resize))
+        ways = symmetries_of(self._input_size, is_stretched(pixels.shape[2:], self._input_size, self._resize))
         # As one batch: the graph has the backbone once.
         seen = self.features(torch.cat([turn(images, way) for way in ways]))
         maps = seen.unflatten(0, (len(ways), -1)).unbind()
@@ -191,41 +192,6 @@ def resize(images: Tensor, size: tuple[int, int], how: str) -> Tensor:
     if inner != size:
         images = functional.pad(images, (left, size[1] - inner[1] - left, top, size[0] - inner[0] - top))
     return images
-
-
-class Way(NamedTuple):
-    """One of the symmetries of a rectangle or a square."""
-
-    swapped: bool
-    """Whether rows become columns, first of all."""
-    mirrored: list[int]
-    """The axes of (B, C, H, W) that are mirrored."""
-
-
-def symmetries(size: tuple[int, int], stretched: bool) -> list[Way]:
-    """Return the eight symmetries of an image of a square `size`; the four of a rectangle else.
-
-    What was `stretched` along one axis more than along the other is a rectangle, whatever its sides.
-    """
-    swaps = [False, True] if size[0] == size[1] and not stretched else [False]
-    return [Way(swapped, mirrored) for swapped in swaps for mirrored in ([], [2], [3], [2, 3])]
-
-
-def turn(images: Tensor, way: Way) -> Tensor:
-    """Mirror and turn (B, C, H, W) images."""
-    swapped = images.transpose(2, 3) if way.swapped else images
-    return swapped.flip(way.mirrored) if way.mirrored else swapped
-
-
-def turn_back(images: Tensor, way: Way) -> Tensor:
-    """Undo `turn`."""
-    straight = images.flip(way.mirrored) if way.mirrored else images
-    return straight.transpose(2, 3) if way.swapped else straight
-
-
-def is_stretched(canvas: tuple[int, ...], size: tuple[int, int], how: str) -> bool:
-    """Return whether (H, W) pixels come to the input `size` with other proportions than they have."""
-    return how == "stretch" and canvas[0] * size[1] != canvas[1] * size[0]
 
 
 def export(network: Network | Ensemble, canvas: tuple[int, int], path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from safetensors.torch import load_model, save_file, save_model
 
-from pipelines.core import backbones, bundle, network
+from pipelines.core import backbones, bundle, network, symmetries
 from pipelines.core.errors import ParamsError
 from tests.conftest import draw_cell
 
@@ -104,31 +104,6 @@ def test_the_activation_map_adds_up_to_the_logits(rng, name):
         torch.testing.assert_close(activation.mean((2, 3)) + model.linear.bias, logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("canvas", "size", "how", "expected"),
-    [
-        ((60, 80), (60, 60), "stretch", True),
-        ((60, 80), (45, 60), "stretch", False),
-        ((60, 80), (60, 60), "pad", False),
-        ((40, 40), (60, 60), "stretch", False),
-    ],
-)
-def test_what_is_stretched(canvas, size, how, expected):
-    assert network.is_stretched(canvas, size, how) is expected
-
-
-@pytest.mark.parametrize(
-    ("size", "stretched", "count"), [((60, 60), False, 8), ((60, 60), True, 4), ((45, 60), False, 4)]
-)
-def test_symmetries_are_all_different_and_can_be_undone(size, stretched, count):
-    ways = network.symmetries(size, stretched)
-    image = torch.arange(size[0] * size[1]).reshape(1, 1, *size)
-    turned = [network.turn(image, way) for way in ways]
-    assert len({each.flatten().numpy().tobytes() for each in turned}) == len(ways) == count
-    for each, way in zip(turned, ways, strict=True):
-        assert torch.equal(network.turn_back(each, way), image)
-
-
 @pytest.mark.parametrize(("name", "size"), [("compact", (60, 60)), ("resnet18", (60, 60)), ("compact", (45, 60))])
 def test_views_are_averaged_and_the_answer_does_not_turn_with_the_cell(rng, name, size):
     once, averaged = make(name, input_size=size), make(name, input_size=size, views="symmetries")
@@ -137,8 +112,8 @@ def test_views_are_averaged_and_the_answer_does_not_turn_with_the_cell(rng, name
     pixels = cells(rng)
     with torch.inference_mode():
         found = averaged(pixels)
-        ways = network.symmetries(size, stretched=False)
-        said = [once.classify(network.turn(once.prepare(pixels), way)) for way in ways]
+        ways = symmetries.symmetries_of(size, stretched=False)
+        said = [once.classify(symmetries.turn(once.prepare(pixels), way)) for way in ways]
         mirrored = averaged(pixels.flip(3))
     torch.testing.assert_close(found.logits, torch.stack([each.logits for each in said]).mean(0) / 2)
     torch.testing.assert_close(found.embedding, torch.stack([each.embedding for each in said]).mean(0))
