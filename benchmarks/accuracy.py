@@ -44,7 +44,7 @@ MALARIA = (
     | {"learning_rate": 3e-3, "weight_decay": 0.05, "dropout": 0.2, "max_shift": 2, "intensity": 0.1}
 )
 # One camera and a steady lamp: how dark a cell and its halo are means something. The audit calls no pair a shortcut,
-# but the level that stays in may also tell the montage, which here cannot be told from the class.
+# but the level that stays in may also tell the montage: see `lamp`. Chosen by the first two folds.
 JURKAT_FIT = (
     COMMON
     | {"backbone": "resnet18", "input_size": [60, 60], "normalisation": "fixed", "epochs": 70, "batch_size": 64}
