@@ -32,6 +32,7 @@ from benchmarks.report import Figure, publish
 from pipelines import fitting, ingest, simulate, split
 from pipelines.core import cells, params, splits
 from pipelines.core.params import Params, Train
+from pipelines.small_maps import SmallMapConv2d
 
 SEED = 0
 CELLS = 4000
@@ -67,10 +68,16 @@ def fit_rate(examples: fitting.Examples, classes: int, settings: Train, seed: in
     return steps * settings.batch_size * (len(ends) - 1) / (ends[-1] - ends[0]), made
 
 
-def constant_rate(examples: fitting.Examples, classes: int, settings: Train) -> float:
-    """Return the images a second of the same network and step on one batch that is ready in memory."""
+def constant_rate(examples: fitting.Examples, classes: int, settings: Train, *, plain: bool = False) -> float:
+    """Return the images a second of the same network and step on one batch that is ready in memory.
+
+    With `plain`, of the network with the convolutions of PyTorch on all maps.
+    """
     torch.manual_seed(SEED)
     network = fitting.build(settings, classes).to(memory_format=torch.channels_last).train()
+    for each in network.modules() if plain else ():
+        if isinstance(each, SmallMapConv2d):
+            each.__class__ = torch.nn.Conv2d
     optimizer = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
@@ -186,9 +193,10 @@ def main() -> None:
         folder = Path(name)
         examples, test, classes = prepare(folder, whole)
         write_folders(folder / "png", examples, test)
-        limit, short, ours, theirs = [], [], [], []
+        limit, plain, short, ours, theirs = [], [], [], [], []
         for turn in range(REPEATS):
             limit.append(constant_rate(examples, classes, settings))
+            plain.append(constant_rate(examples, classes, settings, plain=True))
             short.append(fit_rate(examples, classes, settings.model_copy(update={"epochs": 4}), turn)[0])
             rate, made = fit_rate(examples, classes, settings, turn)
             called = fitting.predict(made.network, examples.pixels, test).logits.argmax(1)
@@ -200,6 +208,7 @@ def main() -> None:
         used = {count: memory(folder, count) for count in (FEW, MANY)}
     shares = [a / b for a, b in zip(short, limit, strict=True)]
     (rate, accuracy), (peer_rate, peer_accuracy) = (np.median(each, axis=0).tolist() for each in (ours, theirs))
+    products = [a / b for a, b in zip(limit, plain, strict=True)]
     gains = [a[0] / b[0] for a, b in zip(ours, theirs, strict=True)]
     publish(
         "training",
@@ -211,6 +220,7 @@ def main() -> None:
             Figure("balanced accuracy of theirs", peer_accuracy),
             Figure("images a second, fit", rate),
             Figure("images a second, constant batch", median(limit)),
+            Figure("constant batch over the same without small_maps", median(products)),
             Figure("images a second, ImageFolder, DataLoader and fp32", peer_rate),
             Figure(f"peak of own memory with {MANY:,} over {FEW:,} cells", used[MANY] / used[FEW], "<= 1.1"),
             Figure(f"peak of own memory with {MANY:,} cells, MB", used[MANY]),
