@@ -64,7 +64,7 @@ test: check
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/installed
-	pytest -m 'not slow'
+	OMP_NUM_THREADS=1 pytest -m 'not slow' --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What does the model call cells of a medium that it was not trained with?
 held-out: .venv/installed

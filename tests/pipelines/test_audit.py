@@ -99,6 +99,7 @@ def test_malaria_is_grouped_by_patient(unpack, tmp_path):
     assert report["groups"]["Uninfected"]["cell"]["low"] > 2 * report["groups"]["Uninfected"]["cell"]["chance"]
 
 
+@pytest.mark.slow
 def test_it_is_deterministic_and_takes_no_more_cells_than_it_is_told(tmp_path, export):
     changes = {
         "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]},
@@ -115,6 +116,7 @@ def test_what_cannot_be_told_apart_is_an_error(tmp_path, export):
         examine(tmp_path / "line", {"dataset.tasks": {"binary": ["astrocyte", "NT3"]}}, export)
 
 
+@pytest.mark.slow
 def test_normalisation_takes_the_lamp_away(make_params, rng):
     """Two classes of the same cells, one under a brighter lamp: raw it is a shortcut, normalised it is none."""
     count = 120

@@ -106,6 +106,7 @@ def test_runs_that_differ_make_compositions_less_certain(rng):
     assert np.linalg.eigvalsh(different).min() > -1e-12
 
 
+@pytest.mark.slow
 def test_the_interval_holds_for_cultures_of_one_run_each(rng):
     """As runs differ, so do cultures: what was learned of six runs is to hold for cultures of ten others."""
     covered = []

@@ -44,6 +44,7 @@ def opened():
     return names, open_run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("join", ["probabilities", "embeddings"])
 def test_candidates_are_scouted_and_refitted(examples, settings, opened, join):
     names, open_run = opened

@@ -68,6 +68,7 @@ def test_other_convolutions_stay_as_they_are(how):
         assert type(each) is nn.Conv2d
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "vgg19_bn", "inception_v3"])
 def test_a_network_says_the_same(make_params, name):
     size = [75, 75] if name == "inception_v3" else [60, 60]
@@ -82,6 +83,7 @@ def test_a_network_says_the_same(make_params, name):
         torch.testing.assert_close(fast(pixels).logits, plain(pixels).logits, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_what_is_exported_are_convolutions(make_params, tmp_path):
     made = fitting.build(make_params({"train.backbone": "resnet18"}).train, 2)
     network.export(made, (60, 80), tmp_path / "model.onnx")

@@ -19,6 +19,7 @@ def test_no_model_is_an_error_that_says_what_to_do(tmp_path):
         champions.listed(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_folder_of_bundles_needs_no_registry(tmp_path):
     write_bundle(tmp_path / "multiclass", "multiclass", ["a", "b", "c"])
     write_bundle(tmp_path / "binary", "binary", ["a", "b"])

@@ -28,6 +28,7 @@ def test_engines_agree_on_everything_they_say(folder, name):
         np.testing.assert_allclose(getattr(found, field), getattr(expected, field), atol=2e-4)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_split_before_the_first_convolution_of_each_member(tmp_path):
     torch.manual_seed(0)
     members = [

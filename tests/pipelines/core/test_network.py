@@ -213,6 +213,7 @@ def test_weights_come_from_a_bundle(tmp_path):
         backbones.build("resnet18", path, (45, 60))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("join", "members"),
     [
@@ -243,6 +244,7 @@ def test_an_ensemble_is_one_graph(rng, tmp_path, join, members):
             torch.testing.assert_close(ensemble.linear(expected.embedding), expected.logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["compact", "mobilenet_v3_large", "resnet18"])
 def test_three_runtimes_agree(rng, tmp_path, name):
     """ONNX Runtime, OpenVINO and PyTorch give the same logits; `test_line` has them in bf16, on a trained network."""
