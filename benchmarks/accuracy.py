@@ -23,11 +23,12 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.report import Figure, publish
+from fatescope import config
+from fatescope.config import Train
+from fatescope.data import dataset, features, splits
+from fatescope.data.dataset import Cells
+from fatescope.data.splits import Splits
 from pipelines import fitting, ingest, split
-from pipelines.core import cells, features, params, splits
-from pipelines.core.cells import Cells
-from pipelines.core.params import Train
-from pipelines.core.splits import Splits
 from tests.readme import preset
 
 SEED = 0
@@ -58,7 +59,7 @@ Texts = npt.NDArray[np.str_]
 
 def read(archive: Path, name: str, folder: Path) -> tuple[Cells, Splits, Path]:
     """Unpack, ingest and split one set with its preset."""
-    content = json.loads(params.load(Path("params.yaml")).model_dump_json(by_alias=True))
+    content = json.loads(config.load(Path("params.yaml")).model_dump_json(by_alias=True))
     for key, value in preset(name).items():
         content["dataset"][key.removeprefix("dataset.")] = value
     content["ingest"]["canvas"] = [50, 50] if name == "malaria" else [40, 40]
@@ -68,7 +69,7 @@ def read(archive: Path, name: str, folder: Path) -> tuple[Cells, Splits, Path]:
         file.extractall(folder / "data")
     ingest.main(folder / "params.yaml", folder / "data", folder / "cells")
     split.main(folder / "params.yaml", folder / "cells", folder / "splits.parquet")
-    return cells.load(folder / "cells"), splits.load(folder / "splits.parquet"), folder / "params.yaml"
+    return dataset.load(folder / "cells"), splits.load(folder / "splits.parquet"), folder / "params.yaml"
 
 
 def fit_and_predict(
@@ -93,7 +94,7 @@ def boost(source: Cells, targets: Indices, train: Indices, test: Indices) -> Ind
 def malaria(archive: Path, folder: Path, common: Train) -> list[Figure]:
     """Return the figures of the malaria set."""
     source, divided, path = read(archive, "malaria", folder)
-    classes = params.load(path).classes("binary")
+    classes = config.load(path).classes("binary")
     targets = np.array([classes.index(x) for x in source.manifest["label"]], np.int64)
     rows = {part: divided.indices("grouped", part, classes) for part in ("train", "validation", "test")}
     train = np.sort(np.concatenate([rows["train"], rows["validation"]]))
@@ -153,7 +154,7 @@ def lamp(montages: Texts, targets: Indices, calls: Indices) -> list[Figure]:
 
 def main() -> None:
     """Measure, print and write the figures."""
-    sets, common = Path(sys.argv[1]), params.load(Path("params.yaml")).train
+    sets, common = Path(sys.argv[1]), config.load(Path("params.yaml")).train
     figures = []
     with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
         figures += malaria(sets / "malaria.zip", Path(name) / "malaria", common)

@@ -17,12 +17,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmarks.report import Figure, publish
+from fatescope import config
+from fatescope.data import features, images
+from fatescope.data.images import Pixels
+from fatescope.errors import BundleError
+from fatescope.inference import bundle
+from fatescope.inference.bundle import Bundle
 from monitoring.drift import ALPHA, Detector, Report
 from pipelines import simulate
-from pipelines.core import bundle, features, images, params
-from pipelines.core.bundle import Bundle
-from pipelines.core.errors import BundleError
-from pipelines.core.images import Pixels
 
 SEED = 0
 TASK = "binary"
@@ -86,7 +88,7 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def draw(settings: params.Simulate, keys: list[tuple[str, int, int]], folder: Path) -> Cells:
+def draw(settings: config.Simulate, keys: list[tuple[str, int, int]], folder: Path) -> Cells:
     """Return cells that no model has seen, taken as those of its group were."""
     found = {}
     for medium, day, run in keys:
@@ -188,7 +190,7 @@ def table(rows: dict[str, Shares]) -> str:
 
 def main() -> None:
     """Measure, print and write the tables."""
-    place, settings = Path("artifacts") / TASK / "bundle", params.load(Path("params.yaml")).simulate
+    place, settings = Path("artifacts") / TASK / "bundle", config.load(Path("params.yaml")).simulate
     try:
         model = bundle.load(place, 2)
     except BundleError as error:

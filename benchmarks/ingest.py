@@ -20,7 +20,7 @@ import tifffile
 
 from benchmarks.memory import watched
 from benchmarks.report import Figure, publish
-from pipelines.core import images
+from fatescope.data import images
 
 SEED = 0
 FILES = 10_000

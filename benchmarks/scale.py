@@ -24,8 +24,10 @@ import pyarrow.parquet as pq
 from benchmarks import service
 from benchmarks.memory import watched
 from benchmarks.report import Figure, publish
+from fatescope import config
+from fatescope.data import images
+from fatescope.inference import bundle
 from pipelines import simulate
-from pipelines.core import bundle, images, params
 from service import engines, parts
 
 SEED = 0
@@ -42,7 +44,7 @@ GPU_TFLOPS = 65.0
 
 def draw(folder: Path) -> list[Path]:
     """Return the DISTINCT cells that are drawn below `folder`."""
-    settings = params.load(service.ROOT / "params.yaml").simulate
+    settings = config.load(service.ROOT / "params.yaml").simulate
     simulate.simulate(settings.model_copy(update={"cells": DISTINCT, "marker_channels": 0, "seed": SEED}), folder)
     return sorted(folder.rglob("*_Ch1.ome.tif"))[:DISTINCT]
 

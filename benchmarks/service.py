@@ -18,8 +18,8 @@ from typing import Any
 
 import mlflow
 
+from fatescope import config
 from pipelines import ingest, simulate, split, train, tune
-from pipelines.core import params
 from tests.serving import ended
 
 SEED = 0
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 
 def prepare(folder: Path) -> Path:
     """Draw cells, train on them for a few epochs, and return the bundle."""
-    content = json.loads(params.load(ROOT / "params.yaml").model_dump_json(by_alias=True))
+    content = json.loads(config.load(ROOT / "params.yaml").model_dump_json(by_alias=True))
     content["simulate"]["cells"] = CELLS
     content["tune"]["trials"] = 0
     content["ensemble"]["members"] = 1

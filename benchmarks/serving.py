@@ -23,7 +23,7 @@ import psutil
 
 from benchmarks.report import Figure, publish
 from benchmarks.service import CELLS, REPEATS, ROOT, SEED, TASK, batches, form, load, prepare, request, serve
-from pipelines.core import images
+from fatescope.data import images
 from service import engines
 from tests.serving import ended, free_port, ready
 

@@ -29,9 +29,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from benchmarks.report import Figure, publish
+from fatescope import config
+from fatescope.config import Params, Train
+from fatescope.data import dataset, splits
 from pipelines import fitting, ingest, simulate, split
-from pipelines.core import cells, params, splits
-from pipelines.core.params import Params, Train
 from pipelines.small_maps import SmallMapConv2d
 
 SEED = 0
@@ -52,7 +53,7 @@ def prepare(folder: Path, settings: Params) -> tuple[fitting.Examples, npt.NDArr
     simulate.main(path, folder / "data")
     ingest.main(path, folder / "data", folder / "cells")
     split.main(path, folder / "cells", folder / "splits.parquet")
-    known, divided = cells.load(folder / "cells"), splits.load(folder / "splits.parquet")
+    known, divided = dataset.load(folder / "cells"), splits.load(folder / "splits.parquet")
     classes = settings.classes("multiclass")
     targets = np.array([classes.index(x) for x in known.manifest["label"]], np.int64)
     rows = [divided.indices("random", part, classes) for part in ("train", "validation", "test")]
@@ -148,7 +149,7 @@ import sys, threading, time
 from pathlib import Path
 import numpy as np
 from pipelines import fitting
-from pipelines.core import params
+from fatescope import config as params
 settings = params.load(Path("params.yaml")).train.model_copy(update={
     "backbone": "compact", "epochs": 2, "batch_size": 128, "threads": 2, "input_size": (60, 60)})
 pixels = np.load(sys.argv[1], mmap_mode="r")
@@ -185,7 +186,7 @@ def memory(folder: Path, count: int) -> float:
 
 def main() -> None:
     """Measure, print and write the figures."""
-    whole = params.load(Path("params.yaml"))
+    whole = config.load(Path("params.yaml"))
     change = {"backbone": "resnet18", "input_size": (60, 60), "batch_size": 128, "epochs": EPOCHS, "threads": 2}
     settings = whole.train.model_copy(update=change | {"weights": "none"})
     torch.set_num_threads(settings.threads)

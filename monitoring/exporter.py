@@ -2,7 +2,7 @@
 
 Every `--every` seconds it takes the newest `--window` predictions of each task, of the version that the service serves
 now, compares them with the reference of that version (`monitoring.drift`) and checks the expectations that guard
-training data (`monitoring.expectations`). Metrics:
+training data (`fatescope.quality.expectations`). Metrics:
 
 | metric | what it is |
 |---|---|
@@ -32,10 +32,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
-from monitoring import drift, expectations
+from fatescope.config import Validation, load
+from fatescope.inference.uncertainty import VERDICTS
+from fatescope.quality import expectations
+from monitoring import drift
 from monitoring.drift import FEWEST, MIXTURE, Detector
-from pipelines.core.judgement import VERDICTS
-from pipelines.core.params import Validation, load
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core import shift
-from pipelines.core.features import ACQUISITION
-from pipelines.core.judgement import UNLIKE, UNSURE
+from fatescope.data import shift
+from fatescope.data.features import ACQUISITION
+from fatescope.inference.uncertainty import UNLIKE, UNSURE
 
 Floats = npt.NDArray[np.floating]
 Rows = npt.NDArray[np.int64]

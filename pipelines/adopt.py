@@ -22,10 +22,10 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from pipelines.core import names
-from pipelines.core.command import run
-from pipelines.core.errors import DataError
-from pipelines.core.params import Dataset, load
+from fatescope.command import run
+from fatescope.config import Dataset, load
+from fatescope.data.paths import ORIGIN, Nearest, Reader, is_hidden, list_files
+from fatescope.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,9 @@ class Found:
 
 def survey(dataset: Dataset, source: Path) -> Found:
     """Read the paths of all files below `source`; no file is opened."""
-    reader, found = names.Reader(dataset), Found(Counter(), Counter(), Counter(), {})
-    nearest = names.Nearest(dataset.pattern)
-    for path in names.list_files(source):
+    reader, found = Reader(dataset), Found(Counter(), Counter(), Counter(), {})
+    nearest = Nearest(dataset.pattern)
+    for path in list_files(source):
         name = reader.read(path)
         if name is None:
             found.unmatched.setdefault(nearest.reason(path), []).append(path)
@@ -90,7 +90,7 @@ def adopt(dataset: Dataset, source: Path, target: Path) -> Found:
         if size > known:
             sources = [*sources, {"name": source.resolve().name, "files": size - known}]
             content = json.dumps({"origin": "adopted", "sources": sources}, indent=2)
-            (folder / names.ORIGIN).write_text(content + "\n")
+            (folder / ORIGIN).write_text(content + "\n")
             _swap(folder, target)
     return found
 
@@ -160,7 +160,7 @@ def _gathered(source: Path, target: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _copy(source: Path, folder: Path) -> int:
-    paths = [path for path in names.list_files(source) if not names.is_hidden(path)]
+    paths = [path for path in list_files(source) if not is_hidden(path)]
     for path in tqdm(paths, desc="copy", unit="file", delay=1):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, folder / path)
@@ -177,7 +177,7 @@ def _unzip(source: Path, folder: Path) -> int:
                     shutil.copyfileobj(content, file)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise DataError(f"{source}: cannot be unpacked ({error}); export or copy it again, unencrypted") from error
-    return len(entries) - (names.ORIGIN in entries)
+    return len(entries) - (ORIGIN in entries)
 
 
 def _entries(source: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -190,7 +190,7 @@ def _entries(source: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInf
         outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(spelled).drive
         if outside or stat.S_ISLNK(entry.external_attr >> 16):
             raise DataError(f"{source}: the entry '{entry.filename}' leads out of the zip; do not use this file")
-        if spelled.endswith("/") or names.is_hidden(str(path)):
+        if spelled.endswith("/") or is_hidden(str(path)):
             continue
         if str(path) in entries:
             raise DataError(f"{source}: holds '{path}' twice; export it again")
@@ -203,13 +203,13 @@ def _entries(source: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInf
 
 def _refuse_simulated(source: Path, folder: Path) -> None:
     """Raise DataError where the export is, or contains, a data folder that says it was drawn."""
-    for place in (source, *(path.parent for path in folder.rglob(names.ORIGIN))):
+    for place in (source, *(path.parent for path in folder.rglob(ORIGIN))):
         if _origin(place).get("origin") == "simulated":
             raise DataError(f"{source}: holds simulated cells, which never mix with real ones; leave them out")
 
 
 def _origin(target: Path) -> dict[str, Any]:
-    path = target / names.ORIGIN
+    path = target / ORIGIN
     content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return content
 
@@ -218,7 +218,7 @@ def _link_known(target: Path, folder: Path) -> int:
     """Link what `target` holds into `folder`, and return how many of its files are there already, to the byte."""
     same, changed = 0, []
     for known in target.rglob("*"):
-        if known.is_dir() or known == target / names.ORIGIN:
+        if known.is_dir() or known == target / ORIGIN:
             continue
         new = folder / known.relative_to(target)
         if new.exists():

@@ -25,13 +25,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from fatescope.command import run
+from fatescope.config import Audit, Dataset, load
+from fatescope.data import features, splits
+from fatescope.data.dataset import Cells, crop
+from fatescope.data.dataset import load as load_cells
+from fatescope.errors import DataError
+from fatescope.networks.network import common_level, normalise
 from pipelines import audit_plots, intervals, shortcuts
-from pipelines.core import cells, features, splits
-from pipelines.core.cells import Cells
-from pipelines.core.command import run
-from pipelines.core.errors import DataError
-from pipelines.core.network import common_level, normalise
-from pipelines.core.params import Audit, Dataset, load
 from pipelines.intervals import Weights
 from pipelines.shortcuts import DESCRIPTIONS, MODELS, Floats, Texts
 
@@ -117,7 +118,7 @@ def _look(
         sizes = known[["height", "width"]].to_numpy()[start : start + 256]
         for stage, shown in (("raw", block.astype(np.float32)), ("normalised", normalised)):
             for image, (height, width) in zip(shown, sizes, strict=True):
-                for name, vector in shortcuts.describe(cells.crop(image, height, width)).items():
+                for name, vector in shortcuts.describe(crop(image, height, width)).items():
                     described[stage][name].append(vector)
     grouped = ~np.isin(labels, list(confounded))
     # Named apart, because a group may be called like a number too.
@@ -309,7 +310,7 @@ def main(params: Path, source: Path, parts: Path, target: Path, plots: Path) -> 
     settings = load(params)
     torch.set_num_threads(settings.train.threads)
     confounded = splits.load(parts).confounded
-    report = audit(cells.load(source), confounded, settings.dataset, settings.train.normalisation, settings.audit)
+    report = audit(load_cells(source), confounded, settings.dataset, settings.train.normalisation, settings.audit)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(report, indent=2) + "\n")
     audit_plots.draw(report, plots)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.core.params import Train
+from fatescope.config import Train
 
 
 def augment(images: Tensor, params: Train, stretched: bool) -> Tensor:

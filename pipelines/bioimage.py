@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from pipelines.core import bundle
-from pipelines.core.bundle import Spec
+from fatescope.inference import bundle
+from fatescope.inference.bundle import Spec
 
 FORMAT = "0.5.4"
 GRAPH, CARD, INPUT = "model.onnx", "README.md", "test_input.npy"

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from pipelines.core import composition
-from pipelines.core.outliers import Outliers
-from pipelines.core.params import Calibrate
+from fatescope.config import Calibrate
+from fatescope.inference import composition
+from fatescope.inference.ood import Outliers
 from pipelines.fitting import Predicted
 
 Floats = npt.NDArray[np.floating]

@@ -16,11 +16,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fatescope.config import Params, Train
+from fatescope.inference.ood import Outliers
+from fatescope.networks.network import Ensemble, Network
 from pipelines import fitting, metering
 from pipelines.calibration import Calibration, calibrate
-from pipelines.core.network import Ensemble, Network
-from pipelines.core.outliers import Outliers
-from pipelines.core.params import Params, Train
 from pipelines.fitting import Examples, Fit, Indices, Report
 from pipelines.metering import Meter
 

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fatescope.command import run
+from fatescope.config import load
+from fatescope.data import dataset
+from fatescope.data.dataset import Cells
+from fatescope.inference import bundle, cam
+from fatescope.inference.bundle import Bundle
 from pipelines import bioimage, cards
-from pipelines.core import activation, bundle, cells
-from pipelines.core.bundle import Bundle
-from pipelines.core.cells import Cells
-from pipelines.core.command import run
-from pipelines.core.params import load
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def draw(model: Bundle, source: Cells, chosen: pd.DataFrame) -> Figure:
             axes.set_axis_off()
         for left, beside, place in zip(row[::2], row[1::2], places, strict=False):
             each, cell = chosen.iloc[place], source.manifest.iloc[where[place]]
-            crop = cells.crop(source.pixels[where[place]], cell["height"], cell["width"])
+            crop = dataset.crop(source.pixels[where[place]], cell["height"], cell["width"])
             left.imshow(crop, cmap="gray")
             call = int(np.flatnonzero(classes == each["predicted"])[0])
             attention = said.activation_map[place, call]
@@ -62,7 +63,7 @@ def draw(model: Bundle, source: Cells, chosen: pd.DataFrame) -> Figure:
             beside.imshow(crop, cmap="gray")
             beside.imshow(
                 attention, cmap="bwr", vmin=-strongest, vmax=strongest, alpha=0.45, interpolation="bilinear",
-                extent=activation.extent(crop.shape, model.spec.canvas, model.spec.params["train"], attention.shape),
+                extent=cam.extent(crop.shape, model.spec.canvas, model.spec.params["train"], attention.shape),
             )  # fmt: skip
             beside.set(xlim=(-0.5, crop.shape[1] - 0.5), ylim=(crop.shape[0] - 0.5, -0.5))
             label = f"{each['label']}" if right else f"{each['label']}, called {each['predicted']}"
@@ -75,7 +76,7 @@ def main(
 ) -> None:
     """Write the card of TASK's bundle in MODELS from METRICS, AUDIT and PLOTS into the folder TARGET."""
     mpl.use("Agg")
-    settings, known = load(params), cells.load(source)
+    settings, known = load(params), dataset.load(source)
     pictures = target / "card"
     shutil.rmtree(pictures, ignore_errors=True)
     shutil.copytree(plots, pictures)

@@ -19,9 +19,9 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
-from pipelines.core import bundle
-from pipelines.core.bundle import Spec
-from pipelines.core.cells import Cells
+from fatescope.data.dataset import Cells
+from fatescope.inference import bundle
+from fatescope.inference.bundle import Spec
 
 MISSING = "missing"
 TEMPLATES = Path(__file__).with_name("templates")

@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fatescope.command import run
+from fatescope.config import Params, load
+from fatescope.data import dataset, splits
+from fatescope.data.dataset import Cells
 from pipelines import cards, intervals, pairing, registry, scores
-from pipelines.core import cells, splits
-from pipelines.core.cells import Cells
-from pipelines.core.command import run
-from pipelines.core.params import Params, load
 from pipelines.pairing import Pair
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def _inside(figure: Figure) -> str:
 def main(params: Path, task: str, a: str, b: str, source: Path, parts: Path, target: Path) -> None:
     """Compare the versions A and B (numbers or aliases) of TASK on test cells in SOURCE; write into TARGET."""
     mpl.use("Agg")
-    settings, known, divided = load(params), cells.load(source), splits.load(parts)
+    settings, known, divided = load(params), dataset.load(source), splits.load(parts)
     with registry.fetched(task, a) as first, registry.fetched(task, b) as second:
         pair = pairing.pair(first, second, known, divided, settings.train.threads)
     found, changed = compare(pair, known, settings)

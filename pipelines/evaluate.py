@@ -29,13 +29,14 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 from sklearn.metrics import roc_curve
 
+from fatescope.command import run
+from fatescope.config import Params, load
+from fatescope.data import dataset, splits
+from fatescope.data.dataset import Cells
+from fatescope.inference import bundle
+from fatescope.inference.bundle import Bundle
+from fatescope.inference.uncertainty import Judgement
 from pipelines import evaluate_plots, intervals, judging, scores, tracking
-from pipelines.core import bundle, cells, splits
-from pipelines.core.bundle import Bundle
-from pipelines.core.cells import Cells
-from pipelines.core.command import run
-from pipelines.core.judgement import Judgement
-from pipelines.core.params import Params, load
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +235,7 @@ def main(
 ) -> None:  # fmt: skip
     """Evaluate what TASK's train stage wrote into MODELS: PREDICTIONS, figures to TARGET, PLOTS, and their TABLES."""
     mpl.use("Agg")
-    settings, known, divided = load(params), cells.load(source), splits.load(parts)
+    settings, known, divided = load(params), dataset.load(source), splits.load(parts)
     classes, trained = settings.classes(task), json.loads((models / "models.json").read_text())
     audited = json.loads(audit.read_text())
     tested = []

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from fatescope.config import Train
+from fatescope.data.dataset import Cells
+from fatescope.data.splits import Splits
+from fatescope.errors import ParamsError
+from fatescope.networks import backbones
+from fatescope.networks.network import Network, common_level
+from fatescope.networks.symmetry import is_stretched
 from pipelines import crew, small_maps
 from pipelines.augmentation import augment
-from pipelines.core import backbones
-from pipelines.core.cells import Cells
-from pipelines.core.errors import ParamsError
-from pipelines.core.network import Network, common_level
-from pipelines.core.params import Train
-from pipelines.core.splits import Splits
-from pipelines.core.symmetries import is_stretched
 from pipelines.gathering import gatherer
 
 Indices = npt.NDArray[np.int64]

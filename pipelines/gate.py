@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fatescope.config import Gate
 from pipelines import intervals, scores
-from pipelines.core.params import Gate
 
 Floats = npt.NDArray[np.floating]
 Criterion = dict[str, Any]

@@ -21,13 +21,14 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from sklearn.metrics import balanced_accuracy_score
 
+from fatescope.command import run
+from fatescope.config import Params, Train, load
+from fatescope.data import dataset, splits
+from fatescope.data.dataset import Cells
+from fatescope.data.splits import Splits
+from fatescope.errors import ParamsError
+from fatescope.inference import composition, uncertainty
 from pipelines import candidates, evaluate_plots, fitting
-from pipelines.core import cells, composition, judgement, splits
-from pipelines.core.cells import Cells
-from pipelines.core.command import run
-from pipelines.core.errors import ParamsError
-from pipelines.core.params import Params, Train, load
-from pipelines.core.splits import Splits
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +51,11 @@ def held_out(source: Cells, divided: Splits, task: str, medium: str, settings: T
     def judge(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
         found = fitting.predict(made.network, source.pixels, rows)
         calibration = candidate.calibration
-        said = judgement.Prediction(found.logits, found.embedding, np.empty(0, np.float32))
-        judged = judgement.judge(said, calibration.conformal, calibration.outlier_threshold, made.outliers)
+        said = uncertainty.Prediction(found.logits, found.embedding, np.empty(0, np.float32))
+        judged = uncertainty.judge(said, calibration.conformal, calibration.outlier_threshold, made.outliers)
         return judged.probabilities, {
-            "unlike": float((judged.verdicts == judgement.UNLIKE).mean()),
-            "unsure": float((judged.verdicts == judgement.UNSURE).mean()),
+            "unlike": float((judged.verdicts == uncertainty.UNLIKE).mean()),
+            "unsure": float((judged.verdicts == uncertainty.UNSURE).mean()),
             "mean_confidence": float(judged.probabilities.max(1).mean()),
         }
 
@@ -110,7 +111,7 @@ def main(params: Path, task: str, medium: str, source: Path, parts: Path, best: 
     mpl.use("Agg")
     settings = load(params)
     fit = settings.train.changed(json.loads(best.read_text())["best"]["params"])
-    report = held_out(cells.load(source), splits.load(parts), task, medium, fit, settings)
+    report = held_out(dataset.load(source), splits.load(parts), task, medium, fit, settings)
     target.mkdir(parents=True, exist_ok=True)
     name = "".join(each if each.isalnum() else "_" for each in medium)
     (target / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -22,10 +22,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from pipelines.core import cells, features, images, names
-from pipelines.core.command import run
-from pipelines.core.errors import DataError, ImageError
-from pipelines.core.params import Dataset, Ingest, load
+from fatescope.command import run
+from fatescope.config import Dataset, Ingest, load
+from fatescope.data import features, images
+from fatescope.data.dataset import (
+    MANIFEST,
+    PIXELS,
+    QUARANTINE,
+    SUMMARY,
+    PixelWriter,
+    TableWriter,
+    fresh_folder,
+    read_quarantine,
+)
+from fatescope.data.paths import ORIGIN, Reader, list_files
+from fatescope.errors import DataError, ImageError
 
 log = logging.getLogger(__name__)
 
@@ -82,25 +93,25 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
     """
     if not source.is_dir():
         raise DataError(f"{source}: no such folder; put an export there with `make adopt SRC=folder-or-zip`")
-    with cells.fresh_folder(target) as folder:
-        with cells.TableWriter(folder / cells.QUARANTINE, _QUARANTINE) as quarantine:
+    with fresh_folder(target) as folder:
+        with TableWriter(folder / QUARANTINE, _QUARANTINE) as quarantine:
             counts, strata = _survey(dataset, source, quarantine)
             kept = _draw(strata, params)
             counts["files read"], counts["left_out"] = int(kept.sum()), int((~kept).sum())
             summary = _stream(dataset, params, source, folder, kept, counts, quarantine)
-        _check_refused(summary, counts["files read"], params.max_refused_share, folder / cells.QUARANTINE)
-        (folder / cells.SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n")
+        _check_refused(summary, counts["files read"], params.max_refused_share, folder / QUARANTINE)
+        (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n")
     return summary
 
 
-def _survey(dataset: Dataset, source: Path, quarantine: cells.TableWriter) -> tuple[Counter[str], "array[int]"]:
+def _survey(dataset: Dataset, source: Path, quarantine: TableWriter) -> tuple[Counter[str], "array[int]"]:
     """Count files by what their paths say, and return the stratum (class and group) of each of the input channel.
 
     The paths themselves are not kept: those of a million files would be most of the memory that ingest takes.
     """
-    reader, strata, numbers = names.Reader(dataset), array("l"), dict[tuple[str, str], int]()
+    reader, strata, numbers = Reader(dataset), array("l"), dict[tuple[str, str], int]()
     counts, channels, unmatched = Counter[str](), Counter[str](), list[str]()
-    for path in names.list_files(source):
+    for path in list_files(source):
         counts["files"] += 1
         name = reader.read(path)
         if name is None:
@@ -145,8 +156,8 @@ def _draw(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
 
 def _paths(dataset: Dataset, source: Path, kept: npt.NDArray[np.bool_]) -> Iterator[str]:
     """Yield the paths of the input channel that are `kept`, in the order in which `_survey` met them."""
-    reader = names.Reader(dataset)
-    matched = (path for path in names.list_files(source) if (name := reader.read(path)) and reader.is_input(name))
+    reader = Reader(dataset)
+    matched = (path for path in list_files(source) if (name := reader.read(path)) and reader.is_input(name))
     return compress(matched, kept)
 
 
@@ -157,14 +168,14 @@ def _stream(
     folder: Path,
     kept: npt.NDArray[np.bool_],
     counts: Counter[str],
-    quarantine: cells.TableWriter,
+    quarantine: TableWriter,
 ) -> Summary:
     labels, groups, refused = Counter[str](), set[str](), Counter[str]()
     version, seen = hashlib.sha256(), array("q")
     job = _Job(dataset, params.canvas, int(params.max_megapixels * 1e6), source)
     with (
-        cells.TableWriter(folder / cells.MANIFEST) as manifest,
-        cells.PixelWriter(folder / cells.PIXELS, params.canvas) as pixels,
+        TableWriter(folder / MANIFEST) as manifest,
+        PixelWriter(folder / PIXELS, params.canvas) as pixels,
         tqdm(total=counts["files read"], desc="ingest", unit="file", delay=1) as bar,
     ):
         for chunk in _in_order(job.read, _chunks(_paths(dataset, source, kept)), params.workers):
@@ -203,7 +214,7 @@ def _identities(chunk: Chunk) -> Iterable[tuple[object, object]]:
 
 
 def _origin(source: Path) -> dict[str, object]:
-    path = source / names.ORIGIN
+    path = source / ORIGIN
     if not path.exists():
         return {}
     content: dict[str, object] = json.loads(path.read_text())
@@ -224,7 +235,7 @@ def _duplicates(folder: Path, seen: "array[int]") -> tuple[int, int]:
     _, first, inverse = np.unique(hashes[rows], return_index=True, return_inverse=True)
     later = np.flatnonzero(first[inverse] != np.arange(len(rows)))
     # As numbers, because a million names of groups would take far more.
-    table = pq.read_table(folder / cells.MANIFEST, columns=["group"], read_dictionary=["group"])
+    table = pq.read_table(folder / MANIFEST, columns=["group"], read_dictionary=["group"])
     groups = table.column("group").unify_dictionaries().combine_chunks().indices.to_numpy()
     return len(later), int((groups[rows[later]] != groups[rows[first[inverse[later]]]]).sum())
 
@@ -234,7 +245,7 @@ def _check_refused(summary: Summary, files: int, limit: float, quarantine: Path)
     for code, count in summary.refused.items():
         log.warning("%s: refused %d of %d files: %s", quarantine.name, count, files, code)
     if refused > limit * files or not summary.cells:
-        examples = cells.read_quarantine(quarantine, summary.refused)
+        examples = read_quarantine(quarantine, summary.refused)
         raise DataError(
             f"{refused} of {files} files were refused ({refused / files:.1%}), more than ingest.max_refused_share "
             f"({limit:.1%}); mend or remove them, or raise the share. All are in {quarantine}; for example:\n"
@@ -271,7 +282,7 @@ class _Job:
 
     def read(self, paths: list[str]) -> Chunk:
         """Decode the files at `paths` and describe each cell in them."""
-        reader, crops, placed, refused = names.Reader(self.dataset), [], [], []
+        reader, crops, placed, refused = Reader(self.dataset), [], [], []
         rows: list[dict[str, object]] = []
         for path in paths:
             try:
@@ -337,7 +348,7 @@ def main(params: Path, source: Path, target: Path) -> None:
     summary = ingest(settings.dataset, settings.ingest, source, target)
     log.info("%d cells in %d groups: %s", summary.cells, summary.groups, summary.labels)
     if summary.unmatched:
-        log.warning("%d files match nothing; see %s", summary.unmatched, target / cells.QUARANTINE)
+        log.warning("%d files match nothing; see %s", summary.unmatched, target / QUARANTINE)
     if summary.duplicates:
         log.warning("%d duplicates, %d across groups", summary.duplicates, summary.duplicates_across_groups)
 

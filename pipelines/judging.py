@@ -5,10 +5,10 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
-from pipelines.core import images
-from pipelines.core.bundle import Bundle
-from pipelines.core.cells import Cells, crop
-from pipelines.core.judgement import Judgement
+from fatescope.data import images
+from fatescope.data.dataset import Cells, crop
+from fatescope.inference.bundle import Bundle
+from fatescope.inference.uncertainty import Judgement
 
 BATCH = 256
 """Cells that the graph is given at a time."""

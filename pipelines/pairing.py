@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fatescope.data.dataset import Cells
+from fatescope.data.splits import Splits
+from fatescope.errors import BundleError, DataError
+from fatescope.inference import bundle
+from fatescope.inference.bundle import Bundle
+from fatescope.inference.uncertainty import Judgement
 from pipelines import judging
-from pipelines.core import bundle
-from pipelines.core.bundle import Bundle
-from pipelines.core.cells import Cells
-from pipelines.core.errors import BundleError, DataError
-from pipelines.core.judgement import Judgement
-from pipelines.core.splits import Splits
 from pipelines.gate import Both
 
 

@@ -23,13 +23,14 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from packaging.requirements import Requirement
 
+from fatescope.command import run
+from fatescope.config import Params, load
+from fatescope.data import dataset, splits
+from fatescope.data.dataset import Cells
+from fatescope.data.splits import Splits
+from fatescope.errors import BundleError, DataError, ImageError
+from fatescope.inference import bundle
 from pipelines import cards, gate, pairing, registry, tracking
-from pipelines.core import bundle, cells, splits
-from pipelines.core.cells import Cells
-from pipelines.core.command import run
-from pipelines.core.errors import BundleError, DataError, ImageError
-from pipelines.core.params import Params, load
-from pipelines.core.splits import Splits
 from pipelines.gate import Both
 
 log = logging.getLogger(__name__)
@@ -180,7 +181,7 @@ def main(
 
     The card of the registered version, with the verdict in it, is written beside TARGET.
     """
-    settings, known = load(params), cells.load(source)
+    settings, known = load(params), dataset.load(source)
     sources = cards.sources(models / "bundle", known, metrics, audit, pictures)
     verdict = register(task, models, sources, known, parts, settings)
     target.parent.mkdir(parents=True, exist_ok=True)

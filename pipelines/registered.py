@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from pipelines.core import bundle
+from fatescope.inference import bundle
 
 # The signature says more than types would, out of which MLflow would make a schema of its own.
 warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")

@@ -17,7 +17,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from pipelines.core.errors import BundleError
+from fatescope.errors import BundleError
 from pipelines.tracking import PREFIX, client
 
 CHAMPION, CHALLENGER = "champion", "challenger"

@@ -5,9 +5,9 @@ import logging
 import subprocess
 from datetime import UTC, datetime
 
+from fatescope.command import run
+from fatescope.errors import DataError
 from pipelines import registry, tracking
-from pipelines.core.command import run
-from pipelines.core.errors import DataError
 
 log = logging.getLogger(__name__)
 

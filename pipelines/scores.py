@@ -7,9 +7,9 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from fatescope.inference import composition
+from fatescope.inference.uncertainty import Judgement
 from pipelines import intervals
-from pipelines.core import composition
-from pipelines.core.judgement import Judgement
 from pipelines.intervals import Weights
 
 Floats = npt.NDArray[np.floating]

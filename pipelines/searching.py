@@ -28,8 +28,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, OperationalError
 
-from pipelines.core.errors import DataError
-from pipelines.core.params import Tune
+from fatescope.config import Tune
+from fatescope.errors import DataError
 
 log = logging.getLogger(__name__)
 

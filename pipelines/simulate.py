@@ -19,10 +19,10 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from pipelines.core import names
-from pipelines.core.command import run
-from pipelines.core.errors import DataError
-from pipelines.core.params import Simulate, load
+from fatescope.command import run
+from fatescope.config import Simulate, load
+from fatescope.data import paths
+from fatescope.errors import DataError
 from pipelines.drawing import BIT_DEPTH, MARKERS, Acquisition, Phenotype, Pixels, draw_cell
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
             "seed": params.seed,
             "params": params.model_dump(mode="json"),
         }
-        (part / names.ORIGIN).write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (part / paths.ORIGIN).write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         part.replace(target)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)

@@ -5,9 +5,9 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from pipelines.core.backbones import BACKBONES, SMALLEST
-from pipelines.core.errors import ParamsError
-from pipelines.core.params import WHOLE, Params, Range, Train, Tune
+from fatescope.config import WHOLE, Params, Range, Train, Tune
+from fatescope.errors import ParamsError
+from fatescope.networks.backbones import BACKBONES, SMALLEST
 
 
 def check(params: Params) -> None:

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedShuffleSplit
 
-from pipelines.core import cells
-from pipelines.core.command import run
-from pipelines.core.errors import SplitError
-from pipelines.core.params import Split, load
-from pipelines.core.splits import PARTS, SPLITS, Splits, save
+from fatescope.command import run
+from fatescope.config import Split, load
+from fatescope.data import dataset
+from fatescope.data.splits import PARTS, SPLITS, Splits, save
+from fatescope.errors import SplitError
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def main(params: Path, source: Path, target: Path) -> None:
     Cells of a class that no task names have no part in either split: they may be too few to have one.
     """
     settings = load(params)
-    manifest = cells.load(source, ["cell_id", "label", "group"]).manifest
+    manifest = dataset.load(source, ["cell_id", "label", "group"]).manifest
     table = manifest[["cell_id", "label"]].assign(random=None, grouped=None)
     asked = np.flatnonzero(manifest["label"].isin({n for names in settings.dataset.tasks.values() for n in names}))
     if not len(asked):

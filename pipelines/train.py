@@ -23,15 +23,16 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
+from fatescope.command import run
+from fatescope.config import Params, Train, load
+from fatescope.data import dataset, splits
+from fatescope.data.dataset import Cells
+from fatescope.data.splits import Splits
+from fatescope.errors import DataError, ParamsError
+from fatescope.inference import bundle
+from fatescope.networks.network import export
 from pipelines import candidates, crew, fitting, judging, metering, tracking
 from pipelines.candidates import ENSEMBLE, SINGLE, Candidate, OpenRun, Refit
-from pipelines.core import bundle, cells, splits
-from pipelines.core.cells import Cells
-from pipelines.core.command import run
-from pipelines.core.errors import DataError, ParamsError
-from pipelines.core.network import export
-from pipelines.core.params import Params, Train, load
-from pipelines.core.splits import Splits
 from pipelines.tracking import Tracked
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def write_bundle(made: Refit, source: Cells, seen: Rows, others: Rows, spec: bun
     pixels = source.pixels[seen[np.linspace(0, len(seen) - 1, TEST_CELLS).astype(int)]]
     fitted = candidates.evenly(seen, REFERENCE_CELLS)
     shown = np.concatenate([candidates.evenly(others, REFERENCE_CELLS), fitted])
-    with cells.fresh_folder(target) as folder:
+    with dataset.fresh_folder(target) as folder:
         network = made.network.cpu()
         save_model(network, str(folder / bundle.WEIGHTS))
         export(network, spec.canvas, folder / bundle.GRAPH)
@@ -201,8 +202,8 @@ def _opener(task: str, tracked: Tracked | None) -> OpenRun:
 
 def main(params: Path, task: str, source: Path, parts: Path, best: Path, target: Path) -> None:
     """Train TASK on the cells in SOURCE, divided by PARTS, as the file BEST says, into the folder TARGET."""
-    parameters, known, divided = load(params), cells.load(source), splits.load(parts)
-    classes, summary = parameters.classes(task), cells.load_summary(source)
+    parameters, known, divided = load(params), dataset.load(source), splits.load(parts)
+    classes, summary = parameters.classes(task), dataset.load_summary(source)
     missing = sorted(set(classes) - set(known.manifest["label"]))
     if missing:
         raise DataError(f"task '{task}' needs cells of {missing}, but {source} has {summary['labels']}")

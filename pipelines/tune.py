@@ -23,11 +23,11 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from fatescope.command import run
+from fatescope.config import Params, load
+from fatescope.data import dataset, splits
+from fatescope.errors import DataError
 from pipelines import fitting, placing, searching, space, tracking, tune_plots
-from pipelines.core import cells, splits
-from pipelines.core.command import run
-from pipelines.core.errors import DataError
-from pipelines.core.params import Params, load
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def open_study(search: Search) -> Study:
 def objective(search: Search, parent: str) -> Callable[[Trial], float]:
     """Return what a trial is worth: balanced accuracy on the validation cells, at the epoch of the lowest loss."""
     params, classes = search.params, search.params.classes(search.task)
-    source, divided = cells.load(search.source), splits.load(search.parts)
+    source, divided = dataset.load(search.source), splits.load(search.parts)
     split = divided.available(classes)[0]
     examples = fitting.examples_of(source, divided, split, classes)
     threads = max(1, params.train.threads // params.tune.workers)
@@ -186,7 +186,7 @@ def main(params: Path, task: str, source: Path, parts: Path, journal: Path, targ
         return
     space.check(settings)
     tags = {
-        "data_hash": str(cells.load_summary(source)["data_hash"]),
+        "data_hash": str(dataset.load_summary(source)["data_hash"]),
         "splits_hash": hashlib.sha256(parts.read_bytes()).hexdigest(),
     }
     # Workers on other machines have another current folder.

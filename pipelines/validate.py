@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from monitoring import expectations
-from pipelines.core import cells
-from pipelines.core.command import run
-from pipelines.core.errors import DataError
-from pipelines.core.params import Dataset, Validation, load
+from fatescope.command import run
+from fatescope.config import Dataset, Validation, load
+from fatescope.data.dataset import load as load_cells
+from fatescope.errors import DataError
+from fatescope.quality import expectations
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def tell(results: list[dict[str, Any]]) -> str:
 def main(params: Path, source: Path, target: Path, docs: Path) -> None:
     """Validate the cells in SOURCE; write results to TARGET and a page to the folder DOCS."""
     settings = load(params)
-    results = validate(cells.load(source).manifest, settings.dataset, settings.validation, docs)
+    results = validate(load_cells(source).manifest, settings.dataset, settings.validation, docs)
     failed = [each for each in results if not each["passed"]]
     critical = [each for each in failed if each["severity"] == "critical"]
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines.core.errors import FatescopeError
+from fatescope.errors import FatescopeError
 from service import champions
 
 RUNNER = "FATESCOPE_RUNNER"

@@ -18,8 +18,9 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Res
 from fastapi.staticfiles import StaticFiles
 from safetensors.numpy import load_file
 
-from pipelines.core import bundle, images, judgement
-from pipelines.core.errors import ImageError
+from fatescope.data import images
+from fatescope.errors import ImageError
+from fatescope.inference import bundle, uncertainty
 from service import classifying, exports, feedback, metrics, pictures, samples, uploads
 from service.answers import (
     Answer,
@@ -143,7 +144,7 @@ def summarise(request: Request, part: Part, task: Task = None) -> Summary:
         raise RequestError(
             422, "parameters", f"a cell needs {sizes[0]} probabilities and {sizes[1]} figures; see /models"
         )
-    like = [each.probabilities for each in part.cells if each.verdict != judgement.UNLIKE]
+    like = [each.probabilities for each in part.cells if each.verdict != uncertainty.UNLIKE]
     figures = np.array([each.figures for each in part.cells]).reshape(-1, len(samples.FIGURES))
     return Summary.model_validate(
         {

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
-from pipelines.core import bundle
-from pipelines.core.errors import BundleError
+from fatescope.errors import BundleError
+from fatescope.inference import bundle
 
 FOLDER, PIN, POLL = "FATESCOPE_BUNDLES", "FATESCOPE_PIN", "FATESCOPE_POLL_S"
 SOURCE = Path(__file__).parent.parent

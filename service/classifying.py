@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from starlette.concurrency import run_in_threadpool
 
-from pipelines.core import activation, judgement
-from pipelines.core.bundle import Spec
-from pipelines.core.errors import ImageError
+from fatescope.errors import ImageError
+from fatescope.inference import cam, uncertainty
+from fatescope.inference.bundle import Spec
 from service import metrics, samples, uploads
 from service.answers import Problem
 from service.models import Model, Models
@@ -23,7 +23,7 @@ from service.refusals import RequestError
 from service.uploads import OtherChannel, Upload
 
 Item = Readable | Unreadable | OtherChannel
-Record = Callable[[Model, list[Readable], npt.NDArray[np.float32], judgement.Judgement], None]
+Record = Callable[[Model, list[Readable], npt.NDArray[np.float32], uncertainty.Judgement], None]
 """Keeps what was said of cells; see service.recording."""
 
 log = logging.getLogger("bentoml.fatescope")
@@ -55,7 +55,7 @@ async def explain(cell: Readable, label: str, model: Model, models: Models) -> d
         raise _unavailable(error) from error
     canvas = model.spec.canvas
     size = min(cell.size[0], canvas[0]), min(cell.size[1], canvas[1])
-    drawn = activation.overlay(maps[model.spec.classes.index(label)], size, canvas, model.spec.params["train"])
+    drawn = cam.overlay(maps[model.spec.classes.index(label)], size, canvas, model.spec.params["train"])
     buffer = io.BytesIO()
     drawn.save(buffer, "PNG")
     return {"label": label, "png": base64.b64encode(buffer.getvalue()).decode()}
@@ -153,10 +153,10 @@ def _judge(cells: list[Readable], rows: npt.NDArray[np.float32], model: Model, r
     return told
 
 
-def conclude(rows: npt.NDArray[np.float32], spec: Spec) -> judgement.Judgement:
+def conclude(rows: npt.NDArray[np.float32], spec: Spec) -> uncertainty.Judgement:
     """Return what the (B, K + 1 + C) rows of a runner come to."""
     classes = len(spec.classes)
-    return judgement.conclude(judgement.softmax(rows[:, :classes]), rows[:, classes], spec.conformal)
+    return uncertainty.conclude(uncertainty.softmax(rows[:, :classes]), rows[:, classes], spec.conformal)
 
 
 def _tell(chunk: list[Item], rows: npt.NDArray[np.float32], model: Model, record: Record) -> list[dict[str, Any]]:
@@ -185,7 +185,7 @@ def _sum_up(rows: npt.NDArray[np.float32], told: list[dict[str, Any]], others: i
         "cells": len(rows),
         "refused": len(told) - len(rows),
         "other_channels": others,
-        **{verdict: verdicts[verdict] for verdict in judgement.VERDICTS},
+        **{verdict: verdicts[verdict] for verdict in uncertainty.VERDICTS},
         "called": {name: called[name] for name in spec.classes},
         "composition": compose(rows, spec),
     }
@@ -194,4 +194,4 @@ def _sum_up(rows: npt.NDArray[np.float32], told: list[dict[str, Any]], others: i
 def compose(rows: npt.NDArray[np.float32], spec: Spec) -> dict[str, dict[str, float]] | None:
     """Return class → Share of the cells that are like the training cells, of which the runner said `rows`."""
     judged = conclude(rows, spec)
-    return samples.compose(judged.probabilities[judged.verdicts != judgement.UNLIKE], spec)
+    return samples.compose(judged.probabilities[judged.verdicts != uncertainty.UNLIKE], spec)

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from pipelines.core import bundle, judgement
-from pipelines.core.bundle import Engine
-from pipelines.core.errors import BundleError
-from pipelines.core.judgement import Prediction
+from fatescope.errors import BundleError
+from fatescope.inference import bundle, uncertainty
+from fatescope.inference.bundle import Engine
+from fatescope.inference.uncertainty import Prediction
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
@@ -87,7 +87,7 @@ class Torch:
     def __init__(self, folder: Path, device: str) -> None:
         import torch  # noqa: PLC0415  gigabytes, which a service on ONNX Runtime need not have
 
-        from pipelines.core import network  # noqa: PLC0415  it imports torch
+        from fatescope.networks import network  # noqa: PLC0415  it imports torch
 
         torch.set_num_threads(threads())
         self._torch, self._device = torch, device
@@ -158,7 +158,7 @@ def candidates() -> list[str]:
 
 def compare(found: Prediction, expected: npt.NDArray[np.float32]) -> str | None:
     """Return how `found` differs from the (B, K) `expected` logits where that would change an answer."""
-    ours, theirs = found.probabilities, judgement.softmax(expected)
+    ours, theirs = found.probabilities, uncertainty.softmax(expected)
     difference = float(np.abs(ours - theirs).max())
     # Written so that a NaN fails.
     if not difference <= FAR:

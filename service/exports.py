@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.core.judgement import VERDICTS
+from fatescope.inference.uncertainty import VERDICTS
 from service.refusals import RequestError
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.names import CORRECTIONS
+from fatescope.data.paths import CORRECTIONS
 from service.models import Model
 from service.refusals import RequestError
 

@@ -20,7 +20,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is
 import mlflow
 from mlflow.entities.model_registry import RegisteredModel
 
-from pipelines.core.errors import BundleError
+from fatescope.errors import BundleError
 from service.champions import FOLDER, LISTING, PIN, POLL, PREFIX
 
 log = logging.getLogger(__name__)

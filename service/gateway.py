@@ -19,7 +19,7 @@ import bentoml
 from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
-from pipelines.core.errors import FatescopeError
+from fatescope.errors import FatescopeError
 from service import champions, keys
 from service.api import app
 from service.door import Admission

@@ -13,7 +13,7 @@ import secrets
 
 from starlette.requests import Request
 
-from pipelines.core.errors import ParamsError
+from fatescope.errors import ParamsError
 from service.refusals import RequestError
 
 VARIABLE = "FATESCOPE_API_KEYS"

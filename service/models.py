@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.bundle import Spec
-from pipelines.core.errors import BundleError
+from fatescope.errors import BundleError
+from fatescope.inference.bundle import Spec
 from service import answers, champions, metrics
 from service.batching import Batcher
 from service.champions import Champion, Readiness

@@ -27,8 +27,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.core import bundle, names
-from pipelines.core.errors import DataError
+from fatescope.data.paths import list_files
+from fatescope.errors import DataError
+from fatescope.inference import bundle
 from service import champions
 from service.champions import Champion
 from service.reading import Reader
@@ -96,7 +97,7 @@ def begin(source: Path, out: Path, champion: Champion) -> Plan:
     reader = Reader(bundle.open_spec(out / MODEL))
     schema, files, parts = pa.schema([("file", pa.string())]), 0, 0
     with pq.ParquetWriter(out / FILES, schema) as writer:
-        for paths in batches((path for path in names.list_files(source) if not reader.is_other(path)), PART_FILES):
+        for paths in batches((path for path in list_files(source) if not reader.is_other(path)), PART_FILES):
             writer.write_table(pa.table({"file": paths}, schema), row_group_size=PART_FILES)
             files, parts = files + len(paths), parts + 1
     if not files:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core import features, images, names
-from pipelines.core.bundle import Spec
-from pipelines.core.errors import ImageError
-from pipelines.core.images import Header
-from pipelines.core.params import Dataset
+from fatescope.config import Dataset
+from fatescope.data import features, images, paths
+from fatescope.data.images import Header
+from fatescope.errors import ImageError
+from fatescope.inference.bundle import Spec
 from service import pictures
 from service.answers import Warned
 from service.uploads import Refused, Upload
@@ -61,7 +61,7 @@ class Reader:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        self._names = names.Reader(Dataset.model_validate_json(json.dumps(spec.params["dataset"])))
+        self._names = paths.Reader(Dataset.model_validate_json(json.dumps(spec.params["dataset"])))
 
     def read(self, file: Upload | Refused, *, details: bool = False) -> Iterator[Readable | Unreadable]:
         """Yield the cells of `file`, one a page."""

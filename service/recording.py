@@ -26,8 +26,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.core import features
-from pipelines.core.judgement import Judgement
+from fatescope.data import features
+from fatescope.inference.uncertainty import Judgement
 from service import metrics
 from service.models import Model
 from service.reading import Readable

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from pipelines.core.errors import FatescopeError
+from fatescope.errors import FatescopeError
 from service import metrics
 from service.answers import Problem, Refusal
 

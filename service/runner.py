@@ -18,8 +18,8 @@ import numpy as np
 from bentoml import server_context
 from threadpoolctl import threadpool_limits
 
-from pipelines.core.bundle import Bundle
-from pipelines.core.errors import FatescopeError
+from fatescope.errors import FatescopeError
+from fatescope.inference.bundle import Bundle
 from service import champions, engines
 from service.champions import Readiness
 

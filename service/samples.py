@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipelines.core import bundle, shift
-from pipelines.core.bundle import Spec
-from pipelines.core.features import ACQUISITION
+from fatescope.data import shift
+from fatescope.data.features import ACQUISITION
+from fatescope.inference import bundle
+from fatescope.inference.bundle import Spec
 
 STRANGE = 0.5
 """A figure whose distributions differ by this much is worth telling a person."""

@@ -21,9 +21,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipelines.core import bundle, cluster
-from pipelines.core.command import run
-from pipelines.core.errors import BundleError, DataError
+from fatescope import ray_session
+from fatescope.command import run
+from fatescope.errors import BundleError, DataError
+from fatescope.inference import bundle
 from service import champions, engines, parts
 from service.champions import Champion
 from service.scoring import Done, Scorer
@@ -96,7 +97,7 @@ class Actor:
 
 def spread(out: Path, todo: list[int], workers: int, threads: int, address: str) -> Iterator[Done]:
     """Yield what parts came to, done by actors of the Ray cluster at `address`; a node that is lost costs nothing."""
-    with cluster.joined(address, aloud=False) as ray:
+    with ray_session.joined(address, aloud=False) as ray:
         found = ray.cluster_resources()
         gpus = int(found.get("GPU", 0))
         # An actor is on one node, with no more cores than the smallest has.

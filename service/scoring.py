@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
-from pipelines.core.errors import ImageError
-from pipelines.core.judgement import Judgement
+from fatescope.errors import ImageError
+from fatescope.inference.uncertainty import Judgement
 from service import engines, parts
 from service.reading import Readable, Reader, Unreadable
 from service.uploads import MAX_FILE_BYTES, Upload

@@ -16,8 +16,8 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from pipelines.core import names
-from pipelines.core.errors import ImageError
+from fatescope.data import paths
+from fatescope.errors import ImageError
 from service.refusals import RequestError
 
 MAX_FILE_BYTES = 200_000_000
@@ -139,7 +139,7 @@ def unpack(
 
 def members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """Return what is a file in a zip, without folders and what systems hide there."""
-    return [each for each in archive.infolist() if not each.is_dir() and not names.is_hidden(each.filename)]
+    return [each for each in archive.infolist() if not each.is_dir() and not paths.is_hidden(each.filename)]
 
 
 def _open_zip(name: str, file: IO[bytes]) -> zipfile.ZipFile | Refused | None:

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from ruamel.yaml import YAML
 
-from pipelines.core import params as params_module
+from fatescope import config as params_module
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"

@@ -11,7 +11,7 @@ import litserve as ls
 import numpy as np
 from fastapi import UploadFile
 
-from pipelines.core import images
+from fatescope.data import images
 from service import engines
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, File, UploadFile
 
-from pipelines.core import images
+from fatescope.data import images
 from service import engines
 
 app = FastAPI()

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fatescope.data.features import ACQUISITION
 from monitoring import drift
-from pipelines.core.features import ACQUISITION
 
 CLASSES = ("p_a", "p_b")
 GROUPS = 8

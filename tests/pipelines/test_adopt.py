@@ -5,19 +5,19 @@ import zipfile
 
 import pytest
 
+from fatescope.data import paths
+from fatescope.errors import DataError
 from pipelines import adopt as stage
-from pipelines.core import names
-from pipelines.core.errors import DataError
 from tests.conftest import ROOT
 
 
 def listed(folder):
-    return sorted(names.list_files(folder))
+    return sorted(paths.list_files(folder))
 
 
 def zipped(folder, target, extra=()):
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in names.list_files(folder):
+        for path in paths.list_files(folder):
             archive.write(folder / path, f"export/{path}")
         for name, content in extra:
             archive.writestr(name, content)
@@ -247,4 +247,4 @@ def test_what_is_neither_folder_nor_zip(params, target):
     ],
 )
 def test_the_nearest_reason(params, path, reason):
-    assert re.search(reason, names.Nearest(params.dataset.pattern).reason(path))
+    assert re.search(reason, paths.Nearest(params.dataset.pattern).reason(path))

@@ -8,9 +8,10 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
+from fatescope import config as params_module
+from fatescope.data import features, splits
+from fatescope.data.dataset import Cells
 from pipelines import audit, ingest, shortcuts, simulate, split
-from pipelines.core import cells, features, splits
-from pipelines.core import params as params_module
 from tests.conftest import draw_cell, write_params
 from tests.readme import preset
 
@@ -130,7 +131,7 @@ def test_normalisation_takes_the_lamp_away(make_params, rng):
     frame = audit.pd.DataFrame({**manifest, **dict.fromkeys(names, "1"), "height": 60, "width": 80})
     settings = make_params({"audit.repeats": 100, "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}})
     for normalisation, left in (("contrast", "clean"), ("fixed", "shortcut")):
-        report = audit.audit(cells.Cells(frame, pixels), {}, settings.dataset, normalisation, settings.audit)
+        report = audit.audit(Cells(frame, pixels), {}, settings.dataset, normalisation, settings.audit)
         assert verdicts(report) == {("astrocyte", "oligodendrocyte"): "shortcut"}
         assert verdicts(report, "verdict_normalised") == {("astrocyte", "oligodendrocyte"): left}
 
@@ -138,7 +139,7 @@ def test_normalisation_takes_the_lamp_away(make_params, rng):
 def test_a_group_that_is_called_like_a_number_is_no_cell(rng, make_params):
     """Of a confounded class cells are drawn, of the other groups: a group 0 and the first cell are two things."""
     frame = audit.pd.DataFrame({"label": ["alone"] * 6 + ["many"] * 6, "group": ["x"] * 6 + ["0", "1", "2"] * 2})
-    source = cells.Cells(frame.assign(height=60, width=80), np.stack([draw_cell(rng, 60, 80) for _ in range(12)]))
+    source = Cells(frame.assign(height=60, width=80), np.stack([draw_cell(rng, 60, 80) for _ in range(12)]))
     settings = make_params().audit
     weights = audit._look(source, np.arange(12), {"alone": "one group"}, "contrast", settings).weights
     assert (weights[:, 6] == weights[:, 9]).all()

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from fatescope.inference.ood import Outliers
 from pipelines import calibration, scores
-from pipelines.core.outliers import Outliers
 from pipelines.fitting import Predicted
 
 EQUAL = np.array([0.5, 0.5])

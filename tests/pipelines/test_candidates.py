@@ -105,7 +105,7 @@ import sys
 import numpy as np, torch
 from pathlib import Path
 from pipelines import crew, fitting
-from pipelines.core import params
+from fatescope import config as params
 settings = params.load(Path(sys.argv[1])).train
 known = np.load(sys.argv[2])
 rows = np.arange(len(known["targets"]))

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from fatescope.inference import bundle
 from pipelines import crew
-from pipelines.core import bundle
 from tests.conftest import ROOT, write_params
 from tests.pipelines.conftest import CHANGES
 

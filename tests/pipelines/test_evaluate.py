@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fatescope.inference.uncertainty import Judgement
 from pipelines import evaluate
-from pipelines.core.judgement import Judgement
 from tests.project import copied, run
 
 CLASSES = ["G1", "G2"]

@@ -3,9 +3,9 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
+from fatescope.data import images
+from fatescope.errors import ParamsError
 from pipelines import fitting, gathering
-from pipelines.core import images
-from pipelines.core.errors import ParamsError
 from tests.conftest import draw_cell
 
 

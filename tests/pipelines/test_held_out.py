@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from fatescope.errors import ParamsError
 from pipelines import held_out, ingest, split
-from pipelines.core.errors import ParamsError
 from tests.conftest import draw_cell, tiff, write_params
 
 QUICK = {

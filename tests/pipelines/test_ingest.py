@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fatescope.data import dataset, features
+from fatescope.errors import DataError
 from pipelines import ingest as stage
-from pipelines.core import cells, features
-from pipelines.core.errors import DataError
 from tests.conftest import draw_cell, tiff
 
 
@@ -16,7 +16,7 @@ def ingest(params, source, target):
 
 def test_every_cell_of_the_input_channel_is_in_the_table(params, export, tmp_path):
     summary = ingest(params, export, tmp_path / "cells")
-    known = cells.load(tmp_path / "cells")
+    known = dataset.load(tmp_path / "cells")
     assert summary.cells == len(known) == 48
     assert summary.other_channels == 48
     assert summary.labels == {"astrocyte": 24, "oligodendrocyte": 24}
@@ -31,7 +31,7 @@ def test_every_cell_of_the_input_channel_is_in_the_table(params, export, tmp_pat
 
 def test_pixels_are_in_the_order_of_the_table(params, export, tmp_path):
     ingest(params, export, tmp_path / "cells")
-    known = cells.load(tmp_path / "cells")
+    known = dataset.load(tmp_path / "cells")
     for i in (0, 17, 47):
         row = known.manifest.iloc[i]
         top, left = (60 - row["height"]) // 2, (80 - row["width"]) // 2
@@ -44,7 +44,7 @@ def test_workers_change_nothing(make_params, export, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "CHUNK", 7)
     hashes = [ingest(make_params({"ingest.workers": n}), export, tmp_path / f"cells{n}").data_hash for n in (1, 2)]
     assert hashes[0] == hashes[1]
-    for name in (cells.PIXELS, cells.SUMMARY):
+    for name in (dataset.PIXELS, dataset.SUMMARY):
         assert (tmp_path / "cells1" / name).read_bytes() == (tmp_path / "cells2" / name).read_bytes()
 
 
@@ -62,7 +62,7 @@ def test_refused_files_are_kept_with_their_reason(make_params, export, tmp_path)
     assert summary.refused == {"empty": 1, "not_an_image": 1}
     assert summary.unmatched == 1
     assert summary.cells == 48
-    quarantine = pd.read_parquet(tmp_path / "cells" / cells.QUARANTINE).set_index("path")
+    quarantine = pd.read_parquet(tmp_path / "cells" / dataset.QUARANTINE).set_index("path")
     assert quarantine["code"].to_dict() == {
         "a_1d1_90_Ch1.ome.tif": "empty",
         "a_1d1_91_Ch1.ome.tif": "not_an_image",
@@ -78,7 +78,7 @@ def test_too_many_refused_files_stop_the_stage(params, export, tmp_path):
         ingest(params, export, tmp_path / "cells")
     assert "a_1d1_90_Ch1.ome.tif: not an image" in str(caught.value)
     assert not (tmp_path / "cells").exists()
-    assert len(pd.read_parquet(tmp_path / "cells.part" / cells.QUARANTINE)) == 5
+    assert len(pd.read_parquet(tmp_path / "cells.part" / dataset.QUARANTINE)) == 5
 
 
 def test_an_interrupted_run_leaves_nothing_and_starts_again_clean(params, export, tmp_path, monkeypatch):
@@ -127,7 +127,7 @@ def test_duplicates_are_found_whatever_the_file_around_them(params, export, tmp_
 def test_a_share_is_drawn_from_each_class_and_group(make_params, export, tmp_path):
     summary = ingest(make_params({"ingest.share": 0.25}), export, tmp_path / "cells")
     assert summary.left_out == 36
-    known = cells.load(tmp_path / "cells").manifest
+    known = dataset.load(tmp_path / "cells").manifest
     assert known.groupby(["label", "group"]).size().tolist() == [2] * 6
     again = ingest(make_params({"ingest.share": 0.25}), export, tmp_path / "again")
     assert again.data_hash == summary.data_hash
@@ -137,18 +137,18 @@ def test_pages_are_cells(params, export, tmp_path, rng):
     stack = np.stack([draw_cell(rng) for _ in range(3)])
     (export / "a_1d1_90_Ch1.ome.tif").write_bytes(tiff(stack, photometric="minisblack"))
     assert ingest(params, export, tmp_path / "cells").cells == 51
-    ids = cells.load(tmp_path / "cells", ["cell_id"]).manifest["cell_id"]
+    ids = dataset.load(tmp_path / "cells", ["cell_id"]).manifest["cell_id"]
     assert {"a_1d1_90_Ch1.ome.tif#0", "a_1d1_90_Ch1.ome.tif#2"} <= set(ids)
 
 
 def test_the_origin_is_carried(params, export, tmp_path):
     (export / "origin.json").write_text(json.dumps({"origin": "simulated"}))
     assert ingest(params, export, tmp_path / "cells").origin == {"origin": "simulated"}
-    assert cells.load_summary(tmp_path / "cells")["unmatched"] == 0
+    assert dataset.load_summary(tmp_path / "cells")["unmatched"] == 0
 
 
 def test_the_neural_stem_cell_sample_is_read(params, unpack, tmp_path):
     summary = ingest(params, unpack("nsc_sample"), tmp_path / "cells")
     assert summary.labels == {"RA/SHH": 4, "astrocyte": 4, "oligodendrocyte": 4}
-    background = cells.load(tmp_path / "cells").manifest.groupby("label")["background"].mean().round()
+    background = dataset.load(tmp_path / "cells").manifest.groupby("label")["background"].mean().round()
     assert background.to_dict() == {"RA/SHH": 101, "astrocyte": 101, "oligodendrocyte": 152}

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fatescope.data import images
+from fatescope.data.dataset import crop
+from fatescope.errors import ImageError
 from pipelines import judging
-from pipelines.core import images
-from pipelines.core.cells import crop
-from pipelines.core.errors import ImageError
 
 
 def test_another_canvas_is_as_if_cells_had_been_ingested_on_to_it(rng):

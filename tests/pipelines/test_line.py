@@ -10,9 +10,10 @@ import openvino
 import pandas as pd
 import pytest
 
+from fatescope.data import dataset
+from fatescope.errors import BundleError, DataError
+from fatescope.inference import bundle
 from pipelines import register, train
-from pipelines.core import bundle, cells
-from pipelines.core.errors import BundleError, DataError
 from tests.conftest import write_params
 
 pytestmark = pytest.mark.slow
@@ -61,7 +62,7 @@ def test_the_line(line, folder):
     # The bundle gives the probabilities that evaluation wrote, for the cells of its own test part.
     model = bundle.load(line / "binary/bundle", threads=1)
     model.check()
-    known = cells.load(line / "cells")
+    known = dataset.load(line / "cells")
     some = predictions[predictions["split"] == "grouped"].iloc[3]
     row = known.manifest.index[known.manifest["cell_id"] == some["cell_id"]]
     probabilities = model.predict(known.pixels[row]).probabilities[0]

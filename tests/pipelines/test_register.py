@@ -16,12 +16,13 @@ from huggingface_hub import ModelCard
 from safetensors.numpy import save_file
 from safetensors.torch import load_model
 
+from fatescope.config import Train
+from fatescope.data import dataset, splits
+from fatescope.errors import BundleError, DataError
+from fatescope.inference import bundle
+from fatescope.inference.ood import Outliers
 from pipelines import cards, compare, fitting, rollback, train
 from pipelines.candidates import SINGLE, Refit
-from pipelines.core import bundle, cells, splits
-from pipelines.core.errors import BundleError, DataError
-from pipelines.core.outliers import Outliers
-from pipelines.core.params import Train
 from tests.pipelines.test_line import run_register
 from tests.serving import ended, free_port, ready
 
@@ -39,7 +40,7 @@ def variant(folder, target, name, change):
     load_model(network, str(single / bundle.WEIGHTS))
     with torch.no_grad():
         change(network.linear)
-    known, divided = cells.load(folder / "artifacts/cells"), splits.load(folder / "artifacts/splits.parquet")
+    known, divided = dataset.load(folder / "artifacts/cells"), splits.load(folder / "artifacts/splits.parquet")
     seen = np.concatenate([divided.indices("grouped", part, spec.classes) for part in ("train", "validation")])
     made = Refit(network.eval(), Outliers.load(single / bundle.OUTLIERS), {"fit_seconds": 1.0})
     others = divided.indices("grouped", "test", spec.classes)
@@ -126,7 +127,7 @@ def test_the_walk_of_a_champion(folder, empty_registry, tmp_path):
 
 def test_a_champion_that_has_seen_the_test_cells_is_not_beaten_on_them(folder, empty_registry, tmp_path):
     champion = variant(folder, tmp_path, "first", always(0))
-    known = cells.load(folder / "artifacts/cells").manifest["pixel_hash"].to_numpy()
+    known = dataset.load(folder / "artifacts/cells").manifest["pixel_hash"].to_numpy()
     save_file({"cells": np.sort(known)}, champion / "bundle" / bundle.SEEN)
     bundle.seal(champion / "bundle", bundle.read_spec(champion / "bundle"))
     assert run_register(folder, champion)["champion"]
@@ -179,7 +180,7 @@ def test_the_card(folder, empty_registry):  # noqa: ARG001  what it registers mu
 
 def test_a_card_of_simulated_cells_says_so_first(folder):
     told = folder / "reports/binary"
-    known = cells.load(folder / "artifacts/cells")
+    known = dataset.load(folder / "artifacts/cells")
     sources = cards.sources(
         folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
     )
@@ -191,7 +192,7 @@ def test_a_card_of_simulated_cells_says_so_first(folder):
 
 def test_a_card_says_what_was_drawn_and_where_that_is_rough(folder):
     told = folder / "reports/binary"
-    known = cells.load(folder / "artifacts/cells")
+    known = dataset.load(folder / "artifacts/cells")
     sources = cards.sources(
         folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
     )
@@ -212,7 +213,7 @@ def test_a_card_says_what_was_drawn_and_where_that_is_rough(folder):
 
 def test_a_card_shows_who_answers_for_a_shortcut(folder):
     told = folder / "reports/binary"
-    known = cells.load(folder / "artifacts/cells")
+    known = dataset.load(folder / "artifacts/cells")
     sources = cards.sources(
         folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
     )
@@ -230,7 +231,7 @@ def test_a_card_shows_who_answers_for_a_shortcut(folder):
 
 def test_a_card_of_labels_that_are_no_media_does_not_speak_of_them(folder):
     told = folder / "reports/binary"
-    known = cells.load(folder / "artifacts/cells")
+    known = dataset.load(folder / "artifacts/cells")
     sources = cards.sources(
         folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
     )

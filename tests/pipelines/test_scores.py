@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
+from fatescope.inference import composition
+from fatescope.inference.uncertainty import Judgement
 from pipelines import intervals, scores
-from pipelines.core import composition
-from pipelines.core.judgement import Judgement
 
 
 @pytest.fixture

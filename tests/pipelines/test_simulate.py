@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from fatescope.config import Simulate, load
+from fatescope.data import images
+from fatescope.data.paths import ORIGIN, Reader, list_files
+from fatescope.errors import DataError
 from pipelines import simulate as stage
-from pipelines.core import images, names
-from pipelines.core.errors import DataError
-from pipelines.core.params import Simulate, load
 from pipelines.simulate import MEDIA, draw_acquisition, groups, simulate
 
 ROOT = Path(__file__).parents[2]
@@ -55,14 +56,14 @@ def test_another_seed_draws_other_cells(drawn, tmp_path):
 def test_a_cell_does_not_depend_on_how_many_others_are_drawn(drawn, tmp_path):
     simulate(SMALL.model_copy(update={"cells": 24, "days": [5], "runs": 2}), tmp_path / "few", workers=1)
     ours, few = hashes(drawn), hashes(tmp_path / "few")
-    common = (ours.keys() & few.keys()) - {names.ORIGIN}
+    common = (ours.keys() & few.keys()) - {ORIGIN}
     assert len(common) > 24
     assert all(ours[name] == few[name] for name in common)
 
 
 def test_names_match_the_pattern_of_the_project(drawn):
-    reader = names.Reader(load(ROOT / "params.yaml").dataset)
-    paths = list(names.list_files(drawn))
+    reader = Reader(load(ROOT / "params.yaml").dataset)
+    paths = list(list_files(drawn))
     facts = [reader.read(path) for path in paths]
     assert len(paths) == SMALL.cells * (1 + SMALL.marker_channels)
     assert all(name is not None for name in facts)
@@ -163,7 +164,7 @@ def test_a_marker_follows_the_fate(tmp_path):
 
 
 def test_the_origin_says_that_all_of_it_was_drawn(drawn):
-    origin = json.loads((drawn / names.ORIGIN).read_text())
+    origin = json.loads((drawn / ORIGIN).read_text())
     assert origin == {
         "origin": "simulated",
         "generator": "pipelines.simulate",

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
+from fatescope.networks import backbones, network
 from pipelines import fitting, small_maps
-from pipelines.core import backbones, network
 
 
 def pair(**changes):

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fatescope.data import splits
+from fatescope.errors import DataError, SplitError
 from pipelines import ingest
 from pipelines import split as stage
-from pipelines.core import splits
-from pipelines.core.errors import DataError, SplitError
 from tests.conftest import write_params
 
 

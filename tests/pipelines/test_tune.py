@@ -18,8 +18,8 @@ import pytest
 from optuna.trial import TrialState
 from scipy.stats import wilcoxon
 
+from fatescope.errors import DataError, ParamsError
 from pipelines import fitting, ingest, placing, searching, space, split, tracking, train, tune, tune_plots
-from pipelines.core.errors import DataError, ParamsError
 from tests.conftest import ROOT, write_export, write_params
 
 SPACE = {

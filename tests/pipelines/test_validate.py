@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring import expectations
+from fatescope import config as params_module
+from fatescope.errors import DataError
+from fatescope.quality import expectations
 from pipelines import ingest
 from pipelines import validate as stage
-from pipelines.core import params as params_module
-from pipelines.core.errors import DataError
 from tests.conftest import write_params
 
 CHANGES = {"dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}, "validate.max_bad_share": 0.0}
@@ -149,5 +149,5 @@ def test_a_warning_does_not_stop_the_line(tmp_path, export, caplog):
 
 
 def test_importing_the_suite_is_cheap():
-    code = "import sys, monitoring.expectations; sys.exit('great_expectations' in sys.modules)"
+    code = "import sys, fatescope.quality.expectations; sys.exit('great_expectations' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,8 +9,11 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
-from pipelines.core import backbones, bundle, features, images, network, params
-from pipelines.core.outliers import Outliers
+from fatescope import config
+from fatescope.data import features, images
+from fatescope.inference import bundle
+from fatescope.inference.ood import Outliers
+from fatescope.networks import backbones, network
 from tests.conftest import ROOT, draw_cell
 from tests.serving import serving
 
@@ -83,7 +86,7 @@ def write_bundle(folder, task, classes, seed=0):
                     "dropout": 0.0,
                 }
             ],
-            "dataset": json.loads(params.load(ROOT / "params.yaml").dataset.model_dump_json()),
+            "dataset": json.loads(config.load(ROOT / "params.yaml").dataset.model_dump_json()),
         },
         "hashes": {},
     }

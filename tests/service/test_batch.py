@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from tifffile import TiffWriter
 
-from pipelines.core import bundle, images, judgement
+from fatescope.data import images
+from fatescope.inference import bundle, uncertainty
 from tests.conftest import tiff
 from tests.service.conftest import CANVAS, CLASSES, typical
 
@@ -86,7 +87,7 @@ def test_what_the_sample_is_made_of(client, bundles):
     answer = ask(client, content=packed({name: tiff(pixels) for name, pixels in ODD.items()}))
     model = bundle.load(bundles / "multiclass", threads=1)
     judged = model.judge(model.predict(np.stack([images.center(each, CANVAS, "x") for each in ODD.values()])))
-    like = judged.probabilities[judged.verdicts != judgement.UNLIKE]
+    like = judged.probabilities[judged.verdicts != uncertainty.UNLIKE]
     sample = answer["sample"]
     assert sample["called"] == {name: sum(each["label"] == name for each in answer["cells"]) for name in CLASSES}
     assert 0 < len(like) < len(ODD), "some cells are unlike, and do not count"

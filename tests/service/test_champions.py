@@ -7,8 +7,8 @@ import time
 import mlflow
 import pytest
 
-from pipelines.core import bundle
-from pipelines.core.errors import BundleError
+from fatescope.errors import BundleError
+from fatescope.inference import bundle
 from service import champions
 from tests.conftest import ROOT
 from tests.service.conftest import write_bundle

@@ -3,8 +3,9 @@ import openvino
 import pytest
 import torch
 
-from pipelines.core import backbones, bundle, judgement, network
-from pipelines.core.errors import BundleError
+from fatescope.errors import BundleError
+from fatescope.inference import bundle, uncertainty
+from fatescope.networks import backbones, network
 from service import engines
 from tests.conftest import draw_cell
 from tests.service.conftest import CANVAS, write_bundle
@@ -64,7 +65,7 @@ def test_the_first_that_agrees_is_taken(folder, monkeypatch):
         engine = engines.ENGINES["onnxruntime"](path)
         predict = engine.predict
         monkeypatch.setattr(
-            engine, "predict", lambda pixels: judgement.Prediction(-predict(pixels).logits, *([None] * 2))
+            engine, "predict", lambda pixels: uncertainty.Prediction(-predict(pixels).logits, *([None] * 2))
         )
         return engine
 

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from pipelines.core import bundle, images
+from fatescope.data import images
+from fatescope.inference import bundle
 from tests.conftest import ROOT, draw_cell, tiff
 from tests.service.conftest import CANVAS, CLASSES, EXACT, typical, write_bundle
 from tests.serving import serving

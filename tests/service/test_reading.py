@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.core import bundle, images
+from fatescope.data import images
+from fatescope.inference import bundle
 from service.reading import Readable, Reader, Unreadable
 from service.uploads import Upload
 from tests.conftest import tiff

@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import bundle, features, judgement
-from pipelines.core.features import ACQUISITION
+from fatescope.data import features
+from fatescope.data.features import ACQUISITION
+from fatescope.inference import bundle, uncertainty
 from service import champions
 from service.batching import Batcher
 from service.champions import Champion
@@ -52,7 +53,8 @@ def test_every_prediction_has_its_row_when_it_is_closed(model, tmp_path):
     assert table["version"].unique().tolist() == ["7"]
     np.testing.assert_allclose(table["distance"][:13], rows[:, 4], rtol=1e-6)
     np.testing.assert_allclose(table["e0"][:13], rows[:, 5], rtol=1e-6)
-    np.testing.assert_allclose(table[[f"p_{name}" for name in CLASSES]][:13], judgement.softmax(rows[:, :4]), rtol=1e-5)
+    expected = uncertainty.softmax(rows[:, :4])
+    np.testing.assert_allclose(table[[f"p_{name}" for name in CLASSES]][:13], expected, rtol=1e-5)
     for i, each in enumerate(pixels):
         expected = features.acquisition(each[None], 16)[0]
         np.testing.assert_allclose(table.loc[i, list(ACQUISITION)].to_numpy(float), expected, rtol=1e-5)

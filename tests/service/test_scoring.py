@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import bundle
-from pipelines.core.errors import BundleError, DataError
+from fatescope.errors import BundleError, DataError
+from fatescope.inference import bundle
 from service import champions, engines, parts, score, scoring
 from service.champions import Champion
 from tests.conftest import ROOT, tiff

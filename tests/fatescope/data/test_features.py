@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipelines.core import features
+from fatescope.data import features
 from tests.conftest import draw_cell
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.images import Pixels, background, border, median
+from fatescope.data.images import Pixels, background, border, median
 
 Floats = npt.NDArray[np.float32]
 

@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.core.errors import DataError
+from fatescope.errors import DataError
 
 MANIFEST, PIXELS, QUARANTINE, SUMMARY = "manifest.parquet", "pixels.npy", "quarantine.parquet", "summary.json"
 

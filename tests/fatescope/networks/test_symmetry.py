@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipelines.core import symmetries
+from fatescope.networks import symmetry
 
 
 @pytest.mark.parametrize(
@@ -14,16 +14,16 @@ from pipelines.core import symmetries
     ],
 )
 def test_what_is_stretched(canvas, size, how, expected):
-    assert symmetries.is_stretched(canvas, size, how) is expected
+    assert symmetry.is_stretched(canvas, size, how) is expected
 
 
 @pytest.mark.parametrize(
     ("size", "stretched", "count"), [((60, 60), False, 8), ((60, 60), True, 4), ((45, 60), False, 4)]
 )
 def test_symmetries_are_all_different_and_can_be_undone(size, stretched, count):
-    ways = symmetries.symmetries_of(size, stretched)
+    ways = symmetry.symmetries_of(size, stretched)
     image = torch.arange(size[0] * size[1]).reshape(1, 1, *size)
-    turned = [symmetries.turn(image, way) for way in ways]
+    turned = [symmetry.turn(image, way) for way in ways]
     assert len({each.flatten().numpy().tobytes() for each in turned}) == len(ways) == count
     for each, way in zip(turned, ways, strict=True):
-        assert torch.equal(symmetries.turn_back(each, way), image)
+        assert torch.equal(symmetry.turn_back(each, way), image)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.core.params import Dataset
+from fatescope.config import Dataset
 
 ORIGIN = "origin.json"
 """A file at the top of the data folder that says where the cells come from; never a cell."""

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from monitoring import data_docs
-from pipelines.core.params import Dataset, Validation
+from fatescope.config import Dataset, Validation
+from fatescope.quality import data_docs
 
 PLACES = 5
 """Classes and groups that are named for an expectation that fails."""
@@ -34,7 +34,7 @@ def load_gx() -> Any:  # noqa: ANN401  the module, which ships no types
 
 
 def of_images(params: Validation) -> Expectations:
-    """Return what every image must be, with or without a label; columns as in `pipelines.core.cells`."""
+    """Return what every image must be, with or without a label; columns as in `fatescope.data.dataset`."""
     gxe = load_gx().expectations
     mostly = 1 - params.max_bad_share
     share = f"in all but {params.max_bad_share:.1%} of cells"

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.core.errors import ImageError
+from fatescope.errors import ImageError
 
 Pixels = npt.NDArray[np.unsignedinteger]
 

@@ -5,7 +5,7 @@
 | `model.onnx` | raw pixels (B, 1, H, W) float32 on the canvas → `logits`, `embedding`, `activation_map` |
 | `weights.safetensors` | the weights of the network, to go on training from |
 | `spec.json` | what the model is, what it expects, what it was made from, and the hash of every other file |
-| `outliers.safetensors` | where its training cells lie in the space of embeddings (`pipelines.core.outliers`) |
+| `outliers.safetensors` | where its training cells lie in the space of embeddings (`fatescope.inference.ood`) |
 | `reference.parquet` | cells that it knows: figures, embedding and predictions, to tell drift by |
 | `seen.safetensors` | `cells`: the pixel hash of each cell that it was fitted on, ascending |
 | `test.safetensors` | `pixels` and the `logits` that they must give |
@@ -25,12 +25,12 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file
 
-from pipelines.core import composition
-from pipelines.core.composition import Composition
-from pipelines.core.errors import BundleError
-from pipelines.core.features import ACQUISITION
-from pipelines.core.judgement import Judgement, Prediction, judge, measure
-from pipelines.core.outliers import Outliers
+from fatescope.data.features import ACQUISITION
+from fatescope.errors import BundleError
+from fatescope.inference import composition
+from fatescope.inference.composition import Composition
+from fatescope.inference.ood import Outliers
+from fatescope.inference.uncertainty import Judgement, Prediction, judge, measure
 
 FORMAT = 2
 GRAPH, WEIGHTS, SPEC, TEST = "model.onnx", "weights.safetensors", "spec.json", "test.safetensors"

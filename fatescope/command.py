@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import typer
 
-from pipelines.core.errors import FatescopeError
+from fatescope.errors import FatescopeError
 
 
 def run(main: Callable[..., None]) -> None:
     """Run `main` with arguments from the command line; print our own errors as one plain line and exit with 1."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for ours in ("__main__", "pipelines"):
+    for ours in ("__main__", "fatescope", "pipelines"):
         logging.getLogger(ours).setLevel(logging.INFO)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.core.errors import DataError, SplitError
+from fatescope.errors import DataError, SplitError
 
 SPLITS = ("random", "grouped")
 PARTS = ("train", "validation", "test")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.core import images
-from pipelines.core.errors import ImageError
+from fatescope.data import images
+from fatescope.errors import ImageError
 from tests.conftest import draw_cell, tiff
 
 MEGAPIXEL = 1_000_000

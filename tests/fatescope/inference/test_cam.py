@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.core import activation, backbones
+from fatescope.inference import cam
+from fatescope.networks import backbones
 
 SIDE = 256
 
@@ -24,7 +25,7 @@ def looks_at(backbone):
 
 @pytest.mark.parametrize("backbone", backbones.BACKBONES)
 def test_where_a_position_of_the_feature_map_looks(backbone):
-    first, step = activation.ALIGNMENT[backbone]
+    first, step = cam.ALIGNMENT[backbone]
     found = looks_at(backbone)
     assert found[1] == step
     # The weights are random: what a position looks at weighs to one side or the other.
@@ -34,7 +35,7 @@ def test_where_a_position_of_the_feature_map_looks(backbone):
 def test_the_map_lies_where_the_network_looked():
     # Canvas 60x80 padded to 45x60: three quarters. Position 1 of a ResNet looks at px 32 of the input.
     fit = {"backbone": "resnet18", "input_size": [45, 60], "resize": "pad"}
-    left, right, bottom, top = activation.extent((40, 50), (60, 80), [fit], (2, 2))
+    left, right, bottom, top = cam.extent((40, 50), (60, 80), [fit], (2, 2))
     middle_of_second = left + 0.75 * (right - left)
     assert middle_of_second == pytest.approx((50 - 1) / 2 + (32 - 29.5) / 0.75)
     assert (top + bottom) / 2 == pytest.approx((40 - 1) / 2 + (16 - 22) / 0.75)
@@ -42,7 +43,7 @@ def test_the_map_lies_where_the_network_looked():
 
 def test_a_mean_of_turned_maps_lies_evenly_on_the_crop():
     fit = {"backbone": "resnet18", "input_size": [60, 60], "resize": "stretch", "views": "symmetries"}
-    left, right, bottom, top = activation.extent((40, 50), (40, 40), [fit], (2, 2))
+    left, right, bottom, top = cam.extent((40, 50), (40, 40), [fit], (2, 2))
     assert (left + right) / 2 == pytest.approx((50 - 1) / 2)
     assert (top + bottom) / 2 == pytest.approx((40 - 1) / 2)
     assert right - left == pytest.approx(2 * 32 * 40 / 60)
@@ -53,7 +54,7 @@ def test_a_picture_of_the_map_has_the_size_of_the_crop_and_its_strongest_place_w
     said = np.zeros((8, 8), np.float32)
     said[2, 5] = 1.0
     said[6, 1] = -0.5
-    picture = np.asarray(activation.overlay(said, (60, 50), (64, 64), [fit]))
+    picture = np.asarray(cam.overlay(said, (60, 50), (64, 64), [fit]))
     assert picture.shape == (60, 50, 4)
     y, x = np.unravel_index(picture[..., 3].argmax(), (60, 50))
     assert (y, x) == pytest.approx((3.5 + 8 * 2 - 2, 3.5 + 8 * 5 - 7), abs=1.5)

@@ -8,8 +8,9 @@ import torch
 import torchvision
 from safetensors.torch import load_model, save_file, save_model
 
-from pipelines.core import backbones, bundle, network, symmetries
-from pipelines.core.errors import ParamsError
+from fatescope.errors import ParamsError
+from fatescope.inference import bundle
+from fatescope.networks import backbones, network, symmetry
 from tests.conftest import draw_cell
 
 
@@ -112,8 +113,8 @@ def test_views_are_averaged_and_the_answer_does_not_turn_with_the_cell(rng, name
     pixels = cells(rng)
     with torch.inference_mode():
         found = averaged(pixels)
-        ways = symmetries.symmetries_of(size, stretched=False)
-        said = [once.classify(symmetries.turn(once.prepare(pixels), way)) for way in ways]
+        ways = symmetry.symmetries_of(size, stretched=False)
+        said = [once.classify(symmetry.turn(once.prepare(pixels), way)) for way in ways]
         mirrored = averaged(pixels.flip(3))
     torch.testing.assert_close(found.logits, torch.stack([each.logits for each in said]).mean(0) / 2)
     torch.testing.assert_close(found.embedding, torch.stack([each.embedding for each in said]).mean(0))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.outliers import Outliers
+from fatescope.inference.ood import Outliers
 
 SURE, UNSURE, UNLIKE = "sure", "unsure", "unlike_training"
 """Verdicts on a cell: one class is left in its conformal set, several are, or it is unlike all training cells."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipelines.core.errors import ParamsError
+from fatescope.errors import ParamsError
 
 
 @contextmanager

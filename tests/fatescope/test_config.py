@@ -1,12 +1,12 @@
 import pytest
 
-from pipelines.core import params
-from pipelines.core.errors import ParamsError
+from fatescope import config
+from fatescope.errors import ParamsError
 from tests.conftest import ROOT
 
 
 def test_the_project_own_file_loads():
-    settings = params.load(ROOT / "params.yaml")
+    settings = config.load(ROOT / "params.yaml")
     assert settings.classes("binary") == ["astrocyte", "oligodendrocyte"]
     assert isinstance(settings.train.learning_rate, float)
 
@@ -32,14 +32,14 @@ def test_a_wrong_value_is_named(make_params, change, message):
 
 
 def test_nothing_has_a_default():
-    for section in params.Params.model_fields.values():
+    for section in config.Params.model_fields.values():
         for name, field in section.annotation.model_fields.items():
             assert field.is_required(), name
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):
     with pytest.raises(ParamsError, match="run from the project's folder"):
-        params.load(tmp_path / "params.yaml")
+        config.load(tmp_path / "params.yaml")
 
 
 def test_an_unknown_task_lists_the_known(params):

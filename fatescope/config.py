@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipelines.core.errors import ParamsError
+from fatescope.errors import ParamsError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
@@ -172,7 +172,7 @@ class Train(Section):
     seeds: Annotated[list[int], Field(min_length=1)]
     """Seeds of initial weights, order of cells, augmentation and dropout: a fit each, of which the first is served."""
     backbone: str
-    """A name in `pipelines.core.backbones.BACKBONES`."""
+    """A name in `fatescope.networks.backbones.BACKBONES`."""
     weights: str
     """`none`, `imagenet`, or the path of a state dict: torchvision's, or `weights.safetensors` of a bundle."""
     input_size: Size

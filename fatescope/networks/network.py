@@ -15,11 +15,11 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipelines.core import backbones
-from pipelines.core.backbones import Backbone
-from pipelines.core.bundle import OPSET, OUTPUTS, Spec
-from pipelines.core.images import FRAME, background
-from pipelines.core.symmetries import is_stretched, symmetries_of, turn, turn_back
+from fatescope.data.images import FRAME, background
+from fatescope.inference.bundle import OPSET, OUTPUTS, Spec
+from fatescope.networks import backbones
+from fatescope.networks.backbones import Backbone
+from fatescope.networks.symmetry import is_stretched, symmetries_of, turn, turn_back
 
 _LIFT = 8.0
 """Brings the share of light that a cell takes away, often an eighth, to the size that a CNN expects."""

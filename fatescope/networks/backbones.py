@@ -1,7 +1,7 @@
 """The CNNs by name: each turns (B, 1, H, W) images into a (B, C, h, w) feature map.
 
 They come from torchvision, with two changes: the stem takes one grey channel, and the classifier is left off, because
-`pipelines.core.network` gives each the same head.
+`fatescope.networks.network` gives each the same head.
 """
 
 import re
@@ -18,7 +18,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipelines.core.errors import ParamsError
+from fatescope.errors import ParamsError
 
 Weights = str | dict[str, Tensor]
 """`none`, `imagenet`, or the state dict of torchvision's model of the name."""

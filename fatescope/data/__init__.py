@@ -1,0 +1,1 @@
+"""Cells: paths, images, features, the dataset on disk and its splits. No PyTorch."""

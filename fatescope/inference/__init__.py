@@ -1,0 +1,1 @@
+"""A trained model and what it answers: bundle, uncertainty, out-of-distribution cells, composition. No PyTorch."""

@@ -1,0 +1,1 @@
+"""Great Expectations: one suite for training data and for windows of production data."""

@@ -1,1 +1,0 @@
-"""The vocabulary that stages, service and monitoring share; imports nothing else of Fatescope."""
