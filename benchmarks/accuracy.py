@@ -28,7 +28,8 @@ from fatescope.config import Train
 from fatescope.data import dataset, features, splits
 from fatescope.data.dataset import Cells
 from fatescope.data.splits import Splits
-from pipelines import fitting, ingest, split
+from pipelines.stages import ingest, split
+from pipelines.training import trainer
 from tests.readme import preset
 
 SEED = 0
@@ -76,9 +77,9 @@ def fit_and_predict(
     source: Cells, targets: Indices, train: Indices, test: Indices, settings: Train
 ) -> npt.NDArray[np.floating]:
     """Return the (n, K) probabilities of a network, fitted on `train`, for the cells of `test`."""
-    examples = fitting.Examples(source.pixels, targets, train, train[:0])
-    network, _ = fitting.fit(examples, int(targets.max()) + 1, settings, SEED, lambda *_: None)
-    return softmax(fitting.predict(network, source.pixels, test).logits, axis=1)
+    examples = trainer.Examples(source.pixels, targets, train, train[:0])
+    network, _ = trainer.fit(examples, int(targets.max()) + 1, settings, SEED, lambda *_: None)
+    return softmax(trainer.predict(network, source.pixels, test).logits, axis=1)
 
 
 def boost(source: Cells, targets: Indices, train: Indices, test: Indices) -> Indices:

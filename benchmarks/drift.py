@@ -1,9 +1,9 @@
 """How often drift is called where there is none, and how often it is found where there is some.
 
 Run with `make bench-drift` after `make repro` on the default data; about half a minute. The detector is the one that
-watches in production: the bundle's own reference. New cells are drawn by `pipelines.simulate` with the same lamp, gain
-and focus as the test groups of that reference (cells of the same run that nobody has seen), and then changed. It
-writes `docs/drift.md` and `reports/bench/drift.json`.
+watches in production: the bundle's own reference. New cells are drawn by `pipelines.commands.simulate` with the same
+lamp, gain and focus as the test groups of that reference (cells of the same run that nobody has seen), and then
+changed. It writes `docs/drift.md` and `reports/bench/drift.json`.
 """
 
 import re
@@ -24,7 +24,7 @@ from fatescope.errors import BundleError
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Bundle
 from monitoring.drift import ALPHA, Detector, Report
-from pipelines import simulate
+from pipelines.commands import simulate
 
 SEED = 0
 TASK = "binary"

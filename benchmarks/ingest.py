@@ -69,7 +69,7 @@ def side_by_side(loop: Callable[[list[Path]], None], paths: list[Path]) -> None:
 
 def start_ingest(data: Path, target: Path) -> "subprocess.Popen[bytes]":
     """Start the stage as `dvc repro` does."""
-    command = [sys.executable, "-m", "pipelines.ingest", "params.yaml", str(data), str(target)]
+    command = [sys.executable, "-m", "pipelines.stages.ingest", "params.yaml", str(data), str(target)]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
@@ -90,7 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
         folder = Path(name)
         paths = draw(folder / "speed", FILES, FILES)
-        importing = [sys.executable, "-c", "import pipelines.ingest"]
+        importing = [sys.executable, "-c", "import pipelines.stages.ingest"]
         seconds: dict[str, list[float]] = {"ours": [], "one": [], "two": [], "own": [], "own_two": []}
         for _ in range(REPEATS + 1):
             loaded = timed(lambda: subprocess.run(importing, check=True))

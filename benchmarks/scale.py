@@ -27,7 +27,7 @@ from benchmarks.report import Figure, publish
 from fatescope import config
 from fatescope.data import images
 from fatescope.inference import bundle
-from pipelines import simulate
+from pipelines.commands import simulate
 from service import engines, parts
 
 SEED = 0
@@ -99,7 +99,7 @@ def decoding(paths: list[Path]) -> float:
 def ingest(data: Path, target: Path) -> tuple[float, float]:
     """Return the seconds and the peak memory, MB, of the stage."""
     shutil.rmtree(target, ignore_errors=True)
-    command = [sys.executable, "-m", "pipelines.ingest", "params.yaml", str(data), str(target)]
+    command = [sys.executable, "-m", "pipelines.stages.ingest", "params.yaml", str(data), str(target)]
     return watched(subprocess.Popen(command, stderr=subprocess.DEVNULL))
 
 

@@ -19,7 +19,8 @@ from typing import Any
 import mlflow
 
 from fatescope import config
-from pipelines import ingest, simulate, split, train, tune
+from pipelines.commands import simulate
+from pipelines.stages import ingest, split, train, tune
 from tests.serving import ended
 
 SEED = 0

@@ -34,14 +34,14 @@ MANY = 100_000
 
 
 def register(bundle: Path) -> str:
-    """Register the bundle as `pipelines.register` does, and return the address of the model."""
+    """Register the bundle as `pipelines.stages.register` does, and return the address of the model."""
     mlflow.set_experiment("serving")
     with mlflow.start_run():
         info = mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(ROOT / "pipelines" / "registered.py"),
+            python_model=str(ROOT / "pipelines" / "registry" / "pyfunc.py"),
             artifacts={"bundle": str(bundle)},
-            code_paths=[str(ROOT / "pipelines")],
+            code_paths=[str(ROOT / "fatescope")],
             pip_requirements=[],
             registered_model_name=f"fatescope-{TASK}",
         )

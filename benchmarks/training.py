@@ -1,7 +1,7 @@
 """How fast `fit` is beside what bounds it and beside a plain recipe, and whether its memory grows with the cells.
 
 Run with `make bench-training`. All on ResNet18 at 60x60, batch 128, two threads, and on cells that
-`pipelines.simulate` draws:
+`pipelines.commands.simulate` draws:
 - the limit is the same network, optimizer and precision stepping on one constant batch in memory;
 - the peer is the recipe of torchvision's own tutorials: `ImageFolder` of 8-bit PNGs, a `DataLoader`, fp32;
 - memory is the peak of a process that fits on few and on many cells of a memory map, without the pages of the map
@@ -32,8 +32,10 @@ from benchmarks.report import Figure, publish
 from fatescope import config
 from fatescope.config import Params, Train
 from fatescope.data import dataset, splits
-from pipelines import fitting, ingest, simulate, split
-from pipelines.small_maps import SmallMapConv2d
+from pipelines.commands import simulate
+from pipelines.stages import ingest, split
+from pipelines.training import trainer
+from pipelines.training.layers import SmallMapConv2d
 
 SEED = 0
 CELLS = 4000
@@ -44,7 +46,7 @@ STEPS = 25
 FEW, MANY = 4_000, 80_000
 
 
-def prepare(folder: Path, settings: Params) -> tuple[fitting.Examples, npt.NDArray[np.int64], int]:
+def prepare(folder: Path, settings: Params) -> tuple[trainer.Examples, npt.NDArray[np.int64], int]:
     """Draw and ingest cells; return the examples without validation cells, the test rows and the number of classes."""
     path = folder / "params.yaml"
     content = json.loads(settings.model_dump_json(by_alias=True))
@@ -58,24 +60,24 @@ def prepare(folder: Path, settings: Params) -> tuple[fitting.Examples, npt.NDArr
     targets = np.array([classes.index(x) for x in known.manifest["label"]], np.int64)
     rows = [divided.indices("random", part, classes) for part in ("train", "validation", "test")]
     train = np.sort(np.concatenate(rows[:2]))
-    return fitting.Examples(known.pixels, targets, train, train[:0]), rows[2], len(classes)
+    return trainer.Examples(known.pixels, targets, train, train[:0]), rows[2], len(classes)
 
 
-def fit_rate(examples: fitting.Examples, classes: int, settings: Train, seed: int) -> tuple[float, fitting.Fit]:
+def fit_rate(examples: trainer.Examples, classes: int, settings: Train, seed: int) -> tuple[float, trainer.Fit]:
     """Return the images a second of `fit` from the end of the first epoch to that of the last, and what was fitted."""
     ends: list[float] = []
-    made = fitting.fit(examples, classes, settings, seed, lambda *_: ends.append(time.perf_counter()))
+    made = trainer.fit(examples, classes, settings, seed, lambda *_: ends.append(time.perf_counter()))
     steps = len(examples.train) // settings.batch_size
     return steps * settings.batch_size * (len(ends) - 1) / (ends[-1] - ends[0]), made
 
 
-def constant_rate(examples: fitting.Examples, classes: int, settings: Train, *, plain: bool = False) -> float:
+def constant_rate(examples: trainer.Examples, classes: int, settings: Train, *, plain: bool = False) -> float:
     """Return the images a second of the same network and step on one batch that is ready in memory.
 
     With `plain`, of the network with the convolutions of PyTorch on all maps.
     """
     torch.manual_seed(SEED)
-    network = fitting.build(settings, classes).to(memory_format=torch.channels_last).train()
+    network = trainer.build(settings, classes).to(memory_format=torch.channels_last).train()
     for each in network.modules() if plain else ():
         if isinstance(each, SmallMapConv2d):
             each.__class__ = torch.nn.Conv2d
@@ -90,7 +92,7 @@ def constant_rate(examples: fitting.Examples, classes: int, settings: Train, *, 
     for step in range(STEPS + 2):
         if step == 2:  # the first two warm up
             begun = time.perf_counter()
-        with fitting.autocast(torch.device("cpu")):
+        with trainer.autocast(torch.device("cpu")):
             logits = network.classify(images).logits
         optimizer.zero_grad(set_to_none=True)
         functional.cross_entropy(logits.float(), targets).backward()
@@ -98,7 +100,7 @@ def constant_rate(examples: fitting.Examples, classes: int, settings: Train, *, 
     return STEPS * len(rows) / (time.perf_counter() - begun)
 
 
-def write_folders(folder: Path, examples: fitting.Examples, test: npt.NDArray[np.int64]) -> None:
+def write_folders(folder: Path, examples: trainer.Examples, test: npt.NDArray[np.int64]) -> None:
     """Write the cells as 8-bit PNGs, a folder a class, as `ImageFolder` takes them."""
     top = float(np.quantile(examples.pixels[examples.train[::10]], 0.999))
     for part, rows in (("train", examples.train), ("test", test)):
@@ -200,7 +202,7 @@ def main() -> None:
             plain.append(constant_rate(examples, classes, settings, plain=True))
             short.append(fit_rate(examples, classes, settings.model_copy(update={"epochs": 4}), turn)[0])
             rate, made = fit_rate(examples, classes, settings, turn)
-            called = fitting.predict(made.network, examples.pixels, test).logits.argmax(1)
+            called = trainer.predict(made.network, examples.pixels, test).logits.argmax(1)
             ours.append((rate, float(balanced_accuracy_score(examples.targets[test], called))))
             # In a process of its own, whose memory nobody has tuned.
             with get_context("spawn").Pool(1) as pool:

@@ -32,7 +32,7 @@ EMBEDDED = SOURCE / "champions"
 LISTING = "champions.json"
 """Task → version, in a folder that comes from a registry."""
 PREFIX = "fatescope-"
-"""What `pipelines.register` puts before the task to name its model."""
+"""What `pipelines.stages.register` puts before the task to name its model."""
 FAVOURITE = "multiclass"
 """The task of a request that names none, where it is served."""
 

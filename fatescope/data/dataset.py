@@ -5,7 +5,7 @@ named group of `dataset.pattern`, `path` (relative to the data folder), `sha256`
 `width` (native, px), `bit_depth`, `pixel_hash` (equal for equal pixels), and the figures of `features.ACQUISITION`.
 `pixels.npy`: (N, H, W) uint16, each cell in the middle of a common canvas, padded with its own background level.
 `quarantine.parquet` columns: `path`, `code`, `reason`.
-`summary.json`: see `pipelines.ingest.Summary`.
+`summary.json`: see `pipelines.stages.ingest.Summary`.
 """
 
 import json

@@ -29,8 +29,8 @@ def estimate(probabilities: Floats, prior: Floats, error: Floats, weights: Float
     """Estimate the shares of the classes among cells of which a classifier gave (n, K) `probabilities`.
 
     `prior` (K,) are the shares that it takes for granted, `error` (K, K) the covariance of what stays wrong however
-    many cells there are (`pipelines.calibration`), `weights` (n,) how often each cell counts. The interval adds that to
-    the inverse of the observed information.
+    many cells there are (`pipelines.training.calibration`), `weights` (n,) how often each cell counts. The interval
+    adds that to the inverse of the observed information.
     """
     counts = np.ones(len(probabilities)) if weights is None else weights
     likelihood = probabilities.astype(np.float64) / prior

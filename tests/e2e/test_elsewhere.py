@@ -20,7 +20,7 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy.pool import NullPool
 
-from pipelines import ingest, split
+from pipelines.stages import ingest, split
 from tests.cluster import QUIET, cluster
 from tests.conftest import ROOT, write_export, write_params
 from tests.service.conftest import write_bundle
@@ -139,7 +139,7 @@ def prepared(folder, seed, **changes):
     ingest.main(params, write_export(folder / "data", np.random.default_rng(seed)), folder / "cells")
     split.main(params, folder / "cells", folder / "splits.parquet")
     paths = [folder / name for name in ("cells", "splits.parquet", "study.journal", "best.json", "search")]
-    return [sys.executable, "-m", "pipelines.tune", str(params), "binary", *map(str, paths)]
+    return [sys.executable, "-m", "pipelines.stages.tune", str(params), "binary", *map(str, paths)]
 
 
 def trials(study=None):
@@ -237,14 +237,14 @@ def test_a_database_that_is_away_is_told_without_its_password(environment, tmp_p
 def test_a_champion_comes_from_s3_as_it_was(environment, elsewhere, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_bundle(tmp_path / "bundle", "binary", ["a", "b"])
-    # As `pipelines.register` leaves it.
+    # As `pipelines.stages.register` leaves it.
     mlflow.set_experiment("elsewhere")
     with mlflow.start_run():
         made = mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(ROOT / "pipelines" / "registered.py"),
+            python_model=str(ROOT / "pipelines" / "registry" / "pyfunc.py"),
             artifacts={"bundle": str(tmp_path / "bundle")},
-            code_paths=[str(ROOT / "pipelines")],
+            code_paths=[str(ROOT / "fatescope")],
             pip_requirements=[],
             registered_model_name="fatescope-binary",
         )

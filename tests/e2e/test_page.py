@@ -14,7 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from pipelines import adopt
+from pipelines.commands import import_data
 from tests.conftest import ROOT, tiff
 from tests.service.conftest import CLASSES, typical
 from tests.serving import serving
@@ -297,7 +297,7 @@ def test_corrections_become_data_where_the_person_lets_them(page, service, tmp_p
     kept = list(folder.rglob("*.tif"))
     assert [str(path.relative_to(folder)) for path in kept] == [lines[0]["path"]]
     assert kept[0].name.startswith("o_1d")
-    found = adopt.adopt(params.dataset, folder, tmp_path / "data")
+    found = import_data.adopt(params.dataset, folder, tmp_path / "data")
     assert {label for label, _ in found.cells} == {"oligodendrocyte"}
     assert not found.unmatched
 

@@ -4,7 +4,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipelines import audit, card, evaluate, ingest, split, train, tune
+from pipelines.stages import audit, card, evaluate, ingest, split, train, tune
 from tests.conftest import write_export, write_params
 
 CHANGES = {

@@ -50,16 +50,16 @@ def registry(tmp_path, monkeypatch):
 
     def add(seed):
         write_bundle(tmp_path / f"made{seed}" / "bundle", "binary", ["a", "b"], seed)
-        # As `pipelines.register` leaves it: a model with the bundle among its artifacts.
+        # As `pipelines.stages.register` leaves it: a model with the bundle among its artifacts.
         name, client = "fatescope-binary", mlflow.MlflowClient()
         # Another test may have left the experiment of another store as the one in use.
         mlflow.set_experiment("served")
         with mlflow.start_run():
             info = mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(ROOT / "pipelines" / "registered.py"),
+                python_model=str(ROOT / "pipelines" / "registry" / "pyfunc.py"),
                 artifacts={"bundle": str(tmp_path / f"made{seed}" / "bundle")},
-                code_paths=[str(ROOT / "pipelines")],
+                code_paths=[str(ROOT / "fatescope")],
                 pip_requirements=[],
                 registered_model_name=name,
             )

@@ -1,0 +1,1 @@
+"""Training: the loop, pixels, augmentation, several GPUs, selection between candidates, calibration."""

@@ -1,0 +1,250 @@
+import json
+import re
+import shutil
+import zipfile
+
+import pytest
+
+from fatescope.data import paths
+from fatescope.errors import DataError
+from pipelines.commands import import_data as stage
+from tests.conftest import ROOT
+
+
+def listed(folder):
+    return sorted(paths.list_files(folder))
+
+
+def zipped(folder, target, extra=()):
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in paths.list_files(folder):
+            archive.write(folder / path, f"export/{path}")
+        for name, content in extra:
+            archive.writestr(name, content)
+    return target
+
+
+@pytest.fixture
+def source(export):
+    """An export, under a name that is not that of the data folder."""
+    return export.rename(export.with_name("from_the_lab"))
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "data"
+
+
+def test_a_folder_is_adopted_and_told(params, source, target):
+    (source / "notes.txt").write_text("")
+    (source / "a_1d_Ch1.tif").write_text("")
+    (source / "x_1d1_7_Ch1.ome.tif").write_text("")
+    found = stage.adopt(params.dataset, source, target)
+    assert listed(target) == listed(source)
+    assert json.loads((target / "origin.json").read_text()) == {
+        "origin": "adopted",
+        "sources": [{"name": "from_the_lab", "files": 99}],
+    }
+    text = stage.describe(params.dataset, found)
+    assert "49 cells in 7 groups" in text
+    assert "files by channel: 1: 49, 2: 48; the model sees 1" in text
+    assert "dataset.classes does not list x (1)" in text
+    assert "2 files match nothing" in text
+    assert "a_1d_Ch1.tif: fits dataset.pattern up to" in text
+    assert text.split() == stage.describe(params.dataset, stage.survey(params.dataset, target)).split()
+    assert not target.with_name("data.part").exists()
+
+
+def test_a_zip_is_adopted_without_what_the_system_added(params, source, target, tmp_path):
+    extra = [("__MACOSX/a_1d1_0_Ch1.ome.tif", ""), ("export/.DS_Store", "")]
+    found = stage.adopt(params.dataset, zipped(source, tmp_path / "lab.zip", extra), target)
+    assert listed(target) == [f"export/{path}" for path in listed(source)]
+    assert sum(found.cells.values()) == 48
+
+
+def test_a_zip_from_windows_keeps_its_folders(params, target, tmp_path):
+    entry = zipfile.ZipInfo("x")
+    entry.filename = "samples\\a_1d1_0_Ch1.ome.tif"
+    with zipfile.ZipFile(tmp_path / "lab.zip", "w") as archive:
+        archive.writestr(entry, "x")
+    stage.adopt(params.dataset, tmp_path / "lab.zip", target)
+    assert listed(target) == ["samples/a_1d1_0_Ch1.ome.tif"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../a_1d1_0_Ch1.ome.tif", "/a_1d1_0_Ch1.ome.tif", "a/../../b_1d1_0_Ch1.ome.tif", "C:/b", "..\\b"]
+)
+def test_a_zip_that_leads_elsewhere_is_refused(params, source, target, tmp_path, name):
+    archive = zipped(source, tmp_path / "lab.zip", [(name, "x")])
+    with pytest.raises(DataError, match="leads out of the zip"):
+        stage.adopt(params.dataset, archive, target)
+    assert not target.exists()
+
+
+def test_a_zip_bomb_is_refused(params, target, tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a_1d1_0_Ch1.ome.tif", bytes(50_000_000))
+    with pytest.raises(DataError, match="would expand to 50,000,000 bytes"):
+        stage.adopt(params.dataset, tmp_path / "bomb.zip", target)
+
+
+def test_a_damaged_zip_is_refused(params, source, target, tmp_path):
+    archive = zipped(source, tmp_path / "lab.zip")
+    raw = bytearray(archive.read_bytes())
+    raw[200] ^= 255
+    archive.write_bytes(raw)
+    with pytest.raises(DataError, match=r"lab\.zip: cannot be unpacked"):
+        stage.adopt(params.dataset, archive, target)
+    assert list(target.parent.glob("data*")) == []
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_zip_that_holds_a_path_twice_is_refused(params, source, target, tmp_path):
+    archive = zipped(source, tmp_path / "lab.zip", [("export/a_1d1_0_Ch1.ome.tif", "other")])
+    with pytest.raises(DataError, match=r"holds 'export/a_1d1_0_Ch1\.ome\.tif' twice"):
+        stage.adopt(params.dataset, archive, target)
+
+
+@pytest.mark.parametrize("kind", ["folder", "parent", "zip"])
+def test_simulated_cells_are_never_adopted(params, source, target, tmp_path, kind):
+    (source / "origin.json").write_text('{"origin": "simulated"}')
+    export = {"folder": source, "parent": shutil.copytree(source, tmp_path / "parent" / "in").parent}.get(kind)
+    if export is None:
+        export = zipped(source, tmp_path / "lab.zip", [("export/origin.json", '{"origin": "simulated"}')])
+    with pytest.raises(DataError, match="holds simulated cells, which never mix with real ones"):
+        stage.adopt(params.dataset, export, target)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("place", ["data", ".", "data/day5"])
+def test_the_data_folder_is_not_adopted_into_itself(params, source, target, tmp_path, place):
+    shutil.copytree(source, target / "day5")
+    with pytest.raises(DataError, match="adopt a folder or zip from elsewhere"):
+        stage.adopt(params.dataset, tmp_path / place, target)
+
+
+def test_simulated_cells_are_replaced_and_real_ones_added_to(params, source, target, tmp_path):
+    target.mkdir()
+    (target / "origin.json").write_text('{"origin": "simulated"}')
+    (target / "o_5d9_1_Ch1.ome.tif").write_text("simulated")
+    stage.adopt(params.dataset, source, target)
+    assert listed(target) == listed(source)
+    more = tmp_path / "more"
+    shutil.copytree(source, more / "day5")
+    stage.adopt(params.dataset, more, target)
+    assert len(listed(target)) == 2 * len(listed(source))
+    assert [each["name"] for each in json.loads((target / "origin.json").read_text())["sources"]] == [
+        "from_the_lab",
+        "more",
+    ]
+
+
+def test_an_export_that_is_there_already_changes_nothing(params, source, target):
+    stage.adopt(params.dataset, source, target)
+    before = (target / "origin.json").read_text()
+    stage.adopt(params.dataset, source, target)
+    assert (target / "origin.json").read_text() == before
+    (source / "o_9d1_1_Ch1.ome.tif").write_text("one more")
+    stage.adopt(params.dataset, source, target)
+    assert json.loads((target / "origin.json").read_text())["sources"][1] == {"name": "from_the_lab", "files": 1}
+    assert listed(target) == listed(source)
+
+
+def test_a_file_is_never_changed(params, source, target):
+    stage.adopt(params.dataset, source, target)
+    (source / "a_1d1_0_Ch1.ome.tif").write_text("other")
+    before = {path: (target / path).read_bytes() for path in listed(target)}
+    with pytest.raises(DataError, match=r"1 files, such as a_1d1_0_Ch1\.ome\.tif, are in .* with other content"):
+        stage.adopt(params.dataset, source, target)
+    assert {path: (target / path).read_bytes() for path in listed(target)} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset.pattern": r"(?P<medium>x)_(?P<day>\d)_(?P<run>\d)_(?P<channel>\d)"}, "matches no path; change it"),
+        ({"dataset.input_channel": "9"}, r"no file has channel '9', but there are \{'1': 48, '2': 48\}"),
+    ],
+)
+def test_an_export_without_cells_changes_nothing(make_params, source, target, changes, message):
+    target.mkdir()
+    (target / "origin.json").write_text('{"origin": "simulated"}')
+    with pytest.raises(DataError, match=message):
+        stage.adopt(make_params(changes).dataset, source, target)
+    assert (target / "origin.json").exists()
+    assert not target.with_name("data.part").exists()
+
+
+def snapshot(folder):
+    return {path: (folder / path).read_bytes() for path in [*listed(folder), "origin.json"]}
+
+
+@pytest.mark.parametrize("step", ["survey", "_origin", "_swap"])
+@pytest.mark.parametrize("origin", ["simulated", "adopted"])
+def test_an_interruption_leaves_the_data_as_it_was(params, source, target, monkeypatch, step, origin):
+    target.mkdir()
+    (target / "origin.json").write_text(json.dumps({"origin": origin}))
+    (target / "o_5d9_1_Ch1.ome.tif").write_text("there before")
+    before = snapshot(target)
+    monkeypatch.setattr(stage, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        stage.adopt(params.dataset, source, target)
+    assert snapshot(target) == before
+    assert sorted(path.name for path in target.parent.glob("*data*")) == ["data"]
+
+
+def test_an_interruption_between_the_renames_leaves_the_data_as_it_was(params, source, target, monkeypatch):
+    target.mkdir()
+    (target / "origin.json").write_text('{"origin": "simulated"}')
+    rename, calls = type(target).rename, []
+
+    def interrupted(path, new):
+        calls.append(path.name)
+        if path.name == "data.part":
+            raise KeyboardInterrupt
+        return rename(path, new)
+
+    monkeypatch.setattr(type(target), "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stage.adopt(params.dataset, source, target)
+    assert calls == ["data", "data.part", ".data.before-adopt"]
+    assert (target / "origin.json").read_text() == '{"origin": "simulated"}'
+
+
+def test_what_a_killed_run_left_is_put_right(params, source, target):
+    stage.adopt(params.dataset, source, target)
+    before = snapshot(target)
+    target.rename(target.with_name(".data.before-adopt"))  # where a kill between the renames leaves it
+    shutil.copytree(source, target.with_name("data.part"))
+    stage.adopt(params.dataset, source, target)
+    assert snapshot(target) == before
+    assert sorted(path.name for path in target.parent.glob("*data*")) == ["data"]
+
+
+@pytest.mark.parametrize(("there", "new"), [("sub", "sub/a_1d1_0_Ch1.ome.tif"), ("sub/x", "sub")])
+def test_a_file_where_a_folder_is_changes_nothing(params, target, tmp_path, there, new):
+    for folder, path in ((target, there), (tmp_path / "lab", new)):
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_text("x")
+    (tmp_path / "lab" / "a_1d1_1_Ch1.ome.tif").write_text("x")
+    with pytest.raises(DataError, match=r"1 files, such as sub.*with other content"):
+        stage.adopt(params.dataset, tmp_path / "lab", target)
+    assert listed(target) == [there]
+
+
+def test_what_is_neither_folder_nor_zip(params, target):
+    with pytest.raises(DataError, match="neither a folder nor a zip"):
+        stage.adopt(params.dataset, ROOT / "Makefile", target)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("a_1d1_3_Ch1.tif", r"then not 'o"),
+        ("a_1d1_Ch1.ome.tif", r"up to '.*run.*_', then not"),
+        ("a_day1_3_Ch1.ome.tif", r"up to '.*medium.*day.*', then not 'd"),
+        ("???", "fits no part of dataset.pattern"),
+    ],
+)
+def test_the_nearest_reason(params, path, reason):
+    assert re.search(reason, paths.Nearest(params.dataset.pattern).reason(path))

@@ -1,0 +1,45 @@
+import json
+
+import numpy as np
+import pytest
+
+from fatescope.errors import ParamsError
+from pipelines.commands import leave_one_class_out
+from pipelines.stages import ingest, split
+from tests.conftest import draw_cell, tiff, write_params
+
+QUICK = {
+    "train.backbone": "compact",
+    "train.epochs": 30,
+    "train.batch_size": 8,
+    "train.learning_rate": 0.01,
+    "train.patience": 99,
+    "train.threads": 1,
+    "train.seeds": [0],
+    "dataset.tasks": {"multiclass": ["astrocyte", "oligodendrocyte", "NT3"]},
+}
+
+
+@pytest.mark.slow
+def test_an_unknown_medium_is_called_what_it_resembles(tmp_path):
+    rng, data = np.random.default_rng(0), tmp_path / "data"
+    data.mkdir()
+    for medium, radius in (("a", 7), ("o", 15), ("nt3", 13)):
+        for run in (1, 2, 3):
+            for number in range(12):
+                name = f"{medium}_1d{run}_{number}_Ch1.ome.tif"
+                (data / name).write_bytes(tiff(draw_cell(rng, radius=radius)))
+    params = write_params(tmp_path, QUICK)
+    ingest.main(params, data, tmp_path / "cells")
+    split.main(params, tmp_path / "cells", tmp_path / "splits.parquet")
+    (tmp_path / "best.json").write_text(json.dumps({"best": {"params": {}}}))
+    paths = [tmp_path / name for name in ("cells", "splits.parquet", "best.json", "held_out")]
+    leave_one_class_out.main(params, "multiclass", "NT3", *paths)
+    report = json.loads((tmp_path / "held_out/NT3.json").read_text())
+    assert report["classes"] == ["astrocyte", "oligodendrocyte"]
+    assert report["called"]["oligodendrocyte"] > 0.8
+    assert report["composition"]["oligodendrocyte"] > 0.5
+    assert report["trained"]["balanced_accuracy"] > 0.8
+    assert (tmp_path / "held_out/NT3.png").stat().st_size > 1000
+    with pytest.raises(ParamsError, match="holding out 'RA/SHH' needs two others"):
+        leave_one_class_out.main(params, "multiclass", "RA/SHH", *paths)

@@ -1,0 +1,203 @@
+"""Drawn cells: the same seed gives the same bytes, and nothing but the cell tells its medium."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from fatescope.config import Simulate, load
+from fatescope.data import images
+from fatescope.data.paths import ORIGIN, Reader, list_files
+from fatescope.errors import DataError
+from pipelines.commands import simulate as stage
+from pipelines.commands.simulate import MEDIA, draw_acquisition, groups, simulate
+
+ROOT = Path(__file__).parents[3]
+SMALL = Simulate(
+    seed=7, cells=52, days=[1, 5], runs=3, marker_channels=2, height=45, width=60, shortcut=0.0
+)  # 24 groups
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    target = tmp_path_factory.mktemp("simulate") / "data"
+    simulate(SMALL, target, workers=1)
+    return target
+
+
+def brightfield(folder: Path) -> dict[str, list[np.ndarray]]:
+    found: dict[str, list[np.ndarray]] = {medium: [] for medium in MEDIA}
+    for path in sorted(folder.glob("*/*_Ch1.ome.tif")):
+        found[path.name.split("_")[0]].append(tifffile.imread(path))
+    return found
+
+
+def test_the_seed_decides_every_byte_whatever_the_number_of_workers(drawn, tmp_path):
+    simulate(SMALL, tmp_path / "two", workers=2)
+    assert hashes(tmp_path / "two") == hashes(drawn)
+
+
+def test_another_seed_draws_other_cells(drawn, tmp_path):
+    simulate(SMALL.model_copy(update={"seed": 8}), tmp_path / "other", workers=1)
+    ours, theirs = hashes(drawn), hashes(tmp_path / "other")
+    assert ours.keys() == theirs.keys()
+    assert not {ours[name] for name in ours} & {theirs[name] for name in theirs}
+
+
+def test_a_cell_does_not_depend_on_how_many_others_are_drawn(drawn, tmp_path):
+    simulate(SMALL.model_copy(update={"cells": 24, "days": [5], "runs": 2}), tmp_path / "few", workers=1)
+    ours, few = hashes(drawn), hashes(tmp_path / "few")
+    common = (ours.keys() & few.keys()) - {ORIGIN}
+    assert len(common) > 24
+    assert all(ours[name] == few[name] for name in common)
+
+
+def test_names_match_the_pattern_of_the_project(drawn):
+    reader = Reader(load(ROOT / "params.yaml").dataset)
+    paths = list(list_files(drawn))
+    facts = [reader.read(path) for path in paths]
+    assert len(paths) == SMALL.cells * (1 + SMALL.marker_channels)
+    assert all(name is not None for name in facts)
+    assert {name.facts["channel"] for name in facts} == {"1", "2", "3"}
+    assert all(
+        path.startswith(f"{name.facts['medium']}_{name.facts['day']}d") for path, name in zip(paths, facts, strict=True)
+    )
+    assert {name.facts["run"] for name in facts} == {"1", "2", "3"}
+
+
+def test_cells_are_spread_evenly(drawn):
+    counts = Counter(path.parent.name for path in drawn.glob("*/*_Ch1.ome.tif"))
+    assert len(counts) == 24
+    assert set(counts.values()) == {2, 3}
+    assert {len(cells) for cells in brightfield(drawn).values()} == {13}
+
+
+def test_the_default_has_3000_cells_in_36_groups():
+    cells = Counter()
+    default = groups(load(ROOT / "params.yaml").simulate)
+    for group in default:
+        cells[group.medium] += group.cells
+    assert len(default) == 36
+    assert set(cells.values()) == {750}
+
+
+def test_a_file_is_one_12_bit_page_with_ome_xml_that_both_readers_take(drawn):
+    path = drawn / "nt3_5d2" / "nt3_5d2_1_Ch2.ome.tif"
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.is_ome
+        assert len(tiff.pages) == 1
+        assert tiff.pages[0].compression == 1
+        pixels = tiff.series[0].asarray()
+        described = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert pixels.dtype == np.uint16
+    assert pixels.max() < 4096
+    assert (described["SizeY"], described["SizeX"]) == pixels.shape
+    assert described["Channel"]["Name"] == "GFAP"
+    [(header, decoded)] = images.decode(path.read_bytes(), path.name, 10**6)
+    assert header.bit_depth == 12
+    np.testing.assert_array_equal(decoded, pixels)
+
+
+def test_crops_vary_within_the_canvas_and_not_with_the_medium(monkeypatch):
+    # Only sizes are wanted, and many of them.
+    monkeypatch.setattr(stage, "_write", lambda path, pixels, _: sizes[path.name.split("_")[0]].append(pixels))
+    monkeypatch.setattr(stage, "draw_cell", lambda _rng, _kind, _day, _run, size, _markers: [size])
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
+    sizes: dict[str, list[tuple[int, int]]] = {medium: [] for medium in MEDIA}
+    many = SMALL.model_copy(update={"cells": 6000})
+    for group in groups(many):
+        stage.draw_group(many, group, Path("nowhere"))
+    means = np.array([np.mean(found, axis=0) for found in sizes.values()])
+    every = np.concatenate(list(sizes.values()))
+    assert np.ptp(every, axis=0).min() >= 18
+    assert (every.min(axis=0) >= (36, 48)).all()
+    assert (every.max(axis=0) <= (56, 76)).all()
+    assert np.ptp(means, axis=0).max() < 1  # px; the standard error of each mean is 0.12 and 0.15
+
+
+def test_without_a_shortcut_the_lamp_does_not_know_the_medium():
+    lamps = {m: [draw_acquisition(np.random.default_rng(i), m, 0.0) for i in range(5)] for m in MEDIA}
+    assert lamps["a"] == lamps["o"] == lamps["n"] == lamps["nt3"]
+    assert len({run.lamp for run in lamps["a"]}) == 5
+
+
+def test_with_a_full_shortcut_the_background_orders_the_media(tmp_path):
+    few = SMALL.model_copy(update={"shortcut": 1.0, "days": [1], "cells": 48, "marker_channels": 0})
+    simulate(few, tmp_path / "data", workers=1)
+    levels = [
+        np.array([np.median(images.border(cell)) for cell in cells])
+        for cells in brightfield(tmp_path / "data").values()
+    ]
+    means = [level.mean() for level in levels]
+    assert means == sorted(means)
+    assert min(np.diff(means)) > 40
+
+
+def test_the_cell_stands_out_from_a_background_like_that_of_a_camera(drawn):
+    cells = [cell for found in brightfield(drawn).values() for cell in found]
+    levels = np.array([np.median(images.border(cell)) for cell in cells])
+    contrast = np.array([np.ptp(cell.astype(float)) for cell in cells]) / levels
+    assert levels.min() > 500
+    assert levels.max() < 1000
+    assert np.quantile(contrast, 0.05) > 0.1
+
+
+def test_a_marker_follows_the_fate(tmp_path):
+    late = SMALL.model_copy(update={"days": [5], "cells": 48})
+    simulate(late, tmp_path / "data", workers=1)
+
+    def signal(medium: str, channel: int) -> float:
+        files = tmp_path.glob(f"data/{medium}_*/*_Ch{channel}.ome.tif")
+        return float(np.mean([tifffile.imread(file).mean() for file in files]))
+
+    assert signal("a", 2) > signal("o", 2)
+    assert signal("o", 3) > signal("a", 3)
+
+
+def test_the_origin_says_that_all_of_it_was_drawn(drawn):
+    origin = json.loads((drawn / ORIGIN).read_text())
+    assert origin == {
+        "origin": "simulated",
+        "generator": "pipelines.commands.simulate",
+        "seed": 7,
+        "params": SMALL.model_dump(mode="json"),
+    }
+
+
+def test_a_folder_with_files_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "mine.tif").write_bytes(b"precious")
+    with pytest.raises(DataError, match=r"already holds files.*move or delete"):
+        simulate(SMALL, tmp_path, workers=1)
+    assert (tmp_path / "mine.tif").read_bytes() == b"precious"
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "data").mkdir()
+    simulate(SMALL.model_copy(update={"cells": 4, "marker_channels": 0}), tmp_path / "data", workers=1)
+    assert len(list(tmp_path.glob("data/*/*.tif"))) == 4
+
+
+@pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()])
+def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, failure):
+    written: list[Path] = []
+
+    def write(path: Path, _pixels: np.ndarray, _channel: int) -> None:
+        if len(written) == 5:
+            raise failure
+        path.touch()
+        written.append(path)
+
+    monkeypatch.setattr(stage, "_write", write)
+    with pytest.raises(type(failure)):
+        simulate(SMALL, tmp_path / "data", workers=1)
+    assert written
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,164 @@
+"""The audit is held to the truth: to what was planted, and to what is known of real sets."""
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+from fatescope import config as params_module
+from fatescope.data import features, splits
+from fatescope.data.dataset import Cells
+from pipelines.commands import simulate
+from pipelines.evaluation import confounding
+from pipelines.stages import audit, ingest, split
+from tests.conftest import draw_cell, write_params
+from tests.readme import preset
+
+SMALL = {
+    "simulate.cells": 432,
+    "simulate.marker_channels": 0,
+    "ingest.workers": 1,
+    "train.threads": 1,
+    "audit.repeats": 100,
+}
+FOUND_FROM = 0.5
+"""The strength of a planted shortcut from which it is always found; the README says so."""
+
+
+def examine(folder, changes, data=None):
+    """Run the line up to the audit in `folder` and return its report."""
+    folder.mkdir(exist_ok=True)
+    path = write_params(folder, changes)
+    if data is None:
+        simulate.simulate(params_module.load(path).simulate, folder / "data", workers=1)
+    ingest.main(path, data or folder / "data", folder / "cells")
+    split.main(path, folder / "cells", folder / "splits.parquet")
+    audit.main(path, folder / "cells", folder / "splits.parquet", folder / "audit.json", folder / "plots")
+    return json.loads((folder / "audit.json").read_text())
+
+
+def verdicts(report, key="verdict"):
+    return {tuple(pair["classes"]): pair[key] for pair in report["pairs"]}
+
+
+def planted(folder, case):
+    strength, seed = case
+    changes = {**SMALL, "simulate.seed": seed, "simulate.shortcut": strength}
+    return verdicts(examine(folder / f"{strength}_{seed}", changes))
+
+
+@pytest.mark.slow
+def test_a_planted_shortcut_is_found_and_ten_seeds_without_one_raise_no_alarm(tmp_path):
+    cases = [(0.0, seed) for seed in range(10)] + [(s, seed) for s in (FOUND_FROM, 1.0) for seed in (0, 1)]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        found = dict(zip(cases, pool.map(partial(planted, tmp_path), cases), strict=True))
+    for (strength, seed), pairs in found.items():
+        if strength == 0:
+            assert set(pairs.values()) == {"clean"}, seed
+        else:
+            # The lamp of NT3 is as far from that of astrocytes as it goes.
+            assert pairs["NT3", "astrocyte"] == "shortcut", (strength, seed)
+
+
+def test_the_neural_stem_cell_sample_is_a_shortcut_between_o_and_the_others(unpack, tmp_path):
+    report = examine(tmp_path / "line", preset("nsc_sample"), unpack("nsc_sample"))
+    assert verdicts(report) == {
+        ("RA/SHH", "astrocyte"): "clean",
+        ("RA/SHH", "oligodendrocyte"): "shortcut",
+        ("astrocyte", "oligodendrocyte"): "shortcut",
+    }
+    assert all(pair["confounded"] for pair in report["pairs"])
+    assert {path.stem for path in (tmp_path / "line/plots").iterdir()} == {
+        "acquisition",
+        "baseline",
+        "groups",
+        "confounding",
+    }
+
+
+@pytest.mark.slow
+def test_jurkat_is_clean_on_background_and_confounded_by_montage(unpack, tmp_path):
+    report = examine(tmp_path / "line", {**preset("jurkat_ifc"), "audit.max_cells": 2000}, unpack("jurkat_ifc"))
+    assert set(verdicts(report).values()) == {"clean"}
+    assert all(pair["confounded"] for pair in report["pairs"])
+    assert report["resampled"]["G2"] == "cells"
+    assert report["confounding"]["cramers_v"]["montage"] > 0.4
+    assert report["baseline"]["random"]["value"] > 0.7
+    assert "grouped" not in report["baseline"]
+
+
+@pytest.mark.slow
+def test_malaria_is_grouped_by_patient(unpack, tmp_path):
+    dataset = {**preset("malaria"), "ingest.share": 0.2}
+    report = examine(tmp_path / "line", dataset, unpack("malaria"))
+    [pair] = report["pairs"]
+    assert (pair["split"], pair["confounded"], pair["verdict"]) == ("grouped", False, "clean")
+    assert set(report["baseline"]) == {"random", "grouped"}
+    assert report["baseline"]["grouped"]["value"] > 0.8
+    # A patient can be told from uninfected cells: the batch signal that a random split rewards.
+    assert report["groups"]["Uninfected"]["cell"]["low"] > 2 * report["groups"]["Uninfected"]["cell"]["chance"]
+
+
+@pytest.mark.slow
+def test_it_is_deterministic_and_takes_no_more_cells_than_it_is_told(tmp_path, export):
+    changes = {
+        "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]},
+        "audit.max_cells": 30,
+        "audit.repeats": 40,
+    }
+    first, second = (examine(tmp_path / name, changes, export) for name in ("a", "b"))
+    assert first == second
+    assert first["cells"] == 30
+
+
+def test_what_cannot_be_told_apart_is_an_error(tmp_path, export):
+    with pytest.raises(audit.DataError, match="two classes of 3 cells are needed"):
+        examine(tmp_path / "line", {"dataset.tasks": {"binary": ["astrocyte", "NT3"]}}, export)
+
+
+@pytest.mark.slow
+def test_normalisation_takes_the_lamp_away(make_params, rng):
+    """Two classes of the same cells, one under a brighter lamp: raw it is a shortcut, normalised it is none."""
+    count = 120
+    manifest = {
+        "label": np.repeat(["astrocyte", "oligodendrocyte"], count),
+        "group": np.tile([f"g{i}" for i in range(6)], 40),
+    }
+    manifest["group"] = np.char.add(manifest["label"], manifest["group"])
+    pixels = np.stack([draw_cell(rng, 60, 80, level=700 if i < count else 1000) for i in range(2 * count)])
+    names = ("medium", "day", "run")
+    frame = audit.pd.DataFrame({**manifest, **dict.fromkeys(names, "1"), "height": 60, "width": 80})
+    settings = make_params({"audit.repeats": 100, "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}})
+    for normalisation, left in (("contrast", "clean"), ("fixed", "shortcut")):
+        report = audit.audit(Cells(frame, pixels), {}, settings.dataset, normalisation, settings.audit)
+        assert verdicts(report) == {("astrocyte", "oligodendrocyte"): "shortcut"}
+        assert verdicts(report, "verdict_normalised") == {("astrocyte", "oligodendrocyte"): left}
+
+
+def test_a_group_that_is_called_like_a_number_is_no_cell(rng, make_params):
+    """Of a confounded class cells are drawn, of the other groups: a group 0 and the first cell are two things."""
+    frame = audit.pd.DataFrame({"label": ["alone"] * 6 + ["many"] * 6, "group": ["x"] * 6 + ["0", "1", "2"] * 2})
+    source = Cells(frame.assign(height=60, width=80), np.stack([draw_cell(rng, 60, 80) for _ in range(12)]))
+    settings = make_params().audit
+    weights = audit._look(source, np.arange(12), {"alone": "one group"}, "contrast", settings).weights
+    assert (weights[:, 6] == weights[:, 9]).all()
+    assert (weights[:, 0] != weights[:, 6]).any()
+
+
+def test_cramers_v():
+    assert audit.cramers_v(np.array([[50, 0], [0, 50]])) == pytest.approx(1)
+    assert audit.cramers_v(np.array([[25, 25], [25, 25]])) == 0
+    assert audit.cramers_v(np.array([[50], [50]])) == 0
+
+
+def test_descriptions_of_the_surroundings_do_not_see_the_cell():
+    y, x = np.mgrid[:60, :80]
+    cell = np.hypot(y - 30, x - 40) < 10
+    for name in confounding.CELL_FREE:
+        dark, bright = (confounding.describe(np.where(cell, level, 700.0))[name] for level in (300, 900))
+        np.testing.assert_array_equal(dark, bright)
+    assert len(features.CELL) == features.cell(np.full((1, 60, 80), 7, np.uint16)).shape[1]
+    assert splits.SPLITS == ("random", "grouped")

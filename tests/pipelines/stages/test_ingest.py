@@ -1,0 +1,154 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fatescope.data import dataset, features
+from fatescope.errors import DataError
+from pipelines.stages import ingest as stage
+from tests.conftest import draw_cell, tiff
+
+
+def ingest(params, source, target):
+    return stage.ingest(params.dataset, params.ingest, source, target)
+
+
+def test_every_cell_of_the_input_channel_is_in_the_table(params, export, tmp_path):
+    summary = ingest(params, export, tmp_path / "cells")
+    known = dataset.load(tmp_path / "cells")
+    assert summary.cells == len(known) == 48
+    assert summary.other_channels == 48
+    assert summary.labels == {"astrocyte": 24, "oligodendrocyte": 24}
+    assert summary.groups == 6
+    assert known.canvas == (60, 80)
+    assert known.manifest["cell_id"].is_unique
+    row = known.manifest.set_index("cell_id").loc["a_1d2_3_Ch1.ome.tif"]
+    assert (row["label"], row["group"], row["medium"], row["day"], row["run"]) == ("astrocyte", "a_1_2", "a", "1", "2")
+    assert row["bit_depth"] == 16
+    assert set(features.ACQUISITION) <= set(known.manifest)
+
+
+def test_pixels_are_in_the_order_of_the_table(params, export, tmp_path):
+    ingest(params, export, tmp_path / "cells")
+    known = dataset.load(tmp_path / "cells")
+    for i in (0, 17, 47):
+        row = known.manifest.iloc[i]
+        top, left = (60 - row["height"]) // 2, (80 - row["width"]) // 2
+        native = known.pixels[i, top : top + row["height"], left : left + row["width"]]
+        assert native.mean() == pytest.approx(row["mean"])
+        assert native.min() == row["darkest"]
+
+
+def test_workers_change_nothing(make_params, export, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "CHUNK", 7)
+    hashes = [ingest(make_params({"ingest.workers": n}), export, tmp_path / f"cells{n}").data_hash for n in (1, 2)]
+    assert hashes[0] == hashes[1]
+    for name in (dataset.PIXELS, dataset.SUMMARY):
+        assert (tmp_path / "cells1" / name).read_bytes() == (tmp_path / "cells2" / name).read_bytes()
+
+
+def test_the_data_hash_follows_the_data(params, export, tmp_path, rng):
+    before = ingest(params, export, tmp_path / "cells").data_hash
+    (export / "a_1d1_0_Ch1.ome.tif").write_bytes(tiff(draw_cell(rng)))
+    assert ingest(params, export, tmp_path / "cells").data_hash != before
+
+
+def test_refused_files_are_kept_with_their_reason(make_params, export, tmp_path):
+    (export / "a_1d1_90_Ch1.ome.tif").write_bytes(b"")
+    (export / "a_1d1_91_Ch1.ome.tif").write_bytes(b"no image")
+    (export / "notes.txt").write_text("not a cell")
+    summary = ingest(make_params({"ingest.max_refused_share": 0.1}), export, tmp_path / "cells")
+    assert summary.refused == {"empty": 1, "not_an_image": 1}
+    assert summary.unmatched == 1
+    assert summary.cells == 48
+    quarantine = pd.read_parquet(tmp_path / "cells" / dataset.QUARANTINE).set_index("path")
+    assert quarantine["code"].to_dict() == {
+        "a_1d1_90_Ch1.ome.tif": "empty",
+        "a_1d1_91_Ch1.ome.tif": "not_an_image",
+        "notes.txt": "name",
+    }
+    assert "a_1d1_90_Ch1.ome.tif: the file is empty" in quarantine.loc["a_1d1_90_Ch1.ome.tif", "reason"]
+
+
+def test_too_many_refused_files_stop_the_stage(params, export, tmp_path):
+    for i in range(5):
+        (export / f"a_1d1_{90 + i}_Ch1.ome.tif").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"5 of 53 files were refused \(9\.4%\).*max_refused_share") as caught:
+        ingest(params, export, tmp_path / "cells")
+    assert "a_1d1_90_Ch1.ome.tif: not an image" in str(caught.value)
+    assert not (tmp_path / "cells").exists()
+    assert len(pd.read_parquet(tmp_path / "cells.part" / dataset.QUARANTINE)) == 5
+
+
+def test_an_interrupted_run_leaves_nothing_and_starts_again_clean(params, export, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "_duplicates", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        ingest(params, export, tmp_path / "cells")
+    assert not (tmp_path / "cells").exists()
+    monkeypatch.undo()
+    assert ingest(params, export, tmp_path / "cells").cells == 48
+    assert not (tmp_path / "cells.part").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"dataset.pattern": r"(?P<medium>x+)_(?P<day>\d)_(?P<run>\d)_(?P<channel>\d)"},
+            r"pattern matches none of the 96",
+        ),
+        ({"dataset.input_channel": "7"}, r"no file has channel '7', but there are \{'1': 48, '2': 48\}"),
+        ({"ingest.canvas": [30, 30]}, r"48 of 48 files were refused \(100\.0%\)"),
+    ],
+)
+def test_nothing_to_read_is_an_error_that_names_the_parameter(make_params, export, tmp_path, changes, message):
+    with pytest.raises(DataError, match=message):
+        ingest(make_params(changes), export, tmp_path / "cells")
+
+
+def test_a_missing_or_empty_folder_says_what_to_do(params, tmp_path):
+    for folder in (tmp_path / "absent", tmp_path / "empty"):
+        if folder.name == "empty":
+            folder.mkdir()
+        with pytest.raises(DataError, match="make adopt"):
+            ingest(params, folder, tmp_path / "cells")
+
+
+def test_duplicates_are_found_whatever_the_file_around_them(params, export, tmp_path, rng):
+    pixels = draw_cell(rng)
+    (export / "a_1d1_90_Ch1.ome.tif").write_bytes(tiff(pixels))
+    (export / "a_1d1_91_Ch1.ome.tif").write_bytes(tiff(pixels, compression="zlib"))
+    (export / "o_1d1_92_Ch1.ome.tif").write_bytes(tiff(pixels))
+    summary = ingest(params, export, tmp_path / "cells")
+    assert (summary.duplicates, summary.duplicates_across_groups) == (2, 1)
+
+
+def test_a_share_is_drawn_from_each_class_and_group(make_params, export, tmp_path):
+    summary = ingest(make_params({"ingest.share": 0.25}), export, tmp_path / "cells")
+    assert summary.left_out == 36
+    known = dataset.load(tmp_path / "cells").manifest
+    assert known.groupby(["label", "group"]).size().tolist() == [2] * 6
+    again = ingest(make_params({"ingest.share": 0.25}), export, tmp_path / "again")
+    assert again.data_hash == summary.data_hash
+
+
+def test_pages_are_cells(params, export, tmp_path, rng):
+    stack = np.stack([draw_cell(rng) for _ in range(3)])
+    (export / "a_1d1_90_Ch1.ome.tif").write_bytes(tiff(stack, photometric="minisblack"))
+    assert ingest(params, export, tmp_path / "cells").cells == 51
+    ids = dataset.load(tmp_path / "cells", ["cell_id"]).manifest["cell_id"]
+    assert {"a_1d1_90_Ch1.ome.tif#0", "a_1d1_90_Ch1.ome.tif#2"} <= set(ids)
+
+
+def test_the_origin_is_carried(params, export, tmp_path):
+    (export / "origin.json").write_text(json.dumps({"origin": "simulated"}))
+    assert ingest(params, export, tmp_path / "cells").origin == {"origin": "simulated"}
+    assert dataset.load_summary(tmp_path / "cells")["unmatched"] == 0
+
+
+def test_the_neural_stem_cell_sample_is_read(params, unpack, tmp_path):
+    summary = ingest(params, unpack("nsc_sample"), tmp_path / "cells")
+    assert summary.labels == {"RA/SHH": 4, "astrocyte": 4, "oligodendrocyte": 4}
+    background = dataset.load(tmp_path / "cells").manifest.groupby("label")["background"].mean().round()
+    assert background.to_dict() == {"RA/SHH": 101, "astrocyte": 101, "oligodendrocyte": 152}

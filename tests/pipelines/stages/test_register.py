@@ -1,0 +1,286 @@
+"""The registry: a champion, a worse challenger, a better one, a shortcut, a rollback; and MLflow's own servers."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import mlflow
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.numpy import save_file
+from safetensors.torch import load_model
+
+from fatescope.config import Train
+from fatescope.data import dataset, splits
+from fatescope.errors import BundleError, DataError
+from fatescope.inference import bundle
+from fatescope.inference.ood import Outliers
+from pipelines.commands import compare, rollback
+from pipelines.reporting import model_card
+from pipelines.stages import train
+from pipelines.training import trainer
+from pipelines.training.selection import SINGLE, Refit
+from tests.pipelines.test_pipeline import run_register
+from tests.serving import ended, free_port, ready
+
+pytestmark = pytest.mark.slow
+
+
+def variant(folder, target, name, change):
+    """Write the line's model with its linear layer changed, as another model of the same task; return its folder."""
+    source, models = folder / "artifacts/binary", target / name
+    trained = json.loads((source / "models.json").read_text())["models"]
+    # The candidate that is one network, whichever was chosen.
+    single = source / next(x["folder"] for x in trained if (x["split"], x["candidate"]) == ("grouped", SINGLE))
+    spec = bundle.read_spec(single)
+    network = trainer.build(Train.model_validate_json(json.dumps(spec.params["train"][0])), len(spec.classes))
+    load_model(network, str(single / bundle.WEIGHTS))
+    with torch.no_grad():
+        change(network.linear)
+    known, divided = dataset.load(folder / "artifacts/cells"), splits.load(folder / "artifacts/splits.parquet")
+    seen = np.concatenate([divided.indices("grouped", part, spec.classes) for part in ("train", "validation")])
+    made = Refit(network.eval(), Outliers.load(single / bundle.OUTLIERS), {"fit_seconds": 1.0})
+    others = divided.indices("grouped", "test", spec.classes)
+    another = spec.model_copy(update={"seed": sum(name.encode())})
+    train.write_bundle(made, known, np.sort(seen), others, another, models / "bundle")
+    shutil.copy(source / "models.json", models / "models.json")
+    return models
+
+
+def always(first):
+    """Make a layer call the class `first` whatever it sees, half of the cells rightly."""
+
+    def change(linear):
+        linear.weight.zero_()
+        linear.bias.copy_(torch.tensor([3.0, 0.0] if first == 0 else [0.0, 3.0]))
+
+    return change
+
+
+def swapped(linear):
+    """Make a layer call each cell the other class."""
+    linear.weight.copy_(linear.weight.flip(0))
+    linear.bias.copy_(linear.bias.flip(0))
+
+
+def test_the_walk_of_a_champion(folder, empty_registry, tmp_path):
+    name, registry = "fatescope-binary", empty_registry
+
+    def champion():
+        return str(registry.get_model_version_by_alias(name, "champion").version)
+
+    # A first version has nobody to beat.
+    first = run_register(folder, variant(folder, tmp_path, "first", always(0)))
+    assert (first["version"], first["champion"], first["compared"]) == ("1", True, "no champion yet")
+    # A worse one is a challenger, and no more.
+    worse = run_register(folder, variant(folder, tmp_path, "worse", swapped))
+    assert (worse["version"], worse["champion"]) == ("2", False)
+    assert not worse["criteria"]["better"]["holds"]
+    assert worse["criteria"]["better"]["value"] < 0
+    assert str(registry.get_model_version_by_alias(name, "challenger").version) == "2"
+    assert champion() == "1"
+    # A better one takes over.
+    better = run_register(folder)
+    assert (better["version"], better["champion"], better["replaced"]) == ("3", True, "1")
+    assert champion() == "3"
+    # One that rests on a shortcut does not, however good.
+    path = folder / "reports/binary/metrics.json"
+    content = json.loads(path.read_text())
+    content["audit"]["verdict"] = content["audit"]["pairs"][0]["verdict"] = "shortcut"
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    short = run_register(folder, variant(folder, tmp_path, "short", lambda _: None), tmp_path / "metrics.json")
+    assert (short["version"], short["champion"]) == ("4", False)
+    assert "acquisition alone tells" in short["criteria"]["audit"]["detail"]
+    assert champion() == "3"
+    # What changed between two versions, with pictures.
+    compare.main(
+        folder / "params.yaml", "binary", "2", "champion", folder / "artifacts/cells",
+        folder / "artifacts/splits.parquet", tmp_path / "compare",
+    )  # fmt: skip
+    report = json.loads((tmp_path / "compare/2-champion.json").read_text())
+    assert report["figures"]["balanced_accuracy"]["difference"] > 0.5
+    assert report["changed"]["mended"] == report["cells"] - report["changed"]["broken"]
+    assert "data:image/png;base64" in (tmp_path / "compare/2-champion.html").read_text()
+    # Back to the one before, on the record.
+    with pytest.raises(DataError, match="say why"):
+        rollback.rollback("binary", " ", "Ada")
+    assert rollback.rollback("binary", "calls debris astrocyte", "Ada") == ("3", "1")
+    assert champion() == "1"
+    record = json.loads(registry.get_model_version(name, "3").tags["rolled_back"])
+    assert (record["who"], record["why"], record["to"]) == ("Ada", "calls debris astrocyte", "1")
+    # The next `dvc repro` leaves that as it is, and the next card tells it.
+    assert run_register(folder)["version"] == "3"
+    assert champion() == "1"
+    assert len(registry.search_model_versions(f"name = '{name}'")) == 4
+    last = run_register(folder, variant(folder, tmp_path, "last", always(1)))
+    assert last["version"] == "5"
+    history = (folder / "reports/binary/registered/card.md").read_text()
+    assert "rolled back by Ada" in history
+    assert "calls debris astrocyte" in history
+    assert "| 1 |" in history
+    with pytest.raises(DataError, match="version 1 replaced none"):
+        rollback.rollback("binary", "again", "Ada")
+
+
+def test_a_champion_that_has_seen_the_test_cells_is_not_beaten_on_them(folder, empty_registry, tmp_path):
+    champion = variant(folder, tmp_path, "first", always(0))
+    known = dataset.load(folder / "artifacts/cells").manifest["pixel_hash"].to_numpy()
+    save_file({"cells": np.sort(known)}, champion / "bundle" / bundle.SEEN)
+    bundle.seal(champion / "bundle", bundle.read_spec(champion / "bundle"))
+    assert run_register(folder, champion)["champion"]
+    verdict = run_register(folder)
+    assert not verdict["champion"]
+    assert "no test cells left that neither version has seen" in verdict["criteria"]["better"]["detail"]
+    assert str(empty_registry.get_model_version_by_alias("fatescope-binary", "champion").version) == "1"
+
+
+def test_what_a_version_says_of_itself(folder, empty_registry):
+    run_register(folder)
+    version = empty_registry.get_model_version("fatescope-binary", "1")
+    spec = bundle.read_spec(folder / "artifacts/binary/bundle")
+    assert version.tags["data_hash"] == spec.data_hash
+    assert len(version.tags["splits_hash"]) == 64
+    assert float(version.tags["balanced_accuracy.low"]) <= float(version.tags["balanced_accuracy"])
+    assert version.description.count("# fatescope-binary, version 1") == 1
+    run = empty_registry.get_run(version.run_id)
+    [used] = run.inputs.dataset_inputs
+    assert spec.data_hash.endswith(used.dataset.digest)
+    model = mlflow.models.get_model_info("models:/fatescope-binary/1")
+    assert model.signature.inputs.to_dict()[0]["name"] == "pixels"
+    # The registered bundle holds its card, and still reproduces.
+    path = Path(mlflow.artifacts.download_artifacts("models:/fatescope-binary/1/artifacts/bundle"))
+    bundle.load(path, threads=1).check()
+    assert "| calibration | yes |" in (path / "card.md").read_text()
+    (path / "card.md").write_text("a better story")
+    with pytest.raises(BundleError, match=r"card\.md was changed"):
+        bundle.load(path, threads=1)
+
+
+def test_the_card(folder, empty_registry):  # noqa: ARG001  what it registers must go elsewhere
+    run_register(folder)
+    for path in (folder / "reports/binary/card.md", folder / "reports/binary/registered/card.md"):
+        card = ModelCard.load(path)
+        assert card.data.license == "apache-2.0"
+        found = {(each.dataset_split, each.metric_type): each.metric_value for each in card.data.eval_results}
+        metrics = json.loads((folder / "reports/binary/metrics.json").read_text())
+        expected = metrics["splits"]["grouped"]["balanced_accuracy"]
+        assert found["grouped", "balanced_accuracy"] == pytest.approx(expected, abs=1e-4)
+        assert not re.search(r"\{\{|\{%|None|nan", card.text)
+        assert len(re.findall("^## ", card.text, re.MULTILINE)) >= 11
+        for picture in re.findall(r"\]\((card/[\w.]+)\)", card.text):
+            assert (path.parent / picture).stat().st_size > 1000
+    page = (folder / "reports/binary/card.html").read_text()
+    assert page.count("data:image/png;base64") == 7
+    assert not re.search(r"""(src|href)=["'](?!data:|https://arxiv)""", page)
+    assert "Trained on simulated cells" not in page
+
+
+def test_a_card_of_simulated_cells_says_so_first(folder):
+    told = folder / "reports/binary"
+    known = dataset.load(folder / "artifacts/cells")
+    sources = model_card.sources(
+        folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
+    )
+    spec = sources.spec.model_copy(update={"simulated": True, "confounded": {"astrocyte": "1 group, 3 needed"}})
+    text = model_card.render(model_card.Sources(**(vars(sources) | {"spec": spec})))
+    assert text.startswith("> **Trained on simulated cells.**")
+    assert "confounded: 1 group, 3 needed" in text
+
+
+def test_a_card_says_what_was_drawn_and_where_that_is_rough(folder):
+    told = folder / "reports/binary"
+    known = dataset.load(folder / "artifacts/cells")
+    sources = model_card.sources(
+        folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
+    )
+    splits = sources.metrics["splits"]
+    splits["grouped"] |= {"resampled": "groups", "rough": False}
+    text = model_card.render(sources)
+    assert "by drawing acquisition groups (grouped), acquisition groups (random)." in text
+    assert "On the grouped split they are rough" not in text
+    splits["grouped"]["rough"] = True
+    splits["random"] |= {"resampled": "cells", "rough": True}
+    text = model_card.render(sources)
+    assert (
+        "by drawing acquisition groups (grouped), cells (random). **On the grouped split they are rough: some" in text
+    )
+    assert "**On the random split they are rough: some class has too few groups among the test cells to draw" in text
+    assert ", a rough interval) on" in text
+
+
+def test_a_card_shows_who_answers_for_a_shortcut(folder):
+    told = folder / "reports/binary"
+    known = dataset.load(folder / "artifacts/cells")
+    sources = model_card.sources(
+        folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
+    )
+    detail = "shortcut: acquisition alone tells a / b; signed off by Ada Example: one lamp for all media since May"
+    criteria = {"audit": {"holds": True, "verdict": "shortcut", "detail": detail}}
+    decided = {"version": "7", "champion": True, "criteria": criteria}
+    text = model_card.render(model_card.Sources(**(vars(sources) | {"gate": decided})))
+    assert f"> **Rests on a shortcut of acquisition.** {detail}" in text
+    assert "version 7" in text
+    assert "medium that a cell grew in" in text
+    # Each acquisition group has its row of results.
+    for name, figures in sources.metrics["splits"]["grouped"]["by"]["group"].items():
+        assert f"| {name} | {figures['cells']} | {figures['accuracy']:.3f} |" in text
+
+
+def test_a_card_of_labels_that_are_no_media_does_not_speak_of_them(folder):
+    told = folder / "reports/binary"
+    known = dataset.load(folder / "artifacts/cells")
+    sources = model_card.sources(
+        folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
+    )
+    params = sources.spec.params | {"dataset": sources.spec.params["dataset"] | {"label": "phase"}}
+    spec = sources.spec.model_copy(update={"params": params})
+    text = model_card.render(model_card.Sources(**(vars(sources) | {"spec": spec})))
+    assert "what the path of a cell's file says as `phase`" in text
+    assert "medium" not in text.split("## Results")[0]
+
+
+def test_the_bioimage_io_package_passes_its_own_test(folder):
+    # In a process of its own, because it leaves files open.
+    program = "import sys, bioimageio.core as core; sys.exit(core.test_model(sys.argv[1]).status != 'passed')"
+    command = [sys.executable, "-c", program, str(folder / "reports/binary/bioimageio.zip")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_servers_of_mlflow(folder, tmp_path, monkeypatch):
+    """A real tracking server takes the version, and `mlflow models serve` answers with it."""
+    monkeypatch.chdir(tmp_path)
+    environment = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    port = free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "store"),
+    ]  # fmt: skip
+    with ended(command, tmp_path, environment), monkeypatch.context() as patch:
+        ready(f"http://127.0.0.1:{port}/health")
+        patch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        mlflow.set_tracking_uri(None)
+        assert run_register(folder)["champion"]
+        assert run_register(folder)["version"] == "1"
+        assert len(mlflow.MlflowClient().search_model_versions("name = 'fatescope-binary'")) == 1
+        model = bundle.load(folder / "artifacts/binary/bundle", threads=1)
+        serving = free_port()
+        answer = [
+            sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/fatescope-binary@champion",
+            "--env-manager", "local", "--host", "127.0.0.1", "--port", str(serving),
+        ]  # fmt: skip
+        with ended(answer, tmp_path, environment | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}):
+            ready(f"http://127.0.0.1:{serving}/ping")
+            body = {"inputs": {"pixels": model.example[:2].tolist()}}
+            url = f"http://127.0.0.1:{serving}/invocations"
+            reply = httpx.post(url, json=body, timeout=60).raise_for_status().json()
+    mlflow.set_tracking_uri(None)
+    probabilities = model.predict(model.example[:2]).probabilities
+    for row, expected in zip(reply["predictions"], probabilities, strict=True):
+        assert [row[f"p_{name}"] for name in model.spec.classes] == pytest.approx(expected.tolist(), abs=1e-4)

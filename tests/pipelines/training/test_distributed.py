@@ -1,0 +1,42 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fatescope.inference import bundle
+from pipelines.training import distributed
+from tests.conftest import ROOT, write_params
+from tests.pipelines.conftest import CHANGES
+
+
+def test_alone_everything_is_as_it_was():
+    with distributed.joined():
+        assert (distributed.size(), distributed.rank(), distributed.leads()) == (1, 0, True)
+        assert distributed.agree({"a": 1}) == {"a": 1}
+
+
+@pytest.mark.slow
+def test_train_under_torchrun(folder, tmp_path):
+    """Two processes make the models of a task together, and one of them writes them."""
+    artifacts = folder / "artifacts"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    paths = [artifacts / "cells", artifacts / "splits.parquet", artifacts / "binary/best.json", tmp_path / "models"]
+    params = write_params(tmp_path, CHANGES | {"train.epochs": 3})
+    arguments = ["-m", "pipelines.stages.train", str(params), "binary", *map(str, paths)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+    }
+    done = subprocess.run(
+        [*command, *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    written = json.loads((tmp_path / "models/models.json").read_text())
+    alone = json.loads((artifacts / "binary/models.json").read_text())
+    assert [each["folder"] for each in written["models"]] == [each["folder"] for each in alone["models"]]
+    for each in written["models"]:
+        bundle.load(tmp_path / "models" / each["folder"], threads=1).check()

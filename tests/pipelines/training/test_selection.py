@@ -1,0 +1,136 @@
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.training import selection, trainer
+from tests.conftest import ROOT, draw_cell
+
+
+@pytest.fixture
+def examples(rng):
+    """Discs of two sizes."""
+    targets = np.arange(96, dtype=np.int64) % 2
+    pixels = np.stack([draw_cell(rng, 60, 80, radius=(8, 14)[t]) for t in targets])
+    rows = np.arange(len(targets))
+    return trainer.Examples(pixels, targets, rows[:64], rows[64:])
+
+
+@pytest.fixture
+def settings(make_params):
+    quick = {"backbone": "compact", "epochs": 20, "batch_size": 8, "learning_rate": 0.01, "patience": 99, "threads": 1}
+    return lambda **changes: make_params(
+        {f"train.{k}": v for k, v in {**quick, **changes}.items()} | {"train.seeds": [0, 1]}
+    )
+
+
+GROUPS = np.array([f"g{i // 8}" for i in range(96)])
+
+
+@pytest.fixture
+def opened():
+    """Names of the fits that were made, and what opens them."""
+    names = []
+
+    @contextmanager
+    def open_run(name, _):
+        names.append(name)
+        yield lambda *_: None
+
+    return names, open_run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("join", ["probabilities", "embeddings"])
+def test_candidates_are_scouted_and_refitted(examples, settings, opened, join):
+    names, open_run = opened
+    params = settings()
+    params = params.model_copy(update={"ensemble": params.ensemble.model_copy(update={"join": join})})
+    one, other = params.train, params.train.model_copy(update={"input_size": (60, 60)})
+    single, ensemble = selection.scout(examples, GROUPS, 2, [[one], [one, other]], params, open_run)
+    assert names == ["scout compact", "scout compact"]  # the shared member was fitted once
+    assert (single.name, ensemble.name) == (selection.SINGLE, selection.ENSEMBLE)
+    assert ensemble.cost["parameters"] >= 2 * single.cost["parameters"]
+    assert ensemble.cost["multiply_adds"] > 2 * single.cost["multiply_adds"]
+    assert min(single.calibration.balanced_accuracy, ensemble.calibration.balanced_accuracy) > 0.9
+    made = selection.refit(ensemble, examples, 2, 1, params, open_run)
+    assert names[2:] == ["refit compact seed 1"] * 2
+    assert float(made.network.temperature) == pytest.approx(ensemble.calibration.temperature)
+    found = trainer.predict(made.network, examples.pixels, examples.validation)
+    assert (found.logits.argmax(1) == examples.targets[examples.validation]).mean() > 0.9
+    assert (made.outliers.score(found.embedding) < ensemble.calibration.outlier_threshold).mean() > 0.8
+
+
+def test_the_cells_that_tell_of_all_are_few_and_of_every_class(monkeypatch):
+    monkeypatch.setattr(selection, "DESCRIBED", 20)
+    targets = np.array([0] * 500 + [-1] * 10 + [1] * 3, np.int64)
+    rows = np.r_[100:500, 510:513]
+    chosen = selection.described(targets, rows)
+    assert set(chosen) <= set(rows)
+    assert np.bincount(targets[chosen]).tolist() == [10, 3]
+    assert (chosen[0], chosen[9]) == (100, 499)
+
+
+def test_the_layer_on_embeddings_is_that_of_logistic_regression(rng):
+    embedding = rng.normal(size=(200, 5)).astype(np.float32) * 3 + 1
+    targets = (embedding[:, 0] + 0.1 * embedding[:, 1] > 1).astype(np.int64)
+    linear = torch.nn.Linear(5, 2)
+    selection._fit_linear(linear, embedding, targets)
+    with torch.inference_mode():
+        assert (linear(torch.from_numpy(embedding)).argmax(1).numpy() == targets).mean() > 0.9
+
+
+def test_a_network_expects_what_it_was_trained_on(examples, settings):
+    few = trainer.Examples(examples.pixels, np.zeros(96, np.int64), examples.train, examples.validation)
+    few.targets[:16] = 1
+    weighed = settings().train
+    counted = weighed.model_copy(update={"balance": "none"})
+
+    def expected(join, *members):
+        return selection.prior_of(few, 2, list(members), join).tolist()
+
+    assert expected("probabilities", weighed) == [0.5, 0.5]
+    assert expected("embeddings", counted) == [0.75, 0.25]
+    assert expected("probabilities", counted, weighed) == [0.625, 0.375]
+    assert expected("probabilities", counted, counted) == [0.75, 0.25]
+    assert expected("embeddings", counted, counted) == [0.5, 0.5]
+
+
+PROGRAM = """
+import sys
+import numpy as np, torch
+from pathlib import Path
+from pipelines import crew, fitting
+from fatescope import config as params
+settings = params.load(Path(sys.argv[1])).train
+known = np.load(sys.argv[2])
+rows = np.arange(len(known["targets"]))
+examples = fitting.Examples(known["pixels"], known["targets"], rows[:64], rows[64:])
+said = []
+with crew.joined():
+    network, epochs = fitting.fit(examples, 2, settings, 0, lambda epoch, figures: said.append(figures))
+    assert bool(said) == crew.leads()
+    found = fitting.predict(network, examples.pixels, examples.validation).logits
+    np.save(f"{sys.argv[3]}/{crew.rank()}-of-{crew.size()}.npy", found)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_fit_one_network(examples, settings, tmp_path):
+    settings()  # writes params.yaml
+    np.savez(tmp_path / "cells.npz", pixels=examples.pixels, targets=examples.targets)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [str(tmp_path / name) for name in ("program.py", "params.yaml", "cells.npz")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *arguments, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (np.load(tmp_path / f"{rank}-of-2.npy") for rank in (0, 1))
+    np.testing.assert_array_equal(first, second)
+    assert (first.argmax(1) == examples.targets[64:]).mean() > 0.9
