@@ -47,10 +47,10 @@ adopt: .venv/installed
 	@echo "  git add data.dvc params.yaml"
 	@echo "  git commit -m 'Adopt $(notdir $(SRC))'"
 
-# Classifies the images of a folder, however many; TASK=, MODEL=, WORKERS= and RAY= choose (python -m service.score --help).
+# Classifies the images of a folder, however many; TASK=, MODEL=, WORKERS= and RAY= choose (python -m service.batch.run --help).
 score: .venv/installed
 	@test -n '$(SRC)' -a -n '$(OUT)' || { echo 'name both: make score SRC=folder OUT=folder'; exit 1; }
-	python -m service.score '$(SRC)' '$(OUT)' $(if $(TASK),--task '$(TASK)') $(if $(MODEL),--model '$(MODEL)') \
+	python -m service.batch.run '$(SRC)' '$(OUT)' $(if $(TASK),--task '$(TASK)') $(if $(MODEL),--model '$(MODEL)') \
 	    $(if $(WORKERS),--workers '$(WORKERS)') $(if $(RAY),--ray '$(RAY)')
 
 check: .venv/installed
@@ -97,7 +97,7 @@ bench-accuracy: .venv/installed
 # A Bento with the champions of the registry in it: it runs without one, and `bentoml containerize` makes an image of it.
 bento: .venv/installed
 	rm -rf champions
-	python -m service.follow champions --once
+	python -m service.registry.registry_sync champions --once
 	bentoml build
 
 # Peers and limits of the service; brings the peers.

@@ -28,7 +28,8 @@ from fatescope import config
 from fatescope.data import images
 from fatescope.inference import bundle
 from pipelines.commands import simulate
-from service import engines, parts
+from service.batch import job
+from service.inference import engines
 
 SEED = 0
 MANY, FEW = 1_000_000, 100_000
@@ -106,7 +107,7 @@ def ingest(data: Path, target: Path) -> tuple[float, float]:
 def score(data: Path, out: Path, model: Path, *told: str) -> tuple[float, float]:
     """Return the seconds and the peak memory, MB, of `make score`, the start of Python and of the model included."""
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "service.score", str(data), str(out), "--model", str(model), *told]
+    command = [sys.executable, "-m", "service.batch.run", str(data), str(out), "--model", str(model), *told]
     return watched(subprocess.Popen(command, stderr=subprocess.DEVNULL))
 
 
@@ -166,8 +167,8 @@ def main() -> None:
         both, few_memory = score(some, folder / "out", model)
         seconds, memory = score(all_of_them, folder / "out", model)
         found["scored"] = MANY / seconds
-        rows = sum(pq.ParquetFile(path).metadata.num_rows for path in (folder / "out" / parts.CELLS).glob("*.parquet"))
-        found["row"] = size(folder / "out" / parts.CELLS) / rows
+        rows = sum(pq.ParquetFile(path).metadata.num_rows for path in (folder / "out" / job.CELLS).glob("*.parquet"))
+        found["row"] = size(folder / "out" / job.CELLS) / rows
         _, few_ingest = ingest(some, folder / "cells")
         ingest_seconds, ingest_memory = ingest(all_of_them, folder / "cells")
         found["ingested"] = MANY / ingest_seconds

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta, binom
 
-from monitoring.measures import (
+from monitoring.statistics import (
     EDGE,
     FIGURES,
     LEAST,

@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 
 from monitoring.drift import FEWEST, Detector, Report
 from monitoring.exporter import client_of, newest, reference_of
-from monitoring.measures import FIGURES
+from monitoring.statistics import FIGURES
 
 log = logging.getLogger(__name__)
 

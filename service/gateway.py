@@ -3,7 +3,7 @@
 The endpoints (`service.api`) are FastAPI routes that BentoML mounts, not a `bentoml.api`: those fetch addresses that a
 client supplies, turn some client errors into 500, and word a refusal in their own way. The networks are in
 `service.runner`, a process of its own. BentoML's tracing, access log and request metrics are off: they take half of the
-time of a request, and label by raw path; `service.watching` does what is needed of them.
+time of a request, and label by raw path; `service.api.access_log` does what is needed of them.
 """
 
 import asyncio
@@ -20,11 +20,12 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
 from fatescope.errors import FatescopeError
-from service import champions, keys
-from service.api import app
-from service.door import Admission
-from service.models import Calls, Models
-from service.recording import Recorder
+from service.api import auth
+from service.api.app import app
+from service.api.middleware import Admission
+from service.inference.model_pool import Calls, Models
+from service.inference.prediction_log import Recorder
+from service.registry import model_store
 from service.runner import Runner
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
@@ -39,7 +40,7 @@ COLLECTIONS = (50_000, 20, 100)
 async def _running(app: FastAPI) -> AsyncIterator[None]:
     """Have the models ready before the first request, and follow the champions until the last."""
     threadpool_limits(1, user_api="blas")  # see service.runner
-    app.state.guard, app.state.admission = keys.Guard(), Admission()
+    app.state.guard, app.state.admission = auth.Guard(), Admission()
     app.state.models = models = Models(cast("Calls", bentoml.get_current_service().runner.to_async))
     app.state.recorder = recorder = Recorder.of_environment()
     await models.start()
@@ -63,7 +64,7 @@ app.router.lifespan_context = _running
     workers=int(os.environ.get(WORKERS) or 1),
     # BentoML keeps a timer for each request until then, answered or not.
     traffic={"timeout": 60.0},
-    http={"host": keys.host(), "port": 3000},
+    http={"host": auth.host(), "port": 3000},
     tracing={"excluded_urls": ".*"},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
@@ -77,9 +78,9 @@ class Fatescope:
     def prepare() -> None:
         """Settle what is served before any worker starts: BentoML would go on without a worker that cannot."""
         try:
-            keys.accepted()
-            champions.settle()
-            for champion in champions.listed(champions.folder()).values():
-                champions.read_spec(champion)
+            auth.accepted()
+            model_store.settle()
+            for champion in model_store.listed(model_store.folder()).values():
+                model_store.read_spec(champion)
         except FatescopeError as error:
             sys.exit(f"error: {error}")

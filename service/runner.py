@@ -20,8 +20,9 @@ from threadpoolctl import threadpool_limits
 
 from fatescope.errors import FatescopeError
 from fatescope.inference.bundle import Bundle
-from service import champions, engines
-from service.champions import Readiness
+from service.inference import engines
+from service.registry import model_store
+from service.registry.model_store import Readiness
 
 log = logging.getLogger("bentoml.fatescope")
 
@@ -115,8 +116,8 @@ class Runner:
             return found
         with self._loading:
             if (task, version) not in self._loaded:
-                self._loaded[task, version] = engines.start(champions.locate(champions.folder(), task, version))
-                log.info("%s%s version %s: %s", champions.PREFIX, task, version, self._loaded[task, version][1])
+                self._loaded[task, version] = engines.start(model_store.locate(model_store.folder(), task, version))
+                log.info("%s%s version %s: %s", model_store.PREFIX, task, version, self._loaded[task, version][1])
                 for old in [key for key in self._loaded if key[0] == task][:-KEPT]:
                     del self._loaded[old]
             return self._loaded[task, version]

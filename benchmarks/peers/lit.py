@@ -12,7 +12,7 @@ import numpy as np
 from fastapi import UploadFile
 
 from fatescope.data import images
-from service import engines
+from service.inference import engines
 
 
 class Classifier(ls.LitAPI):

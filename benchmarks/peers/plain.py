@@ -9,7 +9,7 @@ from pathlib import Path
 from fastapi import FastAPI, File, UploadFile
 
 from fatescope.data import images
-from service import engines
+from service.inference import engines
 
 app = FastAPI()
 bundle, _ = engines.start(Path(os.environ["FATESCOPE_BUNDLE"]))

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 VERSION = "1.31"
 OURS = "fatescope:0.1.0"
-SOURCES = "\n".join(path.read_text() for folder in ("service", "monitoring") for path in (ROOT / folder).glob("*.py"))
+SOURCES = "\n".join(path.read_text() for folder in ("service", "monitoring") for path in (ROOT / folder).rglob("*.py"))
 
 
 def read(path):
@@ -145,7 +145,7 @@ def test_the_variables_are_those_that_the_code_reads():
 def test_runners_are_scaled_by_a_metric_that_there_is():
     [metric] = of("HorizontalPodAutoscaler")["fatescope-runner"]["spec"]["metrics"]
     name = metric["external"]["metric"]["name"]
-    assert f'"{name}"' in (ROOT / "service" / "metrics.py").read_text()
+    assert f'"{name}"' in (ROOT / "service" / "inference" / "metrics.py").read_text()
     rule = re.search(r"```yaml\n(.*?external.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
     [external] = YAML(typ="safe").load(rule[1])["rules"]["external"]
     assert external["seriesQuery"].startswith(name)

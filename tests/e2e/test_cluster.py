@@ -10,8 +10,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from service import parts, scoring
-from service.champions import Champion
+from service.batch import job, worker
+from service.registry.model_store import Champion
 from tests.cluster import QUIET, cluster, kill
 from tests.conftest import tiff
 from tests.service.conftest import EXACT, typical, write_bundle
@@ -52,18 +52,18 @@ def test_a_node_that_dies_costs_no_cell_and_doubles_none(two_nodes, tmp_path, mo
     address, second = two_nodes
     write_bundle(tmp_path / "bundle", "binary", ["a", "b"])
     source, out = write_cells(tmp_path / "cells"), tmp_path / "out"
-    monkeypatch.setattr(parts, "PART_FILES", PART)
-    planned = parts.begin(source, out, Champion("binary", "bundle", tmp_path / "bundle"))
+    monkeypatch.setattr(job, "PART_FILES", PART)
+    planned = job.begin(source, out, Champion("binary", "bundle", tmp_path / "bundle"))
     assert planned.parts == FILES // PART + 1
-    command = [sys.executable, "-m", "service.score", str(source), str(out), "--model", str(tmp_path / "bundle")]
+    command = [sys.executable, "-m", "service.batch.run", str(source), str(out), "--model", str(tmp_path / "bundle")]
     with (tmp_path / "driver.log").open("w") as log:
         driver = subprocess.Popen([*command, "--ray", address], env=os.environ | QUIET | EXACT, stdout=log, stderr=log)
     end = time.monotonic() + 120
-    while not working(second) or len(parts.undone(out, planned.parts)) > planned.parts - 4:
+    while not working(second) or len(job.undone(out, planned.parts)) > planned.parts - 4:
         assert driver.poll() is None, (tmp_path / "driver.log").read_text()
         assert time.monotonic() < end, "the second node got nothing to do"
         time.sleep(0.05)
-    left = len(parts.undone(out, planned.parts))
+    left = len(job.undone(out, planned.parts))
     kill(second)
     assert left > 10, "it was killed in the middle"
     assert driver.wait(120) == 0, (tmp_path / "driver.log").read_text()
@@ -78,8 +78,8 @@ def test_a_node_that_dies_costs_no_cell_and_doubles_none(two_nodes, tmp_path, mo
     alone = tmp_path / "alone"
     monkeypatch.setenv("FATESCOPE_ENGINE", "onnxruntime")
     monkeypatch.setenv("FATESCOPE_THREADS", "1")
-    parts.begin(source, alone, Champion("binary", "bundle", tmp_path / "bundle"))
-    scoring.Scorer(alone, 1).score(7)
+    job.begin(source, alone, Champion("binary", "bundle", tmp_path / "bundle"))
+    worker.Scorer(alone, 1).score(7)
     pd.testing.assert_frame_equal(
         pd.read_parquet(alone / "cells/0000007.parquet"), pd.read_parquet(out / "cells/0000007.parquet")
     )

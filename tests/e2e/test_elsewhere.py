@@ -249,7 +249,7 @@ def test_a_champion_comes_from_s3_as_it_was(environment, elsewhere, tmp_path, mo
             registered_model_name="fatescope-binary",
         )
     mlflow.MlflowClient().set_registered_model_alias("fatescope-binary", "champion", made.registered_model_version)
-    follow = [sys.executable, "-m", "service.follow", str(tmp_path / "followed"), "--once"]
+    follow = [sys.executable, "-m", "service.registry.registry_sync", str(tmp_path / "followed"), "--once"]
     done = subprocess.run(follow, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[0]) == {"serving": {"binary": str(made.registered_model_version)}}
     fetched = tmp_path / "followed" / "binary" / str(made.registered_model_version)

@@ -203,7 +203,9 @@ def test_nothing_of_an_image_or_its_name_is_logged(bundles, tmp_path):
 
 
 def test_with_keys_only_those_who_have_one_are_answered(bundles, tmp_path):
-    made = subprocess.run([sys.executable, "-m", "service.keys"], cwd=ROOT, capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "service.api.auth"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     key = made.stdout.splitlines()[0].split()[-1]
     hashed = made.stdout.splitlines()[1].split("=")[1]
     keys = {"FATESCOPE_API_KEYS": f"{hashlib.sha256(b'another').hexdigest()}, {hashed}"}
@@ -221,7 +223,7 @@ def test_with_keys_only_those_who_have_one_are_answered(bundles, tmp_path):
 
 @pytest.fixture
 def followed(tmp_path):
-    """A folder of bundles as `service.follow` keeps it, with version 1 of one task."""
+    """A folder of bundles as `service.registry.registry_sync` keeps it, with version 1 of one task."""
     folder = tmp_path / "followed"
     write_bundle(folder / "binary" / "1", "binary", ["astrocyte", "oligodendrocyte"])
     put_in_place(folder, "1")

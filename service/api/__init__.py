@@ -1,0 +1,1 @@
+"""Endpoints over HTTP: forms, schemas, errors, keys, middleware, formats, corrections."""

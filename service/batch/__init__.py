@@ -1,0 +1,1 @@
+"""Batch jobs: a folder of many cells, here or on a Ray cluster."""

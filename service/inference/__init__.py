@@ -1,0 +1,1 @@
+"""From bytes to predictions: files, decoding, batching, engines, summaries, the prediction log."""

@@ -1,0 +1,1 @@
+"""Which versions are served: bundles on disk, kept as the registry has them."""

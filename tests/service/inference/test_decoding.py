@@ -1,0 +1,67 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fatescope.data import images
+from fatescope.inference import bundle
+from service.inference.decoding import Readable, Reader, Unreadable
+from service.inference.files import Upload
+from tests.conftest import tiff
+from tests.service.conftest import CANVAS, CLASSES, typical, write_bundle
+
+GREY = (typical(0) // 4).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "multiclass"
+    write_bundle(folder, "multiclass", CLASSES)
+    return bundle.read_spec(folder)
+
+
+def saved(kind, pixels=GREY):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def read(spec, raw, name="cell", **changes):
+    return list(Reader(spec.model_copy(update=changes)).read(Upload(raw, name)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "JPEG"])
+def test_formats_are_told_by_content_and_jpeg_is_lossy(spec, kind):
+    [cell] = read(spec, saved(kind), "cell.doc", bit_depths=[8])
+    assert isinstance(cell, Readable)
+    assert [each.code for each in cell.warnings] == (["lossy"] if kind == "JPEG" else [])
+    if kind != "JPEG":
+        np.testing.assert_array_equal(cell.pixels, images.center(GREY, CANVAS, "x"))
+
+
+def test_colour_is_refused_and_grey_stored_as_colour_is_not(spec):
+    [grey] = read(spec, saved("PNG", np.stack([GREY] * 3, axis=-1)), bit_depths=[8])
+    assert isinstance(grey, Readable)
+    [colour] = read(spec, saved("PNG", np.stack([GREY, GREY, 255 - GREY], axis=-1)), bit_depths=[8])
+    assert isinstance(colour, Unreadable)
+    assert colour.error.code == "channels"
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "other"),
+    [
+        ("run/a_1d1_17_Ch1.ome.tif", 17, False),
+        ("run/a_1d1_17_Ch4.ome.tif", 17, True),
+        ("17_Ch1.ome.tif", 17, False),
+        ("samples/17_Ch2.tif", 17, True),
+        ("cell.tif", None, False),
+        ("a_1d1_99999999999999999999_Ch1.ome.tif", None, False),
+    ],
+)
+def test_object_and_channel_are_read_off_the_name(spec, name, number, other):
+    reader = Reader(spec)
+    assert reader.is_other(name) == other
+    [cell] = reader.read(Upload(tiff(typical(0)), name))
+    assert cell.object == number
+    assert not Reader(spec.model_copy(update={"channel": None})).is_other(name), "a model of one image a cell"

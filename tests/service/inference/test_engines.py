@@ -1,0 +1,104 @@
+import numpy as np
+import openvino
+import pytest
+import torch
+
+from fatescope.errors import BundleError
+from fatescope.inference import bundle, uncertainty
+from fatescope.networks import backbones, network
+from service.inference import engines
+from tests.conftest import draw_cell
+from tests.service.conftest import CANVAS, write_bundle
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "binary"
+    write_bundle(folder, "binary", ["a", "o"])
+    return folder
+
+
+PIXELS = np.stack([draw_cell(np.random.default_rng(seed), *CANVAS) for seed in range(5)])
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
+def test_engines_agree_on_everything_they_say(folder, name):
+    expected = bundle.load(folder, threads=1).predict(PIXELS)
+    found = engines.ENGINES[name](folder).predict(PIXELS)
+    for field in ("logits", "embedding", "activation_map"):
+        np.testing.assert_allclose(getattr(found, field), getattr(expected, field), atol=2e-4)
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_split_before_the_first_convolution_of_each_member(tmp_path):
+    torch.manual_seed(0)
+    members = [
+        network.Network(
+            backbones.build(name, "none", size),
+            3,
+            size,
+            resize="pad",
+            normalisation=normalisation,
+            dropout=0.0,
+            views="symmetries",
+        ).eval()
+        for name, size, normalisation in (("compact", (45, 60), "contrast"), ("resnet18", (60, 60), "background"))
+    ]
+    network.export(network.Ensemble(members, 3, "embeddings"), CANVAS, tmp_path / bundle.GRAPH)
+    expected = bundle.Graph(tmp_path / bundle.GRAPH, 1).predict(PIXELS)
+    found = engines.OpenVino(tmp_path, "f32").predict(PIXELS)
+    for field in ("logits", "embedding", "activation_map"):
+        np.testing.assert_allclose(getattr(found, field), getattr(expected, field), atol=1e-3)
+
+
+def test_bf16_does_not_cost_the_counts_of_the_camera(folder):
+    # Cells on a bright background, whose whole contrast is a few bf16 steps.
+    bright = (PIXELS // 40 + 4000).astype(np.uint16)
+    expected = bundle.load(folder, threads=1).predict(bright).embedding
+    found = engines.OpenVino(folder, "bf16").predict(bright).embedding
+    # In bf16 from the first step on, they differ by more than their own size.
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_the_first_that_agrees_is_taken(folder, monkeypatch):
+    def wrong(path):
+        engine = engines.ENGINES["onnxruntime"](path)
+        predict = engine.predict
+        monkeypatch.setattr(
+            engine, "predict", lambda pixels: uncertainty.Prediction(-predict(pixels).logits, *([None] * 2))
+        )
+        return engine
+
+    def missing(_):
+        raise ImportError("no such driver")
+
+    monkeypatch.setitem(engines.ENGINES, "cuda", missing)
+    monkeypatch.setitem(engines.ENGINES, "openvino", wrong)
+    monkeypatch.setattr(engines, "candidates", lambda: ["cuda", "openvino", "onnxruntime"])
+    loaded, name = engines.start(folder)
+    assert name == "onnxruntime"
+    loaded.check()
+
+
+def test_where_none_agrees_it_is_not_served(folder, monkeypatch):
+    monkeypatch.setenv("FATESCOPE_ENGINE", "cuda")
+    with pytest.raises(BundleError, match=r"no engine runs it here .*cuda: "):
+        engines.start(folder)
+    monkeypatch.setenv("FATESCOPE_ENGINE", "abacus")
+    with pytest.raises(BundleError, match="abacus: no such engine; there are "):
+        engines.start(folder)
+
+
+def test_the_candidates_of_this_machine():
+    found = engines.candidates()
+    assert found[-1] == "onnxruntime"
+    assert "openvino" in found
+    native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert ("openvino-bf16" in found) == native
+
+
+def test_gpus_are_counted_without_a_framework(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2")
+    assert engines.gpus() == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert engines.gpus() == 0
