@@ -26,7 +26,7 @@ from benchmarks.report import Figure, publish
 from fatescope import config
 from fatescope.config import Train
 from fatescope.data import dataset, features, splits
-from fatescope.data.dataset import Cells
+from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from pipelines.stages import ingest, split
 from pipelines.training import trainer
@@ -58,7 +58,7 @@ Indices = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.str_]
 
 
-def read(archive: Path, name: str, folder: Path) -> tuple[Cells, Splits, Path]:
+def read(archive: Path, name: str, folder: Path) -> tuple[CellDataset, Splits, Path]:
     """Unpack, ingest and split one set with its preset."""
     content = json.loads(config.load(Path("params.yaml")).model_dump_json(by_alias=True))
     for key, value in preset(name).items():
@@ -74,7 +74,7 @@ def read(archive: Path, name: str, folder: Path) -> tuple[Cells, Splits, Path]:
 
 
 def fit_and_predict(
-    source: Cells, targets: Indices, train: Indices, test: Indices, settings: Train
+    source: CellDataset, targets: Indices, train: Indices, test: Indices, settings: Train
 ) -> npt.NDArray[np.floating]:
     """Return the (n, K) probabilities of a network, fitted on `train`, for the cells of `test`."""
     examples = trainer.Examples(source.pixels, targets, train, train[:0])
@@ -82,7 +82,7 @@ def fit_and_predict(
     return softmax(trainer.predict(network, source.pixels, test).logits, axis=1)
 
 
-def boost(source: Cells, targets: Indices, train: Indices, test: Indices) -> Indices:
+def boost(source: CellDataset, targets: Indices, train: Indices, test: Indices) -> Indices:
     """Return what gradient boosting on figures of the cell calls the cells of `test`."""
     figures = np.concatenate([features.cell(source.pixels[i : i + 500]) for i in range(0, len(source), 500)])
     raw = source.manifest[list(features.ACQUISITION)].to_numpy()

@@ -41,7 +41,7 @@ NEW_RUN = 90
 OTHERS = 5
 """Such runs of each medium and day."""
 
-Cells = dict[str, list[Pixels]]
+CellDataset = dict[str, list[Pixels]]
 """Group → native crops."""
 Shares = list[float | None]
 """Of windows, for each of SIZES; None where there are too few cells."""
@@ -88,7 +88,7 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def draw(settings: config.Simulate, keys: list[tuple[str, int, int]], folder: Path) -> Cells:
+def draw(settings: config.Simulate, keys: list[tuple[str, int, int]], folder: Path) -> CellDataset:
     """Return cells that no model has seen, taken as those of its group were."""
     found = {}
     for medium, day, run in keys:
@@ -103,7 +103,7 @@ def draw(settings: config.Simulate, keys: list[tuple[str, int, int]], folder: Pa
     return found
 
 
-def describe(model: Bundle, known: Cells, change: Change | None = None) -> pd.DataFrame:
+def describe(model: Bundle, known: CellDataset, change: Change | None = None) -> pd.DataFrame:
     """Return the rows that the service would record of cells, changed by `change`."""
     rng, depth = np.random.default_rng(SEED), model.spec.bit_depths[0]
     tables = []
@@ -115,7 +115,7 @@ def describe(model: Bundle, known: Cells, change: Change | None = None) -> pd.Da
         manifest = pd.DataFrame(figures, columns=list(features.ACQUISITION)).assign(label="", group=group)
         manifest = manifest.assign(height=[each.shape[0] for each in crops], width=[each.shape[1] for each in crops])
         placed = np.stack([images.center(each, model.spec.canvas, group) for each in crops])
-        tables.append(bundle.describe_reference(manifest, [model.predict(placed)], model.spec, model.outliers))
+        tables.append(bundle.build_reference(manifest, [model.predict(placed)], model.spec, model.outliers))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -140,11 +140,11 @@ def rates(
             found.append(None)
             continue
         drawn = (rng.choice(groups[i % len(groups)], size, replace=False) for i in range(WINDOWS))
-        found.append(float(np.mean([told(detector.judge(pool.iloc[rows])) for rows in drawn])))
+        found.append(float(np.mean([told(detector.evaluate(pool.iloc[rows])) for rows in drawn])))
     return found
 
 
-def alarms(model: Bundle, detector: Detector, known: Cells, others: Cells) -> dict[str, Shares]:
+def alarms(model: Bundle, detector: Detector, known: CellDataset, others: CellDataset) -> dict[str, Shares]:
     """Return how often like cells raise the alert."""
     like = describe(model, known)
     return {
@@ -154,7 +154,7 @@ def alarms(model: Bundle, detector: Detector, known: Cells, others: Cells) -> di
     }
 
 
-def power(model: Bundle, detector: Detector, known: Cells, new: Cells) -> dict[str, Shares]:
+def power(model: Bundle, detector: Detector, known: CellDataset, new: CellDataset) -> dict[str, Shares]:
     """Return how often a change is found."""
     like, strange = describe(model, known), describe(model, new)
     count = min(len(like), len(strange)) // 2

@@ -86,14 +86,14 @@ def constant_rate(examples: trainer.Examples, classes: int, settings: Train, *, 
     )
     rows = examples.train[: settings.batch_size]
     with torch.no_grad():
-        images = network.prepare(torch.from_numpy(examples.pixels[rows].astype(np.float32)[:, None]))
+        images = network.preprocess(torch.from_numpy(examples.pixels[rows].astype(np.float32)[:, None]))
     images = images.contiguous(memory_format=torch.channels_last)
     targets = torch.from_numpy(examples.targets[rows])
     for step in range(STEPS + 2):
         if step == 2:  # the first two warm up
             begun = time.perf_counter()
         with trainer.autocast(torch.device("cpu")):
-            logits = network.classify(images).logits
+            logits = network.forward_preprocessed(images).logits
         optimizer.zero_grad(set_to_none=True)
         functional.cross_entropy(logits.float(), targets).backward()
         optimizer.step()

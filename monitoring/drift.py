@@ -33,7 +33,7 @@ from monitoring.statistics import (
     FIGURES,
     LEAST,
     RATES,
-    Cells,
+    CellFeatures,
     Floats,
     Rows,
     Sample,
@@ -119,7 +119,7 @@ class Detector:
         self._space = self._without(None)
         self._thresholds: dict[int, dict[str, float]] = {}
 
-    def judge(self, window: pd.DataFrame) -> Report:
+    def evaluate(self, window: pd.DataFrame) -> Report:
         """Compare a window of FEWEST cells or more with the reference."""
         assert len(window) >= FEWEST, len(window)
         thresholds = self.thresholds(len(window))
@@ -190,10 +190,10 @@ class Detector:
         found = sample(self._reference.of(rows))
         return replace(found, rates=rates(self._reference.of(rows[self._unseen[rows]])))
 
-    def _cells(self, table: pd.DataFrame) -> Cells:
+    def _cells(self, table: pd.DataFrame) -> CellFeatures:
         angles = table[self._components].to_numpy(float) @ self._directions + self._phases
         verdicts = table["verdict"].to_numpy(str)
-        return Cells(
+        return CellFeatures(
             table[list(FIGURES)].to_numpy(float),
             np.cos(angles) * np.sqrt(2 / _FEATURES),
             np.eye(len(self._labels))[table[self._labels].to_numpy().argmax(1)],

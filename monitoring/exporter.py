@@ -101,7 +101,7 @@ class Exporter:
                 continue
             for verdict in VERDICTS:
                 self._verdicts.labels(task, verdict).set(float((window["verdict"] == verdict).mean()))
-            reports[task] = watched.detector.judge(window)
+            reports[task] = watched.detector.evaluate(window)
             for found in reports[task].findings:
                 kind = "mixture" if found.statistic in MIXTURE else "input"
                 self._statistic.labels(task, found.statistic, kind).set(found.value)

@@ -73,7 +73,7 @@ def open_incident(alert: dict[str, Any], place: Path, service: str, records: Pat
     partial = place.with_name(f".{place.name}")
     partial.mkdir(parents=True)
     rows.to_parquet(partial / "window.parquet")
-    report = Detector(reference).judge(rows) if len(rows) >= FEWEST else Report(len(rows), [])
+    report = Detector(reference).evaluate(rows) if len(rows) >= FEWEST else Report(len(rows), [])
     (partial / "report.json").write_text(json.dumps(report.as_dict(), indent=2) + "\n")
     (partial / "report.html").write_text(_page(task, served, report, reference, rows))
     about = {"alert": alert, "task": task, **served["model"], "data_hash": served["data_hash"], "ended": None}

@@ -28,7 +28,7 @@ _CALLED = 15
 
 
 @dataclass(frozen=True)
-class Cells:
+class CellFeatures:
     """n cells."""
 
     figures: Floats
@@ -40,9 +40,9 @@ class Cells:
     verdicts: npt.NDArray[np.bool_]
     """(n, len(RATES)) whether it has the verdict."""
 
-    def of(self, rows: Rows) -> "Cells":
+    def of(self, rows: Rows) -> "CellFeatures":
         """Return some of them."""
-        return Cells(self.figures[rows], self.kernel[rows], self.called[rows], self.verdicts[rows])
+        return CellFeatures(self.figures[rows], self.kernel[rows], self.called[rows], self.verdicts[rows])
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Sums:
     """(K,)"""
 
     @classmethod
-    def of(cls, cells: Cells) -> "Sums":
+    def of(cls, cells: CellFeatures) -> "Sums":
         """Return those of `cells`."""
         return cls(cells.called.T @ cells.kernel, cells.called.sum(0))
 
@@ -88,7 +88,7 @@ class Space:
         explained = np.cumsum(lengths**2) / max(float((lengths**2).sum()), 1e-12)
         return cls(means, directions[: int(np.searchsorted(explained, _EXPLAINED)) + 1])
 
-    def novelty(self, cells: Cells) -> float:
+    def novelty(self, cells: CellFeatures) -> float:
         """Return how far `cells` lie from the means, across `directions`; 0 is what chance makes of like cells."""
         here = sample(replace(cells, kernel=self._across(cells.kernel)))
         return _apart(self._across(self.means), np.zeros(len(self.means)), here)
@@ -114,7 +114,7 @@ class Sample:
     """(len(RATES),)"""
 
 
-def sample(cells: Cells) -> Sample:
+def sample(cells: CellFeatures) -> Sample:
     """Return what is asked of `cells`."""
     sums = Sums.of(cells)
     counts, kernel = sums.counts, sums.means
@@ -128,7 +128,7 @@ def sample(cells: Cells) -> Sample:
     )
 
 
-def rates(cells: Cells) -> Floats:
+def rates(cells: CellFeatures) -> Floats:
     """Return the (len(RATES),) shares of the verdicts."""
     shares: Floats = cells.verdicts.mean(0)
     return shares

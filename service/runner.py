@@ -86,7 +86,7 @@ class Runner:
             loaded, _ = self._get(task, version)
             found = loaded.predict(pixels)
             return np.concatenate(
-                [found.logits, loaded.distance(found)[:, None], loaded.components(found)], axis=1, dtype=np.float32
+                [found.logits, loaded.ood_distance(found)[:, None], loaded.components(found)], axis=1, dtype=np.float32
             )
 
     @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types

@@ -32,7 +32,7 @@ def test_a_preset_reads_every_path_of_its_set(tmp_path, name, labels, groups):
     if not archive.exists():
         pytest.skip(f"the real images are not here: {archive}")
     dataset = config.load(write_params(tmp_path, preset(name))).dataset
-    reader = paths.Reader(dataset)
+    reader = paths.PathParser(dataset)
     found = [reader.read(path) for path in zipfile.ZipFile(archive).namelist() if not path.endswith(("/", ".md"))]
     assert None not in found
     cells = [each for each in found if reader.is_input(each)]
@@ -45,7 +45,7 @@ def test_a_preset_reads_every_path_of_its_set(tmp_path, name, labels, groups):
 
 
 def test_a_preset_reads_an_ideas_export(tmp_path):
-    reader = paths.Reader(config.load(write_params(tmp_path, preset("ideas"))).dataset)
+    reader = paths.PathParser(config.load(write_params(tmp_path, preset("ideas"))).dataset)
     name = reader.read("samples/astro_day3_run2/17_Ch1.ome.tif")
     assert (name.label, name.group, name.facts["object"]) == ("astrocyte", "astro_day3_run2", "17")
     assert reader.is_input(name)

@@ -29,7 +29,7 @@ MANIFEST, PIXELS, QUARANTINE, SUMMARY = "manifest.parquet", "pixels.npy", "quara
 
 
 @dataclass(frozen=True)
-class Cells:
+class CellDataset:
     """Cells on disk; `pixels[i]` belongs to row i of `manifest`."""
 
     manifest: pd.DataFrame
@@ -45,7 +45,7 @@ class Cells:
         return self.pixels.shape[1], self.pixels.shape[2]
 
 
-def load(folder: Path, columns: list[str] | None = None) -> Cells:
+def load(folder: Path, columns: list[str] | None = None) -> CellDataset:
     """Open the cells in `folder`; the pixels stay on disk until they are indexed.
 
     Raises DataError where the folder does not hold cells of one ingest.
@@ -60,7 +60,7 @@ def load(folder: Path, columns: list[str] | None = None) -> Cells:
         raise DataError(
             f"{folder}: {len(manifest)} rows but {len(pixels)} images; they are of different runs, run ingest again"
         )
-    return Cells(manifest, pixels)
+    return CellDataset(manifest, pixels)
 
 
 def crop(pixels: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:

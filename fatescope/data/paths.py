@@ -15,7 +15,7 @@ CORRECTIONS = "corrections.jsonl"
 
 
 @dataclass(frozen=True)
-class Name:
+class ParsedPath:
     """What one path says of its image."""
 
     facts: dict[str, str]
@@ -26,14 +26,14 @@ class Name:
     """The acquisition group: the values of `dataset.group` joined by `_`."""
 
 
-class Reader:
+class PathParser:
     """Reads paths by `dataset.pattern`."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._pattern = re.compile(dataset.pattern)
 
-    def read(self, path: str) -> Name | None:
+    def read(self, path: str) -> ParsedPath | None:
         """Return what `path` (relative, with `/`) says, or None where the pattern does not match."""
         match = self._pattern.search(path)
         if match is None:
@@ -41,14 +41,14 @@ class Reader:
         facts = match.groupdict(default="")
         value = facts[self._dataset.label]
         group = "_".join(facts[name] for name in self._dataset.group)
-        return Name(facts, self._dataset.classes.get(value, value), group)
+        return ParsedPath(facts, self._dataset.classes.get(value, value), group)
 
-    def is_input(self, name: Name) -> bool:
+    def is_input(self, name: ParsedPath) -> bool:
         """Tell whether this is the channel that the model sees."""
         return self._dataset.input_channel is None or name.facts["channel"] == self._dataset.input_channel
 
 
-class Nearest:
+class PatternDiagnostics:
     """Says how far a path agrees with a pattern that does not match it."""
 
     def __init__(self, pattern: str) -> None:

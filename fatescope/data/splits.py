@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from fatescope.errors import DataError, SplitError
 
-SPLITS = ("random", "grouped")
-PARTS = ("train", "validation", "test")
+SCHEMES = ("random", "grouped")
+SPLITS = ("train", "validation", "test")
 _MARK = b"confounded"
 
 

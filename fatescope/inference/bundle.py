@@ -29,8 +29,8 @@ from fatescope.data.features import ACQUISITION
 from fatescope.errors import BundleError
 from fatescope.inference import composition
 from fatescope.inference.composition import Composition
-from fatescope.inference.ood import Outliers
-from fatescope.inference.uncertainty import Judgement, Prediction, judge, measure
+from fatescope.inference.ood import MahalanobisDetector
+from fatescope.inference.uncertainty import Assessment, Prediction, assess_prediction, ood_distance
 
 FORMAT = 2
 GRAPH, WEIGHTS, SPEC, TEST = "model.onnx", "weights.safetensors", "spec.json", "test.safetensors"
@@ -139,7 +139,9 @@ class Engine(Protocol):
 class Bundle:
     """A model that is ready to predict, and what it says of itself."""
 
-    def __init__(self, spec: Spec, graph: Engine, outliers: Outliers, test: dict[str, npt.NDArray[Any]]) -> None:
+    def __init__(
+        self, spec: Spec, graph: Engine, outliers: MahalanobisDetector, test: dict[str, npt.NDArray[Any]]
+    ) -> None:
         self.spec = spec
         self._graph = graph
         self.outliers = outliers
@@ -149,17 +151,17 @@ class Bundle:
         """Classify (B, H, W) raw pixels on the canvas."""
         return self._graph.predict(pixels)
 
-    def on(self, engine: Engine) -> "Bundle":
+    def with_engine(self, engine: Engine) -> "Bundle":
         """Return the same model, run by `engine`."""
         return Bundle(self.spec, engine, self.outliers, self._test)
 
-    def judge(self, prediction: Prediction) -> Judgement:
+    def assess(self, prediction: Prediction) -> Assessment:
         """Say how far to trust a prediction of this model."""
-        return judge(prediction, self.spec.conformal, self.spec.outlier_threshold, self.outliers)
+        return assess_prediction(prediction, self.spec.conformal, self.spec.outlier_threshold, self.outliers)
 
-    def distance(self, prediction: Prediction) -> Floats:
+    def ood_distance(self, prediction: Prediction) -> Floats:
         """Return how far each of B cells lies from the training cells; see Judgement."""
-        return measure(prediction, self.spec.outlier_threshold, self.outliers)
+        return ood_distance(prediction, self.spec.outlier_threshold, self.outliers)
 
     def components(self, prediction: Prediction) -> Floats:
         """Return the (B, COMPONENTS) coordinates of the embedding that drift is told by."""
@@ -195,8 +197,8 @@ def compose(probabilities: Floats, spec: Spec) -> Composition:
     return composition.estimate(probabilities, np.array(spec.prior), np.array(spec.composition_error))
 
 
-def describe_reference(
-    manifest: pd.DataFrame, predictions: list[Prediction], spec: Spec, outliers: Outliers, *, seen: int = 0
+def build_reference(
+    manifest: pd.DataFrame, predictions: list[Prediction], spec: Spec, outliers: MahalanobisDetector, *, seen: int = 0
 ) -> pd.DataFrame:
     """Return the reference: a row a cell of `manifest`, of which the model says `predictions`.
 
@@ -205,7 +207,7 @@ def describe_reference(
     `seen` cells, and is surer of them than of others.
     """
     known = manifest[["label", "group", "height", "width", *ACQUISITION]].reset_index(drop=True)
-    judged = [judge(each, spec.conformal, spec.outlier_threshold, outliers) for each in predictions]
+    judged = [assess_prediction(each, spec.conformal, spec.outlier_threshold, outliers) for each in predictions]
     along = np.concatenate([outliers.components(each.embedding, COMPONENTS) for each in predictions])
     probabilities = np.concatenate([each.probabilities for each in judged])
     return known.assign(
@@ -217,12 +219,12 @@ def describe_reference(
     )
 
 
-def unseen(folder: Path, pixel_hashes: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+def exclude_seen(folder: Path, pixel_hashes: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     """Tell of each cell, by its pixel hash, whether the model in `folder` was fitted without it."""
     return ~np.isin(pixel_hashes, load_file(folder / SEEN)["cells"])
 
 
-def seal(folder: Path, spec: Spec) -> None:
+def finalize(folder: Path, spec: Spec) -> None:
     """Write `spec` with the hashes of all other files in `folder`, which completes the bundle."""
     # safetensors makes files that their owner alone may read; a bundle is copied and mounted for others to run.
     for path in folder.iterdir():
@@ -234,7 +236,9 @@ def seal(folder: Path, spec: Spec) -> None:
 def load(folder: Path, threads: int) -> Bundle:
     """Load the bundle in `folder` to run on `threads` CPU threads; raises BundleError as `open_spec` does."""
     spec = open_spec(folder)
-    return Bundle(spec, Graph(folder / GRAPH, threads), Outliers.load(folder / OUTLIERS), load_file(folder / TEST))
+    return Bundle(
+        spec, Graph(folder / GRAPH, threads), MahalanobisDetector.load(folder / OUTLIERS), load_file(folder / TEST)
+    )
 
 
 def open_spec(folder: Path) -> Spec:

@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Outliers:
+class MahalanobisDetector:
     """Where the training cells lie in the space of embeddings."""
 
     means: Floats

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from fatescope.inference.ood import Outliers
+from fatescope.inference.ood import MahalanobisDetector
 
 SURE, UNSURE, UNLIKE = "sure", "unsure", "unlike_training"
 """Verdicts on a cell: one class is left in its conformal set, several are, or it is unlike all training cells."""
@@ -32,7 +32,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Assessment:
     """What is made of a prediction for B cells."""
 
     probabilities: Floats
@@ -45,28 +45,34 @@ class Judgement:
     """(B,) SURE, UNSURE or UNLIKE."""
 
     @classmethod
-    def joined(cls, parts: list["Judgement"]) -> "Judgement":
-        """Return the judgements of several batches as one."""
+    def joined(cls, parts: list["Assessment"]) -> "Assessment":
+        """Return the assessments of several batches as one."""
         names = (each.name for each in fields(cls))
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def judge(prediction: Prediction, conformal: list[float], threshold: float, outliers: Outliers) -> Judgement:
-    """Say how far to trust a prediction, by the `conformal` and the outlier `threshold` of its model (see Spec)."""
-    return conclude(prediction.probabilities, measure(prediction, threshold, outliers), conformal)
+def assess_prediction(
+    prediction: Prediction, conformal: list[float], threshold: float, outliers: MahalanobisDetector
+) -> Assessment:
+    """Assess the prediction of a model with the `conformal` and outlier `threshold` of its spec."""
+    return assess(prediction.probabilities, ood_distance(prediction, threshold, outliers), conformal)
 
 
-def measure(prediction: Prediction, threshold: float, outliers: Outliers) -> Floats:
-    """Return how far each of B cells lies from the training cells, over the outlier `threshold` of its model."""
+def ood_distance(prediction: Prediction, threshold: float, outliers: MahalanobisDetector) -> Floats:
+    """Return (B,) distances from the training cells, relative to the outlier `threshold` of the model."""
     return outliers.score(prediction.embedding) / np.float32(threshold)
 
 
-def conclude(probabilities: Floats, distance: Floats, conformal: list[float]) -> Judgement:
-    """Make of (B, K) `probabilities` and the (B,) `distance` what a Judgement says."""
+def assess(probabilities: Floats, distance: Floats, conformal: list[float]) -> Assessment:
+    """Derive conformal sets and verdicts from (B, K) `probabilities` and (B,) `distance`.
+
+    A class belongs to the set where its probability reaches its (K,) `conformal` threshold (class-conditional split
+    conformal prediction, Vovk 2012); the most probable class always does.
+    """
     sets = probabilities >= np.array(conformal, np.float32)
     sets[np.arange(len(sets)), probabilities.argmax(1)] = True
     verdicts = np.where(distance > 1, UNLIKE, np.where(sets.sum(1) > 1, UNSURE, SURE))
-    return Judgement(probabilities, sets, distance, verdicts)
+    return Assessment(probabilities, sets, distance, verdicts)
 
 
 def softmax(logits: Floats) -> Floats:

@@ -19,7 +19,7 @@ from fatescope.data.images import FRAME, background
 from fatescope.inference.bundle import OPSET, OUTPUTS, Spec
 from fatescope.networks import backbones
 from fatescope.networks.backbones import Backbone
-from fatescope.networks.symmetry import is_stretched, symmetries_of, turn, turn_back
+from fatescope.networks.symmetry import is_stretched, symmetries_of
 
 _LIFT = 8.0
 """Brings the share of light that a cell takes away, often an eighth, to the size that a CNN expects."""
@@ -66,33 +66,34 @@ class Network(nn.Module):
         self._input_size, self._resize, self._normalisation = input_size, resize, normalisation
         self.views = views
 
-    def prepare(self, pixels: Tensor) -> Tensor:
+    def preprocess(self, pixels: Tensor) -> Tensor:
         """Normalise and resize (B, 1, H, W) raw pixels on their canvas to the input size."""
         return resize(normalise(pixels, self._normalisation, self.level), self._input_size, self._resize)
 
     def forward(self, pixels: Tensor) -> Outputs:
         """Classify (B, 1, H, W) raw pixels, float32 counts on a canvas."""
-        return self._read(self.look(pixels))
+        return self.forward_head(self.forward_features(pixels))
 
-    def classify(self, images: Tensor) -> Outputs:
-        """Classify images that `prepare` made, looking once at each."""
-        return self._read(self.features(images))
+    def forward_preprocessed(self, images: Tensor) -> Outputs:
+        """Classify images that `preprocess` made, looking once at each."""
+        return self.forward_head(self.features(images))
 
-    def look(self, pixels: Tensor) -> Tensor:
+    def forward_features(self, pixels: Tensor) -> Tensor:
         """Return the (B, C, h, w) feature map of raw pixels, the mean of their `views` turned back.
 
         All that is made of it is linear, so that logits and activation map are means over the views too.
         """
-        images = self.prepare(pixels)
+        images = self.preprocess(pixels)
         if self.views == "one":
             return cast("Tensor", self.features(images))
-        ways = symmetries_of(self._input_size, is_stretched(pixels.shape[2:], self._input_size, self._resize))
+        symmetries = symmetries_of(self._input_size, is_stretched(pixels.shape[2:], self._input_size, self._resize))
         # As one batch: the graph has the backbone once.
-        seen = self.features(torch.cat([turn(images, way) for way in ways]))
-        maps = seen.unflatten(0, (len(ways), -1)).unbind()
-        return torch.stack([turn_back(each, way) for each, way in zip(maps, ways, strict=True)]).mean(0)
+        seen = self.features(torch.cat([symmetry.apply(images) for symmetry in symmetries]))
+        maps = seen.unflatten(0, (len(symmetries), -1)).unbind()
+        return torch.stack([symmetry.invert(each) for each, symmetry in zip(maps, symmetries, strict=True)]).mean(0)
 
-    def _read(self, feature_map: Tensor) -> Outputs:
+    def forward_head(self, feature_map: Tensor) -> Outputs:
+        """Return the outputs for a (B, C, h, w) feature map."""
         embedding = feature_map.mean((2, 3))
         logits = self.linear(self.dropout(embedding)) / self.temperature
         activation = functional.conv2d(feature_map, self.linear.weight[:, :, None, None]) / self.temperature
@@ -120,7 +121,7 @@ class Ensemble(nn.Module):
     def forward(self, pixels: Tensor) -> Outputs:
         """Classify (B, 1, H, W) raw pixels, float32 counts on a canvas."""
         members = cast("list[Network]", list(self.members))
-        maps = [each.look(pixels) for each in members]
+        maps = [each.forward_features(pixels) for each in members]
         embeddings = [each.mean((2, 3)) for each in maps]
         embedding = torch.cat(embeddings, dim=1)
         if self.linear is not None:

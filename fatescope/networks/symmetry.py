@@ -5,34 +5,32 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class Way(NamedTuple):
+class Symmetry(NamedTuple):
     """One of the symmetries of a rectangle or a square."""
 
-    swapped: bool
-    """Whether rows become columns, first of all."""
-    mirrored: list[int]
-    """The axes of (B, C, H, W) that are mirrored."""
+    transposed: bool
+    """Whether rows and columns are swapped first."""
+    flipped: list[int]
+    """The axes of (B, C, H, W) that are then mirrored."""
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Transform (B, C, H, W) images; a transposed image is (B, C, W, H)."""
+        transposed = images.transpose(2, 3) if self.transposed else images
+        return transposed.flip(self.flipped) if self.flipped else transposed
+
+    def invert(self, images: Tensor) -> Tensor:
+        """Undo `apply`."""
+        straight = images.flip(self.flipped) if self.flipped else images
+        return straight.transpose(2, 3) if self.transposed else straight
 
 
-def symmetries_of(size: tuple[int, int], stretched: bool) -> list[Way]:
+def symmetries_of(size: tuple[int, int], stretched: bool) -> list[Symmetry]:
     """Return the eight symmetries of an image of a square `size`; the four of a rectangle else.
 
     What was `stretched` along one axis more than along the other is a rectangle, whatever its sides.
     """
     swaps = [False, True] if size[0] == size[1] and not stretched else [False]
-    return [Way(swapped, mirrored) for swapped in swaps for mirrored in ([], [2], [3], [2, 3])]
-
-
-def turn(images: Tensor, way: Way) -> Tensor:
-    """Mirror and turn (B, C, H, W) images."""
-    swapped = images.transpose(2, 3) if way.swapped else images
-    return swapped.flip(way.mirrored) if way.mirrored else swapped
-
-
-def turn_back(images: Tensor, way: Way) -> Tensor:
-    """Undo `turn`."""
-    straight = images.flip(way.mirrored) if way.mirrored else images
-    return straight.transpose(2, 3) if way.swapped else straight
+    return [Symmetry(swapped, mirrored) for swapped in swaps for mirrored in ([], [2], [3], [2, 3])]
 
 
 def is_stretched(canvas: tuple[int, ...], size: tuple[int, int], how: str) -> bool:

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from fatescope.command import run
 from fatescope.config import Params, load
 from fatescope.data import dataset, splits
-from fatescope.data.dataset import Cells
+from fatescope.data.dataset import CellDataset
 from pipelines.evaluation import bootstrap, metrics
 from pipelines.registry import paired, versions
 from pipelines.registry.paired import Pair
@@ -39,7 +39,7 @@ KINDS = {
 }
 
 
-def compare(pair: Pair, source: Cells, params: Params) -> tuple[dict[str, Any], pd.DataFrame]:
+def compare(pair: Pair, source: CellDataset, params: Params) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the figures of the module, and a table of the cells whose call changed."""
     classes = np.array(pair.models[1].spec.classes)
     known = source.manifest.iloc[pair.rows]
@@ -97,7 +97,7 @@ def show(report: dict[str, Any]) -> str:
     return "\n".join([*lines, f"  calls that changed: {changed}"])
 
 
-def draw(source: Cells, changed: pd.DataFrame, kind: str) -> Figure | None:
+def draw(source: CellDataset, changed: pd.DataFrame, kind: str) -> Figure | None:
     """Draw the surest cells of one kind of change, or nothing where there are none."""
     chosen = changed[changed["kind"] == kind].head(SHOWN)
     if chosen.empty:

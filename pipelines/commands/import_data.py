@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from fatescope.command import run
 from fatescope.config import Dataset, load
-from fatescope.data.paths import ORIGIN, Nearest, Reader, is_hidden, list_files
+from fatescope.data.paths import ORIGIN, PathParser, PatternDiagnostics, is_hidden, list_files
 from fatescope.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ class Found:
 
 def survey(dataset: Dataset, source: Path) -> Found:
     """Read the paths of all files below `source`; no file is opened."""
-    reader, found = Reader(dataset), Found(Counter(), Counter(), Counter(), {})
-    nearest = Nearest(dataset.pattern)
+    reader, found = PathParser(dataset), Found(Counter(), Counter(), Counter(), {})
+    nearest = PatternDiagnostics(dataset.pattern)
     for path in list_files(source):
         name = reader.read(path)
         if name is None:

@@ -24,7 +24,7 @@ from sklearn.metrics import balanced_accuracy_score
 from fatescope.command import run
 from fatescope.config import Params, Train, load
 from fatescope.data import dataset, splits
-from fatescope.data.dataset import Cells
+from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.errors import ParamsError
 from fatescope.inference import composition, uncertainty
@@ -34,7 +34,9 @@ from pipelines.training import selection, trainer
 log = logging.getLogger(__name__)
 
 
-def held_out(source: Cells, divided: Splits, task: str, medium: str, settings: Train, params: Params) -> dict[str, Any]:
+def held_out(
+    source: CellDataset, divided: Splits, task: str, medium: str, settings: Train, params: Params
+) -> dict[str, Any]:
     """Fit `settings` on the classes of `task` without `medium`, and judge the test cells of `medium`.
 
     Raises ParamsError where `medium` is no class of the task, or fewer than two others are left.
@@ -49,11 +51,12 @@ def held_out(source: Cells, divided: Splits, task: str, medium: str, settings: T
     [candidate] = selection.scout(examples, groups, len(classes), [[settings]], params, _untracked)
     made = selection.refit(candidate, examples, len(classes), params.train.seeds[0], params, _untracked)
 
-    def judge(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+    def assess(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
         found = trainer.predict(made.network, source.pixels, rows)
         calibration = candidate.calibration
         said = uncertainty.Prediction(found.logits, found.embedding, np.empty(0, np.float32))
-        judged = uncertainty.judge(said, calibration.conformal, calibration.outlier_threshold, made.outliers)
+        limits = calibration.conformal, calibration.outlier_threshold
+        judged = uncertainty.assess_prediction(said, *limits, made.outliers)
         return judged.probabilities, {
             "unlike": float((judged.verdicts == uncertainty.UNLIKE).mean()),
             "unsure": float((judged.verdicts == uncertainty.UNSURE).mean()),
@@ -61,9 +64,9 @@ def held_out(source: Cells, divided: Splits, task: str, medium: str, settings: T
         }
 
     tested = divided.indices(split, "test", classes)
-    known, figures = judge(tested)
+    known, figures = assess(tested)
     rows = divided.indices(split, "test", [medium])
-    unseen, answer = judge(rows)
+    unseen, answer = assess(rows)
     shares = composition.estimate(unseen, candidate.prior, candidate.calibration.composition_error).shares
     return {
         "task": task,

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fatescope.inference import composition
-from fatescope.inference.uncertainty import Judgement
+from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import bootstrap
 from pipelines.evaluation.bootstrap import Weights
 
@@ -151,7 +151,7 @@ def risk_coverage(targets: Indices, probabilities: Floats) -> pd.DataFrame:
     return curve.iloc[np.unique(np.linspace(0, len(curve) - 1, min(200, len(curve))).astype(int))]
 
 
-def trust(targets: Indices, judged: Judgement, classes: list[str]) -> dict[str, Any]:
+def trust(targets: Indices, judged: Assessment, classes: list[str]) -> dict[str, Any]:
     """Return how the promises hold: conformal `coverage`, in all and `by_class`, mean `set_size`, and verdicts.
 
     `unlike` and `unsure` are shares of all cells; `accuracy_of_sure` is that of the others.

@@ -6,22 +6,22 @@ import pandas as pd
 from tqdm import tqdm
 
 from fatescope.data import images
-from fatescope.data.dataset import Cells, crop
+from fatescope.data.dataset import CellDataset, crop
 from fatescope.inference.bundle import Bundle
-from fatescope.inference.uncertainty import Judgement
+from fatescope.inference.uncertainty import Assessment
 
 BATCH = 256
 """Cells that the graph is given at a time."""
 
 
-def judge(model: Bundle, source: Cells, rows: npt.NDArray[np.int64]) -> Judgement:
+def assess(model: Bundle, source: CellDataset, rows: npt.NDArray[np.int64]) -> Assessment:
     """Let `model` judge the cells in `rows`, on its own canvas; raises ImageError for one that is larger."""
     judged = []
     for start in tqdm(range(0, len(rows), BATCH), desc="judge", unit="batch", delay=1):
         chosen = rows[start : start + BATCH]
         pixels = recanvas(source.pixels[chosen], source.manifest.iloc[chosen], model.spec.canvas)
-        judged.append(model.judge(model.predict(pixels)))
-    return Judgement.joined(judged)
+        judged.append(model.assess(model.predict(pixels)))
+    return Assessment.joined(judged)
 
 
 def recanvas(pixels: npt.NDArray[np.uint16], manifest: pd.DataFrame, canvas: tuple[int, int]) -> npt.NDArray[np.uint16]:

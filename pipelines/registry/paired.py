@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fatescope.data.dataset import Cells
+from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Bundle
-from fatescope.inference.uncertainty import Judgement
+from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import predict
 from pipelines.registry.gate import Both
 
@@ -22,11 +22,11 @@ class Pair:
 
     rows: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
-    before: Judgement
-    after: Judgement
+    before: Assessment
+    after: Assessment
     models: tuple[Bundle, Bundle]
 
-    def both(self, source: Cells, version: str) -> Both:
+    def both(self, source: CellDataset, version: str) -> Both:
         """Return what the gate asks of this pair; `version` is the first one's."""
         return Both(
             champion=version,
@@ -39,7 +39,7 @@ class Pair:
         )
 
 
-def pair(first: Path, second: Path, source: Cells, divided: Splits, threads: int) -> Pair:
+def pair(first: Path, second: Path, source: CellDataset, divided: Splits, threads: int) -> Pair:
     """Let the bundles in the folders `first` and `second` judge the test cells that neither was fitted on.
 
     Raises BundleError where they tell different classes apart, and DataError where no cell of a class is left.
@@ -51,12 +51,12 @@ def pair(first: Path, second: Path, source: Cells, divided: Splits, threads: int
     split = models[1].spec.split
     rows = divided.indices(split, "test", classes)
     hashes = source.manifest["pixel_hash"].to_numpy()[rows]
-    rows = rows[bundle.unseen(first, hashes) & bundle.unseen(second, hashes)]
+    rows = rows[bundle.exclude_seen(first, hashes) & bundle.exclude_seen(second, hashes)]
     targets = np.array([classes.index(x) for x in source.manifest["label"].to_numpy()[rows]], np.int64)
     if len(np.unique(targets)) < len(classes):
         raise DataError(
             f"split '{split}': some class has no test cells left that neither version has seen; "
             "add cells, or keep split.seed as it was when the champion was made"
         )
-    before, after = (predict.judge(model, source, rows) for model in models)
+    before, after = (predict.assess(model, source, rows) for model in models)
     return Pair(rows, targets, before, after, models)

@@ -19,7 +19,7 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
-from fatescope.data.dataset import Cells
+from fatescope.data.dataset import CellDataset
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 
@@ -57,7 +57,7 @@ class Sources:
     """Earlier versions: `version`, `created`, `balanced_accuracy`, `verdict`, `note`."""
 
 
-def sources(folder: Path, known: Cells, metrics: Path, audit: Path, pictures: Path) -> Sources:
+def sources(folder: Path, known: CellDataset, metrics: Path, audit: Path, pictures: Path) -> Sources:
     """Gather what a card of the bundle in `folder` is made from."""
     spec = bundle.read_spec(folder)
     cells = known.manifest[known.manifest["label"].isin(spec.classes)]

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from fatescope.command import run
 from fatescope.config import Audit, Dataset, load
 from fatescope.data import features, splits
-from fatescope.data.dataset import Cells, crop
+from fatescope.data.dataset import CellDataset, crop
 from fatescope.data.dataset import load as load_cells
 from fatescope.errors import DataError
 from fatescope.networks.network import common_level, normalise
@@ -61,7 +61,7 @@ class Sample:
 
 
 def audit(
-    source: Cells, confounded: dict[str, str], dataset: Dataset, normalisation: str, params: Audit
+    source: CellDataset, confounded: dict[str, str], dataset: Dataset, normalisation: str, params: Audit
 ) -> dict[str, Any]:
     """Answer the four questions for the classes of any task; see the module for what is returned.
 
@@ -103,7 +103,7 @@ def _choose(manifest: pd.DataFrame, dataset: Dataset, params: Audit) -> npt.NDAr
 
 
 def _look(
-    source: Cells, rows: npt.NDArray[np.int64], confounded: dict[str, str], normalisation: str, params: Audit
+    source: CellDataset, rows: npt.NDArray[np.int64], confounded: dict[str, str], normalisation: str, params: Audit
 ) -> Sample:
     known = source.manifest.iloc[rows]
     labels, groups = known["label"].to_numpy(str), known["group"].to_numpy(str)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from fatescope.command import run
 from fatescope.config import load
 from fatescope.data import dataset
-from fatescope.data.dataset import Cells
+from fatescope.data.dataset import CellDataset
 from fatescope.inference import bundle, cam
 from fatescope.inference.bundle import Bundle
 from pipelines.reporting import bioimage, model_card
@@ -41,7 +41,7 @@ def choose(predictions: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["right", "turn"], ascending=[False, True], kind="stable").groupby("right").head(EACH)
 
 
-def draw(model: Bundle, source: Cells, chosen: pd.DataFrame) -> Figure:
+def draw(model: Bundle, source: CellDataset, chosen: pd.DataFrame) -> Figure:
     """Draw each of the chosen cells beside the activation map of its call."""
     where = pd.Index(source.manifest["cell_id"]).get_indexer(pd.Index(chosen["cell_id"]))
     said = model.predict(source.pixels[where])

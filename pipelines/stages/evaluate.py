@@ -32,10 +32,10 @@ from sklearn.metrics import roc_curve
 from fatescope.command import run
 from fatescope.config import Params, load
 from fatescope.data import dataset, splits
-from fatescope.data.dataset import Cells
+from fatescope.data.dataset import CellDataset
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Bundle
-from fatescope.inference.uncertainty import Judgement
+from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import bootstrap, metrics, predict
 from pipelines.evaluation.plots import (
     draw_composition,
@@ -61,7 +61,7 @@ class Tested:
     rows: npt.NDArray[np.int64]
     """Rows of the manifest."""
     targets: npt.NDArray[np.int64]
-    judged: Judgement
+    judged: Assessment
     uncalibrated: npt.NDArray[np.float32]
     """(n, K) probabilities at temperature 1."""
 
@@ -77,9 +77,9 @@ class Tested:
         return called
 
 
-def try_model(model: Bundle, source: Cells, rows: npt.NDArray[np.int64]) -> Tested:
+def try_model(model: Bundle, source: CellDataset, rows: npt.NDArray[np.int64]) -> Tested:
     """Let `model` judge the cells in `rows`."""
-    judged = predict.judge(model, source, rows)
+    judged = predict.assess(model, source, rows)
     labels = source.manifest["label"].to_numpy()[rows]
     targets = np.array([model.spec.classes.index(x) for x in labels])
     # Logits up to what softmax does not see; float32 keeps probabilities down to 1e-38.

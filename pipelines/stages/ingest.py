@@ -35,7 +35,7 @@ from fatescope.data.dataset import (
     fresh_folder,
     read_quarantine,
 )
-from fatescope.data.paths import ORIGIN, Reader, list_files
+from fatescope.data.paths import ORIGIN, PathParser, list_files
 from fatescope.errors import DataError, ImageError
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def _survey(dataset: Dataset, source: Path, quarantine: TableWriter) -> tuple[Co
 
     The paths themselves are not kept: those of a million files would be most of the memory that ingest takes.
     """
-    reader, strata, numbers = Reader(dataset), array("l"), dict[tuple[str, str], int]()
+    reader, strata, numbers = PathParser(dataset), array("l"), dict[tuple[str, str], int]()
     counts, channels, unmatched = Counter[str](), Counter[str](), list[str]()
     for path in list_files(source):
         counts["files"] += 1
@@ -156,7 +156,7 @@ def _draw(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
 
 def _paths(dataset: Dataset, source: Path, kept: npt.NDArray[np.bool_]) -> Iterator[str]:
     """Yield the paths of the input channel that are `kept`, in the order in which `_survey` met them."""
-    reader = Reader(dataset)
+    reader = PathParser(dataset)
     matched = (path for path in list_files(source) if (name := reader.read(path)) and reader.is_input(name))
     return compress(matched, kept)
 
@@ -282,7 +282,7 @@ class _Job:
 
     def read(self, paths: list[str]) -> Chunk:
         """Decode the files at `paths` and describe each cell in them."""
-        reader, crops, placed, refused = Reader(self.dataset), [], [], []
+        reader, crops, placed, refused = PathParser(self.dataset), [], [], []
         rows: list[dict[str, object]] = []
         for path in paths:
             try:

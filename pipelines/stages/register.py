@@ -27,7 +27,7 @@ import fatescope
 from fatescope.command import run
 from fatescope.config import Params, load
 from fatescope.data import dataset, splits
-from fatescope.data.dataset import Cells
+from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.errors import BundleError, DataError, ImageError
 from fatescope.inference import bundle
@@ -52,7 +52,9 @@ def damage(folder: Path, threads: int) -> str | None:
     return None
 
 
-def compare(task: str, folder: Path, source: Cells, divided: Splits, threads: int) -> tuple[Both | str | None, str]:
+def compare(
+    task: str, folder: Path, source: CellDataset, divided: Splits, threads: int
+) -> tuple[Both | str | None, str]:
     """Run the champion and the bundle in `folder` on the same cells now.
 
     Returns the comparison, or why there can be none on these cells, which the gate does not let pass; or None, where
@@ -109,7 +111,7 @@ def register(
     task: str,
     models: Path,
     sources: model_card.Sources,
-    known: Cells,
+    known: CellDataset,
     parts: Path,
     params: Params,
 ) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def register(
             whole = Path(shutil.copytree(folder, Path(name) / "bundle"))
             model_card.write(told, whole)
             shutil.rmtree(whole / "card")
-            bundle.seal(whole, sources.spec)
+            bundle.finalize(whole, sources.spec)
             verdict["version"] = log_version(task, whole, run_id, sources.spec, sources.metrics, tags)
     _decided(task, verdict, model_card.render(told))
     return verdict

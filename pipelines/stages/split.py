@@ -15,12 +15,12 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, Stra
 from fatescope.command import run
 from fatescope.config import Split, load
 from fatescope.data import dataset
-from fatescope.data.splits import PARTS, SPLITS, Splits, save
+from fatescope.data.splits import SCHEMES, SPLITS, Splits, save
 from fatescope.errors import SplitError
 
 log = logging.getLogger(__name__)
 
-MIN_GROUPS = len(PARTS)
+MIN_GROUPS = len(SPLITS)
 """A class needs a group for each part."""
 
 Parts = npt.NDArray[np.object_]
@@ -59,9 +59,11 @@ def leave_one_group_out(groups: npt.NDArray[np.str_]) -> list[tuple[str, npt.NDA
 
 def _check(labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], params: Split) -> None:
     names, counts = np.unique(labels, return_counts=True)
-    rare = {str(n): int(c) for n, c in zip(names, counts, strict=True) if c < len(PARTS)}
+    rare = {str(n): int(c) for n, c in zip(names, counts, strict=True) if c < len(SPLITS)}
     if rare:
-        raise SplitError(f"too few cells to split: {rare}; each class needs {len(PARTS)}, so add cells or leave it out")
+        raise SplitError(
+            f"too few cells to split: {rare}; each class needs {len(SPLITS)}, so add cells or leave it out"
+        )
     unknown = sorted(set(params.leave_out) - set(groups))
     if unknown:
         raise SplitError(f"split.leave_out names {unknown}, but the groups are {sorted(set(groups))[:20]}")
@@ -137,7 +139,7 @@ def main(params: Path, source: Path, target: Path) -> None:
         raise SplitError(f"{source} has cells of {known}, none of which a task names; change dataset.tasks")
     labels, groups = (manifest[name].to_numpy(str)[asked] for name in ("label", "group"))
     random, grouped, confounded = split(labels, groups, settings.split)
-    for name, parts in zip(SPLITS, (random, grouped), strict=True):
+    for name, parts in zip(SCHEMES, (random, grouped), strict=True):
         table.loc[asked, name] = parts
         log.info("%s\n", pd.crosstab(table["label"], table[name]).to_string())
     for name, reason in confounded.items():

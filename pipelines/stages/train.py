@@ -26,7 +26,7 @@ from safetensors.torch import save_model
 from fatescope.command import run
 from fatescope.config import Params, Train, load
 from fatescope.data import dataset, splits
-from fatescope.data.dataset import Cells
+from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.errors import DataError, ParamsError
 from fatescope.inference import bundle
@@ -62,7 +62,7 @@ def settings_of(params: Params, best: dict[str, Any]) -> dict[str, list[Train]]:
     return found
 
 
-def write_bundle(made: Refit, source: Cells, seen: Rows, others: Rows, spec: bundle.Spec, target: Path) -> None:
+def write_bundle(made: Refit, source: CellDataset, seen: Rows, others: Rows, spec: bundle.Spec, target: Path) -> None:
     """Write what `refit` made from the cells `seen` as a bundle; some of them and of the `others` are its reference.
 
     The logits to reproduce are those of the exported graph, which is what every runtime runs.
@@ -80,14 +80,14 @@ def write_bundle(made: Refit, source: Cells, seen: Rows, others: Rows, spec: bun
         starts = range(0, len(shown), predict.BATCH)
         said = [graph.predict(source.pixels[shown[i : i + predict.BATCH]]) for i in starts]
         known = source.manifest.iloc[shown]
-        reference = bundle.describe_reference(known, said, spec, made.outliers, seen=len(fitted))
+        reference = bundle.build_reference(known, said, spec, made.outliers, seen=len(fitted))
         reference.to_parquet(folder / bundle.REFERENCE, index=False)
         save_file({"cells": np.sort(source.manifest["pixel_hash"].to_numpy()[seen])}, folder / bundle.SEEN)
-        bundle.seal(folder, spec)
+        bundle.finalize(folder, spec)
 
 
 def describe(
-    source: Cells,
+    source: CellDataset,
     examples: trainer.Examples,
     candidate: Candidate,
     made: Refit,
@@ -129,7 +129,7 @@ def describe(
 
 
 def train_split(
-    source: Cells,
+    source: CellDataset,
     divided: Splits,
     split: str,
     settings: dict[str, list[Train]],
@@ -178,7 +178,7 @@ def _figures(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _refuse_dark(source: Cells, examples: trainer.Examples, params: Train) -> None:
+def _refuse_dark(source: CellDataset, examples: trainer.Examples, params: Train) -> None:
     """Raise ParamsError where the background of the cells is too dark for the normalisation that is asked for."""
     level = float(source.manifest["background"].to_numpy()[examples.train].min())
     if params.normalisation != "contrast" and level < DIM:

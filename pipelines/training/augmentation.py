@@ -16,7 +16,7 @@ def augment(images: Tensor, params: Train, stretched: bool) -> Tensor:
     Images that were `stretched`, by more along one axis than along the other, are mirrored and not turned.
     """
     if params.symmetries:
-        images = turn(images, quarter=not stretched)
+        images = random_symmetry(images, quarter=not stretched)
     if params.max_shift:
         images = shift(images, params.max_shift)
     if params.intensity:
@@ -24,7 +24,7 @@ def augment(images: Tensor, params: Train, stretched: bool) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def turn(images: Tensor, quarter: bool = True) -> Tensor:
+def random_symmetry(images: Tensor, quarter: bool = True) -> Tensor:
     """Give each image one of the eight symmetries of the square; of the four of the rectangle where it is one.
 
     Without `quarter` turns a square gets those four too: what was stretched along one axis only is a rectangle.

@@ -19,7 +19,7 @@ from scipy.special import log_softmax, softmax
 
 from fatescope.config import Calibrate
 from fatescope.inference import composition
-from fatescope.inference.ood import Outliers
+from fatescope.inference.ood import MahalanobisDetector
 from pipelines.training.trainer import Predicted
 
 Floats = npt.NDArray[np.floating]
@@ -58,7 +58,7 @@ def calibrate(
     (known, known_targets), (found, targets) = fitted, unseen
     factor = temperature(found.logits, targets, prior)
     probabilities = softmax(found.logits / factor, axis=1)
-    scores = Outliers.fit(known.embedding, known_targets, params.directions).score(found.embedding)
+    scores = MahalanobisDetector.fit(known.embedding, known_targets, params.directions).score(found.embedding)
     called = found.logits.argmax(1)
     return Calibration(
         temperature=factor,

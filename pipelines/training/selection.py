@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fatescope.config import Params, Train
-from fatescope.inference.ood import Outliers
+from fatescope.inference.ood import MahalanobisDetector
 from fatescope.networks.network import Ensemble, Network
 from pipelines.training import trainer
 from pipelines.training.calibration import Calibration, calibrate
@@ -53,7 +53,7 @@ class Refit:
     """A candidate fitted on training and validation cells."""
 
     network: Network | Ensemble
-    outliers: Outliers
+    outliers: MahalanobisDetector
     cost: dict[str, float]
     """What the fits took (`cost.fit_cost`)."""
 
@@ -113,7 +113,9 @@ def refit(
     cost = fit_cost(meter)
     fitted = described(whole.targets, rows)
     known = trainer.predict(network, whole.pixels, fitted)
-    return Refit(network, Outliers.fit(known.embedding, whole.targets[fitted], params.calibrate.directions), cost)
+    return Refit(
+        network, MahalanobisDetector.fit(known.embedding, whole.targets[fitted], params.calibrate.directions), cost
+    )
 
 
 def evenly(rows: Indices, most: int) -> Indices:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from fatescope.config import Train
-from fatescope.data.dataset import Cells
+from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.errors import ParamsError
 from fatescope.networks import backbones
@@ -44,7 +44,7 @@ class Examples:
     """Rows to choose the epoch by; empty where nothing is left to choose."""
 
 
-def examples_of(source: Cells, divided: Splits, split: str, classes: list[str]) -> Examples:
+def examples_of(source: CellDataset, divided: Splits, split: str, classes: list[str]) -> Examples:
     """Return the training and validation cells of `classes` in `split`; other cells have the target -1."""
     targets = np.array([classes.index(x) if x in classes else -1 for x in source.manifest["label"]], np.int64)
     rows = (divided.indices(split, part, classes) for part in ("train", "validation"))
@@ -176,7 +176,7 @@ class _Trained(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network.classify(images).logits
+        return self.network.forward_preprocessed(images).logits
 
 
 def _loss(
@@ -185,7 +185,7 @@ def _loss(
     model.train()
     with torch.no_grad():
         stretched = is_stretched(pixels.shape[2:], params.input_size, params.resize)
-        prepared = augment(network.prepare(pixels), params, stretched)
+        prepared = augment(network.preprocess(pixels), params, stretched)
     with autocast(pixels.device):
         logits = model(prepared)
     by_class = weights if params.balance == "weights" else None

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from fatescope.errors import ImageError
-from fatescope.inference.uncertainty import Judgement
+from fatescope.inference.uncertainty import Assessment
 from service.batch import job
 from service.inference import engines
 from service.inference.decoding import Readable, Reader, Unreadable
@@ -62,7 +62,7 @@ class Scorer:
             cells = [each for each in batch if isinstance(each, Readable)]
             if cells:
                 prediction = self._model.predict(np.stack([each.pixels for each in cells]))
-                tables.append(_table(cells, self._model.judge(prediction), self._model.spec.classes))
+                tables.append(_table(cells, self._model.assess(prediction), self._model.spec.classes))
         if refused:
             _write(pa.Table.from_pylist(refused, _REFUSAL), job.file(self._out, job.REFUSED, part))
         schema = _schema(self._model.spec.classes)
@@ -147,7 +147,7 @@ def _schema(classes: list[str]) -> pa.Schema:
     )
 
 
-def _table(cells: list[Readable], judged: Judgement, classes: list[str]) -> pa.Table:
+def _table(cells: list[Readable], judged: Assessment, classes: list[str]) -> pa.Table:
     chosen = judged.probabilities.argmax(1).tolist()
     columns = [
         [each.file for each in cells],

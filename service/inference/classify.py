@@ -22,7 +22,7 @@ from service.inference.files import OtherChannel, Upload, unpack
 from service.inference.model_pool import Model, Models
 
 Item = Readable | Unreadable | OtherChannel
-Record = Callable[[Model, list[Readable], npt.NDArray[np.float32], uncertainty.Judgement], None]
+Record = Callable[[Model, list[Readable], npt.NDArray[np.float32], uncertainty.Assessment], None]
 """Keeps what was said of cells; see service.inference.prediction_log."""
 
 log = logging.getLogger("bentoml.fatescope")
@@ -152,10 +152,10 @@ def _judge(cells: list[Readable], rows: npt.NDArray[np.float32], model: Model, r
     return told
 
 
-def conclude(rows: npt.NDArray[np.float32], spec: Spec) -> uncertainty.Judgement:
+def conclude(rows: npt.NDArray[np.float32], spec: Spec) -> uncertainty.Assessment:
     """Return what the (B, K + 1 + C) rows of a runner come to."""
     classes = len(spec.classes)
-    return uncertainty.conclude(uncertainty.softmax(rows[:, :classes]), rows[:, classes], spec.conformal)
+    return uncertainty.assess(uncertainty.softmax(rows[:, :classes]), rows[:, classes], spec.conformal)
 
 
 def _tell(chunk: list[Item], rows: npt.NDArray[np.float32], model: Model, record: Record) -> list[dict[str, Any]]:

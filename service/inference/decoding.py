@@ -61,7 +61,7 @@ class Reader:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        self._names = paths.Reader(Dataset.model_validate_json(json.dumps(spec.params["dataset"])))
+        self._names = paths.PathParser(Dataset.model_validate_json(json.dumps(spec.params["dataset"])))
 
     def read(self, file: Upload | Refused, *, details: bool = False) -> Iterator[Readable | Unreadable]:
         """Yield the cells of `file`, one a page."""

@@ -135,7 +135,7 @@ def start(folder: Path) -> tuple[bundle.Bundle, str]:
         if disagreement is None:
             for size in (1, 8, 64):
                 engine.predict(np.resize(loaded.example, (size, *loaded.spec.canvas)))
-            return loaded.on(engine), name
+            return loaded.with_engine(engine), name
         reasons.append(f"{name}: {disagreement}")
         log.warning("%s is not run by %s", folder, reasons[-1])
     raise BundleError(f"{folder}: no engine runs it here ({'; '.join(reasons)})")

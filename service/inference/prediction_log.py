@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fatescope.data import features
-from fatescope.inference.uncertainty import Judgement
+from fatescope.inference.uncertainty import Assessment
 from service.inference import metrics
 from service.inference.decoding import Readable
 from service.inference.model_pool import Model
@@ -53,7 +53,7 @@ class _Answered:
     model: Model
     cells: list[Readable]
     rows: npt.NDArray[np.float32]
-    judgement: Judgement
+    judgement: Assessment
 
 
 class Recorder:
@@ -83,7 +83,7 @@ class Recorder:
         model: Model,
         cells: list[Readable],
         rows: npt.NDArray[np.float32],
-        judgement: Judgement,
+        judgement: Assessment,
     ) -> None:
         """Put answers aside: the (B, K + 1 + C) `rows` that the runner said of `cells`, and what they come to."""
         if self._folder is None or not cells:
@@ -166,7 +166,7 @@ def _columns(answered: list[_Answered]) -> dict[str, Any]:
     cells = [cell for each in answered for cell in each.cells]
     sizes = [len(each.cells) for each in answered]
     rows = np.concatenate([each.rows for each in answered])
-    judged = Judgement.joined([each.judgement for each in answered])
+    judged = Assessment.joined([each.judgement for each in answered])
     names = np.array(spec.classes)
     figures = _figures(cells)
     return {

@@ -42,14 +42,14 @@ def detector():
 @pytest.mark.parametrize("size", [60, 300])
 def test_windows_of_like_cells_hardly_ever_raise_an_alarm(detector, size):
     like = population(200 * size, 1)
-    alarms = [bool(detector.judge(like.iloc[i * size : (i + 1) * size]).input_drift) for i in range(200)]
+    alarms = [bool(detector.evaluate(like.iloc[i * size : (i + 1) * size]).input_drift) for i in range(200)]
     # Four times in a thousand windows would be ALPHA itself plus three standard errors for 200.
     assert np.mean(alarms) <= drift.ALPHA + 3 * np.sqrt(drift.ALPHA / 200)
 
 
 def test_windows_of_one_lamp_that_the_model_knows_raise_none(detector):
     like = population(20_000, 2)
-    alarms = [bool(detector.judge(rows.head(200)).input_drift) for _, rows in like.groupby("group")]
+    alarms = [bool(detector.evaluate(rows.head(200)).input_drift) for _, rows in like.groupby("group")]
     assert sum(alarms) == 0
 
 
@@ -62,7 +62,7 @@ def test_windows_of_one_lamp_that_the_model_knows_raise_none(detector):
     ],
 )
 def test_what_is_another_is_found_and_named(detector, changes, statistics):
-    found = {each.statistic for each in detector.judge(population(200, 3, **changes)).input_drift}
+    found = {each.statistic for each in detector.evaluate(population(200, 3, **changes)).input_drift}
     assert statistics <= found
     touched = {name for name in changes if name in ACQUISITION}
     assert {each.split("_", 1)[1] for each in found if each.startswith("ks_")} == touched
@@ -71,19 +71,19 @@ def test_what_is_another_is_found_and_named(detector, changes, statistics):
 def test_more_unlike_cells_and_another_mixture(detector):
     window = population(200, 4)
     window.loc[window.index[:60], "verdict"] = "unlike_training"
-    assert {each.statistic for each in detector.judge(window).input_drift} == {"unlike"}
+    assert {each.statistic for each in detector.evaluate(window).input_drift} == {"unlike"}
     mixed = population(200, 5).assign(p_a=0.9, p_b=0.1)
-    report = detector.judge(mixed)
+    report = detector.evaluate(mixed)
     assert report.input_drift == [], "another culture is no fault of the input"
     assert next(each for each in report.findings if each.statistic == "classes").drifted
 
 
 def test_a_large_window_does_not_cry_wolf_over_little(detector):
-    assert detector.judge(population(20_000, 6, background=1.005)).input_drift == []
+    assert detector.evaluate(population(20_000, 6, background=1.005)).input_drift == []
 
 
 def test_a_report_is_json(detector):
-    told = detector.judge(population(100, 7, background=2.0)).as_dict()
+    told = detector.evaluate(population(100, 7, background=2.0)).as_dict()
     assert told["cells"] == 100
     assert "outside_background" in told["drifted"]
     assert {"statistic", "value", "threshold", "drifted"} == set(told["findings"][0])
@@ -93,14 +93,14 @@ def test_one_cell_of_another_size_is_no_drift_and_a_tenth_of_them_is():
     same = population(800, 0).assign(height=45, width=60)
     detector, window = drift.Detector(same), population(200, 1).assign(height=45, width=60)
     window.loc[0, "height"] = 50
-    assert not detector.judge(window).input_drift
+    assert not detector.evaluate(window).input_drift
     window.loc[:19, "height"] = 50
-    assert "ks_height" in {each.statistic for each in detector.judge(window).input_drift}
+    assert "ks_height" in {each.statistic for each in detector.evaluate(window).input_drift}
 
 
 def test_a_changed_mixture_alone_moves_no_embedding():
     def told(table):
-        return {each.statistic for each in detector.judge(table.head(300)).findings if each.drifted}
+        return {each.statistic for each in detector.evaluate(table.head(300)).findings if each.drifted}
 
     # As of a network: the classes lie apart.
     known, others = (
@@ -118,7 +118,7 @@ def test_a_mixture_is_told_where_each_group_is_of_one_class():
     of_group = known["group"].str[1:].astype(int) % 2
     known = known.assign(p_a=np.where(of_group, 0.9, 0.1), p_b=np.where(of_group, 0.1, 0.9))
     detector = drift.Detector(known)
-    told = detector.judge(known[known["p_a"] > 0.5].head(200))
+    told = detector.evaluate(known[known["p_a"] > 0.5].head(200))
     assert "classes" in {each.statistic for each in told.findings if each.drifted}
     assert not told.input_drift
 
@@ -132,8 +132,8 @@ def test_a_medium_that_the_model_is_sure_of_is_told_by_its_embedding_alone():
     detector = drift.Detector(grown(1600, 0).assign(seen=np.arange(1600) < 1200))
     others = grown(4000, 1)
     for name, rows in others.groupby("group"):
-        assert not detector.judge(rows.head(200)).input_drift, name
-    told = detector.judge(others.assign(e1=others["e1"] + 0.8).head(200))
+        assert not detector.evaluate(rows.head(200)).input_drift, name
+    told = detector.evaluate(others.assign(e1=others["e1"] + 0.8).head(200))
     assert {each.statistic for each in told.input_drift} == {"novelty"}
 
 
@@ -141,4 +141,4 @@ def test_the_rates_are_those_of_cells_that_the_model_was_not_fitted_on():
     known = population(800, 0).assign(seen=np.arange(800) < 600)
     # It is sure of all that it was fitted on.
     known.loc[known["seen"], "verdict"] = "sure"
-    assert not drift.Detector(known).judge(population(300, 1)).input_drift
+    assert not drift.Detector(known).evaluate(population(300, 1)).input_drift

@@ -12,7 +12,7 @@ from safetensors.torch import save_model
 from fatescope import config
 from fatescope.data import features, images
 from fatescope.inference import bundle
-from fatescope.inference.ood import Outliers
+from fatescope.inference.ood import MahalanobisDetector
 from fatescope.networks import backbones, network
 from tests.conftest import ROOT, draw_cell
 from tests.serving import serving
@@ -48,7 +48,7 @@ def write_bundle(folder, task, classes, seed=0):
     graph = bundle.Graph(folder / bundle.GRAPH, 1)
     save_file({"pixels": known[:4], "logits": graph.predict(known[:4]).logits}, folder / bundle.TEST)
     found = graph.predict(known)
-    outliers = Outliers.fit(found.embedding, found.logits.argmax(1), 8)
+    outliers = MahalanobisDetector.fit(found.embedding, found.logits.argmax(1), 8)
     outliers.save(folder / bundle.OUTLIERS)
     spec = {
         "format": bundle.FORMAT,
@@ -93,8 +93,8 @@ def write_bundle(folder, task, classes, seed=0):
     figures = pd.DataFrame(features.acquisition(np.stack(native), 16), columns=list(features.ACQUISITION))
     manifest = figures.assign(label=classes[0], group=[f"g{i % 3}" for i in range(120)], height=45, width=60)
     told = bundle.Spec.model_validate(spec)
-    bundle.describe_reference(manifest, [found], told, outliers).to_parquet(folder / bundle.REFERENCE)
-    bundle.seal(folder, told)
+    bundle.build_reference(manifest, [found], told, outliers).to_parquet(folder / bundle.REFERENCE)
+    bundle.finalize(folder, told)
 
 
 @pytest.fixture(scope="module")

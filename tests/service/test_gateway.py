@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 def judged(bundles, task, pixels):
     model = bundle.load(bundles / task, threads=1)
-    return model.judge(model.predict(images.center(pixels, CANVAS, "x")[None]))
+    return model.assess(model.predict(images.center(pixels, CANVAS, "x")[None]))
 
 
 def expected(bundles, task, pixels):
@@ -267,7 +267,7 @@ def test_a_new_champion_takes_over_without_a_failed_request_and_a_bad_one_does_n
         write_bundle(followed / "binary" / "3", "binary", ["astrocyte", "oligodendrocyte"], seed=9)
         test = bundle.load_file(followed / "binary" / "3" / bundle.TEST)
         save_file({**test, "logits": test["logits"] + 1}, followed / "binary" / "3" / bundle.TEST)
-        bundle.seal(followed / "binary" / "3", bundle.read_spec(followed / "binary" / "3"))
+        bundle.finalize(followed / "binary" / "3", bundle.read_spec(followed / "binary" / "3"))
         put_in_place(followed, "3")
         wait_for(lambda: "version 3 is refused" in (tmp_path / "service.log").read_text())
         asked = len(versions)

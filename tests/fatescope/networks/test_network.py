@@ -114,7 +114,7 @@ def test_views_are_averaged_and_the_answer_does_not_turn_with_the_cell(rng, name
     with torch.inference_mode():
         found = averaged(pixels)
         ways = symmetry.symmetries_of(size, stretched=False)
-        said = [once.classify(symmetry.turn(once.prepare(pixels), way)) for way in ways]
+        said = [once.forward_preprocessed(way.apply(once.preprocess(pixels))) for way in ways]
         mirrored = averaged(pixels.flip(3))
     torch.testing.assert_close(found.logits, torch.stack([each.logits for each in said]).mean(0) / 2)
     torch.testing.assert_close(found.embedding, torch.stack([each.embedding for each in said]).mean(0))

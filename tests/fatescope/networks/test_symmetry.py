@@ -23,7 +23,7 @@ def test_what_is_stretched(canvas, size, how, expected):
 def test_symmetries_are_all_different_and_can_be_undone(size, stretched, count):
     ways = symmetry.symmetries_of(size, stretched)
     image = torch.arange(size[0] * size[1]).reshape(1, 1, *size)
-    turned = [symmetry.turn(image, way) for way in ways]
+    turned = [way.apply(image) for way in ways]
     assert len({each.flatten().numpy().tobytes() for each in turned}) == len(ways) == count
     for each, way in zip(turned, ways, strict=True):
-        assert torch.equal(symmetry.turn_back(each, way), image)
+        assert torch.equal(way.invert(each), image)

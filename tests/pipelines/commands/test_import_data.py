@@ -247,4 +247,4 @@ def test_what_is_neither_folder_nor_zip(params, target):
     ],
 )
 def test_the_nearest_reason(params, path, reason):
-    assert re.search(reason, paths.Nearest(params.dataset.pattern).reason(path))
+    assert re.search(reason, paths.PatternDiagnostics(params.dataset.pattern).reason(path))

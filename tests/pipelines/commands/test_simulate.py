@@ -11,7 +11,7 @@ import tifffile
 
 from fatescope.config import Simulate, load
 from fatescope.data import images
-from fatescope.data.paths import ORIGIN, Reader, list_files
+from fatescope.data.paths import ORIGIN, PathParser, list_files
 from fatescope.errors import DataError
 from pipelines.commands import simulate as stage
 from pipelines.commands.simulate import MEDIA, draw_acquisition, groups, simulate
@@ -62,7 +62,7 @@ def test_a_cell_does_not_depend_on_how_many_others_are_drawn(drawn, tmp_path):
 
 
 def test_names_match_the_pattern_of_the_project(drawn):
-    reader = Reader(load(ROOT / "params.yaml").dataset)
+    reader = PathParser(load(ROOT / "params.yaml").dataset)
     paths = list(list_files(drawn))
     facts = [reader.read(path) for path in paths]
     assert len(paths) == SMALL.cells * (1 + SMALL.marker_channels)

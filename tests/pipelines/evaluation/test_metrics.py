@@ -4,7 +4,7 @@ import pytest
 from sklearn import metrics
 
 from fatescope.inference import composition
-from fatescope.inference.uncertainty import Judgement
+from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import bootstrap
 from pipelines.evaluation.metrics import (
     bounds,
@@ -118,7 +118,7 @@ def test_the_surest_cells_are_wrong_less_often(called):
 
 
 def test_trust_counts_what_was_promised():
-    judged = Judgement(
+    judged = Assessment(
         probabilities=np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]], np.float32),
         sets=np.array([[1, 0], [1, 1], [0, 1], [1, 0]], bool),
         distance=np.array([0.5, 0.5, 1.5, 0.5], np.float32),

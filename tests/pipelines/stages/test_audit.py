@@ -10,7 +10,7 @@ import pytest
 
 from fatescope import config as params_module
 from fatescope.data import features, splits
-from fatescope.data.dataset import Cells
+from fatescope.data.dataset import CellDataset
 from pipelines.commands import simulate
 from pipelines.evaluation import confounding
 from pipelines.stages import audit, ingest, split
@@ -133,7 +133,7 @@ def test_normalisation_takes_the_lamp_away(make_params, rng):
     frame = audit.pd.DataFrame({**manifest, **dict.fromkeys(names, "1"), "height": 60, "width": 80})
     settings = make_params({"audit.repeats": 100, "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}})
     for normalisation, left in (("contrast", "clean"), ("fixed", "shortcut")):
-        report = audit.audit(Cells(frame, pixels), {}, settings.dataset, normalisation, settings.audit)
+        report = audit.audit(CellDataset(frame, pixels), {}, settings.dataset, normalisation, settings.audit)
         assert verdicts(report) == {("astrocyte", "oligodendrocyte"): "shortcut"}
         assert verdicts(report, "verdict_normalised") == {("astrocyte", "oligodendrocyte"): left}
 
@@ -141,7 +141,7 @@ def test_normalisation_takes_the_lamp_away(make_params, rng):
 def test_a_group_that_is_called_like_a_number_is_no_cell(rng, make_params):
     """Of a confounded class cells are drawn, of the other groups: a group 0 and the first cell are two things."""
     frame = audit.pd.DataFrame({"label": ["alone"] * 6 + ["many"] * 6, "group": ["x"] * 6 + ["0", "1", "2"] * 2})
-    source = Cells(frame.assign(height=60, width=80), np.stack([draw_cell(rng, 60, 80) for _ in range(12)]))
+    source = CellDataset(frame.assign(height=60, width=80), np.stack([draw_cell(rng, 60, 80) for _ in range(12)]))
     settings = make_params().audit
     weights = audit._look(source, np.arange(12), {"alone": "one group"}, "contrast", settings).weights
     assert (weights[:, 6] == weights[:, 9]).all()
@@ -161,4 +161,4 @@ def test_descriptions_of_the_surroundings_do_not_see_the_cell():
         dark, bright = (confounding.describe(np.where(cell, level, 700.0))[name] for level in (300, 900))
         np.testing.assert_array_equal(dark, bright)
     assert len(features.CELL) == features.cell(np.full((1, 60, 80), 7, np.uint16)).shape[1]
-    assert splits.SPLITS == ("random", "grouped")
+    assert splits.SCHEMES == ("random", "grouped")

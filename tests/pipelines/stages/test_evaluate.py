@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fatescope.inference.uncertainty import Judgement
+from fatescope.inference.uncertainty import Assessment
 from pipelines.stages import evaluate
 from tests.project import copied, run
 
@@ -22,7 +22,7 @@ def judged_cells(rng, split, groups):
     right = rng.random(len(groups)) < 0.75
     sure = np.where(right == (targets == 0), 0.8, 0.2)
     probabilities = np.stack([sure, 1 - sure], 1).astype(np.float32)
-    judged = Judgement(
+    judged = Assessment(
         probabilities, np.ones((len(groups), 2), bool), np.full(len(groups), 0.5, np.float32),
         np.full(len(groups), "unsure"),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from fatescope.config import Train
 from fatescope.data import dataset, splits
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
-from fatescope.inference.ood import Outliers
+from fatescope.inference.ood import MahalanobisDetector
 from pipelines.commands import compare, rollback
 from pipelines.reporting import model_card
 from pipelines.stages import train
@@ -45,7 +45,7 @@ def variant(folder, target, name, change):
         change(network.linear)
     known, divided = dataset.load(folder / "artifacts/cells"), splits.load(folder / "artifacts/splits.parquet")
     seen = np.concatenate([divided.indices("grouped", part, spec.classes) for part in ("train", "validation")])
-    made = Refit(network.eval(), Outliers.load(single / bundle.OUTLIERS), {"fit_seconds": 1.0})
+    made = Refit(network.eval(), MahalanobisDetector.load(single / bundle.OUTLIERS), {"fit_seconds": 1.0})
     others = divided.indices("grouped", "test", spec.classes)
     another = spec.model_copy(update={"seed": sum(name.encode())})
     train.write_bundle(made, known, np.sort(seen), others, another, models / "bundle")
@@ -132,7 +132,7 @@ def test_a_champion_that_has_seen_the_test_cells_is_not_beaten_on_them(folder, e
     champion = variant(folder, tmp_path, "first", always(0))
     known = dataset.load(folder / "artifacts/cells").manifest["pixel_hash"].to_numpy()
     save_file({"cells": np.sort(known)}, champion / "bundle" / bundle.SEEN)
-    bundle.seal(champion / "bundle", bundle.read_spec(champion / "bundle"))
+    bundle.finalize(champion / "bundle", bundle.read_spec(champion / "bundle"))
     assert run_register(folder, champion)["champion"]
     verdict = run_register(folder)
     assert not verdict["champion"]

@@ -6,7 +6,7 @@ from pipelines.training import augmentation
 def test_a_square_gets_all_eight_symmetries():
     torch.manual_seed(0)
     image = torch.arange(9.0).reshape(1, 1, 3, 3)
-    seen = {tuple(each.flatten().tolist()) for each in augmentation.turn(image.repeat(400, 1, 1, 1))}
+    seen = {tuple(each.flatten().tolist()) for each in augmentation.random_symmetry(image.repeat(400, 1, 1, 1))}
     expected = set()
     for turns in range(4):
         turned = torch.rot90(image, turns, (2, 3))
@@ -17,7 +17,7 @@ def test_a_square_gets_all_eight_symmetries():
 
 def test_a_rectangle_keeps_its_shape():
     image = torch.arange(6.0).reshape(1, 1, 2, 3)
-    seen = {tuple(each.flatten().tolist()) for each in augmentation.turn(image.repeat(100, 1, 1, 1))}
+    seen = {tuple(each.flatten().tolist()) for each in augmentation.random_symmetry(image.repeat(100, 1, 1, 1))}
     assert len(seen) == 4
 
 

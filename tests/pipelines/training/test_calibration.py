@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from fatescope.inference.ood import Outliers
+from fatescope.inference.ood import MahalanobisDetector
 from pipelines.evaluation import metrics
 from pipelines.training import calibration
 from pipelines.training.trainer import Predicted
@@ -77,7 +77,7 @@ def test_cells_that_are_far_away_or_off_the_plane_are_unlike(rng):
         return (flat @ basis.T + 0.05 * rng.normal(size=(len(targets), 40))).astype(np.float32)
 
     targets = rng.integers(0, 2, 1500)
-    known = Outliers.fit(cloud(targets), targets, directions=8)
+    known = MahalanobisDetector.fit(cloud(targets), targets, directions=8)
     threshold = calibration.upper(known.score(cloud(rng.integers(0, 2, 1500))), 0.99)
     assert (known.score(cloud(rng.integers(0, 2, 3000))) > threshold).mean() < 0.03
     third = cloud(np.full(500, 2)) + 3 * basis[:, 2].astype(np.float32)
@@ -87,9 +87,9 @@ def test_cells_that_are_far_away_or_off_the_plane_are_unlike(rng):
 
 
 def test_outliers_round_trip(rng, tmp_path):
-    known = Outliers.fit(rng.normal(size=(50, 10)).astype(np.float32), np.arange(50) % 2, directions=64)
+    known = MahalanobisDetector.fit(rng.normal(size=(50, 10)).astype(np.float32), np.arange(50) % 2, directions=64)
     known.save(tmp_path / "o.safetensors")
-    again = Outliers.load(tmp_path / "o.safetensors")
+    again = MahalanobisDetector.load(tmp_path / "o.safetensors")
     unseen = rng.normal(size=(5, 10)).astype(np.float32)
     np.testing.assert_array_equal(again.score(unseen), known.score(unseen))
 

@@ -86,7 +86,7 @@ def test_a_bad_file_costs_only_itself_and_other_channels_are_no_fault(client):
 def test_what_the_sample_is_made_of(client, bundles):
     answer = ask(client, content=packed({name: tiff(pixels) for name, pixels in ODD.items()}))
     model = bundle.load(bundles / "multiclass", threads=1)
-    judged = model.judge(model.predict(np.stack([images.center(each, CANVAS, "x") for each in ODD.values()])))
+    judged = model.assess(model.predict(np.stack([images.center(each, CANVAS, "x") for each in ODD.values()])))
     like = judged.probabilities[judged.verdicts != uncertainty.UNLIKE]
     sample = answer["sample"]
     assert sample["called"] == {name: sum(each["label"] == name for each in answer["cells"]) for name in CLASSES}

@@ -72,7 +72,7 @@ def test_it_says_what_the_model_says(source, tmp_path):
     cells = pd.read_parquet(tmp_path / "out" / "cells").set_index("file")
     model = bundle.load(source.parent / "bundle", 1)
     read = worker.Reader(model.spec).read(worker.Upload(tiff(typical(5)), "x.tif"))
-    judged = model.judge(model.predict(next(iter(read)).pixels[None]))
+    judged = model.assess(model.predict(next(iter(read)).pixels[None]))
     row = cells.loc["run_1/a_1d1_5_Ch1.ome.tif"]
     np.testing.assert_allclose(row[[f"p_{name}" for name in CLASSES]].astype(float), judged.probabilities[0], atol=1e-5)
     assert row["label"] == CLASSES[judged.probabilities[0].argmax()]
