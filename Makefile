@@ -30,7 +30,7 @@ repro: .venv/installed data
 data: .venv/installed
 	@if [ -d data ]; then :; \
 	elif grep -q 'desc: drawn by pipelines.commands.simulate' data.dvc; then \
-	    python -m pipelines.commands.simulate params.yaml data && dvc commit -q -f data.dvc; \
+	    python -m pipelines.commands.simulate --params params.yaml --out data && dvc commit -q -f data.dvc; \
 	else dvc pull data.dvc; fi
 
 # Takes an export into data/ and makes a version of it; git then keeps the version. A laboratory's earlier cells are
@@ -39,7 +39,7 @@ adopt: .venv/installed
 	@test -n '$(SRC)' || { echo 'name the export: make adopt SRC=folder-or-zip'; exit 1; }
 	@if [ ! -d data ] && [ -f data.dvc ] && ! grep -q 'desc: drawn by pipelines.commands.simulate' data.dvc; then \
 	    dvc pull data.dvc; fi
-	python -m pipelines.commands.import_data params.yaml '$(SRC)' data
+	python -m pipelines.commands.import_data --params params.yaml --source '$(SRC)' --out data
 	@if [ -f data.dvc ]; then sed -i.old '/^desc: drawn by pipelines.simulate/d' data.dvc && rm data.dvc.old; fi
 	dvc add --quiet data
 	@echo
@@ -69,19 +69,19 @@ test-fast: .venv/installed
 # What does the model call cells of a medium that it was not trained with?
 held-out: .venv/installed
 	@test -n '$(TASK)' -a -n '$(MEDIUM)' || { echo 'name both: make held-out TASK=multiclass MEDIUM=NT3'; exit 1; }
-	python -m pipelines.commands.leave_one_class_out params.yaml '$(TASK)' '$(MEDIUM)' artifacts/cells artifacts/splits.parquet \
-	    'artifacts/$(TASK)/best.json' 'reports/$(TASK)/held_out'
+	python -m pipelines.commands.leave_one_class_out --params params.yaml --task '$(TASK)' --medium '$(MEDIUM)' \
+	    --cells artifacts/cells --splits artifacts/splits.parquet --best 'artifacts/$(TASK)/best.json' --out 'reports/$(TASK)/held_out'
 
 # What changed between two versions, by number or alias?
 compare: .venv/installed
 	@test -n '$(TASK)' -a -n '$(A)' -a -n '$(B)' || { echo 'name all: make compare TASK=binary A=1 B=champion'; exit 1; }
-	python -m pipelines.commands.compare params.yaml '$(TASK)' '$(A)' '$(B)' artifacts/cells artifacts/splits.parquet \
-	    'reports/$(TASK)/compare'
+	python -m pipelines.commands.compare --params params.yaml --task '$(TASK)' --a '$(A)' --b '$(B)' \
+	    --cells artifacts/cells --splits artifacts/splits.parquet --out 'reports/$(TASK)/compare'
 
 # Gives the alias champion back to the version before.
 rollback: .venv/installed
 	@test -n '$(TASK)' -a -n '$(WHY)' || { echo "name both: make rollback TASK=binary WHY='what went wrong'"; exit 1; }
-	python -m pipelines.commands.rollback '$(TASK)' '$(WHY)'
+	python -m pipelines.commands.rollback --task '$(TASK)' --why '$(WHY)'
 
 bench-ingest: .venv/installed
 	python -m benchmarks.ingest

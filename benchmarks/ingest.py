@@ -69,7 +69,8 @@ def side_by_side(loop: Callable[[list[Path]], None], paths: list[Path]) -> None:
 
 def start_ingest(data: Path, target: Path) -> "subprocess.Popen[bytes]":
     """Start the stage as `dvc repro` does."""
-    command = [sys.executable, "-m", "pipelines.stages.ingest", "params.yaml", str(data), str(target)]
+    options = "--params", "params.yaml", "--data", str(data), "--out", str(target)
+    command = [sys.executable, "-m", "pipelines.stages.ingest", *options]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 

@@ -100,7 +100,8 @@ def decoding(paths: list[Path]) -> float:
 def ingest(data: Path, target: Path) -> tuple[float, float]:
     """Return the seconds and the peak memory, MB, of the stage."""
     shutil.rmtree(target, ignore_errors=True)
-    command = [sys.executable, "-m", "pipelines.stages.ingest", "params.yaml", str(data), str(target)]
+    options = "--params", "params.yaml", "--data", str(data), "--out", str(target)
+    command = [sys.executable, "-m", "pipelines.stages.ingest", *options]
     return watched(subprocess.Popen(command, stderr=subprocess.DEVNULL))
 
 

@@ -11,15 +11,15 @@ import html
 import io
 import json
 import logging
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import typer
 from matplotlib.figure import Figure
 
-from fatescope.command import run
+from fatescope.command import CellsFolder, OutFolder, ParamsFile, SplitsFile, TaskName, run
 from fatescope.config import Params, load
 from fatescope.data import dataset, splits
 from fatescope.data.dataset import CellDataset
@@ -146,8 +146,16 @@ def _inside(figure: Figure) -> str:
     return f"data:image/png;base64,{base64.b64encode(raw.getvalue()).decode()}"
 
 
-def main(params: Path, task: str, a: str, b: str, source: Path, parts: Path, target: Path) -> None:
-    """Compare the versions A and B (numbers or aliases) of TASK on test cells in SOURCE; write into TARGET."""
+def main(
+    params: ParamsFile,
+    task: TaskName,
+    a: Annotated[str, typer.Option("--a", help="Version or alias to compare from.")],
+    b: Annotated[str, typer.Option("--b", help="Version or alias to compare with.")],
+    source: CellsFolder,
+    parts: SplitsFile,
+    target: OutFolder,
+) -> None:
+    """Compare two registered versions of a task on the same test cells."""
     mpl.use("Agg")
     settings, known, divided = load(params), dataset.load(source), splits.load(parts)
     with versions.fetched(task, a) as first, versions.fetched(task, b) as second:

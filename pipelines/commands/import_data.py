@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+import typer
 from tqdm import tqdm
 
-from fatescope.command import run
+from fatescope.command import OutFolder, ParamsFile, run
 from fatescope.config import Dataset, load
 from fatescope.data.paths import ORIGIN, PathParser, PatternDiagnostics, is_hidden, list_files
 from fatescope.errors import DataError
@@ -263,8 +264,12 @@ def _set_aside(target: Path) -> Path:
     return target.with_name(f".{target.name}.before-adopt")
 
 
-def main(params: Path, source: Path, target: Path) -> None:
-    """Adopt the export SOURCE, a folder or a zip, into the data folder TARGET."""
+def main(
+    params: ParamsFile,
+    source: Annotated[Path, typer.Option("--source", help="Folder or zip of exported cells.")],
+    target: OutFolder,
+) -> None:
+    """Import an export into the data folder, and show how dataset.pattern reads its paths."""
     dataset = load(params).dataset
     log.info("%s", describe(dataset, adopt(dataset, source, target)))
 

@@ -12,16 +12,16 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+import typer
 from matplotlib.figure import Figure
 from sklearn.metrics import balanced_accuracy_score
 
-from fatescope.command import run
+from fatescope.command import BestFile, CellsFolder, OutFolder, ParamsFile, SplitsFile, TaskName, run
 from fatescope.config import Params, Train, load
 from fatescope.data import dataset, splits
 from fatescope.data.dataset import CellDataset
@@ -110,8 +110,16 @@ def draw(report: dict[str, Any]) -> Figure:
     return figure
 
 
-def main(params: Path, task: str, medium: str, source: Path, parts: Path, best: Path, target: Path) -> None:
-    """Train TASK without MEDIUM on the cells in SOURCE, and write what its cells are called into the folder TARGET."""
+def main(
+    params: ParamsFile,
+    task: TaskName,
+    medium: Annotated[str, typer.Option("--medium", help="Class to leave out of training.")],
+    source: CellsFolder,
+    parts: SplitsFile,
+    best: BestFile,
+    target: OutFolder,
+) -> None:
+    """Train a task without one of its classes, and report what its cells are called."""
     mpl.use("Agg")
     settings = load(params)
     fit = settings.train.changed(json.loads(best.read_text())["best"]["params"])

@@ -4,8 +4,11 @@ import getpass
 import logging
 import subprocess
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fatescope.command import run
+import typer
+
+from fatescope.command import TaskName, run
 from fatescope.errors import DataError
 from pipelines.registry import tracking, versions
 
@@ -41,8 +44,10 @@ def _who() -> str:
     return done.stdout.strip() or getpass.getuser()
 
 
-def main(task: str, why: str) -> None:
-    """Take the champion of TASK back, because WHY."""
+def main(
+    task: TaskName, why: Annotated[str, typer.Option("--why", help="What went wrong; it is kept with the version.")]
+) -> None:
+    """Give the alias champion back to the version before."""
     before, after = rollback(task, why, _who())
     log.info("%s%s: champion is version %s again, not %s", tracking.PREFIX, task, after, before)
 

@@ -19,7 +19,7 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from fatescope.command import run
+from fatescope.command import OutFolder, ParamsFile, run
 from fatescope.config import Simulate, load
 from fatescope.data import paths
 from fatescope.errors import DataError
@@ -181,8 +181,8 @@ def _ome_xml(pixels: Pixels, channel: str) -> str:
     )
 
 
-def main(params: Path, target: Path) -> None:
-    """Draw the cells that the section `simulate` of `params` describes into the new folder `target`."""
+def main(params: ParamsFile, target: OutFolder) -> None:
+    """Draw the cells that the section simulate describes into a new folder."""
     simulate(load(params).simulate, target)
 
 

@@ -17,15 +17,16 @@ import logging
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+import typer
 from tqdm import tqdm
 
-from fatescope.command import run
+from fatescope.command import CellsFolder, OutFile, ParamsFile, SplitsFile, run
 from fatescope.config import Audit, Dataset, load
 from fatescope.data import features, splits
 from fatescope.data.dataset import CellDataset, crop
@@ -305,8 +306,14 @@ def cramers_v(counts: npt.NDArray[np.int64]) -> float:
     return float(min(1.0, np.sqrt(corrected / smaller))) if smaller > 0 else 0.0
 
 
-def main(params: Path, source: Path, parts: Path, target: Path, plots: Path) -> None:
-    """Audit the cells in SOURCE, divided by the file PARTS; write the figures to TARGET and PLOTS."""
+def main(
+    params: ParamsFile,
+    source: CellsFolder,
+    parts: SplitsFile,
+    target: OutFile,
+    plots: Annotated[Path, typer.Option("--plots", help="Folder to draw plots into.")],
+) -> None:
+    """Measure how well acquisition alone predicts the class, and name the shortcuts."""
     settings = load(params)
     torch.set_num_threads(settings.train.threads)
     confounded = splits.load(parts).confounded

@@ -7,13 +7,15 @@ wrong, with what the network looked at.
 import logging
 import shutil
 from pathlib import Path
+from typing import Annotated
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import typer
 from matplotlib.figure import Figure
 
-from fatescope.command import run
+from fatescope.command import AuditFile, CellsFolder, MetricsFile, ModelsFolder, OutFolder, ParamsFile, TaskName, run
 from fatescope.config import load
 from fatescope.data import dataset
 from fatescope.data.dataset import CellDataset
@@ -72,9 +74,16 @@ def draw(model: Bundle, source: CellDataset, chosen: pd.DataFrame) -> Figure:
 
 
 def main(
-    params: Path, task: str, source: Path, models: Path, metrics: Path, audit: Path, plots: Path, target: Path
+    params: ParamsFile,
+    task: TaskName,
+    source: CellsFolder,
+    models: ModelsFolder,
+    metrics: MetricsFile,
+    audit: AuditFile,
+    plots: Annotated[Path, typer.Option("--plots", help="Folder of plots that the stage evaluate drew.")],
+    target: OutFolder,
 ) -> None:
-    """Write the card of TASK's bundle in MODELS from METRICS, AUDIT and PLOTS into the folder TARGET."""
+    """Write the model card of a task, and its BioImage.IO package."""
     mpl.use("Agg")
     settings, known = load(params), dataset.load(source)
     pictures = target / "card"

@@ -19,17 +19,18 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import typer
 from matplotlib.figure import Figure
 from scipy.special import softmax
 from sklearn.metrics import roc_curve
 
-from fatescope.command import run
+from fatescope.command import AuditFile, CellsFolder, ModelsFolder, OutFile, ParamsFile, SplitsFile, TaskName, run
 from fatescope.config import Params, load
 from fatescope.data import dataset, splits
 from fatescope.data.dataset import CellDataset
@@ -239,10 +240,18 @@ def _table(tested: Tested, manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(
-    params: Path, task: str, source: Path, parts: Path, audit: Path, models: Path, predictions: Path, target: Path,
-    plots: Path, tables: Path,
-) -> None:  # fmt: skip
-    """Evaluate what TASK's train stage wrote into MODELS: PREDICTIONS, figures to TARGET, PLOTS, and their TABLES."""
+    params: ParamsFile,
+    task: TaskName,
+    source: CellsFolder,
+    parts: SplitsFile,
+    audit: AuditFile,
+    models: ModelsFolder,
+    predictions: Annotated[Path, typer.Option("--predictions", help="Parquet file to write: one row a test cell.")],
+    target: OutFile,
+    plots: Annotated[Path, typer.Option("--plots", help="Folder to draw plots into.")],
+    tables: Annotated[Path, typer.Option("--tables", help="Folder to write the tables behind the plots into.")],
+) -> None:
+    """Evaluate the models of a task on test cells: metrics, intervals, plots."""
     mpl.use("Agg")
     settings, known, divided = load(params), dataset.load(source), splits.load(parts)
     classes, trained = settings.classes(task), json.loads((models / "models.json").read_text())

@@ -15,14 +15,16 @@ from dataclasses import asdict, dataclass
 from itertools import compress, islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import typer
 from tqdm import tqdm
 
-from fatescope.command import run
+from fatescope.command import OutFolder, ParamsFile, run
 from fatescope.config import Dataset, Ingest, load
 from fatescope.data import features, images
 from fatescope.data.dataset import (
@@ -342,8 +344,12 @@ def _figures(crops: list[images.Pixels], rows: list[dict[str, object]]) -> dict[
     return {name: list(table[:, i]) for i, name in enumerate(features.ACQUISITION)}
 
 
-def main(params: Path, source: Path, target: Path) -> None:
-    """Ingest the data folder SOURCE into the folder TARGET."""
+def main(
+    params: ParamsFile,
+    source: Annotated[Path, typer.Option("--data", help="Folder of exported cells.")],
+    target: OutFolder,
+) -> None:
+    """Read every exported cell once, into one table and one array."""
     settings = load(params)
     summary = ingest(settings.dataset, settings.ingest, source, target)
     log.info("%d cells in %d groups: %s", summary.cells, summary.groups, summary.labels)

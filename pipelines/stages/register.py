@@ -14,17 +14,28 @@ import tempfile
 from dataclasses import replace
 from importlib.metadata import requires, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import mlflow
 import numpy as np
+import typer
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from packaging.requirements import Requirement
 
 import fatescope
-from fatescope.command import run
+from fatescope.command import (
+    AuditFile,
+    CellsFolder,
+    MetricsFile,
+    ModelsFolder,
+    OutFile,
+    ParamsFile,
+    SplitsFile,
+    TaskName,
+    run,
+)
 from fatescope.config import Params, load
 from fatescope.data import dataset, splits
 from fatescope.data.dataset import CellDataset
@@ -180,12 +191,19 @@ def _requirements() -> list[str]:
 
 
 def main(
-    params: Path, task: str, source: Path, parts: Path, models: Path, metrics: Path, audit: Path, pictures: Path,
-    target: Path,
-) -> None:  # fmt: skip
-    """Register the bundle of TASK in MODELS, with its METRICS and PICTURES; the verdict goes to the file TARGET.
+    params: ParamsFile,
+    task: TaskName,
+    source: CellsFolder,
+    parts: SplitsFile,
+    models: ModelsFolder,
+    metrics: MetricsFile,
+    audit: AuditFile,
+    pictures: Annotated[Path, typer.Option("--card", help="Folder of pictures that the stage card wrote.")],
+    target: OutFile,
+) -> None:
+    """Register the bundle of a task and let the gate decide whether it becomes the champion.
 
-    The card of the registered version, with the verdict in it, is written beside TARGET.
+    The card of the registered version, with the verdict in it, is written beside the verdict.
     """
     settings, known = load(params), dataset.load(source)
     sources = model_card.sources(models / "bundle", known, metrics, audit, pictures)

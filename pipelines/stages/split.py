@@ -5,14 +5,13 @@ A class whose groups are too few for a grouped split is marked as confounded; no
 
 import logging
 import math
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedShuffleSplit
 
-from fatescope.command import run
+from fatescope.command import CellsFolder, OutFile, ParamsFile, run
 from fatescope.config import Split, load
 from fatescope.data import dataset
 from fatescope.data.splits import SCHEMES, SPLITS, Splits, save
@@ -125,7 +124,7 @@ def _imbalance(labels: npt.NDArray[np.str_], test: npt.NDArray[np.int64], share:
     return math.sqrt(np.mean([(chosen[labels == name].mean() - share) ** 2 for name in np.unique(labels)]))
 
 
-def main(params: Path, source: Path, target: Path) -> None:
+def main(params: ParamsFile, source: CellsFolder, target: OutFile) -> None:
     """Split the cells in the folder SOURCE and write the Parquet file TARGET.
 
     Cells of a class that no task names have no part in either split: they may be too few to have one.

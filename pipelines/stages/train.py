@@ -23,7 +23,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
-from fatescope.command import run
+from fatescope.command import BestFile, CellsFolder, OutFolder, ParamsFile, SplitsFile, TaskName, run
 from fatescope.config import Params, Train, load
 from fatescope.data import dataset, splits
 from fatescope.data.dataset import CellDataset
@@ -203,8 +203,10 @@ def _opener(task: str, tracked: Tracked | None) -> OpenRun:
     return open_run
 
 
-def main(params: Path, task: str, source: Path, parts: Path, best: Path, target: Path) -> None:
-    """Train TASK on the cells in SOURCE, divided by PARTS, as the file BEST says, into the folder TARGET."""
+def main(
+    params: ParamsFile, task: TaskName, source: CellsFolder, parts: SplitsFile, best: BestFile, target: OutFolder
+) -> None:
+    """Train the model of a task with the settings that tune found, and write its bundle."""
     parameters, known, divided = load(params), dataset.load(source), splits.load(parts)
     classes, summary = parameters.classes(task), dataset.load_summary(source)
     missing = sorted(set(classes) - set(known.manifest["label"]))

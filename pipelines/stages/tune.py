@@ -16,14 +16,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 import optuna
+import typer
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from fatescope.command import run
+from fatescope.command import CellsFolder, OutFile, ParamsFile, SplitsFile, TaskName, run
 from fatescope.config import Params, load
 from fatescope.data import dataset, splits
 from fatescope.errors import DataError
@@ -177,8 +178,18 @@ def _work(search: Search, parent: str) -> None:
     optimize(study, objective(search, parent), search.params.tune)
 
 
-def main(params: Path, task: str, source: Path, parts: Path, journal: Path, target: Path, plots: Path) -> None:
-    """Search for the best fit of TASK in the study of JOURNAL; write the file TARGET, and PLOTS of the study."""
+def main(
+    params: ParamsFile,
+    task: TaskName,
+    source: CellsFolder,
+    parts: SplitsFile,
+    journal: Annotated[
+        Path, typer.Option("--journal", help="Journal of the Optuna study; it is continued where it exists.")
+    ],
+    target: OutFile,
+    plots: Annotated[Path, typer.Option("--plots", help="Folder to draw plots of the study into.")],
+) -> None:
+    """Search for the best settings of a task; continue an earlier search of the same kind."""
     settings = load(params)
     plots.mkdir(parents=True, exist_ok=True)
     journal.parent.mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,12 @@ the classes and groups with most of the rows that fail. `validation/index.html` 
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+import typer
 
-from fatescope.command import run
+from fatescope.command import CellsFolder, OutFile, ParamsFile, run
 from fatescope.config import Dataset, Validation, load
 from fatescope.data.dataset import load as load_cells
 from fatescope.errors import DataError
@@ -39,8 +40,13 @@ def tell(results: list[dict[str, Any]]) -> str:
     )
 
 
-def main(params: Path, source: Path, target: Path, docs: Path) -> None:
-    """Validate the cells in SOURCE; write results to TARGET and a page to the folder DOCS."""
+def main(
+    params: ParamsFile,
+    source: CellsFolder,
+    target: OutFile,
+    docs: Annotated[Path, typer.Option("--docs", help="Folder to write the Data Docs into.")],
+) -> None:
+    """Check the cells against the expectations of the section validate; fail where they do not hold."""
     settings = load(params)
     results = validate(load_cells(source).manifest, settings.dataset, settings.validation, docs)
     failed = [each for each in results if not each["passed"]]

@@ -138,8 +138,14 @@ def prepared(folder, seed, **changes):
     params = write_params(folder, SPACE | {name.replace("__", "."): value for name, value in changes.items()})
     ingest.main(params, write_export(folder / "data", np.random.default_rng(seed)), folder / "cells")
     split.main(params, folder / "cells", folder / "splits.parquet")
-    paths = [folder / name for name in ("cells", "splits.parquet", "study.journal", "best.json", "search")]
-    return [sys.executable, "-m", "pipelines.stages.tune", str(params), "binary", *map(str, paths)]
+    options = {
+        "--params": params,
+        "--task": "binary",
+        "--cells": folder / "cells",
+        "--splits": folder / "splits.parquet",
+    }
+    options |= {"--journal": folder / "study.journal", "--out": folder / "best.json", "--plots": folder / "search"}
+    return [sys.executable, "-m", "pipelines.stages.tune", *(str(part) for pair in options.items() for part in pair)]
 
 
 def trials(study=None):

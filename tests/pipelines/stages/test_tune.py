@@ -321,6 +321,12 @@ def project(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(None)
 
 
+def command(folder):
+    options = ("--params", "--task", "--cells", "--splits", "--journal", "--out", "--plots")
+    pairs = zip(options, map(str, arguments(folder)), strict=True)
+    return [sys.executable, "-m", "pipelines.stages.tune", *(part for pair in pairs for part in pair)]
+
+
 def arguments(folder):
     paths = ("cells", "splits.parquet", "study.journal", "best.json", "search")
     return [folder / "params.yaml", "binary", *(folder / name for name in paths)]
@@ -360,7 +366,6 @@ def test_trials_are_runs_below_their_study(project):
 @pytest.mark.slow
 def test_a_killed_search_goes_on_without_losing_a_trial(project):
     write_params(project, SPACE | {"tune.epochs": 40, "train.patience": 99, "tune.min_epochs": 40})
-    command = [sys.executable, "-m", "pipelines.stages.tune", *map(str, arguments(project))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def states():
@@ -372,7 +377,7 @@ def test_a_killed_search_goes_on_without_losing_a_trial(project):
         known = study.get_trials(deepcopy=False)
         return [trial.state for trial in known if "params" in trial.user_attrs or trial.state.is_finished()]
 
-    with subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command(project), cwd=project, env=environment, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while states().count(TrialState.COMPLETE) < 1 or TrialState.RUNNING not in states():
             assert process.poll() is None, "ended before it could be killed"
@@ -383,7 +388,7 @@ def test_a_killed_search_goes_on_without_losing_a_trial(project):
     finished = before.count(TrialState.COMPLETE)
     assert before[-1] == TrialState.RUNNING
     write_params(project, SPACE | {"tune.epochs": 40, "train.patience": 99, "tune.min_epochs": 40, "tune.trials": 2})
-    subprocess.run(command, cwd=project, env=environment, stderr=subprocess.DEVNULL, check=True)
+    subprocess.run(command(project), cwd=project, env=environment, stderr=subprocess.DEVNULL, check=True)
     best = json.loads((project / "best.json").read_text())
     assert best["trials"]["fail"] == 1
     assert best["trials"]["complete"] == max(2, finished)

@@ -22,9 +22,16 @@ def test_train_under_torchrun(folder, tmp_path):
     """Two processes make the models of a task together, and one of them writes them."""
     artifacts = folder / "artifacts"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    paths = [artifacts / "cells", artifacts / "splits.parquet", artifacts / "binary/best.json", tmp_path / "models"]
     params = write_params(tmp_path, CHANGES | {"train.epochs": 3})
-    arguments = ["-m", "pipelines.stages.train", str(params), "binary", *map(str, paths)]
+    options = {
+        "--params": params,
+        "--task": "binary",
+        "--cells": artifacts / "cells",
+        "--splits": artifacts / "splits.parquet",
+        "--best": artifacts / "binary/best.json",
+        "--out": tmp_path / "models",
+    }
+    arguments = ["-m", "pipelines.stages.train", *(str(part) for pair in options.items() for part in pair)]
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),

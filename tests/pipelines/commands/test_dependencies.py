@@ -1,0 +1,58 @@
+import subprocess
+import sys
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipelines.commands import dependencies
+
+ROOT = dependencies.ROOT
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+
+
+def test_dvc_yaml_has_the_import_closure_of_every_stage():
+    text = (ROOT / "dvc.yaml").read_text()
+    assert dependencies.with_closures(text) == text, "run: python -m pipelines.commands.dependencies"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_closure_holds_every_module_of_ours_that_a_stage_imports(stage):
+    """As Python itself sees it: what is in sys.modules once the stage is imported."""
+    program = (
+        f"import sys, pipelines.stages.{stage}\n"
+        "ours = [m for n, m in sys.modules.items() if n.partition('.')[0] in ('fatescope', 'pipelines')]\n"
+        "print(*(m.__file__ for m in ours if not m.__file__.endswith('__init__.py')), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = {path.removeprefix(f"{ROOT}/") for path in done.stdout.split()}
+    deps = set(STAGES[stage].get("do", STAGES[stage])["deps"])
+    assert f"pipelines/stages/{stage}.py" in imported
+    assert imported <= deps
+
+
+def test_a_plot_does_not_retrain_and_pixels_do():
+    train = dependencies.closure("pipelines.stages.train")
+    assert "pipelines/evaluation/plots.py" not in train
+    assert "fatescope/data/images.py" in train
+    assert "pipelines/reporting/templates" in dependencies.closure("pipelines.stages.card")
+
+
+def test_imports_inside_functions_and_packages_with_code_count(tmp_path):
+    for name, text in {
+        "pipelines/__init__.py": '"""Nothing but a docstring."""',
+        "pipelines/stages/__init__.py": "",
+        "pipelines/stages/a.py": "def main():\n    from fatescope.b import f\n",
+        "fatescope/__init__.py": "import json\n",
+        "fatescope/b.py": "from fatescope import c\ndef f(): ...\n",
+        "fatescope/c.py": "",
+        "fatescope/d.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert dependencies.closure("pipelines.stages.a", tmp_path) == [
+        "fatescope/__init__.py",
+        "fatescope/b.py",
+        "fatescope/c.py",
+        "pipelines/stages/a.py",
+    ]
