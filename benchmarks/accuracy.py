@@ -30,7 +30,7 @@ from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from pipelines.stages import ingest, split
 from pipelines.training import trainer
-from tests.readme import preset
+from tests.support.readme import preset
 
 SEED = 0
 JURKAT = ("G1", "S_phase", "G2")

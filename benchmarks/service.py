@@ -21,7 +21,7 @@ import mlflow
 from fatescope import config
 from pipelines.commands import simulate
 from pipelines.stages import ingest, split, train, tune
-from tests.serving import ended
+from tests.support.servers import ended
 
 SEED = 0
 TASK = "multiclass"

@@ -25,7 +25,7 @@ from benchmarks.report import Figure, publish
 from benchmarks.service import CELLS, REPEATS, ROOT, SEED, TASK, batches, form, load, prepare, request, serve
 from fatescope.data import images
 from service.inference import engines
-from tests.serving import ended, free_port, ready
+from tests.support.servers import ended, free_port, ready
 
 BATCHES = (16, 32, 64, 128, 256)
 SECONDS = 60

@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks import service
 from benchmarks.report import Figure, publish
-from tests.serving import free_port, ready
+from tests.support.servers import free_port, ready
 
 TURNS = 3
 SECONDS = 10

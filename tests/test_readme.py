@@ -9,10 +9,13 @@ from ruamel.yaml import YAML
 
 from fatescope import config
 from fatescope.data import paths
-from tests.conftest import ROOT, SHARED, draw_cell, tiff, write_params
-from tests.readme import preset
-from tests.service.conftest import CLASSES, EXACT, write_bundle
-from tests.serving import serving
+from tests.support.bundles import CLASSES, EXACT
+from tests.support.images import draw_cell, tiff
+from tests.support.params import write_params
+from tests.support.project import ROOT, SHARED
+from tests.support.readme import preset
+from tests.support.servers import serving
+from tests.support.untrained import write_bundle
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 VERSION = "1.31"

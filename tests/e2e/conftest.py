@@ -5,9 +5,10 @@ import shutil
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.conftest import ROOT
-from tests.service.conftest import CLASSES, EXACT, write_bundle
-from tests.serving import serving
+from tests.support.bundles import CLASSES, EXACT
+from tests.support.project import ROOT
+from tests.support.servers import serving
+from tests.support.untrained import write_bundle
 
 # Without these, Chromium asks hosts of its maker at every start.
 QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]

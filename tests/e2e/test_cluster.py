@@ -12,9 +12,10 @@ import pytest
 
 from service.batch import job, worker
 from service.registry.model_store import Champion
-from tests.cluster import QUIET, cluster, kill
-from tests.conftest import tiff
-from tests.service.conftest import EXACT, typical, write_bundle
+from tests.support.bundles import EXACT
+from tests.support.images import tiff, typical
+from tests.support.ray_cluster import QUIET, cluster, kill
+from tests.support.untrained import write_bundle
 
 pytestmark = pytest.mark.slow
 FILES, DISTINCT, PART = 8_000, 40, 100

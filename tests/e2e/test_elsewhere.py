@@ -21,10 +21,12 @@ from optuna.trial import TrialState
 from sqlalchemy.pool import NullPool
 
 from pipelines.stages import ingest, split
-from tests.cluster import QUIET, cluster
-from tests.conftest import ROOT, write_export, write_params
-from tests.service.conftest import write_bundle
-from tests.serving import ended, free_port, ready
+from tests.support.exports import write_export
+from tests.support.params import write_params
+from tests.support.project import ROOT
+from tests.support.ray_cluster import QUIET, cluster
+from tests.support.servers import ended, free_port, ready
+from tests.support.untrained import write_bundle
 
 pytestmark = pytest.mark.slow
 BUCKET = "fatescope"

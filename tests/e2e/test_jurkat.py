@@ -5,10 +5,10 @@ import json
 import pandas as pd
 import pytest
 
-from tests.conftest import write_params
-from tests.project import copied, run
-from tests.readme import preset
-from tests.serving import serving
+from tests.support.params import write_params
+from tests.support.project import copied, run
+from tests.support.readme import preset
+from tests.support.servers import serving
 
 # The share and the small network keep this within a minute or two; what it says of cells is in the README's table.
 QUICK = {

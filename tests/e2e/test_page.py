@@ -15,9 +15,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from pipelines.commands import import_data
-from tests.conftest import ROOT, tiff
-from tests.service.conftest import CLASSES, typical
-from tests.serving import serving
+from tests.support.bundles import CLASSES
+from tests.support.images import tiff, typical
+from tests.support.project import ROOT
+from tests.support.servers import serving
 
 pytestmark = pytest.mark.slow
 

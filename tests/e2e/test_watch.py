@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT, draw_cell, tiff, write_params
-from tests.project import copied, run
-from tests.service.conftest import EXACT
-from tests.serving import ended, free_port, ready, serving
+from tests.support.bundles import EXACT
+from tests.support.images import draw_cell, tiff
+from tests.support.params import write_params
+from tests.support.project import ROOT, copied, run
+from tests.support.servers import ended, free_port, ready, serving
 
 pytestmark = pytest.mark.slow
 WINDOW = 120

@@ -2,7 +2,7 @@ import pytest
 
 from fatescope import config
 from fatescope.errors import ParamsError
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 
 def test_the_project_own_file_loads():

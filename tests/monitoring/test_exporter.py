@@ -7,7 +7,7 @@ import pytest
 
 from monitoring.drift import FEWEST
 from monitoring.exporter import Exporter, newest
-from tests.monitoring.test_drift import population
+from tests.support.populations import population
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from monitoring import incidents
-from tests.monitoring.test_drift import population
+from tests.support.populations import population
 
 ALERT = {
     "status": "firing",

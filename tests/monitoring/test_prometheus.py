@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 FOLDER = ROOT / "monitoring" / "prometheus"
 

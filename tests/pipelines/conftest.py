@@ -5,23 +5,9 @@ import numpy as np
 import pytest
 
 from pipelines.stages import audit, card, evaluate, ingest, split, train, tune
-from tests.conftest import write_export, write_params
-
-CHANGES = {
-    "train.backbone": "compact",
-    "train.epochs": 40,
-    "train.batch_size": 8,
-    "train.learning_rate": 0.01,
-    "train.seeds": [0, 1],
-    "train.threads": 1,
-    "dataset.tasks": {"binary": ["oligodendrocyte", "astrocyte"]},
-    "tune.trials": 2,
-    "tune.epochs": 2,
-    "tune.min_epochs": 1,
-    "tune.space": {"learning_rate": {"low": 5e-3, "high": 1e-2, "log": True}},
-    "train.patience": 99,
-    "ensemble.members": 1,  # one network, which tests of the registry set by hand
-}
+from tests.support.exports import write_export
+from tests.support.params import write_params
+from tests.support.pipeline import CHANGES
 
 
 @pytest.fixture(scope="session")

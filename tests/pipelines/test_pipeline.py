@@ -13,28 +13,12 @@ import pytest
 from fatescope.data import dataset
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
-from pipelines.stages import register, train
-from tests.conftest import write_params
+from pipelines.stages import train
+from tests.support.params import write_params
+from tests.support.pipeline import run_register
 
 pytestmark = pytest.mark.slow
 PLOTS = ("confusion", "roc", "reliability", "risk_coverage", "groups", "composition")
-
-
-def run_register(folder, models=None, metrics=None):
-    """Register what is in `models`, with the figures of `metrics`; both are the line's own unless given."""
-    told = folder / "reports/binary"
-    register.main(
-        folder / "params.yaml",
-        "binary",
-        folder / "artifacts/cells",
-        folder / "artifacts/splits.parquet",
-        models or folder / "artifacts/binary",
-        metrics or told / "metrics.json",
-        folder / "reports/audit.json",
-        told / "card",
-        told / "gate.json",
-    )
-    return json.loads((told / "gate.json").read_text())
 
 
 def test_the_line(line, folder):

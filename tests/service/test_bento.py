@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from service import requirements
-from tests.conftest import ROOT, draw_cell, tiff
-from tests.service.conftest import CLASSES, EXACT, write_bundle
-from tests.serving import serving
+from tests.support.bundles import CLASSES, EXACT
+from tests.support.images import draw_cell, tiff
+from tests.support.project import ROOT
+from tests.support.servers import serving
+from tests.support.untrained import write_bundle
 
 
 def test_what_a_bento_installs_is_what_is_tested_here():

@@ -19,9 +19,11 @@ from safetensors.numpy import save_file
 
 from fatescope.data import images
 from fatescope.inference import bundle
-from tests.conftest import ROOT, draw_cell, tiff
-from tests.service.conftest import CANVAS, CLASSES, EXACT, typical, write_bundle
-from tests.serving import serving
+from tests.support.bundles import CANVAS, CLASSES, EXACT
+from tests.support.images import draw_cell, tiff, typical
+from tests.support.project import ROOT
+from tests.support.servers import serving
+from tests.support.untrained import write_bundle
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import ROOT, tiff
-from tests.service.conftest import EXACT, typical
-from tests.serving import ended, free_port, ready
+from tests.support.bundles import EXACT
+from tests.support.images import tiff, typical
+from tests.support.project import ROOT
+from tests.support.servers import ended, free_port, ready
 
 pytestmark = pytest.mark.slow
 

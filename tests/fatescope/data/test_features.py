@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fatescope.data import features
-from tests.conftest import draw_cell
+from tests.support.images import draw_cell
 
 
 def named(names, row):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fatescope.data import images
 from fatescope.errors import ImageError
-from tests.conftest import draw_cell, tiff
+from tests.support.images import draw_cell, tiff
 
 MEGAPIXEL = 1_000_000
 

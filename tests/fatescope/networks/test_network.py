@@ -11,7 +11,7 @@ from safetensors.torch import load_model, save_file, save_model
 from fatescope.errors import ParamsError
 from fatescope.inference import bundle
 from fatescope.networks import backbones, network, symmetry
-from tests.conftest import draw_cell
+from tests.support.images import draw_cell
 
 
 def cells(rng, count=3):

@@ -8,7 +8,7 @@ import pytest
 from fatescope.data import paths
 from fatescope.errors import DataError
 from pipelines.commands import import_data as stage
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 
 def listed(folder):

@@ -6,7 +6,8 @@ import pytest
 from fatescope.errors import ParamsError
 from pipelines.commands import leave_one_class_out
 from pipelines.stages import ingest, split
-from tests.conftest import draw_cell, tiff, write_params
+from tests.support.images import draw_cell, tiff
+from tests.support.params import write_params
 
 QUICK = {
     "train.backbone": "compact",

@@ -14,8 +14,9 @@ from fatescope.data.dataset import CellDataset
 from pipelines.commands import simulate
 from pipelines.evaluation import confounding
 from pipelines.stages import audit, ingest, split
-from tests.conftest import draw_cell, write_params
-from tests.readme import preset
+from tests.support.images import draw_cell
+from tests.support.params import write_params
+from tests.support.readme import preset
 
 SMALL = {
     "simulate.cells": 432,

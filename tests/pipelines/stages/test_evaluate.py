@@ -10,7 +10,7 @@ import pytest
 
 from fatescope.inference.uncertainty import Assessment
 from pipelines.stages import evaluate
-from tests.project import copied, run
+from tests.support.project import copied, run
 
 CLASSES = ["G1", "G2"]
 COMPOSITION = {"mean_error": 0.1}

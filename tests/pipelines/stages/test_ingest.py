@@ -7,7 +7,7 @@ import pytest
 from fatescope.data import dataset, features
 from fatescope.errors import DataError
 from pipelines.stages import ingest as stage
-from tests.conftest import draw_cell, tiff
+from tests.support.images import draw_cell, tiff
 
 
 def ingest(params, source, target):

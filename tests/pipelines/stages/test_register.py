@@ -26,8 +26,8 @@ from pipelines.reporting import model_card
 from pipelines.stages import train
 from pipelines.training import trainer
 from pipelines.training.selection import SINGLE, Refit
-from tests.pipelines.test_pipeline import run_register
-from tests.serving import ended, free_port, ready
+from tests.support.pipeline import run_register
+from tests.support.servers import ended, free_port, ready
 
 pytestmark = pytest.mark.slow
 

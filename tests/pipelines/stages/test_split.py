@@ -8,7 +8,7 @@ from fatescope.data import splits
 from fatescope.errors import DataError, SplitError
 from pipelines.stages import ingest
 from pipelines.stages import split as stage
-from tests.conftest import write_params
+from tests.support.params import write_params
 
 
 def table(groups_of, size=20):

@@ -24,7 +24,9 @@ from pipelines.stages import ingest, split, train, tune
 from pipelines.training import trainer
 from pipelines.tuning import launcher, plots, search_space
 from pipelines.tuning.study import ByNumber, _retry, optimize, revive, spent_minutes, stoppable, storage
-from tests.conftest import ROOT, write_export, write_params
+from tests.support.exports import write_export
+from tests.support.params import write_params
+from tests.support.project import ROOT
 
 SPACE = {
     "tune.trials": 3,

@@ -14,7 +14,7 @@ from fatescope.errors import DataError
 from fatescope.quality import expectations
 from pipelines.stages import ingest
 from pipelines.stages import validate as stage
-from tests.conftest import write_params
+from tests.support.params import write_params
 
 CHANGES = {"dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}, "validate.max_bad_share": 0.0}
 

@@ -7,8 +7,9 @@ import pytest
 
 from fatescope.inference import bundle
 from pipelines.training import distributed
-from tests.conftest import ROOT, write_params
-from tests.pipelines.conftest import CHANGES
+from tests.support.params import write_params
+from tests.support.pipeline import CHANGES
+from tests.support.project import ROOT
 
 
 def test_alone_everything_is_as_it_was():

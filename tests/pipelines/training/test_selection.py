@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pipelines.training import selection, trainer
-from tests.conftest import ROOT, draw_cell
+from tests.support.images import draw_cell
+from tests.support.project import ROOT
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from scipy.special import log_softmax
 from fatescope.data import images
 from fatescope.errors import ParamsError
 from pipelines.training import dataloader, trainer
-from tests.conftest import draw_cell
+from tests.support.images import draw_cell
 
 
 @pytest.fixture

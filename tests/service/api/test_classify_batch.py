@@ -14,8 +14,8 @@ from tifffile import TiffWriter
 
 from fatescope.data import images
 from fatescope.inference import bundle, uncertainty
-from tests.conftest import tiff
-from tests.service.conftest import CANVAS, CLASSES, typical
+from tests.support.bundles import CANVAS, CLASSES
+from tests.support.images import tiff, typical
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.conftest import draw_cell, tiff
+from tests.support.images import draw_cell, tiff
 
 pytestmark = pytest.mark.slow
 

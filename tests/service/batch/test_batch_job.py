@@ -12,8 +12,10 @@ from service.batch import job, run, worker
 from service.inference import engines
 from service.registry import model_store
 from service.registry.model_store import Champion
-from tests.conftest import ROOT, tiff
-from tests.service.conftest import CLASSES, typical, write_bundle
+from tests.support.bundles import CLASSES
+from tests.support.images import tiff, typical
+from tests.support.project import ROOT
+from tests.support.untrained import write_bundle
 
 PAGES = np.stack([typical(i) for i in range(3)])
 

@@ -8,8 +8,9 @@ from fatescope.data import images
 from fatescope.inference import bundle
 from service.inference.decoding import Readable, Reader, Unreadable
 from service.inference.files import Upload
-from tests.conftest import tiff
-from tests.service.conftest import CANVAS, CLASSES, typical, write_bundle
+from tests.support.bundles import CANVAS, CLASSES
+from tests.support.images import tiff, typical
+from tests.support.untrained import write_bundle
 
 GREY = (typical(0) // 4).clip(0, 255).astype(np.uint8)
 

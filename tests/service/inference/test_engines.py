@@ -7,8 +7,9 @@ from fatescope.errors import BundleError
 from fatescope.inference import bundle, uncertainty
 from fatescope.networks import backbones, network
 from service.inference import engines
-from tests.conftest import draw_cell
-from tests.service.conftest import CANVAS, write_bundle
+from tests.support.bundles import CANVAS
+from tests.support.images import draw_cell
+from tests.support.untrained import write_bundle
 
 
 @pytest.fixture(scope="module")

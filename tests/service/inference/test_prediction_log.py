@@ -16,9 +16,11 @@ from service.inference.model_pool import Model
 from service.inference.prediction_log import Recorder
 from service.registry import model_store
 from service.registry.model_store import Champion
-from tests.conftest import ROOT, draw_cell, tiff
-from tests.service.conftest import CLASSES, EXACT, write_bundle
-from tests.serving import serving
+from tests.support.bundles import CLASSES, EXACT
+from tests.support.images import draw_cell, tiff
+from tests.support.project import ROOT
+from tests.support.servers import serving
+from tests.support.untrained import write_bundle
 
 
 @pytest.fixture(scope="module")

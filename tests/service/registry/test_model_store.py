@@ -10,8 +10,8 @@ import pytest
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
 from service.registry import model_store
-from tests.conftest import ROOT
-from tests.service.conftest import write_bundle
+from tests.support.project import ROOT
+from tests.support.untrained import write_bundle
 
 
 def test_no_model_is_an_error_that_says_what_to_do(tmp_path):

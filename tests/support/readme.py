@@ -4,7 +4,7 @@ import re
 
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 
 def preset(name):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.conftest import ROOT
-from tests.serving import free_port
+from tests.support.project import ROOT
+from tests.support.servers import free_port
 
 RAY = str(Path(sys.executable).with_name("ray"))
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

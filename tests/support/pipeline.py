@@ -1,0 +1,38 @@
+"""The line of the tests: its parameters, and its last stage."""
+
+import json
+
+from pipelines.stages import register
+
+CHANGES = {
+    "train.backbone": "compact",
+    "train.epochs": 40,
+    "train.batch_size": 8,
+    "train.learning_rate": 0.01,
+    "train.seeds": [0, 1],
+    "train.threads": 1,
+    "dataset.tasks": {"binary": ["oligodendrocyte", "astrocyte"]},
+    "tune.trials": 2,
+    "tune.epochs": 2,
+    "tune.min_epochs": 1,
+    "tune.space": {"learning_rate": {"low": 5e-3, "high": 1e-2, "log": True}},
+    "train.patience": 99,
+    "ensemble.members": 1,  # one network, which tests of the registry set by hand
+}
+
+
+def run_register(folder, models=None, metrics=None):
+    """Register what is in `models`, with the figures of `metrics`; both are the line's own unless given."""
+    told = folder / "reports/binary"
+    register.main(
+        folder / "params.yaml",
+        "binary",
+        folder / "artifacts/cells",
+        folder / "artifacts/splits.parquet",
+        models or folder / "artifacts/binary",
+        metrics or told / "metrics.json",
+        folder / "reports/audit.json",
+        told / "card",
+        told / "gate.json",
+    )
+    return json.loads((told / "gate.json").read_text())
