@@ -1,0 +1,34 @@
+"""`params.yaml` as frozen typed objects, one model a section.
+
+No field has a default: each value has one home, and that is `params.yaml`.
+"""
+
+from fatescope.config.data import Dataset, Ingest, Simulate, Split, Validation
+from fatescope.config.evaluation import Audit, Evaluate
+from fatescope.config.params import Params, load
+from fatescope.config.production import Gate, Signature
+from fatescope.config.section import Section
+from fatescope.config.training import Calibrate, Ensemble, Train
+from fatescope.config.tuning import SEARCHABLE, WHOLE, Range, Tune
+
+__all__ = [
+    "SEARCHABLE",
+    "WHOLE",
+    "Audit",
+    "Calibrate",
+    "Dataset",
+    "Ensemble",
+    "Evaluate",
+    "Gate",
+    "Ingest",
+    "Params",
+    "Range",
+    "Section",
+    "Signature",
+    "Simulate",
+    "Split",
+    "Train",
+    "Tune",
+    "Validation",
+    "load",
+]

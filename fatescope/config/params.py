@@ -1,0 +1,63 @@
+"""The whole of `params.yaml`, and how it is read."""
+
+import json
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from fatescope.config.data import Dataset, Ingest, Simulate, Split, Validation
+from fatescope.config.evaluation import Audit, Evaluate
+from fatescope.config.production import Gate
+from fatescope.config.section import Section
+from fatescope.config.training import Calibrate, Ensemble, Train
+from fatescope.config.tuning import Tune
+from fatescope.errors import ParamsError
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    dataset: Dataset
+    simulate: Simulate
+    ingest: Ingest
+    # A field called validate would hide a method of pydantic's models.
+    validation: Validation = Field(alias="validate")
+    split: Split
+    audit: Audit
+    train: Train
+    tune: Tune
+    ensemble: Ensemble
+    calibrate: Calibrate
+    evaluate: Evaluate
+    gate: Gate
+
+    def classes(self, task: str) -> list[str]:
+        """Return the class names of `task` in the order of the model's outputs."""
+        try:
+            return self.dataset.tasks[task]
+        except KeyError:
+            raise ParamsError(f"task '{task}' is not in dataset.tasks, which has {list(self.dataset.tasks)}") from None
+
+
+def load(path: Path) -> Params:
+    """Read `params.yaml`.
+
+    Raises ParamsError that lists every wrong field with the value received.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the project's folder") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not YAML: {error}") from error
+    try:
+        # Through JSON, whose arrays pydantic accepts as tuples in strict mode.
+        return Params.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        lines = [
+            f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']} (got {json.dumps(e['input'])[:200]})"
+            for e in error.errors(include_url=False)
+        ]
+        raise ParamsError("\n".join(lines)) from error
