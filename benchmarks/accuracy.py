@@ -1,7 +1,7 @@
 """How well `fit` does on real cells, beside gradient boosting on simple figures of the same cells.
 
 Run with `make bench-accuracy SETS=folder`, where the folder holds `malaria.zip` and `jurkat_ifc.zip`; about an
-hour on two cores. The presets of the README read the paths.
+hour on two cores. The presets of `fatescope.config` read the paths.
 - malaria: the grouped split of the line, no patient in two parts; fitted on training and validation cells.
 - Jurkat: 900 cells each of G1, S_phase and G2, brightfield alone, five folds at random (their groups allow no other);
   each fold is fitted on the other four, without looking at it.
@@ -30,7 +30,6 @@ from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from pipelines.stages import ingest, split
 from pipelines.training import trainer
-from tests.support.readme import preset
 
 SEED = 0
 JURKAT = ("G1", "S_phase", "G2")
@@ -61,8 +60,7 @@ Texts = npt.NDArray[np.str_]
 def read(archive: Path, name: str, folder: Path) -> tuple[CellDataset, Splits, Path]:
     """Unpack, ingest and split one set with its preset."""
     content = json.loads(config.load(Path("params.yaml")).model_dump_json(by_alias=True))
-    for key, value in preset(name).items():
-        content["dataset"][key.removeprefix("dataset.")] = value
+    content["dataset"] |= config.get_preset(name).values()["dataset"]
     content["ingest"]["canvas"] = [50, 50] if name == "malaria" else [40, 40]
     folder.mkdir()
     (folder / "params.yaml").write_text(json.dumps(content))

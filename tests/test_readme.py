@@ -13,7 +13,7 @@ from tests.support.bundles import CLASSES, EXACT
 from tests.support.images import draw_cell, tiff
 from tests.support.params import write_params
 from tests.support.project import ROOT, SHARED
-from tests.support.readme import preset
+from tests.support.presets import preset
 from tests.support.servers import serving
 from tests.support.untrained import write_bundle
 

@@ -46,18 +46,34 @@ def load(path: Path) -> Params:
 
     Raises ParamsError that lists every wrong field with the value received.
     """
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Read the text of `params.yaml`; raises ParamsError where there is no such file."""
     try:
-        content = YAML(typ="safe", pure=True).load(path)
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the project's folder") from None
-    except YAMLError as error:
-        raise ParamsError(f"{path}: not YAML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read as text: {error}") from error
+
+
+def parse(text: str, source: str) -> Params:
+    """Parse the text of `params.yaml`; `source` names the file in messages.
+
+    Raises ParamsError that lists every wrong field with the value received.
+    """
     try:
-        # Through JSON, whose arrays pydantic accepts as tuples in strict mode.
-        return Params.model_validate_json(json.dumps(content))
+        content = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ParamsError(f"{source}: not YAML: {error}") from error
+    try:
+        # Through JSON, whose arrays pydantic accepts as tuples in strict mode; a date of YAML becomes a string.
+        return Params.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         lines = [
-            f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']} (got {json.dumps(e['input'])[:200]})"
+            f"{source}: {'.'.join(map(str, e['loc']))}: {e['msg']} (got {json.dumps(e['input'])[:200]})"
             for e in error.errors(include_url=False)
         ]
         raise ParamsError("\n".join(lines)) from error

@@ -16,7 +16,7 @@ from pipelines.evaluation import confounding
 from pipelines.stages import audit, ingest, split
 from tests.support.images import draw_cell
 from tests.support.params import write_params
-from tests.support.readme import preset
+from tests.support.presets import preset
 
 SMALL = {
     "simulate.cells": 432,
