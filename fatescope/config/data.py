@@ -1,4 +1,4 @@
-"""Sections of `params.yaml` on the cells: dataset, simulate, ingest, validate, split."""
+"""Sections of `params.yaml` about the data: dataset, simulate, ingest, validate, split."""
 
 import re
 from typing import Annotated, Self
@@ -9,25 +9,25 @@ from fatescope.config.section import Count, Section, Share, Size
 
 
 class Dataset(Section):
-    """How the paths below `data/` spell facts, and which questions are asked of the cells."""
+    """How the paths below `data/` encode class, group and channel of a cell, and which tasks there are."""
 
     pattern: str
     """Regular expression with named groups, searched in each path relative to `data/`."""
     label: str
-    """The named group that is the class."""
+    """The named group whose value is the class."""
     classes: dict[str, str]
     """Value of the label group → class name; validation fails on a value that is not listed."""
     group: list[str]
-    """The named groups that together make an acquisition group."""
+    """The named groups that together identify an acquisition group."""
     input_channel: str | None
-    """Value of the group `channel` that the model sees; null where the pattern has no such group."""
+    """Value of the named group `channel` whose images the model gets; null where the pattern has no such group."""
     ranges: dict[str, tuple[float, float]]
-    """Named group that is a number → its lowest and highest value; validation fails outside."""
+    """Named group that is a number → its lowest and highest value; validation fails outside that range."""
     tasks: dict[str, list[str]]
-    """Task name → the class names it tells apart, in the order of the model's outputs."""
+    """Task name → the classes that its model distinguishes, in the order of the model's outputs."""
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _check_consistency(self) -> Self:
         try:
             names = set(re.compile(self.pattern).groupindex)
         except re.error as error:
@@ -38,11 +38,11 @@ class Dataset(Section):
             *(("ranges", name) for name in self.ranges),
         ]:
             if group not in names:
-                raise ValueError(f"{field} '{group}' is no named group of pattern, which has {sorted(names)}")
+                raise ValueError(f"{field} '{group}' is not a named group of pattern, which has {sorted(names)}")
         if self.input_channel is not None and "channel" not in names:
             raise ValueError("input_channel is set, but pattern has no group 'channel'; add it or set null")
         if self.input_channel is None and "channel" in names:
-            raise ValueError("pattern has a group 'channel', so input_channel must name the one the model sees")
+            raise ValueError("pattern has a group 'channel', so input_channel must name the one that the model gets")
         for task, classes in self.tasks.items():
             if not re.fullmatch(r"[a-z0-9_]+", task):
                 raise ValueError(f"task name '{task}' must be made of lower-case letters, digits and _")
@@ -50,81 +50,82 @@ class Dataset(Section):
                 raise ValueError(f"task '{task}' needs two or more different classes, got {classes}")
             unknown = sorted(set(classes) - set(self.classes.values()))
             if unknown:
-                raise ValueError(f"task '{task}' names {unknown}, which dataset.classes does not")
+                raise ValueError(f"task '{task}' names {unknown}, which dataset.classes does not have")
         return self
 
 
 class Simulate(Section):
-    """The cells that are drawn where there is no data."""
+    """The cells that `fatescope data simulate` draws where there are no images."""
 
     seed: int
-    """Seed of everything that is drawn; the same seed gives the same bytes."""
+    """Seed of the simulation; the same seed gives the same bytes."""
     cells: Count
-    """Cells in all, spread evenly over medium, day and run."""
+    """Total number of cells, spread evenly over medium, day and run."""
     days: list[Count]
     """Days of differentiation; class differences grow with the day."""
     runs: Count
     """Acquisition runs of each medium and day."""
     marker_channels: Annotated[int, Field(ge=0, le=5)]
-    """Fluorescence channels beside brightfield, numbered from 2."""
+    """Number of fluorescence channels in addition to brightfield, numbered from 2."""
     height: Annotated[int, Field(ge=24)]
     """Mean native crop height, px."""
     width: Annotated[int, Field(ge=24)]
     """Mean native crop width, px."""
     shortcut: Share
-    """How strongly the lamp level of a run follows its medium: 0 not at all, 1 entirely."""
+    """How strongly the illumination of a run depends on its medium: 0 not at all, 1 entirely."""
 
 
 class Ingest(Section):
-    """From files to one table and one array."""
+    """How image files become one table and one array of pixels."""
 
     canvas: Size
-    """Height and width in px that every cell is centred on; a larger cell is refused."""
+    """Height and width in px of the canvas on which every cell is centred; a larger cell is refused."""
     max_refused_share: Share
-    """The stage fails when more than this share of the input channel's files is refused."""
+    """The stage fails when it refuses more than this share of the input channel's files."""
     max_megapixels: Annotated[float, Field(gt=0)]
-    """An image whose header announces more is refused before it is decoded, 1e6 px."""
+    """Largest image, 1e6 px; one whose header announces more is refused before it is decoded."""
     share: Annotated[float, Field(gt=0, le=1)]
-    """The share of cells kept, drawn within each class and group; 1 keeps all."""
+    """Share of cells to keep, sampled within each class and group; 1 keeps all."""
     seed: int
-    """Seed of that draw."""
+    """Seed of that sample."""
     workers: Count
-    """Processes that read and decode."""
+    """Number of processes that read and decode."""
 
 
 class Validation(Section):
-    """What the cells must look like before anything is trained on them; the section `validate`."""
+    """What cells must satisfy before a model is trained on them; the section `validate`."""
 
     height_px: Size
     """Smallest and largest native height of a crop."""
     width_px: Size
     """Smallest and largest native width of a crop."""
     max_saturation: Share
-    """Share of saturated pixels that an image may have."""
+    """Largest share of saturated pixels in an image."""
     min_spread: Annotated[float, Field(ge=0)]
-    """An image whose standard deviation is less, counts, is blank."""
+    """Smallest standard deviation of the pixels of an image, counts; below it the image is blank."""
     min_focus: Annotated[float, Field(ge=0)]
-    """An image whose focus figure (`features.ACQUISITION`) is less is out of focus."""
+    """Smallest focus measure of an image (`focus` in `fatescope.data.features`); below it the image is out of focus."""
     max_bad_share: Share
-    """Share of cells that may break any of the above."""
+    """Largest share of cells that may violate any one of the above."""
     max_duplicate_share: Share
-    """Share of cells that may have the pixels of another."""
+    """Largest share of cells whose pixels equal those of another cell."""
     min_cells_per_class: Count
-    """Cells that each class of a task needs."""
+    """Smallest number of cells of each class of a task."""
     min_cells_per_group: Count
-    """Cells that each class should have in each of its groups."""
+    """Smallest number of cells of a class in each of its groups; fewer give a warning."""
     max_background_shift: Annotated[float, Field(ge=0)]
-    """How far the median background of a group should be from that of all groups, as a share of it."""
+    """Largest deviation of a group's median background from the median of all groups, as a share of that; more
+    gives a warning."""
 
 
 class Split(Section):
-    """Which cells are for training, validation and test."""
+    """How cells are divided into training, validation and test."""
 
     seed: int
-    """Seed of both splits."""
+    """Seed of both schemes."""
     test_share: Annotated[float, Field(gt=0, lt=1)]
-    """Share of all cells that are kept for the test."""
+    """Share of all cells in the test split."""
     validation_share: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the remaining cells that are kept for validation."""
+    """Share of the remaining cells in the validation split."""
     leave_out: list[str]
-    """Groups that are the test part of the grouped split; empty lets the splitter choose them by `test_share`."""
+    """Groups that form the test split of the scheme `grouped`; an empty list has them chosen by `test_share`."""

@@ -1,4 +1,4 @@
-"""Sections of `params.yaml` on what is measured: audit, evaluate."""
+"""Sections of `params.yaml` about measuring: audit, evaluate."""
 
 from typing import Annotated
 
@@ -8,36 +8,36 @@ from fatescope.config.section import Count, Section
 
 
 class Audit(Section):
-    """What acquisition alone predicts, and when that is called a shortcut."""
+    """How well acquisition alone predicts the class, and above which AUC that is called a shortcut."""
 
     seed: int
-    """Seed of the cells chosen, the folds, the models and the intervals."""
+    """Seed of the sample of cells, the folds, the models and the intervals."""
     max_cells: Count
-    """Cells that are looked at, an equal share of each class."""
+    """Largest number of cells to audit, sampled equally from each class."""
     folds: Annotated[int, Field(ge=2)]
-    """Folds of the cross-validation; fewer where a class has fewer cells or groups."""
+    """Folds of the cross-validation; reduced where a class has fewer cells or groups."""
     repeats: Annotated[int, Field(ge=40)]
-    """Bootstrap draws behind each 95 % interval."""
+    """Bootstrap replicates of each 95 % interval."""
     max_groups: Annotated[int, Field(ge=2)]
-    """Groups of one class that are told from each other at most."""
+    """Largest number of groups of one class among which the audit tries to identify the group of a cell."""
     suspect_auc: Annotated[float, Field(ge=0.5, le=1)]
-    """A pair is suspect where the lower end of the interval of the AUC reaches this."""
+    """A pair of classes is suspect where the lower end of the AUC's interval reaches this."""
     shortcut_auc: Annotated[float, Field(ge=0.5, le=1)]
-    """A pair has a shortcut where it reaches this on pixels that cannot hold the cell."""
+    """A pair of classes has a shortcut where it reaches this on pixels that cannot show the cell."""
 
 
 class Evaluate(Section):
-    """How figures on test cells are taken."""
+    """How metrics on test cells are computed."""
 
     seed: int
-    """Seed of intervals and mixtures."""
+    """Seed of the intervals and the simulated mixtures."""
     repeats: Annotated[int, Field(ge=40)]
-    """Bootstrap draws behind each 95 % interval."""
+    """Bootstrap replicates of each 95 % interval."""
     min_groups: Annotated[int, Field(ge=2)]
-    """With fewer acquisition groups of a class among the test cells, intervals are said to be rough."""
+    """Intervals are marked as rough where a class has fewer acquisition groups among the test cells."""
     bins: Annotated[int, Field(ge=2)]
-    """Bins of the reliability diagram and of the calibration error, with equal numbers of cells."""
+    """Number of bins, of equal numbers of cells, of the reliability diagram and the calibration error."""
     mixtures: Count
-    """Simulated cultures that the composition estimator is tried on."""
+    """Number of simulated cultures on which the composition estimator is tested."""
     mixture_cells: Count
-    """Cells of each."""
+    """Cells in a simulated culture."""

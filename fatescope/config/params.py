@@ -1,4 +1,4 @@
-"""The whole of `params.yaml`, and how it is read."""
+"""All of `params.yaml`, and how it is loaded."""
 
 import json
 from pathlib import Path
@@ -17,12 +17,12 @@ from fatescope.errors import ParamsError
 
 
 class Params(Section):
-    """The whole of `params.yaml`."""
+    """All sections of `params.yaml`."""
 
     dataset: Dataset
     simulate: Simulate
     ingest: Ingest
-    # A field called validate would hide a method of pydantic's models.
+    # A field named validate would hide a method of pydantic's models.
     validation: Validation = Field(alias="validate")
     split: Split
     audit: Audit

@@ -8,12 +8,12 @@ from fatescope.config.section import Count, Section, Share
 
 
 class Signature(Section):
-    """A person who answers for something."""
+    """Who approved an exception, and why."""
 
     name: Annotated[str, Field(min_length=1)]
-    """Who."""
+    """The person."""
     reason: Annotated[str, Field(min_length=1)]
-    """Why it may be, nevertheless."""
+    """Why the exception is justified."""
 
 
 class Gate(Section):
@@ -22,18 +22,18 @@ class Gate(Section):
     seed: int
     """Seed of the paired bootstrap."""
     repeats: Annotated[int, Field(ge=40)]
-    """Draws of it."""
+    """Replicates of the paired bootstrap."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    """Share of draws in which the challenger must be ahead."""
+    """Share of replicates in which the challenger must be better."""
     accept: Literal["better", "not_worse_and_cheaper"]
-    """Whether a model that takes fewer multiply-adds may take over without being better."""
+    """Whether a challenger must be better, or may also be cheaper (fewer multiply-adds) and not worse."""
     margin: Share
-    """How much balanced accuracy a cheaper one may lose, at that confidence."""
+    """Largest loss of balanced accuracy of a cheaper challenger, at that confidence."""
     max_group_fall: Share
-    """How much an acquisition group may lose of the share of its cells that are called right."""
+    """Largest loss of accuracy in any acquisition group."""
     min_group_cells: Count
-    """Cells that a group needs to be asked."""
+    """Smallest number of cells of an acquisition group that is compared."""
     max_calibration_error: Share
-    """Expected calibration error on the test cells."""
+    """Largest expected calibration error on the test cells."""
     signed_off: dict[str, Signature]
-    """Task → who answers for a champion although acquisition alone tells its classes apart; the card says so."""
+    """Task → who approved a champion although acquisition alone separates its classes; the model card shows it."""

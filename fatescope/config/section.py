@@ -10,6 +10,6 @@ Size = tuple[Count, Count]
 
 
 class Section(BaseModel):
-    """A section of `params.yaml`: unknown fields, wrong types and later changes are refused."""
+    """The base of all sections: refuses unknown fields, wrong types and changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)

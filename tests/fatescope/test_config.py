@@ -18,7 +18,7 @@ def test_the_project_own_file_loads():
         ({"train.epochs": 0}, r"train\.epochs: .*greater than 0"),
         ({"train.surprise": 1}, r"train\.surprise: Extra inputs"),
         ({"train.views": "symmetries", "train.symmetries": False}, "needs symmetries: true"),
-        ({"dataset.label": "mediun"}, r"label 'mediun' is no named group"),
+        ({"dataset.label": "mediun"}, r"label 'mediun' is not a named group"),
         ({"dataset.pattern": "("}, "not a regular expression"),
         ({"dataset.input_channel": None}, "input_channel must name"),
         ({"dataset.tasks": {"binary": ["astrocyte"]}}, "two or more different classes"),
