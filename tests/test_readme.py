@@ -12,8 +12,8 @@ from fatescope.data import paths
 from tests.support.bundles import CLASSES, EXACT
 from tests.support.images import draw_cell, tiff
 from tests.support.params import write_params
-from tests.support.project import ROOT, SHARED
 from tests.support.presets import preset
+from tests.support.project import ROOT, SHARED
 from tests.support.servers import serving
 from tests.support.untrained import write_bundle
 

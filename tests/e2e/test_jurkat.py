@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from tests.support.params import write_params
-from tests.support.project import copied, run
 from tests.support.presets import preset
+from tests.support.project import copied, run
 from tests.support.servers import serving
 
 # The share and the small network keep this within a minute or two; what it says of cells is in the README's table.
