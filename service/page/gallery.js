@@ -1,102 +1,135 @@
-// Thousands of cells: only those in sight are in the document.
+// A gallery of thousands of cells: only those in sight are in the document.
 
-import { color, element, percent } from "./charts.js";
+import { color } from "./charts.js";
+import { element, picture } from "./dom.js";
+import { percent } from "./format.js";
+import { VERDICTS } from "./samples.js";
 
-const [WIDE, HIGH, GAP] = [92, 104, 4];
+const TILE = { width: 92, height: 104, gap: 4 }; // px, as in page.css
+const MARGIN_ROWS = 2; // drawn above and below what is in sight
+
+/** Return the indices [first, last) of the tiles to draw. */
+export function visibleRange(count, columns, scrollTop, height) {
+  const row = TILE.height + TILE.gap;
+  const first = Math.max(0, Math.floor(scrollTop / row) - MARGIN_ROWS) * columns;
+  const last = Math.min(count, (Math.ceil((scrollTop + height) / row) + MARGIN_ROWS) * columns);
+  return [first, last];
+}
 
 export class Gallery {
-  constructor(box, canvas, chosen) {
-    Object.assign(this, { box, canvas, chosen, cells: [], classes: [], tiles: new Map(), at: -1 });
+  /** `box` scrolls over `canvas`; onSelect(cell) is called when the user moves to a cell. */
+  constructor(box, canvas, onSelect) {
+    Object.assign(this, { box, canvas, onSelect, cells: [], classes: [], tiles: new Map(), selected: -1 });
     box.addEventListener("scroll", () => requestAnimationFrame(() => this.draw()), { passive: true });
-    box.addEventListener("keydown", (event) => this.key(event));
-    canvas.addEventListener("pointerover", (event) => this.point(event));
-    canvas.addEventListener("click", (event) => this.point(event));
+    box.addEventListener("keydown", (event) => this.handleKey(event));
+    canvas.addEventListener("pointerover", (event) => this.handlePointer(event));
+    canvas.addEventListener("click", (event) => this.handlePointer(event));
     new ResizeObserver(() => this.draw()).observe(box);
   }
 
   show(cells, classes) {
-    const before = this.cells[this.at];
+    const before = this.cells[this.selected];
     Object.assign(this, { cells, classes });
-    this.at = cells.indexOf(before);
-    for (const tile of this.tiles.values()) tile.remove();
-    this.tiles.clear();
+    this.selected = cells.indexOf(before);
+    this.clear();
     this.draw();
   }
 
   get columns() {
-    return Math.max(1, Math.floor((this.box.clientWidth - GAP) / (WIDE + GAP)));
+    return Math.max(1, Math.floor((this.box.clientWidth - TILE.gap) / (TILE.width + TILE.gap)));
+  }
+
+  get rowHeight() {
+    return TILE.height + TILE.gap;
+  }
+
+  clear() {
+    for (const tile of this.tiles.values()) tile.remove();
+    this.tiles.clear();
   }
 
   draw() {
-    const columns = this.columns;
-    if (columns !== this.before) {
-      for (const tile of this.tiles.values()) tile.remove();
-      this.tiles.clear();
-      this.before = columns;
-    }
-    const row = HIGH + GAP;
-    this.canvas.style.height = `${Math.ceil(this.cells.length / columns) * row + GAP}px`;
-    const first = Math.max(0, Math.floor(this.box.scrollTop / row) - 2) * columns;
-    const last = Math.min(this.cells.length, (Math.ceil((this.box.scrollTop + this.box.clientHeight) / row) + 2) * columns);
+    const { columns, rowHeight } = this;
+    if (columns !== this.drawnColumns) this.clear();
+    this.drawnColumns = columns;
+    this.canvas.style.height = `${Math.ceil(this.cells.length / columns) * rowHeight + TILE.gap}px`;
+    const [first, last] = visibleRange(this.cells.length, columns, this.box.scrollTop, this.box.clientHeight);
     for (const [i, tile] of this.tiles) {
-      if (i < first || i >= last) {
-        tile.remove();
-        this.tiles.delete(i);
-      }
+      if (i >= first && i < last) continue;
+      tile.remove();
+      this.tiles.delete(i);
     }
     for (let i = first; i < last; i++) {
       if (this.tiles.has(i)) continue;
-      const tile = this.tile(this.cells[i], i);
-      tile.style.transform = `translate(${(i % columns) * (WIDE + GAP) + GAP}px, ${Math.floor(i / columns) * row + GAP}px)`;
+      const tile = this.createTile(this.cells[i], i);
+      const x = (i % columns) * (TILE.width + TILE.gap) + TILE.gap;
+      tile.style.transform = `translate(${x}px, ${Math.floor(i / columns) * rowHeight + TILE.gap}px)`;
       this.tiles.set(i, tile);
       this.canvas.append(tile);
     }
   }
 
-  tile(cell, i) {
+  createTile(cell, i) {
     const dot = element("span", { class: "dot", "aria-hidden": "true" });
     dot.style.background = color(this.classes.indexOf(cell.label));
-    const sure = percent(cell.probabilities[cell.label]);
-    const words = { sure: "sure", unsure: "not sure", unlike_training: "unlike the training cells" };
+    const confidence = percent(cell.probabilities[cell.label]);
     return element(
       "div",
       {
-        id: `cell-${i}`, class: `cell ${cell.verdict}`, role: "option", "data-at": i,
-        "aria-selected": i === this.at, "aria-posinset": i + 1, "aria-setsize": this.cells.length,
-        "aria-label": `${cell.label}, ${sure}, ${words[cell.verdict]}, ${cell.file}`,
+        id: `cell-${i}`,
+        class: `cell ${cell.verdict}`,
+        role: "option",
+        "data-index": i,
+        "aria-selected": String(i === this.selected),
+        "aria-posinset": i + 1,
+        "aria-setsize": this.cells.length,
+        "aria-label": `${cell.label}, ${confidence}, ${VERDICTS[cell.verdict]}, ${cell.file}`,
       },
-      element("img", { src: `data:image/png;base64,${cell.thumbnail}`, alt: "", decoding: "async" }),
+      picture(cell.thumbnail, { decoding: "async" }),
       element("span", { class: "name" }, dot, cell.label),
-      element("span", {}, sure),
+      element("span", {}, confidence),
     );
   }
 
-  point(event) {
+  handlePointer(event) {
     const tile = event.target.closest(".cell");
-    if (tile) this.choose(Number(tile.dataset.at), false);
+    if (tile) this.select(Number(tile.dataset.index));
   }
 
-  key(event) {
-    const page = Math.max(1, Math.floor(this.box.clientHeight / (HIGH + GAP))) * this.columns;
-    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.columns, ArrowUp: -this.columns, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
+  handleKey(event) {
+    const page = Math.max(1, Math.floor(this.box.clientHeight / this.rowHeight)) * this.columns;
+    const steps = {
+      ArrowRight: 1,
+      ArrowLeft: -1,
+      ArrowDown: this.columns,
+      ArrowUp: -this.columns,
+      PageDown: page,
+      PageUp: -page,
+      Home: -Infinity,
+      End: Infinity,
+    };
     if (!(event.key in steps) || !this.cells.length) return;
     event.preventDefault();
-    const next = this.at < 0 ? 0 : this.at + steps[event.key];
-    this.choose(Math.min(this.cells.length - 1, Math.max(0, next)), true);
+    const next = this.selected < 0 ? 0 : this.selected + steps[event.key];
+    const index = Math.min(this.cells.length - 1, Math.max(0, next));
+    this.scrollTo(index);
+    this.select(index);
   }
 
-  choose(i, scroll) {
-    if (i === this.at) return;
-    this.tiles.get(this.at)?.setAttribute("aria-selected", "false");
-    this.at = i;
-    if (scroll) {
-      const top = Math.floor(i / this.columns) * (HIGH + GAP);
-      if (top < this.box.scrollTop) this.box.scrollTop = top;
-      else if (top + HIGH + 2 * GAP > this.box.scrollTop + this.box.clientHeight) this.box.scrollTop = top + HIGH + 2 * GAP - this.box.clientHeight;
-      this.draw();
-    }
-    this.tiles.get(i)?.setAttribute("aria-selected", "true");
-    this.box.setAttribute("aria-activedescendant", `cell-${i}`);
-    this.chosen(this.cells[i]);
+  scrollTo(index) {
+    const top = Math.floor(index / this.columns) * this.rowHeight;
+    const bottom = top + this.rowHeight + TILE.gap;
+    if (top < this.box.scrollTop) this.box.scrollTop = top;
+    else if (bottom > this.box.scrollTop + this.box.clientHeight) this.box.scrollTop = bottom - this.box.clientHeight;
+    this.draw();
+  }
+
+  select(index) {
+    if (index === this.selected) return;
+    this.tiles.get(this.selected)?.setAttribute("aria-selected", "false");
+    this.selected = index;
+    this.tiles.get(index)?.setAttribute("aria-selected", "true");
+    this.box.setAttribute("aria-activedescendant", `cell-${index}`);
+    this.onSelect(this.cells[index]);
   }
 }

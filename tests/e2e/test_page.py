@@ -366,6 +366,6 @@ def test_thousands_of_cells_keep_the_document_small(page):
     expect(page.locator("#shown")).to_have_text("5,000 cells", timeout=30_000)
     page.evaluate("document.querySelector('#gallery').scrollTop = 20000")
     page.wait_for_timeout(200)
-    numbers = page.eval_on_selector_all(".cell", "all => all.map((each) => Number(each.dataset.at))")
+    numbers = page.eval_on_selector_all(".cell", "all => all.map((each) => Number(each.dataset.index))")
     assert min(numbers) > 1000, "it shows what is in sight"
     assert len(numbers) < 150, "and only that"

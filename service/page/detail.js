@@ -1,0 +1,73 @@
+// The chosen cell: its image, where the network looked, its probabilities, and a way to correct it.
+
+import { forTask, request } from "./api.js";
+import { correctionForm } from "./correction.js";
+import { byId, element, picture } from "./dom.js";
+import { percent } from "./format.js";
+import { VERDICTS } from "./samples.js";
+
+const HOVER_MS = 150; // a pointer that only passes over cells does not request their maps
+
+let timer = 0;
+
+/** Show a cell of a run. */
+export function showCell(cell, run) {
+  clearTimeout(timer);
+  const item = run.files.get(cell.file);
+  const box = element("div", { class: "look" }, picture(cell.thumbnail, { alt: `The cell ${cell.file}` }));
+  const note = element("p", { class: "hint" });
+  byId("detail").replaceChildren(
+    box,
+    note,
+    element("h3", {}, `${cell.label}: ${VERDICTS[cell.verdict]}`),
+    element("p", { class: "path" }, origin(cell)),
+    probabilityList(cell.probabilities),
+    ...(cell.warnings ?? []).map((warning) => element("p", { class: "hint" }, warning.message)),
+  );
+  if (!item) return;
+  if (cell.page != null) {
+    note.textContent = "For the pages of one file there is no map of where the network looked.";
+    return;
+  }
+  byId("detail").append(correctionForm(cell, item, run.model));
+  timer = setTimeout(() => showMap(cell, item, run.model.task, { box, note }), HOVER_MS);
+}
+
+/** Say where a cell comes from: its file, page and object number. */
+export function origin({ file, page, object }) {
+  return [file, page == null ? null : `page ${page + 1}`, object == null ? null : `object ${object}`]
+    .filter(Boolean)
+    .join(", ");
+}
+
+function probabilityList(probabilities) {
+  const sorted = Object.entries(probabilities).sort(([, a], [, b]) => b - a);
+  const rows = sorted.flatMap(([name, value]) => [
+    element("dt", {}, name),
+    element("dd", {}, percent(value)),
+    element(
+      "dd",
+      { class: "wide" },
+      element("meter", { min: 0, max: 1, value, "aria-label": `probability of ${name}` }),
+    ),
+  ]);
+  return element("dl", {}, ...rows);
+}
+
+async function showMap(cell, item, task, { box, note }) {
+  try {
+    cell.map ??= await requestMap(item, task);
+    if (!box.isConnected) return;
+    box.append(picture(cell.map.png, { class: "map", alt: `Where the network looked for ${cell.map.label}` }));
+    note.textContent = `Red spoke for ${cell.map.label}, blue against it.`;
+  } catch {
+    note.textContent = "The map of where the network looked could not be had.";
+  }
+}
+
+async function requestMap(item, task) {
+  const body = new FormData();
+  body.append("image", await item.read(), item.path);
+  const response = await request(forTask("classify?explain=true", task), { method: "POST", body });
+  return (await response.json()).activation_map;
+}

@@ -1,0 +1,68 @@
+// One classification of the files that the user chose: what was sent, what came back, what is missing.
+
+import { NO_FOLDER } from "./filenames.js";
+
+export class Run {
+  constructor(model, total) {
+    this.model = model; // as /models describes it
+    this.total = total; // files
+    this.files = new Map(); // path → item
+    this.processed = new Set(); // paths of the files that the service has answered
+    this.failures = new Map(); // path → message, of the current attempt
+    this.cells = []; // as the service returns them, with `sample`
+    this.versions = new Set(); // of the model, in the responses
+    this.lastResponse = null;
+    this.samples = new Map(); // name → { cells, summary }
+    this.overall = null; // { cells, summary } of all samples together
+    this.finished = false;
+    this.waitReason = null;
+    this.closingNote = "";
+  }
+
+  /** Begin to send items, for the first time or again. */
+  begin(items) {
+    this.controller = new AbortController();
+    this.failures.clear();
+    this.finished = false;
+    for (const item of items) this.files.set(item.path, item);
+  }
+
+  /** Take in the response to a chunk. */
+  addResponse(chunk, response) {
+    for (const { path } of chunk) if (!this.failures.has(path)) this.processed.add(path);
+    this.versions.add(response.model.version);
+    this.lastResponse = response;
+    for (const cell of response.cells) {
+      cell.sample = this.files.get(cell.file)?.sample ?? NO_FOLDER;
+      this.cells.push(cell);
+    }
+  }
+
+  /** Note that items could not be sent. */
+  addFailure(items, error) {
+    for (const { path } of items) this.failures.set(path, error.message);
+  }
+
+  /** End the current attempt. */
+  finish() {
+    this.finished = true;
+    this.closingNote = this.controller.signal.aborted
+      ? "Cancelled; what had been answered is shown."
+      : ([...this.failures.values()][0] ?? "");
+  }
+
+  /** Return the items without a response. */
+  get missing() {
+    return [...this.files.values()].filter((item) => !this.processed.has(item.path));
+  }
+
+  /** Return the cells that were classified. */
+  get classified() {
+    return this.cells.filter((cell) => cell.label);
+  }
+
+  /** Return the images that could not be read. */
+  get unreadable() {
+    return this.cells.filter((cell) => cell.error);
+  }
+}

@@ -1,0 +1,24 @@
+// Cells by sample and by verdict.
+
+/** What a verdict of the service is called on the page. */
+export const VERDICTS = { sure: "sure", unsure: "not sure", unlike_training: "unlike the training cells" };
+
+/** Return a Map of key → items, in the order in which the keys first appear. */
+export function groupBy(items, key) {
+  const groups = new Map();
+  for (const item of items) {
+    if (!groups.has(key(item))) groups.set(key(item), []);
+    groups.get(key(item)).push(item);
+  }
+  return groups;
+}
+
+/** Return verdict → number of cells. */
+export function countVerdicts(cells) {
+  const counts = Object.fromEntries(Object.keys(VERDICTS).map((verdict) => [verdict, 0]));
+  for (const cell of cells) counts[cell.verdict]++;
+  return counts;
+}
+
+/** Return whether most cells are unlike the training cells: the shares of the few others say nothing of the sample. */
+export const isMostlyUnlike = (cells) => countVerdicts(cells).unlike_training > cells.length / 2;

@@ -1,0 +1,98 @@
+// Send items in chunks, two at a time; a chunk that fails is tried again and does not affect the others.
+
+import { forTask, request, RequestError } from "./api.js";
+
+const MAX_FILES = 100;
+const MAX_BYTES = 8e6;
+const CONCURRENT = 2;
+const MAX_ATTEMPTS = 5;
+const TOO_MANY_REQUESTS = 429;
+
+/** Divide items into chunks of at most MAX_FILES and, where one item alone is not larger, MAX_BYTES. */
+export function intoChunks(items) {
+  const chunks = [];
+  let chunk = [];
+  let bytes = 0;
+  for (const item of items) {
+    if (chunk.length && (chunk.length >= MAX_FILES || bytes + item.size > MAX_BYTES)) {
+      chunks.push(chunk);
+      [chunk, bytes] = [[], 0];
+    }
+    chunk.push(item);
+    bytes += item.size;
+  }
+  if (chunk.length) chunks.push(chunk);
+  return chunks;
+}
+
+/**
+ * Classify items and resolve when all chunks have ended.
+ * Calls onResponse(chunk, response) and onFailure(items, error), and onWait(reason) before a pause, onWait(null) after.
+ */
+export async function classifyInChunks(items, task, signal, handlers) {
+  const chunks = intoChunks(items);
+  const worker = async () => {
+    for (let chunk = chunks.shift(); chunk && !signal.aborted; chunk = chunks.shift()) {
+      try {
+        const response = await classifyChunk(chunk, task, signal, handlers);
+        if (response) handlers.onResponse(chunk, response);
+      } catch (error) {
+        if (signal.aborted) return;
+        handlers.onFailure(chunk, error);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: CONCURRENT }, worker));
+}
+
+async function classifyChunk(chunk, task, signal, { onFailure, onWait }) {
+  const body = new FormData();
+  for (const item of chunk) {
+    try {
+      body.append("files", await item.read(), item.path);
+    } catch (error) {
+      onFailure([item], error);
+    }
+  }
+  if (!body.has("files")) return null;
+  const path = forTask("classify_batch?details=true", task);
+  return retry(async () => (await request(path, { method: "POST", body, signal })).json(), signal, onWait);
+}
+
+async function retry(attempt, signal, onWait) {
+  for (let attempts = 1; ; attempts++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (signal.aborted || isFinal(error)) throw error;
+      if (attempts >= MAX_ATTEMPTS && navigator.onLine) throw error;
+      const seconds = error.retryAfter || 2 ** (attempts - 1);
+      onWait(
+        navigator.onLine
+          ? "The service is busy; trying again …"
+          : "You are offline; this goes on as soon as you are back.",
+      );
+      await pause(navigator.onLine ? seconds * 1000 : 3600e3, signal);
+      if (!navigator.onLine) attempts--;
+      onWait(null);
+    }
+  }
+}
+
+// A request that was refused will be refused again, unless the service was only busy.
+const isFinal = (error) => error instanceof RequestError && error.status < 500 && error.status !== TOO_MANY_REQUESTS;
+
+/** Wait for the time given, or until the browser is online again or the run is cancelled. */
+function pause(milliseconds, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(finish, milliseconds);
+    function finish() {
+      clearTimeout(timer);
+      removeEventListener("online", finish);
+      signal.removeEventListener("abort", finish);
+      resolve();
+    }
+    addEventListener("online", finish);
+    signal.addEventListener("abort", finish);
+  });
+}
