@@ -112,7 +112,7 @@ serve: .venv/installed
 bench-watch: .venv/installed
 	python -m benchmarks.watch
 
-# How often drift is called where there is none, and where there is some; writes docs/drift.md.
+# How often drift is called where there is none, and where there is some; writes docs/explanation/drift.md.
 bench-drift: .venv/installed
 	python -m benchmarks.drift
 

@@ -3,7 +3,7 @@
 Run with `make bench-drift` after `make repro` on the default data; about half a minute. The detector is the one that
 watches in production: the bundle's own reference. New cells are drawn by `pipelines.commands.simulate` with the same
 lamp, gain and focus as the test groups of that reference (cells of the same run that nobody has seen), and then
-changed. It writes `docs/drift.md` and `reports/bench/drift.json`.
+changed. It writes `docs/explanation/drift.md` and `reports/bench/drift.json`.
 """
 
 import re
@@ -218,7 +218,7 @@ def main() -> None:
         groups=reference["group"].nunique(), alpha=ALPHA,
         quiet=table(quiet), power=table(found),
     )  # fmt: skip
-    Path("docs/drift.md").write_text(text, encoding="utf-8")
+    Path("docs/explanation/drift.md").write_text(text, encoding="utf-8")
 
 
 TEXT = """# How often drift is called

@@ -4,7 +4,7 @@ Run with `make bench-scale`; about half an hour and 6 GB of disk. DISTINCT cells
 there are MANY files, so that names and files are a million and pixels are not; the files are in the page cache in both
 cases. The model is ResNet18 at 60x60, trained briefly (`benchmarks.service`). The limit is the same graph on the same
 files in this process or in two, without anything around it: decoded and classified a batch at a time, nothing listed,
-judged or written. It writes `docs/scale.md` and `reports/bench/scale.json`.
+judged or written. It writes `docs/explanation/scale.md` and `reports/bench/scale.json`.
 """
 
 import itertools
@@ -190,7 +190,7 @@ def main() -> None:
         Figure("peak memory of ingest, MB", ingest_memory),
     ]  # fmt: skip
     publish("scale", figures, ["openvino", "onnxruntime", "pyarrow", "imagecodecs"], SEED)
-    Path("docs/scale.md").write_text(page(figures, found), encoding="utf-8")
+    Path("docs/explanation/scale.md").write_text(page(figures, found), encoding="utf-8")
 
 
 def page(figures: list[Figure], found: dict[str, Any]) -> str:

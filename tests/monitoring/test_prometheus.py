@@ -31,9 +31,9 @@ def test_alerts_fire_when_they_should_and_only_then():
 
 def test_every_alert_has_its_line_in_the_runbook_and_a_test():
     alerts = re.findall(r"alert: (\w+)", (FOLDER / "rules.yml").read_text())
-    lines = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    lines = re.findall(r"^## (\w+)$", (ROOT / "docs/how-to/respond-to-alerts.md").read_text(), re.MULTILINE)
     assert sorted(alerts) == sorted(lines)
-    linked = re.findall(r"runbook: docs/runbook.md#(\w+)", (FOLDER / "rules.yml").read_text())
+    linked = re.findall(r"runbook: docs/how-to/respond-to-alerts.md#(\w+)", (FOLDER / "rules.yml").read_text())
     assert linked == [each.lower() for each in alerts]
     tested = set(re.findall(r"alertname: (\w+)", (FOLDER / "tests.yml").read_text()))
     assert tested == set(alerts)
