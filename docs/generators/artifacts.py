@@ -1,0 +1,62 @@
+"""`artifacts.md`: what each stage reads and writes, from dvc.yaml, and what is in the files, from the code."""
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from generators.markdown import code, docstring, table
+
+INTRODUCTION = """\
+Paths are those of `dvc.yaml`, with TASK for the name of a task. Code that a stage depends on is left out here.
+Formats are open ones; no file is a pickle.
+"""
+FORMATS = {
+    "The cell table: `artifacts/cells`": "fatescope/data/dataset.py",
+    "The splits: `artifacts/splits.parquet`": "fatescope/data/splits.py",
+    "A bundle": "fatescope/inference/bundle.py",
+    "The records of the service: `records`": "service/inference/prediction_log.py",
+    "Corrections: `feedback`": "service/api/feedback.py",
+    "A batch job": "service/batch/job.py",
+    "Incidents: `incidents`": "monitoring/incidents.py",
+    "Versions in the registry": "pipelines/registry/versions.py",
+}
+"""Heading → the module whose docstring describes the files."""
+
+
+def page(root: Path) -> str:
+    """Return the page."""
+    stages: dict[str, Any] = YAML(typ="safe", pure=True).load(root / "dvc.yaml")["stages"]
+    parts = ["# Artifacts", INTRODUCTION, "## Stages"]
+    for name, stage in stages.items():
+        parts += [f"### {name}", _doc(root / f"pipelines/stages/{name}.py"), _stage(stage.get("do", stage))]
+    parts += ["## Files"]
+    for heading, module in FORMATS.items():
+        parts += [f"### {heading}", _doc(root / module)]
+    return "\n\n".join(parts)
+
+
+def _doc(module: Path) -> str:
+    return docstring(ast.get_docstring(ast.parse(module.read_text())))
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    reads = [path for path in _paths(stage.get("deps", [])) if not _is_code(path)]
+    writes = [path for key in ("outs", "metrics", "plots") for path in _paths(stage.get(key, []))]
+    params = [str(name) for name in stage.get("params", [])]
+    rows = [("reads", reads), ("writes", writes), ("parameters", params)]
+    return table(["", ""], [[what, ", ".join(code(_spelled(path)) for path in found)] for what, found in rows])
+
+
+def _paths(entries: list[str | dict[str, Any]]) -> list[str]:
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def _is_code(path: str) -> bool:
+    return path.endswith(".py") or path.split("/", maxsplit=1)[0] in ("fatescope", "pipelines", "service", "monitoring")
+
+
+def _spelled(path: str) -> str:
+    return path.replace("${key}", "TASK").replace("${item}", "TASK")

@@ -1,0 +1,40 @@
+"""`metrics.md`: what Prometheus is told, from the metric objects of the service and of the exporter."""
+
+from pathlib import Path
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from fatescope import config
+from generators.markdown import code, sentence, table
+from monitoring.exporter import Exporter
+from service.inference import metrics
+
+INTRODUCTION = """\
+The service publishes its metrics under `/metrics` on its own port, summed over its processes; the exporter of drift
+on port 9300. Alerts on them are in `monitoring/prometheus/rules.yml` ([Respond to
+alerts](../how-to/respond-to-alerts.md)).
+
+Names are as Prometheus stores them: a counter ends in `_total`; a histogram is `_bucket`, `_sum` and `_count`.
+"""
+
+
+def page(root: Path) -> str:
+    """Return the page."""
+    service = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+    validation = config.load(root / "params.yaml").validation
+    exporter = Exporter(service="http://127.0.0.1:3000", records=Path("records"), window=500, validation=validation)
+    drift = [each for each in vars(exporter).values() if isinstance(each, MetricWrapperBase)]
+    parts = ["# Metrics", INTRODUCTION, "## Service", _table(service), "## Exporter of drift", _table(drift)]
+    return "\n\n".join(parts)
+
+
+def _table(found: list[MetricWrapperBase]) -> str:
+    """Return a row a metric."""
+    rows = []
+    for each in found:
+        [described] = each.describe()
+        name = f"{described.name}_total" if described.type == "counter" else described.name
+        # prometheus-client tells the labels of a metric nowhere else.
+        labels = ", ".join(code(label) for label in each._labelnames)  # noqa: SLF001  see above
+        rows.append([code(name), described.type, labels, sentence(described.documentation)])
+    return table(["metric", "type", "labels", "meaning"], sorted(rows))
