@@ -56,6 +56,8 @@ score: .venv/installed
 check: .venv/installed
 	ruff format --check .
 	ruff check .
+	oxfmt --check 'service/page/*.js' 'tests/page/*.js'
+	oxlint --deny-warnings service/page tests/page
 	mypy
 	lint-imports
 

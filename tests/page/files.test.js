@@ -1,0 +1,71 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { fromInput, fromTransfer, planUpload } from "../../service/page/files.js";
+import { makeZip } from "./zips.js";
+
+const MODEL = { channel: "1", regex: null };
+const entry = (name) => ({ name, isFile: true, file: (resolve) => resolve(new File(["x"], name)) });
+const choose = (path, content = "x") => ({ path, file: new File([content], path.split("/").pop()) });
+
+test("images of the right channel are sent, everything else is rejected with a reason", async () => {
+  const large = { path: "r/large.tif", file: { size: 201e6 } };
+  const { items, rejected } = await planUpload(
+    [
+      choose("r/a_1d1_1_Ch1.tif"),
+      choose("r/a_1d1_1_Ch4.tif"),
+      choose("r/notes.txt"),
+      choose("r/empty.png", ""),
+      choose("r/.DS_Store"),
+      large,
+    ],
+    MODEL,
+  );
+  assert.deepEqual(
+    items.map(({ path, sample }) => [path, sample]),
+    [["r/a_1d1_1_Ch1.tif", "r"]],
+  );
+  assert.equal(await (await items[0].read()).text(), "x");
+  const reasons = Object.fromEntries(rejected.map(({ path, reason }) => [path, reason]));
+  assert.match(reasons["r/a_1d1_1_Ch4.tif"], /channel 4.*channel 1/);
+  assert.match(reasons["r/notes.txt"], /not an image/);
+  assert.match(reasons["r/empty.png"], /empty/);
+  assert.match(reasons["r/large.tif"], /200 MB/);
+  assert.equal(rejected.length, 4);
+});
+
+test("a model without a channel takes images of every channel", async () => {
+  const { items } = await planUpload([choose("a_1_Ch4.tif")], { channel: null, regex: null });
+  assert.equal(items.length, 1);
+});
+
+test("zips are opened; one that cannot be is rejected and the others are kept", async () => {
+  const zip = makeZip([{ name: "run_1/a.tif", content: "cell" }, { name: "__MACOSX/._a.tif" }]);
+  const { items, rejected } = await planUpload([{ path: "good.ZIP", file: zip }, choose("bad.zip")], MODEL);
+  assert.deepEqual(
+    items.map(({ path, size }) => [path, size]),
+    [["run_1/a.tif", 4]],
+  );
+  assert.deepEqual(
+    rejected.map(({ path }) => path),
+    ["bad.zip"],
+  );
+});
+
+test("a dropped folder is walked, however many entries its reader returns at a time", async () => {
+  const batches = [[entry("a.tif"), entry("b.tif")], [entry("c.tif")], []];
+  const folder = { name: "run", createReader: () => ({ readEntries: (resolve) => resolve(batches.shift()) }) };
+  const dropped = await fromTransfer({ items: [{ webkitGetAsEntry: () => folder }], files: [] });
+  assert.deepEqual(
+    dropped.map(({ path }) => path),
+    ["run/a.tif", "run/b.tif", "run/c.tif"],
+  );
+});
+
+test("files of an input keep their path in the chosen folder", () => {
+  const chosen = fromInput({ files: [{ name: "a.tif", webkitRelativePath: "run/a.tif" }, { name: "b.tif" }] });
+  assert.deepEqual(
+    chosen.map(({ path }) => path),
+    ["run/a.tif", "b.tif"],
+  );
+});
