@@ -172,6 +172,20 @@ def cut(pixels: Pixels, canvas: tuple[int, int]) -> Pixels:
     return pixels
 
 
+def check_crop(pixels: npt.NDArray[np.generic], name: str) -> Pixels:
+    """Return (H, W) pixels from memory as they are, if they can be a cell; raises ImageError where they cannot."""
+    if pixels.ndim != 2:
+        raise ImageError("channels", f"{name}: an array of shape {pixels.shape}; expected (height, width)")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError("bit_depth", f"{name}: pixels of type {pixels.dtype}; expected raw counts as uint8 or uint16")
+    if min(pixels.shape) < MIN_SIDE:
+        height, width = pixels.shape
+        raise ImageError(
+            "too_small", f"{name}: {height}x{width} px (height x width); a cell needs {MIN_SIDE} px a side"
+        )
+    return cast("Pixels", pixels)
+
+
 def _check(header: Header, name: str, max_pixels: int) -> None:
     size = f"{header.height}x{header.width} px (height x width)"
     if min(header.height, header.width) < MIN_SIDE:

@@ -1,5 +1,6 @@
 """A trained model that is ready to predict, loaded from a folder that `fatescope.inference.spec` describes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,8 +9,9 @@ import numpy.typing as npt
 import onnxruntime
 from safetensors.numpy import load_file
 
-from fatescope.errors import BundleError
-from fatescope.inference import composition
+from fatescope.errors import BundleError, DataError
+from fatescope.inference import classification, composition
+from fatescope.inference.classification import Classification
 from fatescope.inference.composition import Composition
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.inference.reference import COMPONENTS, build_reference, exclude_seen
@@ -61,6 +63,9 @@ OUTPUTS = ("logits", "embedding", "activation_map")
 TOLERANCE = 1e-3
 """The largest difference of a logit that a test tensor may show on another machine."""
 
+BATCH = 128
+"""Cells that `Bundle.classify` runs through the network at once."""
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -93,16 +98,45 @@ class Bundle:
     """A model that is ready to predict, and what it says of itself."""
 
     def __init__(
-        self, spec: Spec, graph: Engine, outliers: MahalanobisDetector, test: dict[str, npt.NDArray[Any]]
+        self, spec: Spec, engine: Engine, outliers: MahalanobisDetector, test: dict[str, npt.NDArray[Any]]
     ) -> None:
         self.spec = spec
-        self._graph = graph
+        self._engine = engine
         self.outliers = outliers
         self._test = test
 
-    def predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
-        """Classify (B, H, W) raw pixels on the canvas."""
-        return self._graph.predict(pixels)
+    def predict(self, pixels: npt.NDArray[np.unsignedinteger]) -> Prediction:
+        """Run the network on (B, H, W) raw pixels on the canvas.
+
+        Raises DataError for pixels of another shape.
+        """
+        if pixels.ndim != 3 or pixels.shape[1:] != self.spec.canvas:
+            height, width = self.spec.canvas
+            raise DataError(
+                f"pixels of shape {pixels.shape}; the model takes (B, {height}, {width}), "
+                "and its method classify takes crops of any size"
+            )
+        return self._engine.predict(pixels)
+
+    def classify(
+        self, cells: str | Path | npt.NDArray[np.generic] | Sequence[npt.NDArray[np.generic]]
+    ) -> list[Classification]:
+        """Classify one cell or several: the pages of an image file, or crops (height, width) of any size.
+
+        A crop is raw counts, uint8 or uint16; what reaches beyond the canvas of the model is cut off.
+        Raises ImageError for a file or a crop that cannot be used, with the reason.
+        """
+        if isinstance(cells, str | Path):
+            crops: Sequence[npt.NDArray[np.generic]] = classification.read_crops(Path(cells), self.spec)
+        elif isinstance(cells, np.ndarray):
+            crops = [cells] if cells.ndim == 2 else list(cells)
+        else:
+            crops = cells
+        results: list[Classification] = []
+        for start in range(0, len(crops), BATCH):
+            pixels = classification.place(crops[start : start + BATCH], self.spec.canvas)
+            results += classification.from_assessment(self.assess(self.predict(pixels)), self.spec.classes)
+        return results
 
     def with_engine(self, engine: Engine) -> "Bundle":
         """Return the same model, run by `engine`."""

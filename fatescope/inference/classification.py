@@ -1,0 +1,94 @@
+"""Classify crops of any size, from memory or from a file: what surrounds the network for one user with one model."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fatescope.data import images
+from fatescope.data.images import Header, Pixels
+from fatescope.errors import ImageError
+from fatescope.inference.spec import Spec
+from fatescope.inference.uncertainty import Assessment
+
+MAX_PIXELS = 1_000_000
+"""The most pixels that the header of an image may announce."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The answer of a model for one cell."""
+
+    label: str
+    """The most probable class."""
+    probabilities: dict[str, float]
+    """Class → its calibrated probability."""
+    conformal_set: list[str]
+    """The classes that cannot be ruled out at the coverage of the model; the most probable one is always among them."""
+    verdict: str
+    """`sure`, `unsure` or `unlike_training`; see `fatescope.inference.uncertainty`."""
+    distance: float
+    """Distance from the training cells; above 1 the cell is unlike them."""
+
+
+def from_assessment(assessment: Assessment, classes: list[str]) -> list[Classification]:
+    """Return the answer for each of the B cells of `assessment`; `classes` are those of the spec."""
+    rows = zip(
+        assessment.probabilities.tolist(),
+        assessment.sets.tolist(),
+        assessment.verdicts.tolist(),
+        assessment.distance.tolist(),
+        strict=True,
+    )
+    return [
+        Classification(
+            classes[int(np.argmax(probabilities))],
+            dict(zip(classes, probabilities, strict=True)),
+            [name for name, included in zip(classes, members, strict=True) if included],
+            verdict,
+            distance,
+        )
+        for probabilities, members, verdict, distance in rows
+    ]
+
+
+def read_crops(path: Path, spec: Spec) -> list[Pixels]:
+    """Return the cells of an image file, one a page.
+
+    Raises ImageError for a file that is not such an image, or has a bit depth that the model of `spec` does not know.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ImageError("unreadable", f"{path}: cannot be read: {error}") from error
+    pages = images.decode(raw, str(path), MAX_PIXELS)
+    for header, _ in pages:
+        check_bit_depth(header, spec, str(path))
+    return [pixels for _, pixels in pages]
+
+
+def check_bit_depth(header: Header, spec: Spec, name: str) -> None:
+    """Raise ImageError for an image of another bit depth than those that the model was trained on."""
+    if header.bit_depth not in spec.bit_depths:
+        expected = " or ".join(map(str, spec.bit_depths))
+        raise ImageError(
+            "bit_depth",
+            f"{name}: {header.bit_depth} bits per pixel, but the model was trained on {expected} bits; "
+            "export with the camera's own bit depth",
+        )
+
+
+def place(crops: Iterable[npt.NDArray[np.generic]], canvas: tuple[int, int]) -> npt.NDArray[np.uint16]:
+    """Return (B, H, W) pixels: each crop in the middle of the canvas, padded with its background level.
+
+    What reaches beyond the canvas is cut off. Raises ImageError for a crop that is not a grey image of unsigned
+    integers, or is smaller than `images.MIN_SIDE`.
+    """
+    placed = []
+    for position, crop in enumerate(crops):
+        name = f"crop {position}"
+        pixels = images.check_crop(crop, name)
+        placed.append(images.center(images.cut(pixels, canvas), canvas, name))
+    return np.stack(placed) if placed else np.zeros((0, *canvas), np.uint16)
