@@ -150,7 +150,7 @@ def test_a_folder_is_read_as_its_samples_and_bad_images_say_why(page, tmp_path):
     page.click("#refused summary")
     told = page.inner_text("#refused")
     assert "2 images could not be read" in told
-    assert "a_1d1_77_Ch1.ome.tif: the header is fine but the pixels cannot be read" in told
+    assert "a_1d1_77_Ch1.ome.tif: the header is intact but the pixels cannot be decoded" in told
     assert "export the file again" in told
     assert "b.png: not an image" in told
 
