@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from fatescope.errors import FatescopeError
 from fatescope.inference.bundle import Bundle
+from fatescope.model_registry import model_name
 from service.inference import engines
 from service.registry import model_store
 from service.registry.model_store import Readiness
@@ -117,7 +118,7 @@ class Runner:
         with self._loading:
             if (task, version) not in self._loaded:
                 self._loaded[task, version] = engines.start(model_store.locate(model_store.folder(), task, version))
-                log.info("%s%s version %s: %s", model_store.PREFIX, task, version, self._loaded[task, version][1])
+                log.info("%s version %s: %s", model_name(task), version, self._loaded[task, version][1])
                 for old in [key for key in self._loaded if key[0] == task][:-KEPT]:
                     del self._loaded[old]
             return self._loaded[task, version]

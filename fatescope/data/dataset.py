@@ -9,11 +9,9 @@ named group of `dataset.pattern`, `path` (relative to the data folder), `sha256`
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from types import TracebackType
 from typing import Any, Self
 
@@ -143,14 +141,3 @@ class PixelWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._write_header()
         self._file.close()
-
-
-@contextmanager
-def fresh_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `target` when the block ends well; nothing half-written is ever seen there."""
-    partial = target.with_name(target.name + ".part")
-    rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    rmtree(target, ignore_errors=True)
-    partial.rename(target)

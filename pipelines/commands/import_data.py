@@ -13,8 +13,6 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any
@@ -25,6 +23,7 @@ from tqdm import tqdm
 
 from fatescope.command import OutFolder, ParamsFile, run
 from fatescope.config import Dataset, load
+from fatescope.data.folders import replace_folder, scratch_folder
 from fatescope.data.paths import ORIGIN, PathParser, PatternDiagnostics, is_hidden, list_files
 from fatescope.errors import DataError
 
@@ -75,8 +74,8 @@ def adopt(dataset: Dataset, source: Path, target: Path) -> Found:
     `target` has.
     """
     _check_apart(source, target)
-    _recover(target)
-    with _gathered(source, target) as (folder, size):
+    with scratch_folder(target) as folder:
+        size = _copy_or_unzip(source, folder)
         found = survey(dataset, folder)
         if not found.cells:
             raise DataError(_nothing(dataset, source, found))
@@ -92,7 +91,7 @@ def adopt(dataset: Dataset, source: Path, target: Path) -> Found:
             sources = [*sources, {"name": source.resolve().name, "files": size - known}]
             content = json.dumps({"origin": "adopted", "sources": sources}, indent=2)
             (folder / ORIGIN).write_text(content + "\n")
-            _swap(folder, target)
+            replace_folder(folder, target)
     return found
 
 
@@ -142,22 +141,13 @@ def _check_apart(source: Path, target: Path) -> None:
         raise DataError(f"{source}: lies in {target} or around it; adopt a folder or zip from elsewhere")
 
 
-@contextmanager
-def _gathered(source: Path, target: Path) -> Iterator[tuple[Path, int]]:
-    """Yield a folder beside `target` with a copy of all that `source` holds, and how many files; then remove it."""
-    folder = target.with_name(target.name + ".part")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        if source.is_dir():
-            size = _copy(source, folder)
-        elif zipfile.is_zipfile(source):
-            size = _unzip(source, folder)
-        else:
-            raise DataError(f"{source}: neither a folder nor a zip; export to one of them")
-        yield folder, size
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _copy_or_unzip(source: Path, folder: Path) -> int:
+    """Copy all that `source` holds into `folder`, and return the number of files."""
+    if source.is_dir():
+        return _copy(source, folder)
+    if zipfile.is_zipfile(source):
+        return _unzip(source, folder)
+    raise DataError(f"{source}: neither a folder nor a zip; export to one of them")
 
 
 def _copy(source: Path, folder: Path) -> int:
@@ -239,29 +229,6 @@ def _link_known(target: Path, folder: Path) -> int:
             "content; put the new export into a folder of another name, or remove the old files first"
         )
     return same
-
-
-def _swap(folder: Path, target: Path) -> None:
-    """Put `folder` in the place of `target`, or leave `target` as it was."""
-    try:
-        if target.exists():
-            target.rename(_set_aside(target))
-        folder.rename(target)
-    finally:
-        _recover(target)
-
-
-def _recover(target: Path) -> None:
-    """End a swap that was interrupted: with the new folder if it is in place, else with the old one."""
-    old = _set_aside(target)
-    if old.exists() and not target.exists():
-        old.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _set_aside(target: Path) -> Path:
-    # Not data.old, which is what people call a copy of their own.
-    return target.with_name(f".{target.name}.before-adopt")
 
 
 def main(

@@ -10,6 +10,7 @@ import typer
 
 from fatescope.command import TaskName, run
 from fatescope.errors import DataError
+from fatescope.model_registry import CHAMPION, model_name
 from pipelines.registry import tracking, versions
 
 log = logging.getLogger(__name__)
@@ -22,9 +23,9 @@ def rollback(task: str, why: str, who: str) -> tuple[str, str]:
     """
     if not why.strip():
         raise DataError("rollback: say why; whoever reads the card will want to know")
-    champion = versions.holder(task, versions.CHAMPION)
+    champion = versions.holder(task, CHAMPION)
     if champion is None:
-        raise DataError(f"rollback: {tracking.PREFIX}{task} has no champion")
+        raise DataError(f"rollback: {model_name(task)} has no champion")
     before = champion.tags.get("replaced")
     if before is None:
         raise DataError(
@@ -33,7 +34,7 @@ def rollback(task: str, why: str, who: str) -> tuple[str, str]:
     record = {"who": who, "when": datetime.now(UTC).isoformat(timespec="seconds"), "why": why, "to": before}
     # The record first: an alias that moved without one could not be explained.
     versions.set_tags(task, str(champion.version), {"rolled_back": record})
-    tracking.client().set_registered_model_alias(tracking.PREFIX + task, versions.CHAMPION, before)
+    tracking.client().set_registered_model_alias(model_name(task), CHAMPION, before)
     return str(champion.version), before
 
 
@@ -49,7 +50,7 @@ def main(
 ) -> None:
     """Give the alias champion back to the version before."""
     before, after = rollback(task, why, _who())
-    log.info("%s%s: champion is version %s again, not %s", tracking.PREFIX, task, after, before)
+    log.info("%s: champion is version %s again, not %s", model_name(task), after, before)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ cell 17 of run 1 on day 1 in medium a. Channels from 2 on are fluorescence marke
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from fatescope.command import OutFolder, ParamsFile, run
 from fatescope.config import Simulate, load
 from fatescope.data import paths
+from fatescope.data.folders import fresh_folder
 from fatescope.errors import DataError
 from pipelines.commands.render import BIT_DEPTH, MARKERS, Acquisition, Phenotype, Pixels, draw_cell
 
@@ -68,12 +68,9 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target}: already holds files; simulated cells go into a new folder, so move or delete it")
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with fresh_folder(target) as folder:
         with tqdm(total=params.cells, desc="simulate", unit="cell", delay=1) as bar:
-            for drawn in _draw_all(params, part, workers):
+            for drawn in _draw_all(params, folder, workers):
                 bar.update(drawn)
         origin = {
             "origin": "simulated",
@@ -81,11 +78,7 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
             "seed": params.seed,
             "params": params.model_dump(mode="json"),
         }
-        (part / paths.ORIGIN).write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        part.replace(target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        (folder / paths.ORIGIN).write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     log.info("%d simulated cells in %s", params.cells, target)
 
 

@@ -23,8 +23,8 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-PREFIX = "fatescope-"
-"""Experiments and registered models are called this, followed by the task."""
+from fatescope.model_registry import model_name
+
 COMMIT = "mlflow.source.git.commit"
 """The tag of a run that MLflow's pages show as its version."""
 
@@ -76,7 +76,7 @@ def resumed(task: str, name: str, run_id: str | None = None) -> Iterator[Tracked
     It ends as failed where the block raises, and as killed where it is interrupted.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    mlflow.set_experiment(PREFIX + task)
+    mlflow.set_experiment(model_name(task))
     with mlflow.start_run(run_id=run_id if run_id and _known(run_id) else None, run_name=name) as run:
         mlflow.set_tag(COMMIT, git_commit())
         try:
@@ -92,7 +92,7 @@ def nested(task: str, name: str, parent: str, tags: dict[str, str]) -> Iterator[
 
     `tags` may give the commit, for workers whose current folder is not the project's.
     """
-    experiment = mlflow.set_experiment(PREFIX + task).experiment_id
+    experiment = mlflow.set_experiment(model_name(task)).experiment_id
     described = tags | {
         "mlflow.runName": name,
         "mlflow.parentRunId": parent,

@@ -18,23 +18,23 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from fatescope.errors import BundleError
-from pipelines.registry.tracking import PREFIX, client
+from fatescope.model_registry import bundle_uri, model_name
+from pipelines.registry.tracking import client
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 MAX_TAG = 5000
 """Characters that MLflow keeps of a tag or a description."""
 
 
 def versions(task: str) -> list[ModelVersion]:
     """Return all versions of `task`, newest first."""
-    known = client().search_model_versions(f"name = '{PREFIX}{task}'")
+    known = client().search_model_versions(f"name = '{model_name(task)}'")
     return sorted(known, key=lambda each: -int(each.version))
 
 
 def holder(task: str, alias: str) -> ModelVersion | None:
     """Return the version that has `alias`, if any."""
     try:
-        return client().get_model_version_by_alias(PREFIX + task, alias)
+        return client().get_model_version_by_alias(model_name(task), alias)
     except MlflowException:
         return None
 
@@ -52,13 +52,12 @@ def find(task: str, digest: str) -> ModelVersion | None:
 @contextmanager
 def fetched(task: str, version: str) -> Iterator[Path]:
     """Yield a folder with the bundle of `version`, a number or an alias; raises BundleError where there is none."""
-    name = PREFIX + task
+    name = model_name(task)
     try:
         if not version.isdigit():
             version = str(client().get_model_version_by_alias(name, version).version)
         with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
-            source = f"models:/{name}/{version}/artifacts/bundle"
-            yield Path(mlflow.artifacts.download_artifacts(source, dst_path=folder))
+            yield Path(mlflow.artifacts.download_artifacts(bundle_uri(task, version), dst_path=folder))
     except MlflowException as error:
         raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()} ({error.message})") from error
 
@@ -68,7 +67,7 @@ def set_tags(task: str, version: str, tags: dict[str, object]) -> None:
     for key, value in tags.items():
         text = value if isinstance(value, str) else json.dumps(value)
         assert len(text) <= MAX_TAG, f"tag {key}: {len(text)} characters"
-        client().set_model_version_tag(PREFIX + task, version, key, text)
+        client().set_model_version_tag(model_name(task), version, key, text)
 
 
 def history(task: str, without: str | None = None) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from fatescope.data.dataset import CellDataset
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
+from fatescope.model_registry import model_name
 
 MISSING = "missing"
 TEMPLATES = Path(__file__).with_name("templates")
@@ -76,7 +77,7 @@ def write(sources: Sources, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     text = render(sources)
     (target / MD).write_text(metadata(sources) + text)
-    (target / HTML).write_text(to_html(text, sources.pictures, f"fatescope-{sources.spec.task}"))
+    (target / HTML).write_text(to_html(text, sources.pictures, model_name(sources.spec.task)))
     (target / "card").mkdir(exist_ok=True)
     for name in re.findall(r"\]\(card/([\w.]+)\)", text):
         if sources.pictures != target / "card":
@@ -133,7 +134,7 @@ def metadata(sources: Sources) -> str:
         "pipeline_tag": "image-classification",
         "tags": ["biology", "imaging-flow-cytometry", "stem-cells", "onnx", *(["simulated"] if spec.simulated else [])],
         "metrics": ["accuracy", "f1", "matthews_correlation"],
-        "model-index": [{"name": f"fatescope-{spec.task}", "results": results}],
+        "model-index": [{"name": model_name(spec.task), "results": results}],
     }
     text = io.StringIO()
     YAML(typ="safe", pure=True).dump(content, text)

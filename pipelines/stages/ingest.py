@@ -27,6 +27,7 @@ from tqdm import tqdm
 from fatescope.command import OutFolder, ParamsFile, run
 from fatescope.config import Dataset, Ingest, load
 from fatescope.data import features, images
+from fatescope.data.batches import batched
 from fatescope.data.dataset import (
     MANIFEST,
     PIXELS,
@@ -34,9 +35,9 @@ from fatescope.data.dataset import (
     SUMMARY,
     PixelWriter,
     TableWriter,
-    fresh_folder,
     read_quarantine,
 )
+from fatescope.data.folders import fresh_folder
 from fatescope.data.paths import ORIGIN, PathParser, list_files
 from fatescope.errors import DataError, ImageError
 
@@ -95,7 +96,7 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
     """
     if not source.is_dir():
         raise DataError(f"{source}: no such folder; put an export there with `make adopt SRC=folder-or-zip`")
-    with fresh_folder(target) as folder:
+    with fresh_folder(target, keep_failed=True) as folder:
         with TableWriter(folder / QUARANTINE, _QUARANTINE) as quarantine:
             counts, strata = _survey(dataset, source, quarantine)
             kept = _draw(strata, params)
@@ -180,7 +181,7 @@ def _stream(
         PixelWriter(folder / PIXELS, params.canvas) as pixels,
         tqdm(total=counts["files read"], desc="ingest", unit="file", delay=1) as bar,
     ):
-        for chunk in _in_order(job.read, _chunks(_paths(dataset, source, kept)), params.workers):
+        for chunk in _in_order(job.read, batched(_paths(dataset, source, kept), CHUNK), params.workers):
             if len(chunk.pixels):
                 manifest.append(dict(chunk.columns))
                 pixels.append(chunk.pixels)
@@ -253,11 +254,6 @@ def _check_refused(summary: Summary, files: int, limit: float, quarantine: Path)
             f"({limit:.1%}); mend or remove them, or raise the share. All are in {quarantine}; for example:\n"
             + "\n".join(f"  {line}" for line in examples)
         )
-
-
-def _chunks(paths: Iterator[str]) -> Iterator[list[str]]:
-    while chunk := list(islice(paths, CHUNK)):
-        yield chunk
 
 
 def _in_order(work: Callable[[list[str]], Chunk], jobs: Iterator[list[str]], workers: int) -> Iterator[Chunk]:

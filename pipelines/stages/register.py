@@ -42,6 +42,7 @@ from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.errors import BundleError, DataError, ImageError
 from fatescope.inference import bundle
+from fatescope.model_registry import CHALLENGER, CHAMPION, model_name
 from pipelines.registry import gate, paired, tracking, versions
 from pipelines.registry.gate import Both
 from pipelines.reporting import model_card
@@ -71,7 +72,7 @@ def compare(
     Returns the comparison, or why there can be none on these cells, which the gate does not let pass; or None, where
     there is no champion that answers the same question and runs here. The text tells people of that.
     """
-    champion = versions.holder(task, versions.CHAMPION)
+    champion = versions.holder(task, CHAMPION)
     if champion is None:
         return None, "no champion yet"
     try:
@@ -101,7 +102,7 @@ def log_version(
             signature=_signature(spec),
             input_example={"pixels": bundle.load(folder, threads=1).example[:1]},
             pip_requirements=_requirements(),
-            registered_model_name=tracking.PREFIX + task,
+            registered_model_name=model_name(task),
         )
     created = str(info.registered_model_version)
     figures = metrics["splits"][spec.split]
@@ -138,7 +139,7 @@ def register(
     champion = all(each["holds"] for each in criteria.values())
     verdict = {
         "task": task,
-        "model": tracking.PREFIX + task,
+        "model": model_name(task),
         # Versions are numbered one after the other; the card that goes into the version must name it.
         "version": str(found.version) if found else versions.next_version(task),
         "criteria": criteria,
@@ -162,20 +163,20 @@ def register(
 
 
 def _replaced(task: str) -> str | None:
-    before = versions.holder(task, versions.CHAMPION)
+    before = versions.holder(task, CHAMPION)
     return str(before.version) if before else None
 
 
 def _decided(task: str, verdict: dict[str, Any], card: str) -> None:
     """Move the aliases, and leave the verdict and the head of the card with the version."""
-    client, name, created = tracking.client(), tracking.PREFIX + task, verdict["version"]
+    client, name, created = tracking.client(), model_name(task), verdict["version"]
     note = "\n\n(The whole card is card.md and card.html in the bundle.)"
     client.update_model_version(name, created, card[: versions.MAX_TAG - len(note)].rpartition("\n\n")[0] + note)
-    client.set_registered_model_alias(name, versions.CHALLENGER, created)
+    client.set_registered_model_alias(name, CHALLENGER, created)
     if verdict["replaced"]:
         versions.set_tags(task, created, {"replaced": verdict["replaced"]})
     if verdict["champion"]:
-        client.set_registered_model_alias(name, versions.CHAMPION, created)
+        client.set_registered_model_alias(name, CHAMPION, created)
     # Last, because it says that all of the above is done.
     versions.set_tags(task, created, {"gate": verdict})
 

@@ -27,6 +27,7 @@ from fatescope.command import BestFile, CellsFolder, OutFolder, ParamsFile, Spli
 from fatescope.config import Params, Train, load
 from fatescope.data import dataset, splits
 from fatescope.data.dataset import CellDataset
+from fatescope.data.folders import fresh_folder
 from fatescope.data.splits import Splits
 from fatescope.errors import DataError, ParamsError
 from fatescope.inference import bundle
@@ -70,7 +71,7 @@ def write_bundle(made: Refit, source: CellDataset, seen: Rows, others: Rows, spe
     pixels = source.pixels[seen[np.linspace(0, len(seen) - 1, TEST_CELLS).astype(int)]]
     fitted = selection.evenly(seen, REFERENCE_CELLS)
     shown = np.concatenate([selection.evenly(others, REFERENCE_CELLS), fitted])
-    with dataset.fresh_folder(target) as folder:
+    with fresh_folder(target) as folder:
         network = made.network.cpu()
         save_model(network, str(folder / bundle.WEIGHTS))
         export(network, spec.canvas, folder / bundle.GRAPH)

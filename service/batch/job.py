@@ -18,15 +18,14 @@ says the same as once.
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fatescope.data.batches import batched
 from fatescope.data.paths import list_files
 from fatescope.errors import DataError
 from fatescope.inference import bundle
@@ -37,9 +36,6 @@ from service.registry.model_store import Champion
 PLAN, FILES, MODEL, CELLS, REFUSED, SUMMARY = "plan.json", "files.parquet", "model", "cells", "refused", "summary.json"
 PART_FILES = 2_000
 """Files of a part: seconds of a core, so that little is lost with a machine, and a million cells are 500 files."""
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,13 +50,6 @@ class Plan:
     """Of its bundle; see `champions.digest`."""
     files: int
     parts: int
-
-
-def batches(source: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield what `source` does in lists of `size`, the last one shorter."""
-    left = iter(source)
-    while batch := list(islice(left, size)):
-        yield batch
 
 
 def begun(source: Path, out: Path, model: Path | None) -> Plan | None:
@@ -97,7 +86,7 @@ def begin(source: Path, out: Path, champion: Champion) -> Plan:
     reader = Reader(bundle.open_spec(out / MODEL))
     schema, files, parts = pa.schema([("file", pa.string())]), 0, 0
     with pq.ParquetWriter(out / FILES, schema) as writer:
-        for paths in batches((path for path in list_files(source) if not reader.is_other(path)), PART_FILES):
+        for paths in batched((path for path in list_files(source) if not reader.is_other(path)), PART_FILES):
             writer.write_table(pa.table({"file": paths}, schema), row_group_size=PART_FILES)
             files, parts = files + len(paths), parts + 1
     if not files:

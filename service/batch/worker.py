@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
+from fatescope.data.batches import batched
 from fatescope.errors import ImageError
 from fatescope.inference.uncertainty import Assessment
 from service.batch import job
@@ -57,7 +58,7 @@ class Scorer:
     def score(self, part: int) -> Done:
         """Classify the files of a part and write what comes of it."""
         tables, refused = [], list[dict[str, Any]]()
-        for batch in ahead(job.batches(self._read(job.paths(self._out, part)), BATCH)):
+        for batch in ahead(batched(self._read(job.paths(self._out, part)), BATCH)):
             refused += [_refusal(each) for each in batch if isinstance(each, Unreadable)]
             cells = [each for each in batch if isinstance(each, Readable)]
             if cells:

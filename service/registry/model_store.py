@@ -24,6 +24,7 @@ from typing_extensions import TypedDict
 
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
+from fatescope.model_registry import PREFIX, model_name
 
 FOLDER, PIN, POLL = "FATESCOPE_BUNDLES", "FATESCOPE_PIN", "FATESCOPE_POLL_S"
 SOURCE = Path(__file__).parents[2]
@@ -31,8 +32,6 @@ EMBEDDED = SOURCE / "champions"
 """Where a Bento has its bundles."""
 LISTING = "champions.json"
 """Task → version, in a folder that comes from a registry."""
-PREFIX = "fatescope-"
-"""What `pipelines.stages.register` puts before the task to name its model."""
 FAVOURITE = "multiclass"
 """The task of a request that names none, where it is served."""
 
@@ -50,7 +49,7 @@ class Champion:
     @property
     def name(self) -> str:
         """Return the name of the registered model."""
-        return PREFIX + self.task
+        return model_name(self.task)
 
 
 class Readiness(TypedDict):
@@ -124,7 +123,7 @@ def locate(source: Path, task: str, version: str) -> Path:
         return champion.path
     path = source / task / version
     if not (path / bundle.SPEC).is_file():
-        raise BundleError(f"{source}: version {version} of {PREFIX}{task} is not here (any more)")
+        raise BundleError(f"{source}: version {version} of {model_name(task)} is not here (any more)")
     return path
 
 

@@ -21,12 +21,11 @@ import mlflow
 from mlflow.entities.model_registry import RegisteredModel
 
 from fatescope.errors import BundleError
-from service.registry.model_store import FOLDER, LISTING, PIN, POLL, PREFIX
+from fatescope.model_registry import CHAMPION, PREFIX, bundle_uri, model_name
+from service.registry.model_store import FOLDER, LISTING, PIN, POLL
 
 log = logging.getLogger(__name__)
 
-ALIAS = "champion"
-"""The alias of the version that passed the gate."""
 POLL_S = 30.0
 KEPT = 2
 """Versions of a task that stay: requests may still be answered by the one before."""
@@ -45,10 +44,12 @@ def wanted(pins: str | None) -> dict[str, str]:
         known: list[RegisteredModel] = client.search_registered_models(filter_string=f"name LIKE '{PREFIX}%'")
     except mlflow.MlflowException as error:
         raise BundleError(f"{registry}: the registry cannot be read ({error}); check MLFLOW_TRACKING_URI") from error
-    versions = {each.name.removeprefix(PREFIX): str(each.aliases[ALIAS]) for each in known if ALIAS in each.aliases}
+    versions = {
+        each.name.removeprefix(PREFIX): str(each.aliases[CHAMPION]) for each in known if CHAMPION in each.aliases
+    }
     if not versions:
         raise BundleError(
-            f"{registry}: no registered model '{PREFIX}TASK' with the alias '{ALIAS}'; run `make repro`, or set "
+            f"{registry}: no registered model '{PREFIX}TASK' with the alias '{CHAMPION}'; run `make repro`, or set "
             f"MLFLOW_TRACKING_URI to a registry that has one, or {FOLDER} to a folder of bundles"
         )
     return versions
@@ -59,8 +60,8 @@ def _pinned(client: mlflow.MlflowClient, pin: str) -> tuple[str, str]:
     if not which:
         raise BundleError(f"{PIN}: '{pin}' is not TASK=VERSION; write for example binary=3,multiclass=champion")
     if which.isdecimal():
-        return task, str(client.get_model_version(PREFIX + task, which).version)
-    return task, str(client.get_model_version_by_alias(PREFIX + task, which).version)
+        return task, str(client.get_model_version(model_name(task), which).version)
+    return task, str(client.get_model_version_by_alias(model_name(task), which).version)
 
 
 def bring(target: Path, versions: dict[str, str]) -> None:
@@ -73,10 +74,9 @@ def bring(target: Path, versions: dict[str, str]) -> None:
         try:
             with tempfile.TemporaryDirectory(dir=target, prefix=".") as partial:
                 # By version, because the alias may have moved on since it was read.
-                source = f"models:/{PREFIX}{task}/{version}/artifacts/bundle"
-                Path(mlflow.artifacts.download_artifacts(source, dst_path=partial)).rename(place)
+                Path(mlflow.artifacts.download_artifacts(bundle_uri(task, version), dst_path=partial)).rename(place)
         except (mlflow.MlflowException, OSError) as error:
-            raise BundleError(f"{PREFIX}{task} version {version} cannot be fetched: {error}") from error
+            raise BundleError(f"{model_name(task)} version {version} cannot be fetched: {error}") from error
     listing, partial_listing = target / LISTING, target / f".{LISTING}"
     partial_listing.write_text(json.dumps(versions))
     partial_listing.rename(listing)

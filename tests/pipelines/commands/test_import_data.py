@@ -179,7 +179,7 @@ def snapshot(folder):
     return {path: (folder / path).read_bytes() for path in [*listed(folder), "origin.json"]}
 
 
-@pytest.mark.parametrize("step", ["survey", "_origin", "_swap"])
+@pytest.mark.parametrize("step", ["survey", "_origin", "replace_folder"])
 @pytest.mark.parametrize("origin", ["simulated", "adopted"])
 def test_an_interruption_leaves_the_data_as_it_was(params, source, target, monkeypatch, step, origin):
     target.mkdir()
@@ -207,14 +207,14 @@ def test_an_interruption_between_the_renames_leaves_the_data_as_it_was(params, s
     monkeypatch.setattr(type(target), "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stage.adopt(params.dataset, source, target)
-    assert calls == ["data", "data.part", ".data.before-adopt"]
+    assert calls == ["data", "data.part", ".data.replaced"]
     assert (target / "origin.json").read_text() == '{"origin": "simulated"}'
 
 
 def test_what_a_killed_run_left_is_put_right(params, source, target):
     stage.adopt(params.dataset, source, target)
     before = snapshot(target)
-    target.rename(target.with_name(".data.before-adopt"))  # where a kill between the renames leaves it
+    target.rename(target.with_name(".data.replaced"))  # where a kill between the renames leaves it
     shutil.copytree(source, target.with_name("data.part"))
     stage.adopt(params.dataset, source, target)
     assert snapshot(target) == before
