@@ -11,8 +11,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from fatescope.inference import bundle
-from tests.conftest import ROOT, tiff
-from tests.service.conftest import CLASSES, typical, write_bundle
+from tests.support.bundles import CLASSES
+from tests.support.images import tiff, typical
+from tests.support.project import ROOT
+from tests.support.untrained import write_bundle
 
 CORE = {
     Requirement(line).name

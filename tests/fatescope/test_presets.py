@@ -4,7 +4,7 @@ import pytest
 
 from fatescope import config
 from fatescope.errors import ParamsError
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 COMMENT = re.compile(r"\s#.*$", re.MULTILINE)
 

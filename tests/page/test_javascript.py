@@ -5,7 +5,7 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 TESTS = sorted(Path(__file__).parent.glob("*.test.js"))
 

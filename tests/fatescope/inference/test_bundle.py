@@ -8,8 +8,9 @@ import fatescope
 from fatescope.errors import BundleError, DataError, ImageError
 from fatescope.inference import bundle
 from fatescope.inference.uncertainty import VERDICTS
-from tests.conftest import tiff
-from tests.service.conftest import CANVAS, CLASSES, typical, write_bundle
+from tests.support.bundles import CANVAS, CLASSES
+from tests.support.images import tiff, typical
+from tests.support.untrained import write_bundle
 
 
 @pytest.fixture(scope="module")
