@@ -1,7 +1,7 @@
 """How well `fit` does on real cells, beside gradient boosting on simple figures of the same cells.
 
 Run with `make bench-accuracy SETS=folder`, where the folder holds `malaria.zip` and `jurkat_ifc.zip`; about an
-hour on two cores. The presets of `fatescope.config` read the paths.
+hour on two cores. The data presets (`fatescope.config.presets`) read the paths.
 - malaria: the grouped split of the line, no patient in two parts; fitted on training and validation cells.
 - Jurkat: 900 cells each of G1, S_phase and G2, brightfield alone, five folds at random (their groups allow no other);
   each fold is fitted on the other four, without looking at it.
@@ -25,6 +25,7 @@ from sklearn.model_selection import StratifiedKFold
 from benchmarks.report import Figure, publish
 from fatescope import config
 from fatescope.config import Train
+from fatescope.config.presets import get_preset
 from fatescope.data import dataset, features, splits
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
@@ -60,7 +61,7 @@ Texts = npt.NDArray[np.str_]
 def read(archive: Path, name: str, folder: Path) -> tuple[CellDataset, Splits, Path]:
     """Unpack, ingest and split one set with its preset."""
     content = json.loads(config.load(Path("params.yaml")).model_dump_json(by_alias=True))
-    content["dataset"] |= config.get_preset(name).values()["dataset"]
+    content["dataset"] |= get_preset(name).values()["dataset"]
     content["ingest"]["canvas"] = [50, 50] if name == "malaria" else [40, 40]
     folder.mkdir()
     (folder / "params.yaml").write_text(json.dumps(content))

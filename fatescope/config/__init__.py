@@ -6,7 +6,6 @@ No field has a default: each value has one home, and that is `params.yaml`.
 from fatescope.config.data import Dataset, Ingest, Simulate, Split, Validation
 from fatescope.config.evaluation import Audit, Evaluate
 from fatescope.config.params import Params, load
-from fatescope.config.presets import Preset, apply_preset, get_preset, list_presets
 from fatescope.config.production import Gate, Signature
 from fatescope.config.section import Section
 from fatescope.config.training import Calibrate, Ensemble, Train
@@ -23,7 +22,6 @@ __all__ = [
     "Gate",
     "Ingest",
     "Params",
-    "Preset",
     "Range",
     "Section",
     "Signature",
@@ -32,8 +30,5 @@ __all__ = [
     "Train",
     "Tune",
     "Validation",
-    "apply_preset",
-    "get_preset",
-    "list_presets",
     "load",
 ]

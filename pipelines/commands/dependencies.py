@@ -7,7 +7,7 @@ and an edit of what a verdict rests on leaves no stale verdict.
 
 import ast
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +30,8 @@ READ = {
 def closure(module: str, root: Path = ROOT) -> list[str]:
     """Return the paths, relative to `root`, of everything of ours that `module` runs when it is imported and called.
 
-    Imports inside functions count. `__init__.py` files count where they hold more than a docstring.
+    Imports inside functions count, but for those of an `__init__.py`, which serve users of the library and no stage.
+    `__init__.py` files count where they hold more than a docstring.
     """
     paths, waiting = set[Path](), [module]
     seen = set[str]()
@@ -45,7 +46,8 @@ def closure(module: str, root: Path = ROOT) -> list[str]:
         path = _path_of(name, root)
         if path is not None:
             paths.add(path)
-            waiting += _imported(ast.parse(path.read_text()))
+            tree = ast.parse(path.read_text())
+            waiting += _imported(tree.body if path.name == "__init__.py" else ast.walk(tree))
     code = {str(path.relative_to(root)) for path in paths if path.name != "__init__.py" or _has_code(path)}
     return sorted(code.union(*(READ.get(path, ()) for path in code)))
 
@@ -56,9 +58,9 @@ def _path_of(module: str, root: Path) -> Path | None:
     return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
-    """Yield the absolute names that a module imports; a name taken from a package may be a module or not."""
-    for node in ast.walk(tree):
+def _imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the absolute names that `nodes` import; a name taken from a package may be a module or not."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

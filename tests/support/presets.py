@@ -1,6 +1,6 @@
 """Presets as changes to params.yaml."""
 
-from fatescope.config import get_preset
+from fatescope.config.presets import get_preset
 
 
 def preset(name):
