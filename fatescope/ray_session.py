@@ -1,4 +1,4 @@
-"""Ray, which is an extra: how a cluster is joined."""
+"""Connect to a cluster of Ray, which is an optional dependency."""
 
 import logging
 import os
@@ -10,11 +10,11 @@ from fatescope.errors import ParamsError
 
 
 @contextmanager
-def joined(address: str, *, aloud: bool) -> Iterator[Any]:
+def connect(address: str, *, log_to_driver: bool) -> Iterator[Any]:
     """Yield the module `ray`, connected to the cluster at `address` (`auto`: this machine's) until the block ends.
 
-    `aloud`: what its processes print is printed here. Raises ParamsError where Ray is not installed, or nothing
-    answers there.
+    With `log_to_driver`, the output of the cluster's processes appears here. Raises ParamsError where Ray is not
+    installed or no cluster answers at `address`.
     """
     try:
         import ray  # noqa: PLC0415  an extra
@@ -22,7 +22,7 @@ def joined(address: str, *, aloud: bool) -> Iterator[Any]:
         raise ParamsError("Ray is not installed; pip install -c constraints.txt -e '.[ray]'") from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=aloud)
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=log_to_driver)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ParamsError(f"no Ray cluster at '{address}' ({error}); start one with `ray start --head`") from error
     try:

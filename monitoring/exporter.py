@@ -121,7 +121,7 @@ class Exporter:
 
     def _check(self, window: pd.DataFrame) -> list[dict[str, Any]]:
         with TemporaryDirectory(prefix="fatescope-") as docs:
-            suite = expectations.of_images(self.validation)
+            suite = expectations.image_expectations(self.validation)
             results = expectations.check({"window": (window, suite)}, Path(docs))
         return [each for each in results if not each["passed"]]
 

@@ -9,11 +9,11 @@ from fatescope.config.params import Params, load
 from fatescope.config.production import Gate, Signature
 from fatescope.config.section import Section
 from fatescope.config.training import Calibrate, Ensemble, Train
-from fatescope.config.tuning import SEARCHABLE, WHOLE, Range, Tune
+from fatescope.config.tuning import INTEGERS, SEARCHABLE, Range, Tune
 
 __all__ = [
+    "INTEGERS",
     "SEARCHABLE",
-    "WHOLE",
     "Audit",
     "Calibrate",
     "Dataset",

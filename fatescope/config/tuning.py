@@ -58,7 +58,7 @@ class Tune(Section):
             raise ValueError(f"space names {unknown}; the fields that can be searched are {sorted(SEARCHABLE)}")
         for name, allowed in self.space.items():
             values: list[Any] = [allowed.low, allowed.high] if isinstance(allowed, Range) else allowed
-            if isinstance(allowed, Range) and name in WHOLE:
+            if isinstance(allowed, Range) and name in INTEGERS:
                 values = [int(end) if end.is_integer() else end for end in values]
             for value in values:
                 if reason := _why_invalid(name, value):
@@ -68,7 +68,7 @@ class Tune(Section):
 
 SEARCHABLE = set(Train.model_fields) - {"seeds", "epochs", "patience", "threads", "weights", "views"}
 """Fields of `train` that a trial may set; `views` is not one, because trials classify each cell once."""
-WHOLE = {name for name, field in Train.model_fields.items() if field.annotation is int}
+INTEGERS = {name for name, field in Train.model_fields.items() if field.annotation is int}
 """Fields of `train` that are integers."""
 
 

@@ -45,7 +45,7 @@ class Assessment:
     """(B,) SURE, UNSURE or UNLIKE."""
 
     @classmethod
-    def joined(cls, parts: list["Assessment"]) -> "Assessment":
+    def concatenate(cls, parts: list["Assessment"]) -> "Assessment":
         """Return the assessments of several batches as one."""
         names = (each.name for each in fields(cls))
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

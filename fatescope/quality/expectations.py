@@ -1,7 +1,7 @@
 """What cells must look like: the suite that guards training data, and the windows that production sees.
 
-A window has no labels and no groups, so the suite comes in parts: `of_images` holds for any table of images, `of_cells`
-adds what labels, groups and hashes must be, `of_groups` and `of_classes` speak of tables with one row a group or class.
+A window has no labels and no groups, so the suite comes in parts: `image_expectations` holds for any table of images, `cell_expectations`
+adds what labels, groups and hashes must be, `group_expectations` and `class_expectations` speak of tables with one row a group or class.
 Great Expectations takes seconds to import, so it is imported by the functions that need it.
 """
 
@@ -33,7 +33,7 @@ def load_gx() -> Any:  # noqa: ANN401  the module, which ships no types
     return gx
 
 
-def of_images(params: Validation) -> Expectations:
+def image_expectations(params: Validation) -> Expectations:
     """Return what every image must be, with or without a label; columns as in `fatescope.data.dataset`."""
     gxe = load_gx().expectations
     mostly = 1 - params.max_bad_share
@@ -69,8 +69,8 @@ def of_images(params: Validation) -> Expectations:
     ]  # fmt: skip
 
 
-def of_cells(dataset: Dataset, params: Validation) -> Expectations:
-    """Return what a table of training cells must be; it has the columns that `with_leaks` adds."""
+def cell_expectations(dataset: Dataset, params: Validation) -> Expectations:
+    """Return what a table of training cells must be; it has the columns that `add_checked_columns` adds."""
     gxe = load_gx().expectations
     labels = sorted(set(dataset.classes.values()))
     columns = {"cell_id", "label", "group", "path", "sha256", "height", "width", "bit_depth", *dataset.group}
@@ -93,7 +93,7 @@ def of_cells(dataset: Dataset, params: Validation) -> Expectations:
             )
             for fact, (low, high) in dataset.ranges.items()
         ),
-        *of_images(params),
+        *image_expectations(params),
         gxe.ExpectColumnValuesToBeUnique(
             column="pixel_hash", mostly=1 - params.max_duplicate_share, severity="warning",
             description="No image is in the data twice.",
@@ -106,7 +106,7 @@ def of_cells(dataset: Dataset, params: Validation) -> Expectations:
     ]  # fmt: skip
 
 
-def of_groups(params: Validation) -> Expectations:
+def group_expectations(params: Validation) -> Expectations:
     """Return what a table of one row a class and group must be, as `group_table` makes it."""
     gxe = load_gx().expectations
     return [
@@ -123,7 +123,7 @@ def of_groups(params: Validation) -> Expectations:
     ]  # fmt: skip
 
 
-def of_classes(params: Validation) -> Expectations:
+def class_expectations(params: Validation) -> Expectations:
     """Return what a table of one row a class must be, as `class_table` makes it."""
     gxe = load_gx().expectations
     return [
@@ -135,8 +135,8 @@ def of_classes(params: Validation) -> Expectations:
     ]  # fmt: skip
 
 
-def with_leaks(manifest: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    """Return the manifest with the columns that `of_cells` asks of beside its own."""
+def add_checked_columns(manifest: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Return the manifest with the columns that `cell_expectations` asks of beside its own."""
     # What is no number becomes infinite: Great Expectations passes over missing values.
     numbers = {
         f"{fact} (number)": pd.to_numeric(manifest[fact], errors="coerce").fillna(np.inf) for fact in dataset.ranges

@@ -21,7 +21,7 @@ def assess(model: Bundle, source: CellDataset, rows: npt.NDArray[np.int64]) -> A
         chosen = rows[start : start + BATCH]
         pixels = recanvas(source.pixels[chosen], source.manifest.iloc[chosen], model.spec.canvas)
         judged.append(model.assess(model.predict(pixels)))
-    return Assessment.joined(judged)
+    return Assessment.concatenate(judged)
 
 
 def recanvas(pixels: npt.NDArray[np.uint16], manifest: pd.DataFrame, canvas: tuple[int, int]) -> npt.NDArray[np.uint16]:

@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 def validate(manifest: pd.DataFrame, dataset: Dataset, params: Validation, docs: Path) -> list[dict[str, Any]]:
     """Check the manifest and return one result for each expectation; Data Docs go to the folder `docs`."""
     tables = {
-        "cells": (expectations.with_leaks(manifest, dataset), expectations.of_cells(dataset, params)),
-        "groups": (expectations.group_table(manifest), expectations.of_groups(params)),
-        "classes": (expectations.class_table(manifest, dataset), expectations.of_classes(params)),
+        "cells": (expectations.add_checked_columns(manifest, dataset), expectations.cell_expectations(dataset, params)),
+        "groups": (expectations.group_table(manifest), expectations.group_expectations(params)),
+        "classes": (expectations.class_table(manifest, dataset), expectations.class_expectations(params)),
     }
     return expectations.check(tables, docs)
 

@@ -102,7 +102,7 @@ def place(work: Callable[..., None], arguments: tuple[Any, ...], count: int, thr
             raise ParamsError(
                 f"{ADDRESS} is set, but not {name}: workers on many machines need one that they all reach"
             )
-    with ray_session.joined(os.environ[ADDRESS], aloud=True) as ray:
+    with ray_session.connect(os.environ[ADDRESS], log_to_driver=True) as ray:
         needs = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": threads}
         known = {name: value for name, value in os.environ.items() if name.startswith(_SHARED)}
         job = ray.remote(max_retries=0)(work)

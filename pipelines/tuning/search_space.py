@@ -5,7 +5,7 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from fatescope.config import WHOLE, Params, Range, Train, Tune
+from fatescope.config import INTEGERS, Params, Range, Train, Tune
 from fatescope.errors import ParamsError
 from fatescope.networks.backbones import BACKBONES, SMALLEST
 
@@ -34,7 +34,7 @@ def suggest(trial: Trial, params: Tune, train: Train) -> tuple[Train, dict[str, 
     # The backbone first, because it decides which sizes there are.
     for name in sorted(params.space, key=lambda name: name != "backbone"):
         allowed = params.space[name]
-        if isinstance(allowed, Range) and name in WHOLE:
+        if isinstance(allowed, Range) and name in INTEGERS:
             chosen[name] = trial.suggest_int(name, int(allowed.low), int(allowed.high), log=allowed.log)
             continue
         if isinstance(allowed, Range):

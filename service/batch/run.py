@@ -99,7 +99,7 @@ class Actor:
 
 def spread(out: Path, todo: list[int], workers: int, threads: int, address: str) -> Iterator[Done]:
     """Yield what parts came to, done by actors of the Ray cluster at `address`; a node that is lost costs nothing."""
-    with ray_session.joined(address, aloud=False) as ray:
+    with ray_session.connect(address, log_to_driver=False) as ray:
         found = ray.cluster_resources()
         gpus = int(found.get("GPU", 0))
         # An actor is on one node, with no more cores than the smallest has.

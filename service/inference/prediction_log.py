@@ -166,7 +166,7 @@ def _columns(answered: list[_Answered]) -> dict[str, Any]:
     cells = [cell for each in answered for cell in each.cells]
     sizes = [len(each.cells) for each in answered]
     rows = np.concatenate([each.rows for each in answered])
-    judged = Assessment.joined([each.judgement for each in answered])
+    judged = Assessment.concatenate([each.judgement for each in answered])
     names = np.array(spec.classes)
     figures = _figures(cells)
     return {

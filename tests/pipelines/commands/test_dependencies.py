@@ -43,7 +43,7 @@ def test_imports_inside_functions_and_packages_with_code_count(tmp_path):
         "pipelines/__init__.py": '"""Nothing but a docstring."""',
         "pipelines/stages/__init__.py": "",
         "pipelines/stages/a.py": "def main():\n    from fatescope.b import f\n",
-        "fatescope/__init__.py": "import json\n",
+        "fatescope/__init__.py": "import json\ndef load():\n    from fatescope import d\n",
         "fatescope/b.py": "from fatescope import c\ndef f(): ...\n",
         "fatescope/c.py": "",
         "fatescope/d.py": "",

@@ -118,7 +118,9 @@ def test_a_group_under_another_lamp_warns(settings, tmp_path):
 
 def test_a_window_without_labels_is_checked_by_the_same_object(settings, tmp_path):
     window = broken(spread=[0.0]).drop(columns=["label", "group", "medium", "day", "run", "sha256"])
-    results = expectations.check({"window": (window, expectations.of_images(settings.validation))}, tmp_path / "docs")
+    results = expectations.check(
+        {"window": (window, expectations.image_expectations(settings.validation))}, tmp_path / "docs"
+    )
     assert [each["column"] for each in results if not each["passed"]] == ["spread"]
 
 
