@@ -1,1 +1,1 @@
-"""A trained model and what it answers: bundle, uncertainty, out-of-distribution cells, composition. No PyTorch."""
+"""Run a trained model: bundle, uncertainty, out-of-distribution detection, activation maps, composition. No PyTorch."""

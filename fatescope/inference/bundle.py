@@ -59,9 +59,9 @@ __all__ = [
 ]
 
 OUTPUTS = ("logits", "embedding", "activation_map")
-"""What the graph gives, in the order of a Prediction."""
+"""The outputs of the graph, in the order of the fields of Prediction."""
 TOLERANCE = 1e-3
-"""The largest difference of a logit that a test tensor may show on another machine."""
+"""The largest difference of a logit from its test tensor on another machine."""
 
 BATCH = 128
 """Cells that `Bundle.classify` runs through the network at once."""
@@ -70,32 +70,32 @@ Floats = npt.NDArray[np.float32]
 
 
 class Graph:
-    """An ONNX graph in ONNX Runtime; may be called from several threads at once."""
+    """An ONNX graph in ONNX Runtime; several threads may call it at once."""
 
     def __init__(self, path: Path, threads: int, provider: str = "CPUExecutionProvider") -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors only: its warnings speak of graph optimisation
+        options.log_severity_level = 3  # errors only: its warnings are about graph optimisation
         self._session = onnxruntime.InferenceSession(path, options, providers=[provider])
-        # ONNX Runtime goes on without a provider that it cannot load.
+        # ONNX Runtime falls back to another provider where it cannot load this one.
         if self._session.get_providers()[0] != provider:
-            raise BundleError(f"{path}: ONNX Runtime cannot run it by {provider} here")
+            raise BundleError(f"{path}: ONNX Runtime cannot use {provider} on this machine")
 
     def predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
-        """Classify (B, H, W) raw pixels on the canvas."""
+        """Run the graph on (B, H, W) raw pixels on the canvas."""
         images = pixels[:, None].astype(np.float32)
         return Prediction(*self._session.run(list(OUTPUTS), {"pixels": images}))
 
 
 class Engine(Protocol):
-    """Whatever runs the network of a bundle."""
+    """What can run the network of a bundle: ONNX Runtime, OpenVINO, PyTorch."""
 
     def predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
-        """Classify (B, H, W) raw pixels on the canvas."""
+        """Run the network on (B, H, W) raw pixels on the canvas."""
 
 
 class Bundle:
-    """A model that is ready to predict, and what it says of itself."""
+    """A trained model that is ready to predict, with its spec."""
 
     def __init__(
         self, spec: Spec, engine: Engine, outliers: MahalanobisDetector, test: dict[str, npt.NDArray[Any]]
@@ -143,35 +143,35 @@ class Bundle:
         return Bundle(self.spec, engine, self.outliers, self._test)
 
     def assess(self, prediction: Prediction) -> Assessment:
-        """Say how far to trust a prediction of this model."""
+        """Return conformal sets, distances and verdicts for a prediction of this model."""
         return assess_prediction(prediction, self.spec.conformal, self.spec.outlier_threshold, self.outliers)
 
     def ood_distance(self, prediction: Prediction) -> Floats:
-        """Return how far each of B cells lies from the training cells; see Judgement."""
+        """Return (B,) distances from the training cells; see Assessment."""
         return ood_distance(prediction, self.spec.outlier_threshold, self.outliers)
 
     def components(self, prediction: Prediction) -> Floats:
-        """Return the (B, COMPONENTS) coordinates of the embedding that drift is told by."""
+        """Return the (B, COMPONENTS) coordinates of the embedding from which drift is measured."""
         return self.outliers.components(prediction.embedding, COMPONENTS)
 
     def compose(self, probabilities: Floats) -> Composition:
-        """Estimate the shares of the classes in a culture whose cells have (B, K) `probabilities`."""
+        """Estimate the class shares of a culture whose cells have (B, K) `probabilities`."""
         return compose(probabilities, self.spec)
 
     @property
     def example(self) -> npt.NDArray[np.uint16]:
-        """Return the pixels (B, H, W) of the test tensors: real input, of the right kind."""
+        """Return the (B, H, W) pixels of the test tensors, real input of this model."""
         return self._test["pixels"]
 
     @property
     def expected(self) -> Floats:
-        """Return the (B, K) logits that the example must give."""
+        """Return the (B, K) logits that `example` must give."""
         return self._test["logits"]
 
     def check(self) -> None:
-        """Raise BundleError unless the test pixels give the logits that they gave where the model was made."""
+        """Raise BundleError unless the test pixels give the logits that they gave where the model was trained."""
         difference = float(np.abs(self.predict(self.example).logits - self.expected).max())
-        # Written so that a NaN fails.
+        # Written so that NaN fails.
         if not difference <= TOLERANCE:
             raise BundleError(
                 f"the test tensors do not reproduce: logits differ by {difference:.2g}, more than {TOLERANCE}; "
@@ -180,12 +180,15 @@ class Bundle:
 
 
 def compose(probabilities: Floats, spec: Spec) -> Composition:
-    """Estimate the shares of the classes in a culture of which the model of `spec` says (B, K) `probabilities`."""
+    """Estimate the class shares of a culture from the (B, K) `probabilities` of the model of `spec`."""
     return composition.estimate(probabilities, np.array(spec.prior), np.array(spec.composition_error))
 
 
 def load(folder: Path, threads: int) -> Bundle:
-    """Load the bundle in `folder` to run on `threads` CPU threads; raises BundleError as `open_spec` does."""
+    """Load the bundle in `folder` to run on `threads` CPU threads, 0 for all cores.
+
+    Raises BundleError as `open_spec` does.
+    """
     spec = open_spec(folder)
     return Bundle(
         spec, Graph(folder / GRAPH, threads), MahalanobisDetector.load(folder / OUTLIERS), load_file(folder / TEST)

@@ -1,6 +1,6 @@
-"""Where an activation map lies on the crop that it explains.
+"""Register class activation maps with the crops that they explain, and draw them.
 
-A position of a feature map looks at a place of the input: the middle of its receptive field, which follows from the
+A position of a feature map corresponds to the centre of its receptive field in the input, which follows from the
 strides and paddings of the layers before it (Araujo, Norris and Sim 2019).
 """
 
@@ -19,17 +19,17 @@ ALIGNMENT = {
     "resnet50": (0.0, 32),
     "vgg19_bn": (7.5, 16),
 }
-"""Backbone → the px of the input that its first position looks at, and the step to the next, along either axis."""
-FAR = 3
-"""Positions that an axis of a map is extended by on either side, with the value at its edge."""
+"""Backbone → centre of the receptive field of its first position, and the step to the next, px of the input."""
+PADDING = 3
+"""Positions by which a map is extended at each side, with the value at its edge."""
 
 
 def extent(
     crop: tuple[int, ...], canvas: tuple[int, int], fits: list[dict[str, Any]], positions: tuple[int, ...]
 ) -> tuple[float, float, float, float]:
-    """Return left, right, bottom and top of a map (`positions` along each axis), in px of a crop (height, width).
+    """Return left, right, bottom and top of a map of `positions` (rows, columns), in px of its crop (height, width).
 
-    `fits` are the sections `train` of the members, of which the one with the finest map gave the grid.
+    `fits` are the sections `train` of the members; the map has the grid of the member with the finest one.
     """
     fit = finest(fits)
     first, step = ALIGNMENT[fit["backbone"]]
@@ -38,13 +38,13 @@ def extent(
         scales = [min(scales)] * 2
     edges = []
     for axis in (1, 0):
-        # The middle of the input is the middle of the canvas, and that of the crop.
-        middle_in, middle = (fit["input_size"][axis] - 1) / 2, (crop[axis] - 1) / 2
+        # Input, canvas and crop have one centre.
+        input_centre, centre = (fit["input_size"][axis] - 1) / 2, (crop[axis] - 1) / 2
         if fit.get("views") == "symmetries":
-            # The mean of maps that were turned back lies evenly on the input.
+            # The mean over the inverted symmetries is symmetric about the centre of the input.
             first = (fit["input_size"][axis] - 1 - step * (positions[axis] - 1)) / 2
         ends = (first - step / 2, first + step * (positions[axis] - 0.5))
-        edges += [middle + (end - middle_in) / scales[axis] for end in ends]
+        edges += [centre + (end - input_centre) / scales[axis] for end in ends]
     left, right, top, bottom = edges
     return left, right, bottom, top
 
@@ -57,28 +57,28 @@ def finest(fits: list[dict[str, Any]]) -> dict[str, Any]:
 def overlay(
     activation: npt.NDArray[np.float32], crop: tuple[int, int], canvas: tuple[int, int], fits: list[dict[str, Any]]
 ) -> Image.Image:
-    """Draw a map (h, w) of one class as a translucent picture of the size of its crop (height, width).
+    """Draw the (h, w) map of one class as a translucent image of the size of its crop (height, width).
 
-    Red speaks for the class, blue against it; nothing is drawn where the map is silent.
+    Red is evidence for the class, blue against it; the image is transparent where the map is zero.
     """
     height, width = crop
     left, right, bottom, top = extent(crop, canvas, fits, activation.shape)
-    # Beyond the outermost positions the map goes on as it is at its edge.
-    padded = np.pad(activation, FAR, mode="edge")
+    # Beyond its outermost positions the map continues with the values at its edge.
+    padded = np.pad(activation, PADDING, mode="edge")
     steps = (right - left) / activation.shape[1], (bottom - top) / activation.shape[0]
     box = [
-        FAR + (-0.5 - left) / steps[0],
-        FAR + (-0.5 - top) / steps[1],
-        FAR + (width - 0.5 - left) / steps[0],
-        FAR + (height - 0.5 - top) / steps[1],
+        PADDING + (-0.5 - left) / steps[0],
+        PADDING + (-0.5 - top) / steps[1],
+        PADDING + (width - 0.5 - left) / steps[0],
+        PADDING + (height - 0.5 - top) / steps[1],
     ]
     limits = (padded.shape[1], padded.shape[0]) * 2
     box = [min(max(edge, 0.0), limit) for edge, limit in zip(box, limits, strict=True)]
-    fitted = np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.BILINEAR, box=tuple(box)))
-    strength = np.clip(fitted / (float(np.abs(activation).max()) or 1.0), -1, 1)
-    picture = np.zeros((height, width, 4), np.uint8)
-    picture[..., 0] = np.where(strength > 0, 214, 33)
-    picture[..., 1] = np.where(strength > 0, 47, 102)
-    picture[..., 2] = np.where(strength > 0, 39, 172)
-    picture[..., 3] = np.round(np.abs(strength) * 170)
-    return Image.fromarray(picture, "RGBA")
+    resized = np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.BILINEAR, box=tuple(box)))
+    strength = np.clip(resized / (float(np.abs(activation).max()) or 1.0), -1, 1)
+    image = np.zeros((height, width, 4), np.uint8)
+    image[..., 0] = np.where(strength > 0, 214, 33)
+    image[..., 1] = np.where(strength > 0, 47, 102)
+    image[..., 2] = np.where(strength > 0, 39, 172)
+    image[..., 3] = np.round(np.abs(strength) * 170)
+    return Image.fromarray(image, "RGBA")

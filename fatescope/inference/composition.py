@@ -1,9 +1,9 @@
-"""What a culture is made of: the share of each class among many cells, corrected for what the classifier confuses.
+"""The composition of a culture: the share of each class among many cells, corrected for misclassification.
 
-Counting calls is biased: a classifier that takes one astrocyte in ten for an oligodendrocyte finds oligodendrocytes in
-a pure culture of astrocytes. Expectation maximisation (Saerens, Latinne and Decaestecker 2002) finds the shares under
-which the probabilities of all cells are most likely; it holds where probabilities are calibrated and only the mixture
-differs from training, not the look of a class.
+Counting predicted classes is biased: a classifier that mistakes one astrocyte in ten for an oligodendrocyte finds
+oligodendrocytes in a pure culture of astrocytes. Expectation maximisation (Saerens, Latinne and Decaestecker 2002)
+finds the shares under which the probabilities of all cells are most likely. It is valid where probabilities are
+calibrated and only the mixture differs from training, not the appearance of a class.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
-STEPS, CLOSE = 2000, 1e-7
+MAX_STEPS, CONVERGED = 2000, 1e-7
+"""Most steps of the expectation maximisation, and the change of a share at which it ends."""
 _Z = 1.96
 
 
 @dataclass(frozen=True)
 class Composition:
-    """Shares of a culture, (K,) each; `low` and `high` are a 95 % interval."""
+    """Class shares of a culture, (K,) each; `low` and `high` are the bounds of a 95 % interval."""
 
     shares: Floats
     low: Floats
@@ -26,36 +27,36 @@ class Composition:
 
 
 def estimate(probabilities: Floats, prior: Floats, error: Floats, weights: Floats | None = None) -> Composition:
-    """Estimate the shares of the classes among cells of which a classifier gave (n, K) `probabilities`.
+    """Estimate the class shares among cells for which a classifier gave (n, K) `probabilities`.
 
-    `prior` (K,) are the shares that it takes for granted, `error` (K, K) the covariance of what stays wrong however
-    many cells there are (`pipelines.training.calibration`), `weights` (n,) how often each cell counts. The interval
-    adds that to the inverse of the observed information.
+    `prior` (K,) are the class shares that the classifier assumes, `error` (K, K) is the covariance of the error that
+    does not shrink with more cells (`pipelines.training.calibration`), and `weights` (n,) how often each cell counts.
+    The covariance behind the interval is `error` plus the inverse of the observed information.
     """
     counts = np.ones(len(probabilities)) if weights is None else weights
     likelihood = probabilities.astype(np.float64) / prior
-    shares = _maximise(likelihood, counts)
+    shares = _maximise_likelihood(likelihood, counts)
     spread = np.sqrt(np.diag(_covariance(likelihood, counts, shares) + error))
     return Composition(shares, np.clip(shares - _Z * spread, 0, 1), np.clip(shares + _Z * spread, 0, 1))
 
 
-def _maximise(likelihood: Floats, counts: Floats) -> Floats:
+def _maximise_likelihood(likelihood: Floats, counts: Floats) -> Floats:
     shares: Floats = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
-    for _ in range(STEPS):
+    for _ in range(MAX_STEPS):
         joint = likelihood * shares
-        found: Floats = counts @ (joint / joint.sum(1, keepdims=True)) / counts.sum()
-        if np.abs(found - shares).max() < CLOSE:
-            return found
-        shares = found
+        updated: Floats = counts @ (joint / joint.sum(1, keepdims=True)) / counts.sum()
+        if np.abs(updated - shares).max() < CONVERGED:
+            return updated
+        shares = updated
     return shares
 
 
 def _covariance(likelihood: Floats, counts: Floats, shares: Floats) -> Floats:
-    """Return the inverse information on the simplex, where shares add up to one."""
+    """Return the inverse of the observed information on the simplex, where shares add up to one."""
     slope = likelihood / (likelihood @ shares)[:, None]
     information = (slope * counts[:, None]).T @ slope
     size = len(shares)
-    # An orthonormal basis of the directions that keep the sum.
+    # An orthonormal basis of the directions along which the sum is constant.
     plane = np.linalg.svd(np.ones((1, size)))[2][1:].T
     covariance: Floats = plane @ np.linalg.pinv(plane.T @ information @ plane) @ plane.T
     return covariance

@@ -1,4 +1,4 @@
-"""The reference of a bundle: cells that the model knows, with what it predicts for them."""
+"""The reference of a bundle: features, embeddings and predictions of known cells, from which drift is measured."""
 
 from pathlib import Path
 
@@ -10,34 +10,35 @@ from safetensors.numpy import load_file
 from fatescope.data.features import ACQUISITION
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.inference.spec import SEEN, Spec
-from fatescope.inference.uncertainty import Prediction, assess_prediction
+from fatescope.inference.uncertainty import Assessment, Prediction, assess_prediction
 
 COMPONENTS = 8
-"""Coordinates of the embedding that drift is told by."""
+"""Coordinates of the embedding that the reference keeps."""
 
 
 def build_reference(
     manifest: pd.DataFrame, predictions: list[Prediction], spec: Spec, outliers: MahalanobisDetector, *, seen: int = 0
 ) -> pd.DataFrame:
-    """Return the reference: a row a cell of `manifest`, of which the model says `predictions`.
+    """Return the reference: one row per cell of `manifest`, for which the model gives `predictions`.
 
-    Columns: `label`, `group`, `height`, `width`, the figures of `features.ACQUISITION`, `e0` and on (the embedding
-    along its strongest directions), `p_CLASS`, `distance`, `verdict`, and `seen`: the model was fitted on the last
-    `seen` cells, and is surer of them than of others.
+    Columns: `label`, `group`, `height`, `width`, the features of `features.ACQUISITION`, `e0`, `e1`, … (the embedding
+    along its principal directions), `p_CLASS`, `distance`, `verdict`, and `seen`: whether the model was trained on the
+    cell, and so is more confident about it. These are the last `seen` rows.
     """
     known = manifest[["label", "group", "height", "width", *ACQUISITION]].reset_index(drop=True)
-    judged = [assess_prediction(each, spec.conformal, spec.outlier_threshold, outliers) for each in predictions]
-    along = np.concatenate([outliers.components(each.embedding, COMPONENTS) for each in predictions])
-    probabilities = np.concatenate([each.probabilities for each in judged])
+    assessment = Assessment.concatenate(
+        [assess_prediction(batch, spec.conformal, spec.outlier_threshold, outliers) for batch in predictions]
+    )
+    components = np.concatenate([outliers.components(batch.embedding, COMPONENTS) for batch in predictions])
     return known.assign(
-        **{f"e{i}": along[:, i] for i in range(along.shape[1])},
-        **{f"p_{name}": probabilities[:, i] for i, name in enumerate(spec.classes)},
-        distance=np.concatenate([each.distance for each in judged]),
+        **{f"e{i}": components[:, i] for i in range(components.shape[1])},
+        **{f"p_{name}": assessment.probabilities[:, i] for i, name in enumerate(spec.classes)},
+        distance=assessment.distance,
         seen=np.arange(len(known)) >= len(known) - seen,
-        verdict=np.concatenate([each.verdicts for each in judged]),
+        verdict=assessment.verdicts,
     )
 
 
 def exclude_seen(folder: Path, pixel_hashes: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-    """Tell of each cell, by its pixel hash, whether the model in `folder` was fitted without it."""
+    """Return (n,) whether the model in `folder` was trained without each cell, identified by its pixel hash."""
     return ~np.isin(pixel_hashes, load_file(folder / SEEN)["cells"])

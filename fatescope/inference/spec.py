@@ -1,16 +1,16 @@
-"""A trained model on disk: one folder that is all serving needs.
+"""The files of a bundle: one folder that holds all that serving a trained model needs.
 
-| file | what it holds |
+| file | content |
 |---|---|
 | `model.onnx` | raw pixels (B, 1, H, W) float32 on the canvas → `logits`, `embedding`, `activation_map` |
-| `weights.safetensors` | the weights of the network, to go on training from |
-| `spec.json` | what the model is, what it expects, what it was made from, and the hash of every other file |
-| `outliers.safetensors` | where its training cells lie in the space of embeddings (`fatescope.inference.ood`) |
-| `reference.parquet` | cells that it knows: figures, embedding and predictions, to tell drift by |
-| `seen.safetensors` | `cells`: the pixel hash of each cell that it was fitted on, ascending |
-| `test.safetensors` | `pixels` and the `logits` that they must give |
+| `weights.safetensors` | the weights of the network, from which training can continue |
+| `spec.json` | what the model is, what input it takes, what it was trained on, and the hash of every other file |
+| `outliers.safetensors` | the distribution of the embeddings of training cells (`fatescope.inference.ood`) |
+| `reference.parquet` | features, embeddings and predictions of reference cells, from which drift is measured |
+| `seen.safetensors` | `cells`: the pixel hashes of the cells that it was trained on, ascending |
+| `test.safetensors` | `pixels`, and the `logits` that the graph must return for them |
 
-Formats are open ones; nothing here is a pickle. Reading needs neither PyTorch nor `params.yaml`.
+All formats are open, and none is a pickle. Loading needs neither PyTorch nor `params.yaml`.
 """
 
 import hashlib
@@ -26,24 +26,24 @@ FORMAT = 2
 GRAPH, WEIGHTS, SPEC, TEST = "model.onnx", "weights.safetensors", "spec.json", "test.safetensors"
 OUTLIERS, REFERENCE, SEEN = "outliers.safetensors", "reference.parquet", "seen.safetensors"
 OPSET = 20
-"""The newest ONNX operators that this version runs; what it exports has these."""
+"""Version of the ONNX operators that this version exports, and the newest that it runs."""
 
 
 class Spec(BaseModel):
-    """What a bundle says of itself; `spec.json`."""
+    """The description of a bundle; `spec.json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     format: int
-    """Version of this layout."""
+    """Version of the layout of the folder."""
     opset: int
     """Version of the ONNX operators in the graph."""
     task: str
-    """The question: a name in `dataset.tasks`."""
+    """The name of the task, one of `dataset.tasks`."""
     classes: list[str]
     """Class names in the order of the logits."""
     canvas: tuple[int, int]
-    """Height and width in px that a cell is centred on."""
+    """Height and width in px of the canvas on which a cell is centred."""
     bit_depths: list[int]
     """Bit depths of the cells it was trained on."""
     height_px: tuple[int, int]
@@ -53,49 +53,49 @@ class Spec(BaseModel):
     channel: str | None
     """The input channel of the export."""
     backbone: str
-    """The CNN, or those of an ensemble joined by ` + `."""
+    """The CNN; those of an ensemble are separated by ` + `."""
     join: str | None
-    """How the members of an ensemble are joined."""
+    """How the members of an ensemble are combined; None for a single network."""
     seed: int
-    """Seed of the fit."""
+    """Seed of the training."""
     temperature: float
-    """What the logits are already divided by."""
+    """The temperature by which the logits are already divided."""
     coverage: float
-    """Share of the cells of a class whose conformal set holds it, on validation cells."""
+    """Share of the cells of each class whose conformal set contains the class, on validation cells."""
     conformal: list[float]
-    """(K,) a class belongs to the conformal set where its probability is at least this."""
+    """(K,) A class belongs to the conformal set where its probability is at least this."""
     false_alarm: float
-    """Share of like cells that are called unlike, on validation cells."""
+    """Share of in-distribution cells that are called unlike the training cells, on validation cells."""
     outlier_threshold: float
     """Distance above which a cell is unlike the training cells."""
     prior: list[float]
-    """(K,) the shares of classes that the probabilities take for granted."""
+    """(K,) The class shares that the probabilities assume."""
     composition_error: list[list[float]]
-    """(K, K) covariance of the shares of a culture that more cells do not make smaller."""
+    """(K, K) Covariance of the estimated shares of a culture that does not shrink with more cells."""
     cost: dict[str, float]
-    """`parameters`, `multiply_adds` a cell, `fit_seconds` on the machine that made it and, where it could be
+    """`parameters`, `multiply_adds` per cell, `fit_seconds` on the machine that trained it and, where it could be
     measured, `energy_wh`."""
     split: str
-    """The split whose training and validation parts it has seen."""
+    """The scheme, `random` or `grouped`, whose training and validation splits it has seen."""
     confounded: dict[str, str]
-    """Class → why it could not be tested on acquisition groups it has not seen."""
+    """Class → why it could not be tested on acquisition groups that the model has not seen."""
     simulated: bool
     """Whether any cell it was trained on is simulated."""
     data_hash: str
-    """The version of the data."""
+    """The hash of the data."""
     made: str | None = None
-    """When it was trained, ISO 8601 in UTC; None in bundles of before this was kept."""
+    """When it was trained, ISO 8601 in UTC; None in older bundles, which do not record it."""
     git_commit: str
-    """The version of the code; empty outside git."""
+    """The git commit of the code; empty outside a repository."""
     params: dict[str, Any]
-    """The sections of `params.yaml` that made it."""
+    """The sections of `params.yaml` with which it was trained."""
     hashes: dict[str, str]
     """File name → SHA-256 of its bytes."""
 
 
 def finalize(folder: Path, spec: Spec) -> None:
-    """Write `spec` with the hashes of all other files in `folder`, which completes the bundle."""
-    # safetensors makes files that their owner alone may read; a bundle is copied and mounted for others to run.
+    """Complete the bundle in `folder`: write `spec` with the hashes of all other files."""
+    # safetensors writes files that only their owner may read; a bundle is copied and mounted for others to run.
     for path in folder.iterdir():
         path.chmod((folder / GRAPH).stat().st_mode)
     hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != SPEC}
@@ -103,9 +103,9 @@ def finalize(folder: Path, spec: Spec) -> None:
 
 
 def open_spec(folder: Path) -> Spec:
-    """Read the spec of a bundle that is whole.
+    """Read the spec of a bundle and verify its files.
 
-    Raises BundleError for a folder that is no bundle, of a newer format, or with a file missing or changed.
+    Raises BundleError for a folder that is not a bundle, has another format, or has a missing or changed file.
     """
     spec = read_spec(folder)
     if spec.opset > OPSET:
@@ -113,27 +113,29 @@ def open_spec(folder: Path) -> Spec:
     for name, expected in spec.hashes.items():
         path = folder / name
         if not path.is_file():
-            raise BundleError(f"{folder}: {name} is missing; fetch the bundle again")
+            raise BundleError(f"{folder}: {name} is missing; download the bundle again")
         if _sha256(path) != expected:
-            raise BundleError(f"{folder}: {name} was changed or damaged after it was made; fetch the bundle again")
+            raise BundleError(f"{folder}: {name} was changed or damaged after training; download the bundle again")
     return spec
 
 
 def read_spec(folder: Path) -> Spec:
-    """Read `spec.json`; raises BundleError where there is none that this version understands."""
+    """Read `spec.json`; raises BundleError where there is none, or none of the format that this version reads."""
     try:
         text = (folder / SPEC).read_text()
     except OSError as error:
-        raise BundleError(f"{folder}: not a bundle ({error}); make one with `dvc repro train`") from error
+        raise BundleError(f"{folder}: not a bundle ({error}); train one with `dvc repro train`") from error
     try:
-        announced = json.loads(text)["format"]
-        if announced > FORMAT:
-            raise BundleError(f"{folder}: format {announced}, but this version reads {FORMAT}; update fatescope")
-        if announced < FORMAT:
-            raise BundleError(f"{folder}: format {announced}, but this version reads {FORMAT}; run `dvc repro train`")
+        version = json.loads(text)["format"]
+        if version > FORMAT:
+            raise BundleError(f"{folder}: format {version}, but this version reads {FORMAT}; update fatescope")
+        if version < FORMAT:
+            raise BundleError(
+                f"{folder}: format {version}, but this version reads {FORMAT}; train again with `dvc repro train`"
+            )
         return Spec.model_validate_json(text)
     except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{folder / SPEC}: damaged ({error}); fetch the bundle again") from error
+        raise BundleError(f"{folder / SPEC}: damaged ({error}); download the bundle again") from error
 
 
 def _sha256(path: Path) -> str:

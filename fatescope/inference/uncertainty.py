@@ -1,4 +1,4 @@
-"""What a model says of cells, and how far to trust it."""
+"""Predictions for cells, and how reliable each is: conformal set, distance from the training cells, verdict."""
 
 from dataclasses import dataclass, fields
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from fatescope.inference.ood import MahalanobisDetector
 
 SURE, UNSURE, UNLIKE = "sure", "unsure", "unlike_training"
-"""Verdicts on a cell: one class is left in its conformal set, several are, or it is unlike all training cells."""
+"""Verdicts on a cell: its conformal set has one class; it has several; or the cell is unlike all training cells."""
 VERDICTS = (SURE, UNSURE, UNLIKE)
 
 Floats = npt.NDArray[np.float32]
@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of B cells."""
+    """The outputs of a model for B cells."""
 
     logits: Floats
     """(B, K)"""
@@ -33,21 +33,21 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What is made of a prediction for B cells."""
+    """How reliable the predictions for B cells are."""
 
     probabilities: Floats
     """(B, K), calibrated."""
     sets: npt.NDArray[np.bool_]
-    """(B, K) the conformal set; the most probable class is always in it."""
+    """(B, K) Whether the conformal set contains the class; it always contains the most probable one."""
     distance: Floats
-    """(B,) from the training cells, over the distance above which a cell is unlike them."""
+    """(B,) Distance from the training cells, divided by that above which a cell is unlike them."""
     verdicts: npt.NDArray[np.str_]
     """(B,) SURE, UNSURE or UNLIKE."""
 
     @classmethod
     def concatenate(cls, parts: list["Assessment"]) -> "Assessment":
         """Return the assessments of several batches as one."""
-        names = (each.name for each in fields(cls))
+        names = (field.name for field in fields(cls))
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 

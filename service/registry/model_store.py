@@ -147,5 +147,5 @@ def digest(path: Path) -> str:
     """Return what names the bundle in a folder, the start of the hash of its spec; raises BundleError without one."""
     spec = path / bundle.SPEC
     if not spec.is_file():
-        raise BundleError(f"{path}: not a bundle (no {bundle.SPEC}); make one with `dvc repro train`")
+        raise BundleError(f"{path}: not a bundle (no {bundle.SPEC}); train one with `dvc repro train`")
     return hashlib.sha256(spec.read_bytes()).hexdigest()[:12]
