@@ -30,6 +30,7 @@ from fatescope.inference import bundle
 from pipelines.commands import simulate
 from service.batch import job
 from service.inference import engines
+from service.settings import ServiceSettings
 
 SEED = 0
 MANY, FEW = 1_000_000, 100_000
@@ -62,8 +63,7 @@ def link(folder: Path, drawn: list[Path], count: int) -> Path:
 
 def bound(model: Path, paths: list[Path], threads: int) -> None:
     """Decode and classify files: the work itself."""
-    os.environ[engines.THREADS] = str(threads)
-    loaded, _ = engines.start(model)
+    loaded, _ = engines.start(model, ServiceSettings.read().engine, threads)
     begun = time.perf_counter()
     for start in range(0, len(paths), BATCH):
         placed = []

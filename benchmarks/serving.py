@@ -25,6 +25,7 @@ from benchmarks.report import Figure, publish
 from benchmarks.service import CELLS, REPEATS, ROOT, SEED, TASK, batches, form, load, prepare, request, serve
 from fatescope.data import images
 from service.inference import engines
+from service.settings import ServiceSettings
 from tests.support.servers import ended, free_port, ready
 
 BATCHES = (16, 32, 64, 128, 256)
@@ -50,7 +51,8 @@ def register(bundle: Path) -> str:
 
 def in_process(bundle: Path, raws: list[bytes]) -> tuple[float, int]:
     """Return the cells a second of the graph in this process, decoding included, and its best batch."""
-    model, name = engines.start(bundle)
+    settings = ServiceSettings.read()
+    model, name = engines.start(bundle, settings.engine, settings.threads)
     print(f"engine: {name}", flush=True)
     found = {}
     for batch in BATCHES:

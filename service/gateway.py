@@ -1,14 +1,13 @@
-"""The Bento that answers over HTTP: `bentoml serve service.gateway:Fatescope`.
+"""The Bento that answers HTTP requests: `bentoml serve service.gateway:Fatescope`.
 
-The endpoints (`service.api`) are FastAPI routes that BentoML mounts, not a `bentoml.api`: those fetch addresses that a
-client supplies, turn some client errors into 500, and word a refusal in their own way. The networks are in
-`service.runner`, a process of its own. BentoML's tracing, access log and request metrics are off: they take half of the
-time of a request, and label by raw path; `service.api.access_log` does what is needed of them.
+The endpoints (`service.api`) are a FastAPI application that BentoML mounts, not `bentoml.api` methods: those fetch URLs
+that a client supplies, turn some client errors into status 500, and have their own error format. The networks run in
+`service.runner`, a process of its own. BentoML's tracing, access log and request metrics are off, because they take
+half the time of a request and label by raw path; `service.api.middleware` does what is needed of them.
 """
 
 import asyncio
 import gc
-import logging
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -20,51 +19,45 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
 from fatescope.errors import FatescopeError
-from service.api import auth
-from service.api.app import app
-from service.api.middleware import Admission
-from service.inference.model_pool import Calls, Models
-from service.inference.prediction_log import Recorder
+from service.api.app import build_app
+from service.api.state import ServiceState
+from service.inference.model_pool import RunnerClient
 from service.registry import model_store
 from service.runner import Runner
+from service.settings import read_or_exit, variable
 
-log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
+GC_THRESHOLDS = (50_000, 20, 100)
+"""When Python looks for reference cycles; requests leave hardly any."""
+TIMEOUT_S = 60.0
 
-WORKERS = "FATESCOPE_GATEWAYS"
-"""Processes that read images and answer; one is busy at about a thousand images a second."""
-COLLECTIONS = (50_000, 20, 100)
-"""When Python looks for circular garbage: requests leave hardly any."""
+SETTINGS = read_or_exit()
 
 
 @asynccontextmanager
-async def _running(app: FastAPI) -> AsyncIterator[None]:
-    """Have the models ready before the first request, and follow the champions until the last."""
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Load the models before the first request, and follow the champions until the last one is answered."""
     threadpool_limits(1, user_api="blas")  # see service.runner
-    app.state.guard, app.state.admission = auth.Guard(), Admission()
-    app.state.models = models = Models(cast("Calls", bentoml.get_current_service().runner.to_async))
-    app.state.recorder = recorder = Recorder.of_environment()
-    await models.start()
-    # What is there now stays. Without this, the collector would go through all modules again and again, and stop the
-    # answers for a tenth of a second each time.
+    runner = cast("RunnerClient", bentoml.get_current_service().runner.to_async)
+    app.state.service = state = ServiceState.from_settings(SETTINGS, runner)
+    await state.models.start()
+    # What exists now is permanent. Otherwise the garbage collector would scan all modules again and again, and delay
+    # responses by a tenth of a second each time.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*COLLECTIONS)
-    following = asyncio.create_task(models.follow())
+    gc.set_threshold(*GC_THRESHOLDS)
+    following = asyncio.create_task(state.models.follow())
     yield
     following.cancel()
-    await asyncio.to_thread(recorder.close)
+    await asyncio.to_thread(state.prediction_log.close)
 
 
-app.router.lifespan_context = _running
-
-
-@bentoml.asgi_app(app)
+@bentoml.asgi_app(build_app(_lifespan))
 @bentoml.service(
     name="fatescope",
-    workers=int(os.environ.get(WORKERS) or 1),
-    # BentoML keeps a timer for each request until then, answered or not.
-    traffic={"timeout": 60.0},
-    http={"host": auth.host(), "port": 3000},
+    workers=SETTINGS.gateways,
+    # BentoML keeps a timer for this long after each request, answered or not.
+    traffic={"timeout": TIMEOUT_S},
+    http={"host": SETTINGS.host, "port": 3000},
     tracing={"excluded_urls": ".*"},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
@@ -76,11 +69,12 @@ class Fatescope:
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # it also makes it static
     def prepare() -> None:
-        """Settle what is served before any worker starts: BentoML would go on without a worker that cannot."""
+        """Check the bundles before any worker starts: BentoML would run without a worker that fails to start."""
         try:
-            auth.accepted()
-            model_store.settle()
-            for champion in model_store.listed(model_store.folder()).values():
+            store = model_store.ensure_store(SETTINGS)
+            for champion in model_store.list_champions(store).values():
                 model_store.read_spec(champion)
         except FatescopeError as error:
             sys.exit(f"error: {error}")
+        # The worker processes inherit it.
+        os.environ[variable("bundles")] = str(store)

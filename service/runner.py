@@ -1,10 +1,9 @@
-"""The runner: the networks, on a GPU where there is one. The gateway sends it batches of cells, never files.
+"""The runner: a Bento service that runs the networks, on a GPU if there is one. The gateway sends it batches of cells.
 
-A call names task and version, so that a batch is answered by the version that its gateway serves while another is
-being put in its place.
+Each call names a task and a version, so that the version that accepted a request also answers it, while another one is
+taking its place.
 """
 
-import logging
 import os
 import signal
 import threading
@@ -18,126 +17,103 @@ import numpy as np
 from bentoml import server_context
 from threadpoolctl import threadpool_limits
 
-from fatescope.errors import FatescopeError
-from fatescope.inference.bundle import Bundle
-from fatescope.model_registry import model_name
 from service.inference import engines
+from service.inference.loaded_models import LoadedModels
+from service.inference.runner_output import Readiness
 from service.registry import model_store
-from service.registry.model_store import Readiness
+from service.settings import read_or_exit
 
-log = logging.getLogger("bentoml.fatescope")
-
-KEPT = 2
-"""Versions of a task that stay loaded: batches for the one before may still be on their way."""
 IDLE_S = 5.0
-"""How long no gateway may have called before the runner follows a SIGTERM; each calls `stay` every second until it has
-finished what it accepted."""
+"""Time without a call after which the runner obeys a SIGTERM; every gateway calls `keep_alive` each second until it has
+answered what it accepted."""
 TIMEOUT_S = 120.0
+_IDLE_POLL_S = 0.1
+
+SETTINGS = read_or_exit()
 
 
 def _resources() -> dict[str, int | str]:
-    return {"gpu": engines.gpus()} if engines.gpus() else {"cpu": str(engines.threads())}
+    return {"gpu": engines.gpus()} if engines.gpus() else {"cpu": str(SETTINGS.threads or engines.available_cores())}
 
 
 @bentoml.service(
     name="fatescope-runner",
-    # One process a GPU; on a CPU one process has all its cores.
+    # One process per GPU; on a CPU, one process uses all its cores.
     workers=engines.gpus() or 1,
-    # A new version is loaded beside the calls that the old one answers.
+    # A new version is loaded while the old one answers calls.
     threads=4,
     resources=_resources(),
     traffic={"timeout": TIMEOUT_S},
-    # BentoML closes a connection after 100 requests, also while others wait on it (bentoml/BentoML pull 5522).
+    # BentoML closes a connection after 100 requests, even while others wait on it (bentoml/BentoML pull 5522).
     runner_connection={"max_requests": 10**9, "max_age": 1e9},
     logging={"access": {"enabled": False}},
 )
 class Runner:
-    """Says of cells what the network makes of them."""
+    """Runs inference on batches of cells."""
 
     def __init__(self) -> None:
         if engines.gpus() > 1:
-            engines.take_gpu((server_context.worker_index or 1) - 1)
-        # NumPy has little to do here, but the threads of its BLAS would wait for more of it in a busy loop.
+            engines.select_gpu((server_context.worker_index or 1) - 1)
+        # NumPy has little to do here, but idle threads of its BLAS would spin on the cores of the engine.
         threadpool_limits(1, user_api="blas")
-        self._loaded: dict[tuple[str, str], tuple[Bundle, str]] = {}
-        self._loading = threading.Lock()
-        self._calls, self._last, self._counting = 0, time.monotonic(), threading.Lock()
-        _outlive_gateways(self._idle)
+        self._models = LoadedModels(model_store.store_folder(SETTINGS), SETTINGS.engine, SETTINGS.threads)
+        self._running_calls, self._last_call = 0, time.monotonic()
+        self._counting = threading.Lock()
+        _outlive_gateways(self._is_idle)
 
     @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types
     def prepare(self, task: str, version: str) -> Readiness:
-        """Load, check and warm a version; says why where that cannot be done."""
-        with self._called():
-            try:
-                _, engine = self._get(task, version)
-            except FatescopeError as error:
-                return {"engine": "", "error": str(error)}
-            return {"engine": engine, "error": None}
+        """Load, check and warm up a version; the reply has the reason if that fails."""
+        with self._call():
+            return self._models.prepare(task, version)
 
     @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types
-    def stay(self) -> None:
-        """Take note that a gateway is there, which may have cells to send."""
-        with self._called():
+    def keep_alive(self) -> None:
+        """Note that a gateway is running, and may still have cells to send."""
+        with self._call():
             pass
 
     @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types
     def predict(self, task: str, version: str, pixels: np.ndarray) -> np.ndarray:
-        """Return (B, K + 1 + C) for (B, H, W) pixels: logits, distance and the components of the embedding."""
-        with self._called():
-            loaded, _ = self._get(task, version)
-            found = loaded.predict(pixels)
-            return np.concatenate(
-                [found.logits, loaded.ood_distance(found)[:, None], loaded.components(found)], axis=1, dtype=np.float32
-            )
+        """Return the packed RunnerOutput, (B, K + 1 + C), for (B, H, W) pixels."""
+        with self._call():
+            return self._models.predict(task, version, pixels)
 
     @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types
     def explain(self, task: str, version: str, pixels: np.ndarray) -> np.ndarray:
         """Return the (B, K, h, w) activation maps of (B, H, W) pixels."""
-        with self._called():
-            loaded, _ = self._get(task, version)
-            return loaded.predict(pixels).activation_map
+        with self._call():
+            return self._models.explain(task, version, pixels)
 
     @contextmanager
-    def _called(self) -> Iterator[None]:
+    def _call(self) -> Iterator[None]:
         with self._counting:
-            self._calls += 1
+            self._running_calls += 1
         try:
             yield
         finally:
             with self._counting:
-                self._calls -= 1
-                self._last = time.monotonic()
+                self._running_calls -= 1
+                self._last_call = time.monotonic()
 
-    def _idle(self) -> bool:
-        return self._calls == 0 and time.monotonic() - self._last > IDLE_S
-
-    def _get(self, task: str, version: str) -> tuple[Bundle, str]:
-        found = self._loaded.get((task, version))
-        if found is not None:
-            return found
-        with self._loading:
-            if (task, version) not in self._loaded:
-                self._loaded[task, version] = engines.start(model_store.locate(model_store.folder(), task, version))
-                log.info("%s version %s: %s", model_name(task), version, self._loaded[task, version][1])
-                for old in [key for key in self._loaded if key[0] == task][:-KEPT]:
-                    del self._loaded[old]
-            return self._loaded[task, version]
+    def _is_idle(self) -> bool:
+        return self._running_calls == 0 and time.monotonic() - self._last_call > IDLE_S
 
 
-def _outlive_gateways(idle: Callable[[], bool]) -> None:
-    """Follow a SIGTERM only once nobody calls: BentoML sends it to gateways and runners at the same time."""
+def _outlive_gateways(is_idle: Callable[[], bool]) -> None:
+    """Obey a SIGTERM only once no gateway calls any more: BentoML sends it to gateways and runners at the same time."""
     if threading.current_thread() is not threading.main_thread():
         return  # in a test, without a server
-    follow = signal.getsignal(signal.SIGTERM)
+    previous = signal.getsignal(signal.SIGTERM)
 
-    def wait(number: int, _: FrameType | None) -> None:
-        def later() -> None:
-            while not idle():
-                time.sleep(0.1)
+    def on_terminate(number: int, _: FrameType | None) -> None:
+        def terminate_when_idle() -> None:
+            while not is_idle():
+                time.sleep(_IDLE_POLL_S)
             os.kill(os.getpid(), signal.SIGTERM)
 
-        signal.signal(number, follow)
-        threading.Thread(target=later, daemon=True).start()
+        signal.signal(number, previous)
+        threading.Thread(target=terminate_when_idle, daemon=True).start()
 
-    if callable(follow):
-        signal.signal(signal.SIGTERM, wait)
+    if callable(previous):
+        signal.signal(signal.SIGTERM, on_terminate)

@@ -1,10 +1,10 @@
-"""Gateway or runner as a server of its own, to scale apart: `python -m service.standalone runner`, then `gateway`.
+"""Run gateway or runner as a server of its own, to scale them separately: `python -m service.standalone runner`.
 
-`bentoml serve` starts both on one machine and is what fits one; its command line has no way to start one of them, its
-server has. The gateway finds the runner at `FATESCOPE_RUNNER` (`http://fatescope-runner:3001`). Each follows the
-registry on its own: a champion that a runner does not have yet is tried again by the gateway.
+`bentoml serve` starts both on one machine; its command line cannot start only one of them, its server can. The gateway
+finds the runner at `FATESCOPE_RUNNER` (`http://fatescope-runner:3001`). Both follow the registry on their own: if a
+runner does not have a new champion yet, the gateway tries again.
 
-What the two send each other are pickles, as BentoML has it: nobody but gateways may reach a runner.
+BentoML sends pickles between the two, so nothing but gateways may be able to reach a runner.
 """
 
 import logging
@@ -17,20 +17,22 @@ import typer
 
 from fatescope.errors import FatescopeError
 from service.registry import model_store
+from service.settings import read_or_exit, variable
 
-RUNNER = "FATESCOPE_RUNNER"
 BENTO = "service.gateway:Fatescope"
 PORTS = {"gateway": 3000, "runner": 3001}
 
 
 def main(
     part: Literal["gateway", "runner"],
-    host: str = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: its own")] = 0,
+    host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: 3000 for the gateway, 3001 for the runner.")] = 0,
 ) -> None:
-    """Start PART, and serve until it is told to end."""
-    if part == "gateway" and RUNNER not in os.environ:
-        sys.exit(f"error: {RUNNER} is not set; name the runner's address, such as http://127.0.0.1:{PORTS['runner']}")
+    """Serve PART until the process is terminated."""
+    settings = read_or_exit()
+    if part == "gateway" and settings.runner is None:
+        example = f"http://127.0.0.1:{PORTS['runner']}"
+        sys.exit(f"error: {variable('runner')} is not set; set it to the address of the runner, such as {example}")
     from _bentoml_impl.loader import load  # type: ignore[import-untyped]  # noqa: PLC0415  BentoML takes seconds
     from _bentoml_impl.server import serve_http  # type: ignore[import-untyped]  # noqa: PLC0415  the same
 
@@ -38,13 +40,13 @@ def main(
 
     source = str(Path(__file__).parent.parent)
     runner: str = Runner.name  # type: ignore[attr-defined]  # BentoML makes a service of the class
-    which = {"service_name": runner} if part == "runner" else {"dependency_map": {runner: os.environ[RUNNER]}}
+    options = {"service_name": runner} if part == "runner" else {"dependency_map": {runner: settings.runner}}
     try:
-        # Only a gateway does so by itself.
-        model_store.settle()
-        # As the command line of BentoML does, which cannot say which part.
+        # BentoML prepares the store for a gateway only; the worker processes inherit the variable.
+        os.environ[variable("bundles")] = str(model_store.ensure_store(settings))
+        # As the command line of BentoML does.
         load(BENTO, source).inject_config()
-        serve_http(BENTO, working_dir=source, host=host, port=port or PORTS[part], **which)
+        serve_http(BENTO, working_dir=source, host=host, port=port or PORTS[part], **options)
     except FatescopeError as error:
         sys.exit(f"error: {error}")
 

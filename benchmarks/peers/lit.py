@@ -13,6 +13,7 @@ from fastapi import UploadFile
 
 from fatescope.data import images
 from service.inference import engines
+from service.settings import ServiceSettings
 
 
 class Classifier(ls.LitAPI):
@@ -20,7 +21,8 @@ class Classifier(ls.LitAPI):
 
     def setup(self, device: str) -> None:  # noqa: ARG002  as it is called
         """Load the model."""
-        self.model, _ = engines.start(Path(os.environ["FATESCOPE_BUNDLE"]))
+        settings = ServiceSettings.read()
+        self.model, _ = engines.start(Path(os.environ["FATESCOPE_BUNDLE"]), settings.engine, settings.threads)
 
     def decode_request(self, request: UploadFile) -> np.ndarray:
         """Turn a file into pixels on the canvas."""

@@ -10,9 +10,11 @@ from fastapi import FastAPI, File, UploadFile
 
 from fatescope.data import images
 from service.inference import engines
+from service.settings import ServiceSettings
 
 app = FastAPI()
-bundle, _ = engines.start(Path(os.environ["FATESCOPE_BUNDLE"]))
+settings = ServiceSettings.read()
+bundle, _ = engines.start(Path(os.environ["FATESCOPE_BUNDLE"]), settings.engine, settings.threads)
 
 
 @app.post("/predict")

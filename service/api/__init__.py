@@ -1,1 +1,1 @@
-"""Endpoints over HTTP: forms, schemas, errors, keys, middleware, formats, corrections."""
+"""The HTTP interface: endpoints, schemas, errors, API keys, middleware, formats, corrections."""

@@ -1,56 +1,36 @@
-"""API keys. `python -m service.api.auth` makes one and says what to put into the environment.
+"""API keys. `python -m service.api.auth` makes one, and prints the hash for `FATESCOPE_API_KEYS`.
 
-`FATESCOPE_API_KEYS` holds the SHA-256 of each key that is accepted, in hexadecimal, separated by commas. A key is 256
-random bits, so that a fast hash is enough. Without the variable everyone who can reach the service may use it, and it
-binds to 127.0.0.1 only, unless `--host` says otherwise.
+The service knows the SHA-256 hash of each accepted key. A key has 256 random bits, so a fast hash is enough.
 """
 
 import hashlib
 import hmac
-import os
-import re
 import secrets
 
 from starlette.requests import Request
 
-from fatescope.errors import ParamsError
 from service.inference.errors import RequestError
+from service.settings import variable
 
-VARIABLE = "FATESCOPE_API_KEYS"
-
-
-def accepted() -> list[bytes]:
-    """Return the hashes of the keys that are accepted; raises ParamsError for one that is no SHA-256."""
-    hashes = [each.strip().lower() for each in os.environ.get(VARIABLE, "").split(",") if each.strip()]
-    for each in hashes:
-        if not re.fullmatch(r"[0-9a-f]{64}", each):
-            raise ParamsError(
-                f"{VARIABLE}: an entry of {len(each)} characters is no SHA-256 in hexadecimal; make a key and its hash "
-                "with `python -m service.api.auth`"
-            )
-    return [bytes.fromhex(each) for each in hashes]
+_KEY_BYTES = 32
 
 
-def host() -> str:
-    """Return the address to bind to where nobody says otherwise: all only where a key is asked for."""
-    return "0.0.0.0" if os.environ.get(VARIABLE, "").strip() else "127.0.0.1"  # noqa: S104  on purpose
+class APIKeyAuth:
+    """Accepts requests with a known API key, or every request if there are no keys."""
 
-
-class Guard:
-    """Lets those in who bring a key that is accepted."""
-
-    def __init__(self) -> None:
-        self._accepted = accepted()
+    def __init__(self, key_hashes: tuple[bytes, ...]) -> None:
+        """`key_hashes` are the SHA-256 hashes of the accepted keys."""
+        self._key_hashes = key_hashes
 
     def check(self, request: Request) -> None:
-        """Raise RequestError unless `request` has an accepted key, as a bearer token or in `X-API-Key`."""
-        if not self._accepted:
+        """Raise RequestError unless the request has an accepted key, as a bearer token or in `X-API-Key`."""
+        if not self._key_hashes:
             return
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         key = token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-        digest = hashlib.sha256(key.encode()).digest()
-        # All are compared, and in constant time: how long it takes says nothing about them.
-        if not sum(hmac.compare_digest(digest, each) for each in self._accepted):
+        key_hash = hashlib.sha256(key.encode()).digest()
+        # All hashes are compared, in constant time, so that the duration says nothing about them.
+        if not sum(hmac.compare_digest(key_hash, accepted) for accepted in self._key_hashes):
             raise RequestError(
                 401, "api_key", "this service needs an API key; send it as the header 'Authorization: Bearer KEY'",
                 headers={"WWW-Authenticate": "Bearer"},
@@ -59,9 +39,9 @@ class Guard:
 
 def main() -> None:
     """Make a key."""
-    key = secrets.token_urlsafe(32)
+    key = secrets.token_urlsafe(_KEY_BYTES)
     print(f"key, for the client:    {key}")
-    print(f"hash, for the service:  {VARIABLE}={hashlib.sha256(key.encode()).hexdigest()}")
+    print(f"hash, for the service:  {variable('api_keys')}={hashlib.sha256(key.encode()).hexdigest()}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a request that cannot be answered is told, whoever refuses it: ours, the framework or a fault."""
+"""Error responses: one JSON format, whether the service, the framework or a bug is the cause."""
 
 import logging
 from collections.abc import Mapping
@@ -9,44 +9,44 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from service.api.schemas import Refusal
+from service.api.schemas import ErrorResponse
 from service.inference import metrics
-from service.inference.errors import Problem, RequestError
+from service.inference.errors import ErrorDetail, RequestError
 
-log = logging.getLogger("bentoml.fatescope")
+log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
 
-def refuse_in_json(app: FastAPI) -> None:
-    """Make `app` answer RequestError, and what its framework refuses by itself, with a Refusal."""
+def add_error_handlers(app: FastAPI) -> None:
+    """Make `app` respond with an ErrorResponse to every error."""
 
     @app.exception_handler(RequestError)
-    async def refuse(_: Request, error: RequestError) -> JSONResponse:
-        return refusal(error)
+    async def on_request_error(_: Request, error: RequestError) -> JSONResponse:
+        return error_response(error)
 
     @app.exception_handler(HTTPException)
-    async def refuse_http(_: Request, error: HTTPException) -> JSONResponse:
+    async def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        return _refusal(
-            error.status_code, Problem(code=code, message=str(error.detail), file=None), error.headers or None
-        )
+        return _response(error.status_code, code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def refuse_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        return _refusal(422, Problem(code="parameters", message=wrong, file=None))
+    async def on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
+        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        return _response(422, "parameters", "; ".join(problems))
 
     @app.exception_handler(Exception)
-    async def fail(_: Request, error: Exception) -> JSONResponse:
-        log.error("a request failed by a fault of ours", exc_info=error)
-        message = "the service failed at this request, by a fault of its own; its log has the details"
-        return _refusal(500, Problem(code="internal", message=message, file=None))
+    async def on_bug(_: Request, error: Exception) -> JSONResponse:
+        log.error("a request failed because of a bug", exc_info=error)
+        return _response(500, "internal", "the service failed because of a bug; its log has the details")
 
 
-def refusal(error: RequestError) -> JSONResponse:
-    """Return the answer that says why a request was refused."""
-    return _refusal(error.status_code, Problem(code=error.code, message=str(error), file=error.file), error.headers)
+def error_response(error: RequestError) -> JSONResponse:
+    """Return the response to a request that is rejected with `error`."""
+    return _response(error.status_code, error.code, str(error), error.file, error.headers)
 
 
-def _refusal(status: int, problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    metrics.REFUSED.labels(problem.code).inc()
-    return JSONResponse(Refusal(error=problem).model_dump(), status, dict(headers) if headers else None)
+def _response(
+    status: int, code: str, message: str, file: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    metrics.REFUSED.labels(code).inc()
+    body = ErrorResponse(error=ErrorDetail(code=code, message=message, file=file))
+    return JSONResponse(body.model_dump(), status, dict(headers) if headers else None)

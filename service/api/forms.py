@@ -1,4 +1,4 @@
-"""The bytes of a request: files of a form, or the bare body."""
+"""The files in a request: parts of a form, or the whole body."""
 
 import io
 from collections.abc import AsyncIterator, Iterator
@@ -10,18 +10,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from service.inference.errors import RequestError
-from service.inference.files import MAX_FILES, Upload, shortened
+from service.inference.files import MAX_FILES, Upload, shorten
 
-PART, PARTS = "image", "files"
-"""The name of a file in a form: of the one image, of many."""
-BARE = "request body"
-"""What messages call an image that comes without a file name."""
+IMAGE_PART, FILES_PART = "image", "files"
+"""Name of the form part of a single image, and of one of many files."""
+BODY_NAME = "request body"
+"""Name in messages for an image that has no file name."""
+_MAX_FIELDS = 10
 
 _BINARY = {"type": "string", "format": "binary"}
 
 
-def openapi(part: str, *, many: bool) -> dict[str, Any]:
-    """Describe what `read` accepts, for the OpenAPI page."""
+def openapi_body(part: str, *, many: bool) -> dict[str, Any]:
+    """Return the OpenAPI description of the bodies that `read_one` and `read_many` accept."""
     schema = {"type": "array", "items": _BINARY} if many else _BINARY
     form = {"schema": {"type": "object", "required": [part], "properties": {part: schema}}}
     return {
@@ -33,40 +34,40 @@ def openapi(part: str, *, many: bool) -> dict[str, Any]:
 
 
 async def read_one(request: Request) -> Upload:
-    """Read the one image of `request`; raises RequestError for a form without exactly one image."""
+    """Read the image of a request; raises RequestError for a form without exactly one image."""
     with _client_errors():
         if not _is_form(request):
-            # Whatever the type says: curl calls a bare body a form unless told otherwise, and the decoder looks itself.
-            return Upload(await request.body(), BARE)
-        async with request.form(max_files=1, max_fields=10) as form:
-            part = form.get(PART)
+            # The content type is ignored: curl declares a bare body a form, and the decoder recognises the format.
+            return Upload(await request.body(), BODY_NAME)
+        async with request.form(max_files=1, max_fields=_MAX_FIELDS) as form:
+            part = form.get(IMAGE_PART)
             if part is None or isinstance(part, str):
-                received = f"parts {sorted(form)}" if part is None else "text"
+                received = f"the parts {sorted(form)}" if part is None else "a text"
                 raise RequestError(
-                    400, "missing_image", f"the form has {received} where a file '{PART}' was expected; "
-                    f"for example: curl -F {PART}=@cell.tif",
+                    400, "missing_image", f"the form has {received} where a file '{IMAGE_PART}' was expected; "
+                    f"for example: curl -F {IMAGE_PART}=@cell.tif",
                 )  # fmt: skip
-            return Upload(await part.read(), shortened(part.filename or BARE))
+            return Upload(await part.read(), shorten(part.filename or BODY_NAME))
 
 
 @asynccontextmanager
 async def read_many(request: Request) -> AsyncIterator[list[tuple[str, IO[bytes]]]]:
-    """Read the files of `request` and yield (name, opened file) of each, zips not yet opened.
+    """Read the files of a request, and yield the name and the opened file of each; zip archives stay packed.
 
     Raises RequestError for more than MAX_FILES, and for a form without a file.
     """
     with _client_errors():
         if not _is_form(request):
-            yield [(BARE, io.BytesIO(await request.body()))]
+            yield [(BODY_NAME, io.BytesIO(await request.body()))]
             return
-        async with request.form(max_files=MAX_FILES, max_fields=10) as form:
+        async with request.form(max_files=MAX_FILES, max_fields=_MAX_FIELDS) as form:
             files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
             if not files:
                 raise RequestError(
-                    400, "missing_image",
-                    f"the form has no file; for example: curl -F {PARTS}=@cells.zip, or curl -F {PARTS}=@a.tif -F …",
+                    400, "missing_image", f"the form has no file; for example: curl -F {FILES_PART}=@cells.zip, "
+                    f"or curl -F {FILES_PART}=@a.tif -F {FILES_PART}=@b.tif",
                 )  # fmt: skip
-            yield [(shortened(part.filename or BARE), part.file) for part in files]
+            yield [(shorten(part.filename or BODY_NAME), part.file) for part in files]
 
 
 def _is_form(request: Request) -> bool:
@@ -75,11 +76,11 @@ def _is_form(request: Request) -> bool:
 
 @contextmanager
 def _client_errors() -> Iterator[None]:
-    """Turn what a client did wrong on the way into a RequestError."""
+    """Turn errors of the client while it sends the body into a RequestError."""
     try:
         yield
     except ClientDisconnect as error:
-        raise RequestError(400, "disconnected", "the client left before all of the request had come") from error
+        raise RequestError(400, "disconnected", "the client disconnected before the request was complete") from error
     except RequestError:
         raise
     except HTTPException as error:

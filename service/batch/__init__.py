@@ -1,1 +1,1 @@
-"""Batch jobs: a folder of many cells, here or on a Ray cluster."""
+"""Batch jobs: classify a folder of any number of images, on this machine or on a Ray cluster."""

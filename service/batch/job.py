@@ -1,18 +1,18 @@
-"""A folder of images as parts, which any process on any machine may work on, or go on with after a kill.
+"""A batch job: a folder of images in parts, which any process on any machine may classify, also after a kill.
 
-The folder OUT holds all that is needed:
+The folder OUT holds the whole state:
 
-| file | what it holds |
+| file | content |
 |---|---|
-| `plan.json` | the source, the model, and how many files and parts there are |
+| `plan.json` | the source, the model, and the numbers of files and parts |
 | `files.parquet` | the paths below the source; row group i is part i |
 | `model/` | the bundle |
-| `cells/PART.parquet` | of a cell: `file`, `page`, `label`, `verdict`, `distance`, `conformal_set`, `warnings`, `p_*` |
-| `refused/PART.parquet` | of a file or page that is no cell: `file`, `page`, `code`, `reason`; may be absent |
-| `summary.json` | written last: what all parts have together |
+| `cells/PART.parquet` | per cell: `file`, `page`, `label`, `verdict`, `distance`, `conformal_set`, `warnings`, `p_*` |
+| `refused/PART.parquet` | per rejected file or page: `file`, `page`, `code`, `reason`; absent if there is none |
+| `summary.json` | written last: counts over all parts |
 
-The file of a part's cells is put there last and whole, so that a part which has one is done, and one that is done twice
-says the same as once.
+The cells of a part are written last and in one step, so that a part with such a file is done, and a part that is done
+twice gives the same result.
 """
 
 import json
@@ -20,7 +20,6 @@ import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,100 +28,113 @@ from fatescope.data.batches import batched
 from fatescope.data.paths import list_files
 from fatescope.errors import DataError
 from fatescope.inference import bundle
-from service.inference.decoding import Reader
+from service.inference.decoding import CellDecoder
 from service.registry import model_store
 from service.registry.model_store import Champion
 
 PLAN, FILES, MODEL, CELLS, REFUSED, SUMMARY = "plan.json", "files.parquet", "model", "cells", "refused", "summary.json"
 PART_FILES = 2_000
-"""Files of a part: seconds of a core, so that little is lost with a machine, and a million cells are 500 files."""
+"""Files per part: seconds of work, so that little is lost with a machine, and a million cells are 500 parts."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done; `plan.json`."""
+    """The work to do; `plan.json`."""
 
     source: str
     model: str
     """Name of the registered model."""
     version: str
     digest: str
-    """Of its bundle; see `champions.digest`."""
+    """Digest of its bundle; see `model_store.digest`."""
     files: int
     parts: int
 
 
-def begun(source: Path, out: Path, model: Path | None) -> Plan | None:
-    """Return the plan that `out` has, if any: it goes on with the model that it was begun with.
+@dataclass(frozen=True)
+class Summary:
+    """Counts over all parts; `summary.json`."""
 
-    Raises DataError where it is for another source, or for another model than the bundle folder `model`.
+    cells: int
+    labels: dict[str, int]
+    verdicts: dict[str, int]
+    refused: dict[str, int]
+    """Error code → files and pages."""
+
+
+def read_plan(source: Path, out: Path, model: Path | None) -> Plan | None:
+    """Return the plan in `out`, or None if there is none: a job continues with the model that it started with.
+
+    Raises DataError if it is for another source, or for another model than the bundle folder `model`.
     """
     if not (out / PLAN).exists():
         return None
-    found = Plan(**json.loads((out / PLAN).read_text()))
-    other = model is not None and model_store.digest(model) != found.digest
-    if found.source != str(source.resolve()) or other:
+    plan = Plan(**json.loads((out / PLAN).read_text()))
+    other_model = model is not None and model_store.digest(model) != plan.digest
+    if plan.source != str(source.resolve()) or other_model:
         raise DataError(
-            f"{out}: begun with {found.model} version {found.version} on {found.source}; "
+            f"{out}: started with {plan.model} version {plan.version} on {plan.source}; "
             "name another folder, or remove this one"
         )
-    return found
+    return plan
 
 
-def begin(source: Path, out: Path, champion: Champion) -> Plan:
+def create_plan(source: Path, out: Path, champion: Champion) -> Plan:
     """List the images below `source` for `champion` in the folder `out`.
 
-    Raises DataError where nothing is there to be classified, or `out` is no place for what comes of it.
+    Raises DataError if there are no images, or if `out` is not suitable.
     """
     if not source.is_dir():
-        raise DataError(f"{source}: no folder; unpack an archive first")
+        raise DataError(f"{source}: not a folder; unpack an archive first")
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{out}: below {source}, where it would be read as images; name a folder outside")
     if out.exists() and any(out.iterdir()) and not (out / MODEL).is_dir():
-        raise DataError(f"{out}: not empty, and not begun by this command; name another folder")
+        raise DataError(f"{out}: not empty, and not made by this command; name another folder")
     for name in (CELLS, REFUSED):
         (out / name).mkdir(parents=True, exist_ok=True)
     shutil.copytree(champion.path, out / MODEL, dirs_exist_ok=True)
-    reader = Reader(bundle.open_spec(out / MODEL))
+    decoder = CellDecoder(bundle.open_spec(out / MODEL))
+    inputs = (path for path in list_files(source) if not decoder.is_other_channel(path))
     schema, files, parts = pa.schema([("file", pa.string())]), 0, 0
     with pq.ParquetWriter(out / FILES, schema) as writer:
-        for paths in batched((path for path in list_files(source) if not reader.is_other(path)), PART_FILES):
-            writer.write_table(pa.table({"file": paths}, schema), row_group_size=PART_FILES)
-            files, parts = files + len(paths), parts + 1
+        for part in batched(inputs, PART_FILES):
+            writer.write_table(pa.table({"file": part}, schema), row_group_size=PART_FILES)
+            files, parts = files + len(part), parts + 1
     if not files:
-        raise DataError(f"{source}: no file in it that is not of another channel than the model looks at")
-    made = Plan(str(source.resolve()), champion.name, champion.version, model_store.digest(out / MODEL), files, parts)
-    # Last: what has no plan is begun again.
-    (out / PLAN).write_text(json.dumps(asdict(made), indent=2) + "\n")
-    return made
+        raise DataError(f"{source}: no file in it, except those of channels that the model does not use")
+    digest = model_store.digest(out / MODEL)
+    plan = Plan(str(source.resolve()), champion.name, champion.version, digest, files, parts)
+    # Last, because a job without a plan starts anew.
+    (out / PLAN).write_text(json.dumps(asdict(plan), indent=2) + "\n")
+    return plan
 
 
-def paths(out: Path, part: int) -> list[str]:
+def part_files(out: Path, part: int) -> list[str]:
     """Return the files of a part, relative to the source."""
-    found: list[str] = pq.ParquetFile(out / FILES).read_row_group(part).column("file").to_pylist()
-    return found
+    files: list[str] = pq.ParquetFile(out / FILES).read_row_group(part).column("file").to_pylist()
+    return files
 
 
-def file(out: Path, kind: str, part: int) -> Path:
-    """Return where the CELLS or the REFUSED of a part are."""
+def part_path(out: Path, kind: str, part: int) -> Path:
+    """Return the path of the CELLS or the REFUSED of a part."""
     return out / kind / f"{part:07}.parquet"
 
 
-def undone(out: Path, parts: int) -> list[int]:
+def pending_parts(out: Path, parts: int) -> list[int]:
     """Return the parts that have no result yet."""
     done = {path.name for path in (out / CELLS).glob("[!.]*.parquet")}
-    return [part for part in range(parts) if file(out, CELLS, part).name not in done]
+    return [part for part in range(parts) if part_path(out, CELLS, part).name not in done]
 
 
-def summarise(out: Path, parts: int) -> dict[str, Any]:
-    """Count what all parts have, and write it; needs every part done."""
+def summarise(out: Path, parts: int) -> Summary:
+    """Count over all parts and write the result; needs every part to be done."""
     labels, verdicts, codes = Counter[str](), Counter[str](), Counter[str]()
     for part in range(parts):
-        table = pq.read_table(file(out, CELLS, part), columns=["label", "verdict"])
+        table = pq.read_table(part_path(out, CELLS, part), columns=["label", "verdict"])
         labels.update(table.column("label").to_pylist())
         verdicts.update(table.column("verdict").to_pylist())
-        if (refused := file(out, REFUSED, part)).exists():
+        if (refused := part_path(out, REFUSED, part)).exists():
             codes.update(pq.read_table(refused, columns=["code"]).column("code").to_pylist())
-    told = {"cells": labels.total(), "labels": labels, "verdicts": verdicts, "refused": codes}
-    (out / SUMMARY).write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
-    return told
+    summary = Summary(labels.total(), dict(labels), dict(verdicts), dict(codes))
+    (out / SUMMARY).write_text(json.dumps(asdict(summary), indent=2, sort_keys=True) + "\n")
+    return summary

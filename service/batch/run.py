@@ -1,18 +1,16 @@
 """Classify a folder of images: `make score SRC=folder OUT=folder`, or `python -m service.batch.run --help`.
 
-Small and large jobs are the same code (`service.batch.worker`): on this machine by processes, or, with `--ray ADDRESS`
-(`auto` for the cluster that this machine is of), by Ray Data, one actor a GPU or group of cores. SRC and OUT must then
-be at the same place on every node. A job that was cut off goes on where it was when the same command is given again,
-with the model that it was begun with.
+Small and large jobs run the same code (`service.batch.worker`): in processes of this machine, or, with `--ray ADDRESS`
+(`auto` for the cluster of this machine), in actors of Ray Data, one per GPU or group of cores. SRC and OUT must then be
+at the same path on every node. The same command continues an interrupted job, with the model that it started with.
 """
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import fields
+from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
@@ -26,59 +24,65 @@ from fatescope.command import run
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from service.batch import job
-from service.batch.worker import Done, Scorer
+from service.batch.worker import PartResult, Scorer
 from service.inference import engines
 from service.registry import model_store
 from service.registry.model_store import Champion
+from service.settings import EngineName, ServiceSettings
 
 log = logging.getLogger(__name__)
 
-GROUP = 4
-"""Cores of a worker: while the network is on them, its thread that reads ahead takes a part of one."""
+CORES_PER_WORKER = 4
+"""While the network uses them, the thread that decodes ahead takes a fraction of one."""
 
 
-def chosen(task: str, model: Path | None) -> Champion:
-    """Return the bundle folder `model`, else the champion of `task`, or of the default task where that is empty."""
+def select_model(task: str, model: Path | None, settings: ServiceSettings) -> Champion:
+    """Return the bundle folder `model`, else the champion of `task`, or of the default task if that is empty.
+
+    Raises BundleError if there is none.
+    """
     if model is not None:
         spec = bundle.open_spec(model)
         if task not in ("", spec.task):
             raise BundleError(f"{model}: a model of task '{spec.task}', not '{task}'")
         return Champion(spec.task, model_store.digest(model), model)
-    model_store.settle()
-    known = model_store.listed(model_store.folder())
-    if task and task not in known:
-        raise BundleError(f"--task {task}: no champion; there are {sorted(known)}")
-    return known[task] if task else next(iter(known.values()))
+    champions = model_store.list_champions(model_store.ensure_store(settings))
+    if task and task not in champions:
+        raise BundleError(f"--task {task}: no champion; there are {sorted(champions)}")
+    return champions[task] if task else next(iter(champions.values()))
 
 
-def here(out: Path, todo: list[int], workers: int, threads: int) -> Iterator[Done]:
-    """Yield what parts came to, done by processes of this machine."""
-    if workers == 1 or len(todo) == 1:
-        yield from map(Scorer(out, threads).score, todo)
+def run_local(
+    out: Path, pending: list[int], workers: int, threads: int, engine: EngineName | None
+) -> Iterator[PartResult]:
+    """Yield the results of the `pending` parts, classified by processes of this machine."""
+    if workers == 1 or len(pending) == 1:
+        yield from map(Scorer(out, engine, threads).score, pending)
         return
+    # Spawned, because a fork of a process with threads may deadlock.
     context = get_context("spawn")
-    # One GPU a process, where there are some.
-    places = context.Queue()
-    for place in range(workers):
-        places.put(place)
-    pool = ProcessPoolExecutor(workers, context, _begin, (out, threads, places))
+    # One GPU per process, if there are GPUs.
+    gpu_indices = context.Queue()
+    for index in range(workers):
+        gpu_indices.put(index)
+    pool = ProcessPoolExecutor(workers, context, _start_process, (out, engine, threads, gpu_indices))
     try:
-        yield from pool.map(_score, todo)
+        yield from pool.map(_score, pending)
     except BrokenProcessPool as error:
-        raise DataError("a process was killed; give the same command again to go on") from error
+        raise DataError("a process was killed; run the same command again to continue") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(out: Path, threads: int, places: "Queue[int]") -> None:
-    place = places.get()
+def _start_process(out: Path, engine: EngineName | None, threads: int, gpu_indices: "Queue[int]") -> None:
+    index = gpu_indices.get()
     if engines.gpus():
-        engines.take_gpu(place)
-    global _scorer  # noqa: PLW0603  a pool has no other place for what its processes keep
-    _scorer = Scorer(out, threads)
+        engines.select_gpu(index)
+    global _scorer  # noqa: PLW0603  a pool has no other place for the state of its processes
+    _scorer = Scorer(out, engine, threads)
 
 
-def _score(part: int) -> Done:
+def _score(part: int) -> PartResult:
     return _scorer.score(part)
 
 
@@ -86,39 +90,39 @@ _scorer: Scorer
 
 
 class Actor:
-    """A Scorer in an actor of Ray Data."""
+    """A Scorer in an actor of Ray Data; the engine is that of the node's own environment."""
 
     def __init__(self, out: str, threads: int) -> None:
-        self._scorer = Scorer(Path(out), threads)
+        self._scorer = Scorer(Path(out), ServiceSettings.read().engine, threads)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Work on the parts of a batch."""
-        done = [self._scorer.score(int(part)) for part in batch["part"]]
-        return {each.name: [getattr(one, each.name) for one in done] for each in fields(Done)}
+        """Classify the parts of a batch."""
+        rows = [asdict(self._scorer.score(int(part))) for part in batch["part"]]
+        return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def spread(out: Path, todo: list[int], workers: int, threads: int, address: str) -> Iterator[Done]:
-    """Yield what parts came to, done by actors of the Ray cluster at `address`; a node that is lost costs nothing."""
+def run_on_ray(out: Path, pending: list[int], workers: int, threads: int, address: str) -> Iterator[PartResult]:
+    """Yield the results of the `pending` parts, classified on the Ray cluster at `address`, which may lose nodes."""
     with ray_session.connect(address, log_to_driver=False) as ray:
-        found = ray.cluster_resources()
-        gpus = int(found.get("GPU", 0))
-        # An actor is on one node, with no more cores than the smallest has.
-        smallest = min(int(each["Resources"].get("CPU", 1)) for each in ray.nodes() if each["Alive"])
-        threads = threads or min(GROUP, smallest)
-        count = workers or gpus or max(1, int(found.get("CPU", 1)) // threads)
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        # An actor runs on one node, and so on no more cores than the smallest one has.
+        smallest = min(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+        threads = threads or min(CORES_PER_WORKER, smallest)
+        count = workers or gpus or max(1, int(resources.get("CPU", 1)) // threads)
         ray.data.DataContext.get_current().enable_progress_bars = False
-        # One block a part: what a lost actor was at is done again, and nothing else.
-        jobs = ray.data.from_items([{"part": part} for part in todo], override_num_blocks=len(todo))
-        done = jobs.map_batches(
+        # One block per part, so that only the part of a lost actor is repeated.
+        parts = ray.data.from_items([{"part": part} for part in pending], override_num_blocks=len(pending))
+        results = parts.map_batches(
             Actor,
             fn_constructor_args=(str(out.resolve()), threads),
             batch_size=1,
             num_cpus=0 if gpus else threads,
             num_gpus=1 if gpus else 0,
-            compute=ray.data.ActorPoolStrategy(size=min(count, len(todo))),
+            compute=ray.data.ActorPoolStrategy(size=min(count, len(pending))),
         )
-        for row in done.iter_rows():
-            yield Done(**row)
+        for row in results.iter_rows():
+            yield PartResult(**row)
 
 
 def main(
@@ -132,26 +136,29 @@ def main(
 ) -> None:
     """Classify the images below SOURCE into the folder OUT.
 
-    TASK chooses among the champions of the registry, MODEL a bundle folder instead. WORKERS processes of THREADS CPU
-    threads each; 0 is one a GPU, or one a group of cores.
+    TASK chooses among the champions of the registry; MODEL is a bundle folder to use instead. WORKERS processes run
+    with THREADS CPU threads each; 0 means one worker per GPU, or per group of cores.
     """
-    gpus, cores = engines.gpus(), len(os.sched_getaffinity(0))
-    planned = job.begun(source, out, model) or job.begin(source, out, chosen(task, model))
-    todo = job.undone(out, planned.parts)
-    of_all = f"{planned.files} files, {len(todo)} of {planned.parts} parts to do"
-    log.info("%s version %s: %s", planned.model, planned.version, of_all)
+    settings = ServiceSettings.read()
+    gpus, cores = engines.gpus(), engines.available_cores()
+    plan = job.read_plan(source, out, model) or job.create_plan(source, out, select_model(task, model, settings))
+    pending = job.pending_parts(out, plan.parts)
+    log.info(
+        "%s version %s: %d files, %d of %d parts to do", plan.model, plan.version, plan.files, len(pending), plan.parts
+    )
     if ray:
-        work = partial(spread, workers=workers, threads=threads, address=ray)
+        classify = partial(run_on_ray, workers=workers, threads=threads, address=ray)
     else:
-        each = threads or (max(1, cores // gpus) if gpus else min(GROUP, cores))
-        work = partial(here, workers=workers or gpus or max(1, cores // each), threads=each)
-    for done in tqdm(work(out, todo) if todo else (), total=len(todo), unit="part", disable=None):
-        if done.refused:
-            tqdm.write(f"part {done.part}: {done.refused} refused", file=sys.stderr)
-    if missing := job.undone(out, planned.parts):
-        raise DataError(f"{out}: {len(missing)} parts are not done; give the same command again to go on")
-    told = job.summarise(out, planned.parts)
-    log.info("%d cells, %d refused: %s", told["cells"], told["refused"].total(), out / job.SUMMARY)
+        per_worker = threads or (max(1, cores // gpus) if gpus else min(CORES_PER_WORKER, cores))
+        count = workers or gpus or max(1, cores // per_worker)
+        classify = partial(run_local, workers=count, threads=per_worker, engine=settings.engine)
+    for result in tqdm(classify(out, pending) if pending else (), total=len(pending), unit="part", disable=None):
+        if result.refused:
+            tqdm.write(f"part {result.part}: {result.refused} refused", file=sys.stderr)
+    if missing := job.pending_parts(out, plan.parts):
+        raise DataError(f"{out}: {len(missing)} parts are not done; run the same command again to continue")
+    summary = job.summarise(out, plan.parts)
+    log.info("%d cells, %d refused: %s", summary.cells, sum(summary.refused.values()), out / job.SUMMARY)
 
 
 if __name__ == "__main__":

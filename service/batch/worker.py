@@ -1,17 +1,13 @@
-"""Classify the images of a folder part by part (`service.batch.job`), with the engine and decoder of the service.
+"""Classify the parts of a batch job (`service.batch.job`) with the engine and decoder of the service.
 
-Memory is that of a part, not of the source.
+Memory use depends on the size of a part, not of the source.
 """
 
 import json
-import os
-import queue
-import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,21 +18,21 @@ from fatescope.data.batches import batched
 from fatescope.errors import ImageError
 from fatescope.inference.uncertainty import Assessment
 from service.batch import job
+from service.batch.prefetch import prefetch
 from service.inference import engines
-from service.inference.decoding import Readable, Reader, Unreadable
+from service.inference.decoding import CellDecoder, DecodedCell, FailedCell
 from service.inference.files import MAX_FILE_BYTES, Upload
+from service.settings import EngineName
 
 BATCH = 64
-"""Cells in a call to the network."""
-AHEAD = 4
-"""Batches that are read while the network is at work."""
-
-T = TypeVar("T")
+"""Cells per call to the network."""
+PREFETCH_BATCHES = 4
+"""Batches that are decoded while the network is busy."""
 
 
 @dataclass(frozen=True)
-class Done:
-    """What a part came to."""
+class PartResult:
+    """The outcome of a part."""
 
     part: int
     cells: int
@@ -44,41 +40,41 @@ class Done:
 
 
 class Scorer:
-    """Works on one part after another; one a process."""
+    """Classifies one part after another; one per process."""
 
-    def __init__(self, out: Path, threads: int) -> None:
+    def __init__(self, out: Path, engine: EngineName | None, threads: int) -> None:
         """Load the model of `out`, to run on `threads` CPU threads, or on the GPU that this process may use."""
-        os.environ[engines.THREADS] = str(threads)
         threadpool_limits(1, user_api="blas")  # see service.runner
         self._out = out
         self._source = Path(json.loads((out / job.PLAN).read_text())["source"])
-        self._model, _ = engines.start(out / job.MODEL)
-        self._reader = Reader(self._model.spec)
+        self._model, _ = engines.start(out / job.MODEL, engine, threads)
+        self._decoder = CellDecoder(self._model.spec)
 
-    def score(self, part: int) -> Done:
-        """Classify the files of a part and write what comes of it."""
-        tables, refused = [], list[dict[str, Any]]()
-        for batch in ahead(batched(self._read(job.paths(self._out, part)), BATCH)):
-            refused += [_refusal(each) for each in batch if isinstance(each, Unreadable)]
-            cells = [each for each in batch if isinstance(each, Readable)]
-            if cells:
-                prediction = self._model.predict(np.stack([each.pixels for each in cells]))
-                tables.append(_table(cells, self._model.assess(prediction), self._model.spec.classes))
-        if refused:
-            _write(pa.Table.from_pylist(refused, _REFUSAL), job.file(self._out, job.REFUSED, part))
-        schema = _schema(self._model.spec.classes)
-        written = pa.concat_tables(tables) if tables else schema.empty_table()
-        _write(written, job.file(self._out, job.CELLS, part))
-        return Done(part, len(written), len(refused))
+    def score(self, part: int) -> PartResult:
+        """Classify the files of a part and write the results."""
+        schema = _cell_schema(self._model.spec.classes)
+        tables, failed = [schema.empty_table()], list[FailedCell]()
+        cells = self._decode(job.part_files(self._out, part))
+        for batch in prefetch(batched(cells, BATCH), PREFETCH_BATCHES):
+            failed += [cell for cell in batch if isinstance(cell, FailedCell)]
+            decoded = [cell for cell in batch if isinstance(cell, DecodedCell)]
+            if decoded:
+                prediction = self._model.predict(np.stack([cell.pixels for cell in decoded]))
+                tables.append(_cell_table(decoded, self._model.assess(prediction), self._model.spec.classes))
+        if failed:
+            _write(_failure_table(failed), job.part_path(self._out, job.REFUSED, part))
+        table = pa.concat_tables(tables)
+        _write(table, job.part_path(self._out, job.CELLS, part))
+        return PartResult(part, len(table), len(failed))
 
-    def _read(self, paths: list[str]) -> Iterator[Readable | Unreadable]:
+    def _decode(self, paths: list[str]) -> Iterator[DecodedCell | FailedCell]:
         for path in paths:
             try:
-                yield from self._reader.read(Upload(self._raw(path), path))
+                yield from self._decoder.decode(Upload(self._read(path), path))
             except ImageError as error:
-                yield Unreadable(path, None, None, error)
+                yield FailedCell(path, None, None, error)
 
-    def _raw(self, path: str) -> bytes:
+    def _read(self, path: str) -> bytes:
         try:
             size = (self._source / path).stat().st_size
             if size > MAX_FILE_BYTES:
@@ -88,52 +84,26 @@ class Scorer:
             raise ImageError("unreadable", f"{path}: {error.strerror}") from error
 
 
-def ahead(source: Iterable[T]) -> Iterator[T]:
-    """Yield what `source` does, which a thread asks for up to AHEAD items in advance."""
-    waiting, end, gone = queue.Queue[Any](AHEAD), object(), threading.Event()
-
-    def ask() -> None:
-        try:
-            for each in source:
-                waiting.put((each, None))
-                if gone.is_set():
-                    return
-            waiting.put((end, None))
-        except BaseException as error:  # noqa: BLE001  raised where it is asked for
-            waiting.put((end, error))
-
-    thread = threading.Thread(target=ask, name="ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            each, error = waiting.get()
-            if error is not None:
-                raise error
-            if each is end:
-                return
-            yield each
-    finally:
-        gone.set()
-        # It may wait for a place.
-        while not waiting.empty():
-            waiting.get_nowait()
-
-
 def _write(table: pa.Table, path: Path) -> None:
-    # Two processes may be at the same part, where a cluster thought that one of them was lost.
+    # Two processes may work on the same part, if a cluster assumed that one of them was lost.
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     pq.write_table(table, partial, compression="zstd")
     partial.replace(path)
 
 
-_REFUSAL = pa.schema([("file", pa.string()), ("page", pa.int32()), ("code", pa.string()), ("reason", pa.string())])
+_FAILURE_SCHEMA = pa.schema(
+    [("file", pa.string()), ("page", pa.int32()), ("code", pa.string()), ("reason", pa.string())]
+)
 
 
-def _refusal(each: Unreadable) -> dict[str, Any]:
-    return {"file": each.file, "page": each.page, "code": each.error.code, "reason": str(each.error)}
+def _failure_table(failed: list[FailedCell]) -> pa.Table:
+    rows = [
+        {"file": cell.file, "page": cell.page, "code": cell.error.code, "reason": str(cell.error)} for cell in failed
+    ]
+    return pa.Table.from_pylist(rows, _FAILURE_SCHEMA)
 
 
-def _schema(classes: list[str]) -> pa.Schema:
+def _cell_schema(classes: list[str]) -> pa.Schema:
     return pa.schema(
         [
             ("file", pa.string()),
@@ -148,16 +118,18 @@ def _schema(classes: list[str]) -> pa.Schema:
     )
 
 
-def _table(cells: list[Readable], judged: Assessment, classes: list[str]) -> pa.Table:
-    chosen = judged.probabilities.argmax(1).tolist()
+def _cell_table(cells: list[DecodedCell], assessment: Assessment, classes: list[str]) -> pa.Table:
     columns = [
-        [each.file for each in cells],
-        [each.page for each in cells],
-        [classes[i] for i in chosen],
-        judged.verdicts.tolist(),
-        judged.distance,
-        [[name for name, held in zip(classes, each, strict=True) if held] for each in judged.sets.tolist()],
-        [[warned.code for warned in each.warnings] for each in cells],
-        *judged.probabilities.T,
+        [cell.file for cell in cells],
+        [cell.page for cell in cells],
+        [classes[best] for best in assessment.probabilities.argmax(1).tolist()],
+        assessment.verdicts.tolist(),
+        assessment.distance,
+        [
+            [name for name, member in zip(classes, members, strict=True) if member]
+            for members in assessment.sets.tolist()
+        ],
+        [[warning["code"] for warning in cell.warnings] for cell in cells],
+        *assessment.probabilities.T,
     ]
-    return pa.table(columns, schema=_schema(classes))
+    return pa.table(columns, schema=_cell_schema(classes))

@@ -1,1 +1,1 @@
-"""From bytes to predictions: files, decoding, batching, engines, summaries, the prediction log."""
+"""Inference: files, decoding, batching, engines, summaries and the prediction log; no HTTP endpoints."""

@@ -1,8 +1,8 @@
-"""Bring the cells of many requests together into batches for the runner.
+"""Combine the cells of many requests into batches for the runner.
 
-A batch is what has come while the one before was on its way: alone, a cell waits for nobody; under load batches grow
-by themselves. Files are decoded before, so that a bad one never spoils a batch, and several cells share the cost of one
-call, which is most of the cost of a single cell.
+A batch holds the cells that arrived while the previous call was in flight: a lone cell waits for nothing, and batches
+grow with the load. Files are decoded before they get here, so that a bad one never fails a batch, and several cells
+share the overhead of one call, which is most of the cost of a single cell.
 """
 
 import asyncio
@@ -19,71 +19,74 @@ Pixels = npt.NDArray[np.uint16]
 Rows = npt.NDArray[np.float32]
 Call = Callable[[Pixels], Awaitable[Rows]]
 
-LARGEST = 256
-"""Cells in a call."""
-FLYING = 2
-"""Calls on their way at a time: while one is computed, the next is sent."""
-WORTH = 32
-"""Cells that are worth a second call: fewer wait until the first has landed, and more may have come by then."""
+MAX_BATCH = 256
+"""Cells in one call."""
+MAX_IN_FLIGHT = 2
+"""Calls in flight at a time: while the runner computes one, the next is sent."""
+MIN_SECOND_BATCH = 32
+"""Cells that justify a second call; fewer wait until the first call returns, and more may have arrived by then."""
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class _Pending:
     pixels: Pixels
     rows: asyncio.Future[Rows]
 
 
 class Batcher:
-    """Batches for one version of one model; lives in one event loop."""
+    """Batches for one version of one model; belongs to one event loop."""
 
     def __init__(self, call: Call, task: str) -> None:
-        """`call` sends (B, H, W) pixels and returns (B, …) rows, in the same order."""
+        """`call` sends (B, H, W) pixels and returns (B, …) rows in the same order."""
         self._call, self._task = call, task
-        self._waiting: deque[_Waiting] = deque()
-        self._cells = 0
-        self._flying: set[asyncio.Task[None]] = set()
+        self._pending: deque[_Pending] = deque()
+        self._pending_cells = 0
+        self._in_flight: set[asyncio.Task[None]] = set()
 
     async def predict(self, pixels: Pixels) -> Rows:
-        """Return the (n, …) rows of (n, H, W) pixels, n up to LARGEST; raises what the call raises."""
-        assert len(pixels) <= LARGEST, pixels.shape
-        mine = _Waiting(pixels, asyncio.get_running_loop().create_future())
-        self._waiting.append(mine)
-        self._cells += len(pixels)
+        """Return the (n, …) rows of (n, H, W) pixels, n up to MAX_BATCH; raises what the call raises."""
+        assert len(pixels) <= MAX_BATCH, pixels.shape
+        own = _Pending(pixels, asyncio.get_running_loop().create_future())
+        self._pending.append(own)
+        self._pending_cells += len(pixels)
         metrics.WAITING.labels(self._task).inc(len(pixels))
-        self._fly()
-        return await mine.rows
+        self._dispatch()
+        return await own.rows
 
-    def _fly(self) -> None:
-        while self._waiting and self._may_fly():
-            chosen, size = [], 0
-            while self._waiting and size + len(self._waiting[0].pixels) <= LARGEST:
-                chosen.append(self._waiting.popleft())
-                size += len(chosen[-1].pixels)
-            self._cells -= size
+    def _dispatch(self) -> None:
+        """Start as many calls as are worth it now."""
+        while self._pending and self._may_call():
+            batch, size = [], 0
+            while self._pending and size + len(self._pending[0].pixels) <= MAX_BATCH:
+                batch.append(self._pending.popleft())
+                size += len(batch[-1].pixels)
+            self._pending_cells -= size
             metrics.WAITING.labels(self._task).dec(size)
             metrics.BATCH.labels(self._task).observe(size)
-            flight = asyncio.create_task(self._send(chosen))
-            self._flying.add(flight)
-            flight.add_done_callback(self._landed)
+            call = asyncio.create_task(self._send(batch))
+            self._in_flight.add(call)
+            call.add_done_callback(self._finish)
 
-    def _may_fly(self) -> bool:
-        return not self._flying or (len(self._flying) < FLYING and self._cells >= WORTH)
+    def _may_call(self) -> bool:
+        if not self._in_flight:
+            return True
+        return len(self._in_flight) < MAX_IN_FLIGHT and self._pending_cells >= MIN_SECOND_BATCH
 
-    def _landed(self, flight: asyncio.Task[None]) -> None:
-        self._flying.discard(flight)
-        self._fly()
+    def _finish(self, call: asyncio.Task[None]) -> None:
+        self._in_flight.discard(call)
+        self._dispatch()
 
-    async def _send(self, chosen: list[_Waiting]) -> None:
+    async def _send(self, batch: list[_Pending]) -> None:
         try:
-            rows = await self._call(np.concatenate([each.pixels for each in chosen]))
-        except Exception as error:  # noqa: BLE001  whatever it is, those who wait must learn of it
-            for each in chosen:
-                if not each.rows.done():
-                    each.rows.set_exception(error)
+            rows = await self._call(np.concatenate([request.pixels for request in batch]))
+        except Exception as error:  # noqa: BLE001  every request in the batch must receive it, whatever it is
+            for request in batch:
+                if not request.rows.done():
+                    request.rows.set_exception(error)
             return
         start = 0
-        for each in chosen:
-            # A client that has left has cancelled its future.
-            if not each.rows.done():
-                each.rows.set_result(rows[start : start + len(each.pixels)])
-            start += len(each.pixels)
+        for request in batch:
+            # A client that has disconnected has cancelled its future.
+            if not request.rows.done():
+                request.rows.set_result(rows[start : start + len(request.pixels)])
+            start += len(request.pixels)

@@ -1,7 +1,8 @@
-"""What runs the network of a bundle: chosen for the machine, and only where it says what the bundle says.
+"""Inference engines: which one runs the network of a bundle on this machine.
 
-`FATESCOPE_ENGINE` names one of ENGINES, and no other is tried. Without it: CUDA where there is a GPU, through ONNX
-Runtime or else PyTorch; on a CPU OpenVINO in bf16 where the CPU computes in it, in f32, or else ONNX Runtime.
+An engine is used only if it reproduces the predictions of the bundle. A caller may name one of ENGINES, and no other is
+tried. Otherwise the order is: on a GPU, ONNX Runtime with CUDA, then PyTorch; on a CPU, OpenVINO in bf16 where the CPU
+computes in bf16, OpenVINO in f32, then ONNX Runtime.
 """
 
 import importlib.util
@@ -20,33 +21,35 @@ from fatescope.errors import BundleError
 from fatescope.inference import bundle, uncertainty
 from fatescope.inference.bundle import Engine
 from fatescope.inference.uncertainty import Prediction
+from service.settings import EngineName
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
-ENGINE, THREADS = "FATESCOPE_ENGINE", "FATESCOPE_THREADS"
-FAR = 0.02
-"""The largest difference of a probability that an engine of lower precision may show on the test tensors."""
+MAX_DIFFERENCE = 0.02
+"""Largest difference of a probability that an engine of lower precision may show on the test tensors."""
+_WARM_UP = (1, 8, 64)
+"""Batch sizes that an engine runs once before it serves: some compile or allocate for a size when they first see it."""
 
 Pixels = npt.NDArray[np.uint16]
 
 
 class OpenVino:
-    """The graph in OpenVINO; one inference at a time.
+    """The graph in OpenVINO; runs one inference at a time.
 
-    What comes before the first convolutions is computed in f32 whatever the `precision` of the others: a bf16 has 8
-    bits, too few for the counts of a camera, and most of its error would come from there.
+    The layers before the first convolutions are computed in f32 whatever the `precision` of the rest: bf16 has 8
+    significant bits, too few for camera counts, and most of its error would arise there.
     """
 
-    def __init__(self, folder: Path, precision: str) -> None:
-        import openvino  # noqa: PLC0415  not where a GPU does the work
+    def __init__(self, folder: Path, precision: str, threads: int) -> None:
+        import openvino  # noqa: PLC0415  not needed where a GPU runs the network
 
-        core, steps = openvino.Core(), _split(openvino, folder / bundle.GRAPH)
-        shared = {"INFERENCE_NUM_THREADS": threads(), "NUM_STREAMS": 1}
+        core, halves = openvino.Core(), _split(openvino, folder / bundle.GRAPH)
+        shared = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         self._prepare, self._classify = (
-            core.compile_model(step, "CPU", {**shared, "INFERENCE_PRECISION_HINT": each}).create_infer_request()
-            for step, each in zip(steps, ("f32", precision), strict=True)
+            core.compile_model(half, "CPU", {**shared, "INFERENCE_PRECISION_HINT": hint}).create_infer_request()
+            for half, hint in zip(halves, ("f32", precision), strict=True)
         )
-        # A request must not be used by two threads at once.
+        # Two threads must not use one infer request at the same time.
         self._lock = threading.Lock()
 
     def predict(self, pixels: Pixels) -> Prediction:
@@ -54,19 +57,19 @@ class OpenVino:
         images = pixels[:, None].astype(np.float32)
         with self._lock:
             prepared = self._prepare.infer([images], share_inputs=True)
-            found = self._classify.infer(list(prepared.values()), share_inputs=True)
+            outputs = self._classify.infer(list(prepared.values()), share_inputs=True)
             # Copied, because the next inference writes to the same memory.
-            return Prediction(*(np.array(each) for each in found.values()))
+            return Prediction(*(np.array(output) for output in outputs.values()))
 
 
-def _split(openvino: Any, path: Path) -> tuple[Any, Any]:  # noqa: ANN401  it has no types
-    """Read a graph as two: up to the first convolutions, and from there to the outputs of a Prediction."""
-    graph, before, cuts = openvino.Core().read_model(path), dict[str, bool](), dict[str, Any]()
+def _split(openvino: Any, path: Path) -> tuple[Any, Any]:  # noqa: ANN401  OpenVINO has no types
+    """Read a graph as two models: up to the first convolutions, and from there to the outputs of a Prediction."""
+    graph, downstream, cuts = openvino.Core().read_model(path), dict[str, bool](), dict[str, Any]()
     for node in graph.get_ordered_ops():
-        sources = [each.get_source_output() for each in node.inputs()]
-        follows = any(before[each.get_node().get_friendly_name()] for each in sources)
+        sources = [port.get_source_output() for port in node.inputs()]
+        follows = any(downstream[source.get_node().get_friendly_name()] for source in sources)
         convolution = node.get_type_name() == "Convolution"
-        before[node.get_friendly_name()] = follows or convolution
+        downstream[node.get_friendly_name()] = follows or convolution
         if convolution and not follows:
             cuts[sources[0].get_any_name() if sources[0].get_names() else str(len(cuts))] = sources[0]
     first = openvino.Model(list(cuts.values()), graph.get_parameters(), "prepare")
@@ -76,20 +79,20 @@ def _split(openvino: Any, path: Path) -> tuple[Any, Any]:  # noqa: ANN401  it ha
         for target in cut.get_target_inputs():
             if target.get_node().get_type_name() == "Convolution":
                 target.replace_source_output(inputs[-1].output(0))
-    named = {name: each for each in graph.outputs for name in each.get_names()}
-    results = [named[name].get_node().input(0).get_source_output() for name in bundle.OUTPUTS]
+    outputs = {name: output for output in graph.outputs for name in output.get_names()}
+    results = [outputs[name].get_node().input(0).get_source_output() for name in bundle.OUTPUTS]
     return first, openvino.Model(results, inputs, "classify")
 
 
 class Torch:
-    """The network in PyTorch, eagerly and in float32."""
+    """The network in PyTorch, in eager mode and float32."""
 
-    def __init__(self, folder: Path, device: str) -> None:
-        import torch  # noqa: PLC0415  gigabytes, which a service on ONNX Runtime need not have
+    def __init__(self, folder: Path, device: str, threads: int) -> None:
+        import torch  # noqa: PLC0415  gigabytes, which a service on ONNX Runtime does not need
 
         from fatescope.networks import network  # noqa: PLC0415  it imports torch
 
-        torch.set_num_threads(threads())
+        torch.set_num_threads(threads)
         self._torch, self._device = torch, device
         self._network = network.restore(bundle.read_spec(folder), folder / bundle.WEIGHTS).to(device)
 
@@ -97,91 +100,87 @@ class Torch:
         """Classify (B, H, W) raw pixels on the canvas."""
         with self._torch.inference_mode():
             images = self._torch.from_numpy(pixels[:, None].astype(np.float32)).to(self._device)
-            return Prediction(*(each.float().cpu().numpy() for each in self._network(images)))
+            return Prediction(*(output.float().cpu().numpy() for output in self._network(images)))
 
 
-def _cuda(folder: Path) -> Engine:
-    return bundle.Graph(folder / bundle.GRAPH, threads(), "CUDAExecutionProvider")
-
-
-ENGINES: dict[str, Callable[[Path], Engine]] = {
-    "cuda": _cuda,
-    "torch-cuda": lambda folder: Torch(folder, "cuda"),
-    "openvino-bf16": lambda folder: OpenVino(folder, "bf16"),
-    "openvino": lambda folder: OpenVino(folder, "f32"),
-    "onnxruntime": lambda folder: bundle.Graph(folder / bundle.GRAPH, threads()),
-    "torch": lambda folder: Torch(folder, "cpu"),
+ENGINES: dict[EngineName, Callable[[Path, int], Engine]] = {
+    "cuda": lambda folder, threads: bundle.Graph(folder / bundle.GRAPH, threads, "CUDAExecutionProvider"),
+    "torch-cuda": lambda folder, threads: Torch(folder, "cuda", threads),
+    "openvino-bf16": lambda folder, threads: OpenVino(folder, "bf16", threads),
+    "openvino": lambda folder, threads: OpenVino(folder, "f32", threads),
+    "onnxruntime": lambda folder, threads: bundle.Graph(folder / bundle.GRAPH, threads),
+    "torch": lambda folder, threads: Torch(folder, "cpu", threads),
 }
+"""Name → how to load a bundle folder into the engine, to run on a number of CPU threads."""
 
 
-def start(folder: Path) -> tuple[bundle.Bundle, str]:
-    """Load the bundle in `folder` into the first engine that fits this machine, and warm it; return the engine's name.
+def start(folder: Path, engine: EngineName | None = None, threads: int | None = None) -> tuple[bundle.Bundle, str]:
+    """Load the bundle in `folder` into `engine`, or into the first candidate that works; return it and the name.
 
-    Raises BundleError where the bundle is damaged, or where no engine gives its test logits.
+    `threads` are the CPU threads of an inference, None one per available core. Raises BundleError if the bundle is
+    damaged, or if no engine reproduces its test logits.
     """
-    loaded = bundle.load(folder, threads())
+    threads = threads or available_cores()
+    loaded = bundle.load(folder, threads)
     loaded.check()
     reasons = []
-    named = os.environ.get(ENGINE)
-    if named and named not in ENGINES:
-        raise BundleError(f"{ENGINE}={named}: no such engine; there are {sorted(ENGINES)}")
-    for name in [named] if named else candidates():
+    for name in [engine] if engine else candidates():
         try:
-            engine = ENGINES[name](folder)
-            disagreement = compare(engine.predict(loaded.example), loaded.expected)
-        # A driver that is missing or too old shows itself in as many ways as there are drivers.
+            running = ENGINES[name](folder, threads)
+            disagreement = compare(running.predict(loaded.example), loaded.expected)
+        # A missing or outdated driver shows itself in as many ways as there are drivers.
         except Exception as error:  # noqa: BLE001  see above
             disagreement = f"{type(error).__name__}: {error}"
         if disagreement is None:
-            for size in (1, 8, 64):
-                engine.predict(np.resize(loaded.example, (size, *loaded.spec.canvas)))
-            return loaded.with_engine(engine), name
+            for size in _WARM_UP:
+                running.predict(np.resize(loaded.example, (size, *loaded.spec.canvas)))
+            return loaded.with_engine(running), name
         reasons.append(f"{name}: {disagreement}")
-        log.warning("%s is not run by %s", folder, reasons[-1])
-    raise BundleError(f"{folder}: no engine runs it here ({'; '.join(reasons)})")
+        log.warning("%s: engine %s", folder, reasons[-1])
+    raise BundleError(f"{folder}: no engine runs it on this machine ({'; '.join(reasons)})")
 
 
-def candidates() -> list[str]:
-    """Return the names of the engines that this machine may have, the best first."""
-    found = []
+def candidates() -> list[EngineName]:
+    """Return the names of the engines that this machine may have, best first."""
+    names: list[EngineName] = []
     if gpus():
-        found += ["cuda"] if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else []
-        found += ["torch-cuda"] if importlib.util.find_spec("torch") else []
+        names += ["cuda"] if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else []
+        names += ["torch-cuda"] if importlib.util.find_spec("torch") else []
     if importlib.util.find_spec("openvino"):
         import openvino  # noqa: PLC0415  as above
 
-        capable = cast("list[str]", openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-        found += ["openvino-bf16"] if "BF16" in capable else []
-        found += ["openvino"]
-    return [*found, "onnxruntime"]
+        capabilities = cast("list[str]", openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        names += ["openvino-bf16"] if "BF16" in capabilities else []
+        names += ["openvino"]
+    return [*names, "onnxruntime"]
 
 
-def compare(found: Prediction, expected: npt.NDArray[np.float32]) -> str | None:
-    """Return how `found` differs from the (B, K) `expected` logits where that would change an answer."""
-    ours, theirs = found.probabilities, uncertainty.softmax(expected)
+def compare(prediction: Prediction, expected: npt.NDArray[np.float32]) -> str | None:
+    """Return how `prediction` differs from the (B, K) `expected` logits, or None if no answer would change."""
+    ours, theirs = prediction.probabilities, uncertainty.softmax(expected)
     difference = float(np.abs(ours - theirs).max())
-    # Written so that a NaN fails.
-    if not difference <= FAR:
-        return f"probabilities differ by {difference:.2g}, more than {FAR}"
+    # Written so that NaN fails.
+    if not difference <= MAX_DIFFERENCE:
+        return f"probabilities differ by {difference:.2g}, more than {MAX_DIFFERENCE}"
     if (ours.argmax(1) != theirs.argmax(1)).any():
         return "another class is the most probable one"
     return None
 
 
-def threads() -> int:
-    """Return how many CPU threads one inference takes: FATESCOPE_THREADS, else the cores of this process."""
-    return int(os.environ.get(THREADS) or len(os.sched_getaffinity(0)))
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
-def take_gpu(place: int) -> None:
-    """Leave this process one GPU of those that it may use, the `place`-th of them, round and round."""
+def select_gpu(index: int) -> None:
+    """Restrict this process to one of the GPUs that it may use, number `index` modulo their count."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus())))).split(",")
-    os.environ["CUDA_VISIBLE_DEVICES"] = allowed[place % len(allowed)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = allowed[index % len(allowed)]
 
 
 def gpus() -> int:
-    """Return how many GPUs of NVIDIA this process may use, without loading a framework."""
+    """Return the number of NVIDIA GPUs that this process may use, without loading a framework."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
-        return len([each for each in allowed.split(",") if each.strip() and each.strip() != "-1"])
+        return len([name for name in allowed.split(",") if name.strip() and name.strip() != "-1"])
     return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdecimal()])

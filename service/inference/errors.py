@@ -1,4 +1,4 @@
-"""What is wrong with a request, a file or an image: the exception, and its shape in the JSON of an answer."""
+"""Errors and warnings about a request, a file or an image, and their shape in the JSON of a response."""
 
 from collections.abc import Mapping
 
@@ -8,31 +8,31 @@ from starlette.exceptions import HTTPException
 from fatescope.errors import FatescopeError
 
 
-class Answered(BaseModel):
-    """Base of what is answered: nothing is in it that is not described."""
+class Schema(BaseModel):
+    """Base of all schemas: a field that is not declared is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Problem(Answered):
-    """Why a request, or a file in it, was refused."""
+class ErrorDetail(Schema):
+    """Why a request, or one of its files, was rejected."""
 
     code: str = Field(examples=["not_an_image"], description="Stable: clients may rely on it.")
-    message: str = Field(description="For people: the rule, the value received, and what makes it right.")
-    file: str | None = Field(examples=["cell.tif"], description="The file that it is about, where it is about one.")
+    message: str = Field(description="For people: the rule, the value received, and how to correct it.")
+    file: str | None = Field(examples=["cell.tif"], description="The file concerned, if the error concerns one file.")
 
 
-class Warned(Answered):
-    """Why an answer deserves less trust, although it was given."""
+class ImageWarning(Schema):
+    """Why a prediction deserves less trust."""
 
     code: str = Field(examples=["lossy"], description="Stable: `lossy`, `size` or `cut`.")
     message: str = Field(description="For people.")
 
 
 class RequestError(FatescopeError, HTTPException):
-    """A request that cannot be answered, by no fault of its code.
+    """A request that is rejected because of what it contains or asks for, or because the service is overloaded.
 
-    It is also one of the framework's own, which passes on such errors where it reads a body, and hides others.
+    It is an HTTPException too, because Starlette passes only those on where it parses a body.
     """
 
     def __init__(

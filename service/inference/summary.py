@@ -1,8 +1,8 @@
-"""What a whole sample comes to: its composition, and how far its images differ from those that the model knows."""
+"""Results for a whole sample: its composition, and how its images differ from those that the model was trained on."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,15 +10,16 @@ import pandas as pd
 
 from fatescope.data import shift
 from fatescope.data.features import ACQUISITION
-from fatescope.inference import bundle
+from fatescope.inference import bundle, uncertainty
 from fatescope.inference.bundle import Spec
+from service.inference.results import ShareDict
 
-STRANGE = 0.5
-"""A figure whose distributions differ by this much is worth telling a person."""
-FEWEST = 5
+MIN_DISTANCE = 0.5
+"""Smallest Kolmogorov-Smirnov distance that is reported."""
+MIN_CELLS = 5
 """Cells that a comparison needs."""
 BINS = 24
-WORDS = {
+FEATURE_NAMES = {
     "background": "brightness of the background",
     "background_spread": "unevenness or noise of the background",
     "mean": "mean brightness",
@@ -30,54 +31,73 @@ WORDS = {
     "height": "height of the images",
     "width": "width of the images",
 }
-"""What a figure is called before biologists."""
-FIGURES = (*ACQUISITION, "height", "width")
+"""Image feature → its name for biologists."""
+FEATURES = (*ACQUISITION, "height", "width")
+"""Features of an image, in the order of `figures` in a response."""
 
 
-def compose(probabilities: npt.NDArray[np.floating], spec: Spec) -> dict[str, dict[str, float]] | None:
-    """Return class → Share of cells of which the model says (B, K) `probabilities`; None for none."""
+@dataclass(frozen=True)
+class FeatureDifference:
+    """A feature whose distribution in a sample differs from that of the reference cells of the model."""
+
+    figure: str
+    name: str
+    distance: float
+    known: float
+    here: float
+    edges: list[float]
+    known_shares: list[float]
+    here_shares: list[float]
+
+
+def compose(
+    probabilities: npt.NDArray[np.floating], verdicts: npt.NDArray[np.str_], spec: Spec
+) -> dict[str, ShareDict] | None:
+    """Estimate the share of each class from the (n, K) `probabilities` of n cells.
+
+    Cells whose verdict is `unlike_training` do not count; returns None if no other cell is left.
+    """
+    probabilities = probabilities[verdicts != uncertainty.UNLIKE]
     if not len(probabilities):
         return None
-    found = bundle.compose(probabilities.astype(np.float32), spec)
-    each = zip(spec.classes, found.shares.tolist(), found.low.tolist(), found.high.tolist(), strict=True)
-    return {name: {"share": share, "low": low, "high": high} for name, share, low, high in each}
+    estimate = bundle.compose(probabilities.astype(np.float32), spec)
+    rows = zip(spec.classes, estimate.shares.tolist(), estimate.low.tolist(), estimate.high.tolist(), strict=True)
+    return {name: {"share": share, "low": low, "high": high} for name, share, low, high in rows}
 
 
-def differences(figures: npt.NDArray[np.floating], path: Path) -> list[dict[str, Any]]:
-    """Return a Difference for each figure in which (n, len(FIGURES)) cells are unlike those that the model knows.
+def differences(figures: npt.NDArray[np.floating], bundle_folder: Path) -> list[FeatureDifference]:
+    """Return the features in which n cells, (n, len(FEATURES)) `figures`, differ from the reference cells of a model.
 
-    `path` is the bundle. A figure counts where its Kolmogorov-Smirnov distance is STRANGE or more and above what chance
-    would give; the farthest first.
+    A feature is reported if its Kolmogorov-Smirnov distance is at least MIN_DISTANCE and larger than chance would make
+    it; the largest distance comes first.
     """
-    if len(figures) < FEWEST:
+    if len(figures) < MIN_CELLS:
         return []
-    known = _reference(path)
-    here = pd.DataFrame(figures, columns=list(FIGURES))
-    found = []
-    for each in shift.shifts(known, here):
-        if each.distance >= STRANGE and each.distance > each.chance:
-            edges = _edges(known[each.figure], here[each.figure])
-            shares = [np.histogram(table[each.figure], edges)[0] / len(table) for table in (known, here)]
-            found.append(
-                {
-                    "figure": each.figure,
-                    "name": WORDS[each.figure],
-                    "distance": each.distance,
-                    "known": each.reference,
-                    "here": each.window,
-                    "edges": edges.tolist(),
-                    "known_shares": shares[0].tolist(),
-                    "here_shares": shares[1].tolist(),
-                }
-            )
-    return found
+    reference = _read_reference(bundle_folder)
+    sample = pd.DataFrame(figures, columns=list(FEATURES))
+    return [
+        _describe(found, reference[found.figure], sample[found.figure])
+        for found in shift.shifts(reference, sample)
+        if found.distance >= MIN_DISTANCE and found.distance > found.chance
+    ]
 
 
-def _edges(one: pd.Series, other: pd.Series) -> npt.NDArray[np.floating]:
-    low, high = min(one.min(), other.min()), max(one.max(), other.max())
-    return np.linspace(low, max(high, low + 1e-6), BINS + 1)
+def _describe(found: shift.Shift, reference: pd.Series, sample: pd.Series) -> FeatureDifference:
+    low, high = min(reference.min(), sample.min()), max(reference.max(), sample.max())
+    edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
+    shares = [np.histogram(column, edges)[0] / len(column) for column in (reference, sample)]
+    return FeatureDifference(
+        figure=found.figure,
+        name=FEATURE_NAMES[found.figure],
+        distance=found.distance,
+        known=found.reference,
+        here=found.window,
+        edges=edges.tolist(),
+        known_shares=shares[0].tolist(),
+        here_shares=shares[1].tolist(),
+    )
 
 
 @lru_cache(maxsize=8)
-def _reference(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path / bundle.REFERENCE, columns=list(FIGURES))
+def _read_reference(bundle_folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(bundle_folder / bundle.REFERENCE, columns=list(FEATURES))

@@ -1,1 +1,1 @@
-"""Which versions are served: bundles on disk, kept as the registry has them."""
+"""The versions that are served: bundles on disk, in step with the registry."""

@@ -1,18 +1,18 @@
-"""Which bundles are served, and where they lie on this machine.
+"""The store: which bundles are served, and where they are on this machine.
 
-- `FATESCOPE_BUNDLES` names a folder with one bundle folder a task (`DIR/binary`, `DIR/multiclass`): no registry needed.
-- A Bento made by `make bento` holds such a folder itself.
-- Otherwise the versions come from the MLflow registry at `MLFLOW_TRACKING_URI`, else from MLflow's own default in the
-  current folder: of every registered model `fatescope-TASK` the one with the alias `champion`, or the one that
-  `FATESCOPE_PIN` names (`binary=3,multiclass=champion`: a version or an alias; other tasks are left out).
-  `service.registry.registry_sync` keeps a folder of them up to date, `DIR/TASK/VERSION` with `DIR/champions.json`, and
-  whoever serves looks there: MLflow takes 3 s and 200 MB to import, and a registry that is away stops nobody.
+- `FATESCOPE_BUNDLES` names a folder with one bundle folder per task (`DIR/binary`, `DIR/multiclass`); this needs no
+  registry.
+- A Bento made by `make bento` contains such a folder.
+- Otherwise the versions come from the MLflow registry at `MLFLOW_TRACKING_URI`, or MLflow's default in the current
+  folder: for each registered model `fatescope-TASK` the version with the alias `champion`, or the versions in
+  `FATESCOPE_PIN`. `service.registry.registry_sync`, a process of its own, keeps them in `DIR/TASK/VERSION` and lists
+  the current ones in `DIR/champions.json`: MLflow takes 3 s and 200 MB to import, and the service must go on while the
+  registry is down.
 """
 
 import atexit
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,29 +20,31 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from typing_extensions import TypedDict
-
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
 from fatescope.model_registry import PREFIX, model_name
+from service.settings import ServiceSettings, variable
 
-FOLDER, PIN, POLL = "FATESCOPE_BUNDLES", "FATESCOPE_PIN", "FATESCOPE_POLL_S"
 SOURCE = Path(__file__).parents[2]
 EMBEDDED = SOURCE / "champions"
 """Where a Bento has its bundles."""
 LISTING = "champions.json"
 """Task → version, in a folder that comes from a registry."""
-FAVOURITE = "multiclass"
-"""The task of a request that names none, where it is served."""
+DEFAULT_TASK = "multiclass"
+"""The task of a request that names none, if it is served."""
+_HASH_DIGITS = 12
+
+_FOLLOWERS: list[subprocess.Popen[str]] = []
+"""Referenced here because a follower ends when the pipe to it is garbage-collected."""
 
 
 @dataclass(frozen=True)
 class Champion:
-    """A version of a task's model."""
+    """A version of the model of a task."""
 
     task: str
     version: str
-    """The registry's number; of a bundle folder, the start of the hash of its spec."""
+    """Version in the registry; for a bundle folder, the first digits of the hash of its spec."""
     path: Path
     """Its bundle."""
 
@@ -52,83 +54,74 @@ class Champion:
         return model_name(self.task)
 
 
-class Readiness(TypedDict):
-    """What a runner says of a version that it was asked to prepare."""
+def store_folder(settings: ServiceSettings) -> Path:
+    """Return the folder of bundles; raises BundleError if `ensure_store` has not made one known."""
+    if settings.bundles is None:
+        raise BundleError(
+            f"{variable('bundles')} is not set; set it to a folder of bundles, or start the whole service"
+        )
+    return settings.bundles
 
-    engine: str
-    """What runs it; empty where nothing does."""
-    error: str | None
-    """Why it is not served, for people."""
 
+def ensure_store(settings: ServiceSettings) -> Path:
+    """Return the folder of bundles, and start to follow the registry if they come from there.
 
-def folder() -> Path:
-    """Return the folder of bundles; raises BundleError where none has been settled on."""
-    if os.environ.get(FOLDER):
-        return Path(os.environ[FOLDER])
+    The caller puts the folder into the environment of its worker processes. Raises BundleError if the registry has no
+    champion or cannot be read.
+    """
+    if settings.bundles is not None:
+        return settings.bundles
     if _is_embedded():
         return EMBEDDED
-    raise BundleError(f"{FOLDER} is not set; name a folder of bundles, or start the whole service")
-
-
-def settle() -> None:
-    """Make sure that there is a folder of bundles, and start to follow the registry where it comes from there.
-
-    The name is put into the environment, from which worker processes inherit it. Raises BundleError where the registry
-    has no champion or cannot be read.
-    """
-    if os.environ.get(FOLDER) or _is_embedded():
-        return
     target = tempfile.mkdtemp(prefix=PREFIX)
     atexit.register(shutil.rmtree, target, ignore_errors=True)
     command = [sys.executable, "-m", "service.registry.registry_sync", target]
-    # It ends when this process does, however that comes about: the pipe closes.
+    # It ends when this process does, however that happens, because the pipe closes.
     follower = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own
     assert follower.stdout is not None
-    said = follower.stdout.readline().strip()
-    if not said:
-        raise BundleError("the registry cannot be followed: registry_sync ended; see its message above")
-    if error := json.loads(said).get("error"):
+    reply = follower.stdout.readline().strip()
+    if not reply:
+        raise BundleError("registry_sync ended before it had fetched the champions; its message is above")
+    if error := json.loads(reply).get("error"):
         raise BundleError(error)
     _FOLLOWERS.append(follower)
-    os.environ[FOLDER] = target
+    return Path(target)
 
 
-_FOLLOWERS: list[subprocess.Popen[str]] = []
-"""Kept, because a follower ends when the pipe to it is collected as garbage."""
+def list_champions(store: Path) -> dict[str, Champion]:
+    """Return task → version to serve from the bundles in `store`, the default task first.
 
-
-def listed(source: Path) -> dict[str, Champion]:
-    """Return task → version to serve, of the bundles in `source`, the default task first.
-
-    Raises BundleError where there is none.
+    Raises BundleError if there is no bundle.
     """
-    listing = source / LISTING
+    listing = store / LISTING
     if listing.exists():
         versions: dict[str, str] = json.loads(listing.read_text())
-        found = {task: Champion(task, version, source / task / version) for task, version in versions.items()}
+        champions = {task: Champion(task, version, store / task / version) for task, version in versions.items()}
     else:
-        paths = [path for path in source.glob("[!.]*") if path.is_dir()]
-        found = {path.name: Champion(path.name, digest(path), path) for path in paths}
-    if not found:
-        raise BundleError(f"{FOLDER}={source}: no bundle folder in it; run `make repro`, or name another folder")
-    return {task: found[task] for task in sorted(found, key=lambda task: (task != FAVOURITE, task))}
+        folders = [path for path in store.glob("[!.]*") if path.is_dir()]
+        champions = {path.name: Champion(path.name, digest(path), path) for path in folders}
+    if not champions:
+        raise BundleError(
+            f"{variable('bundles')}={store}: no bundle folder in it; run `make repro`, or name another one"
+        )
+    return {task: champions[task] for task in sorted(champions, key=lambda task: (task != DEFAULT_TASK, task))}
 
 
-def locate(source: Path, task: str, version: str) -> Path:
-    """Return the bundle of a version in `source`, which may be one that has just been replaced; raises BundleError."""
-    champion = listed(source).get(task)
+def locate(store: Path, task: str, version: str) -> Path:
+    """Return the bundle of a version in `store`, which may be a version replaced recently; raises BundleError."""
+    champion = list_champions(store).get(task)
     if champion is None:
-        raise BundleError(f"{source}: no bundle of task '{task}'")
+        raise BundleError(f"{store}: no bundle of task '{task}'")
     if champion.version == version:
         return champion.path
-    path = source / task / version
+    path = store / task / version
     if not (path / bundle.SPEC).is_file():
-        raise BundleError(f"{source}: version {version} of {model_name(task)} is not here (any more)")
+        raise BundleError(f"{store}: version {version} of {model_name(task)} is not here (any more)")
     return path
 
 
 def read_spec(champion: Champion) -> bundle.Spec:
-    """Read the spec of a bundle that is whole; raises BundleError, also where it is of another task."""
+    """Read the spec of a complete bundle; raises BundleError, also if the bundle is of another task."""
     try:
         spec = bundle.open_spec(champion.path)
     except BundleError as error:
@@ -139,13 +132,13 @@ def read_spec(champion: Champion) -> bundle.Spec:
 
 
 def _is_embedded() -> bool:
-    # Beside the sources of a Bento lies its description; in the project, what `make bento` fetched is not to be served.
+    # A Bento has its description beside the sources; in the project, what `make bento` downloaded is not to be served.
     return EMBEDDED.is_dir() and (SOURCE.parent / "bento.yaml").is_file()
 
 
 def digest(path: Path) -> str:
-    """Return what names the bundle in a folder, the start of the hash of its spec; raises BundleError without one."""
+    """Return the version of a bundle in a folder: the first digits of the hash of its spec; raises BundleError."""
     spec = path / bundle.SPEC
     if not spec.is_file():
         raise BundleError(f"{path}: not a bundle (no {bundle.SPEC}); train one with `dvc repro train`")
-    return hashlib.sha256(spec.read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(spec.read_bytes()).hexdigest()[:_HASH_DIGITS]

@@ -1,8 +1,9 @@
-"""Keep a folder of bundles as the registry has them: `python -m service.registry.registry_sync FOLDER [--once]`.
+"""Keep a folder of bundles in step with the registry: `python -m service.registry.registry_sync FOLDER [--once]`.
 
-See `service.registry.model_store` for what it fetches and how the folder looks. The first line on standard output says
-how it went: `{"serving": {task: version}}` or `{"error": message}`, after which it ends. Then it asks the registry
-again every `FATESCOPE_POLL_S` seconds, until its standard input closes, as it does when its parent process is gone.
+`service.registry.model_store` describes the versions and the folder. The first line on standard output is the result of
+the first download, `{"serving": {task: version}}`, or `{"error": message}`, after which the program ends. Then it
+queries the registry every `FATESCOPE_POLL_S` seconds until its standard input closes, as it does when its parent
+process ends.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import select
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
@@ -20,102 +22,108 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is
 import mlflow
 from mlflow.entities.model_registry import RegisteredModel
 
-from fatescope.errors import BundleError
+from fatescope.errors import BundleError, FatescopeError
 from fatescope.model_registry import CHAMPION, PREFIX, bundle_uri, model_name
-from service.registry.model_store import FOLDER, LISTING, PIN, POLL
+from service.registry.model_store import LISTING
+from service.settings import ServiceSettings, variable
 
 log = logging.getLogger(__name__)
 
-POLL_S = 30.0
-KEPT = 2
-"""Versions of a task that stay: requests may still be answered by the one before."""
+KEPT_VERSIONS = 2
+"""Versions of a task that stay on disk: the previous one may still answer requests."""
 
 
-def wanted(pins: str | None) -> dict[str, str]:
-    """Return task → version in the registry; `pins` is what FATESCOPE_PIN says.
+def target_versions(pins: Mapping[str, str] | None) -> dict[str, str]:
+    """Return task → version in the registry: those of `pins` (versions or aliases), else all champions.
 
-    Raises BundleError where there is none, or one that is pinned does not exist.
+    Raises BundleError if there is none, or if a pinned version does not exist.
     """
     registry = mlflow.get_registry_uri()
     client = mlflow.MlflowClient()
     try:
         if pins:
-            return dict(_pinned(client, each.strip()) for each in pins.split(","))
-        known: list[RegisteredModel] = client.search_registered_models(filter_string=f"name LIKE '{PREFIX}%'")
+            return {task: _resolve(client, task, version) for task, version in pins.items()}
+        models: list[RegisteredModel] = client.search_registered_models(filter_string=f"name LIKE '{model_name('%')}'")
     except mlflow.MlflowException as error:
         raise BundleError(f"{registry}: the registry cannot be read ({error}); check MLFLOW_TRACKING_URI") from error
-    versions = {
-        each.name.removeprefix(PREFIX): str(each.aliases[CHAMPION]) for each in known if CHAMPION in each.aliases
+    champions = {
+        model.name.removeprefix(PREFIX): str(model.aliases[CHAMPION]) for model in models if CHAMPION in model.aliases
     }
-    if not versions:
+    if not champions:
         raise BundleError(
-            f"{registry}: no registered model '{PREFIX}TASK' with the alias '{CHAMPION}'; run `make repro`, or set "
-            f"MLFLOW_TRACKING_URI to a registry that has one, or {FOLDER} to a folder of bundles"
+            f"{registry}: no registered model '{PREFIX}TASK' with the alias '{CHAMPION}'; run `make repro`, set "
+            f"MLFLOW_TRACKING_URI to a registry that has one, or set {variable('bundles')} to a folder of bundles"
         )
-    return versions
+    return champions
 
 
-def _pinned(client: mlflow.MlflowClient, pin: str) -> tuple[str, str]:
-    task, _, which = pin.partition("=")
-    if not which:
-        raise BundleError(f"{PIN}: '{pin}' is not TASK=VERSION; write for example binary=3,multiclass=champion")
-    if which.isdecimal():
-        return task, str(client.get_model_version(model_name(task), which).version)
-    return task, str(client.get_model_version_by_alias(model_name(task), which).version)
+def _resolve(client: mlflow.MlflowClient, task: str, version: str) -> str:
+    """Return the number of a version that is given by number or alias."""
+    if version.isdecimal():
+        return str(client.get_model_version(model_name(task), version).version)
+    return str(client.get_model_version_by_alias(model_name(task), version).version)
 
 
-def bring(target: Path, versions: dict[str, str]) -> None:
-    """Download the bundles of `versions` that `target` does not have, and list them; raises BundleError."""
+def download(target: Path, versions: dict[str, str]) -> None:
+    """Download the bundles of `versions` that `target` does not have yet, and list them; raises BundleError."""
     for task, version in versions.items():
-        place = target / task / version
-        if place.exists():
+        folder = target / task / version
+        if folder.exists():
             continue
-        place.parent.mkdir(exist_ok=True)
+        folder.parent.mkdir(exist_ok=True)
         try:
             with tempfile.TemporaryDirectory(dir=target, prefix=".") as partial:
-                # By version, because the alias may have moved on since it was read.
-                Path(mlflow.artifacts.download_artifacts(bundle_uri(task, version), dst_path=partial)).rename(place)
+                # By version, because the alias may have moved since it was read.
+                source = bundle_uri(task, version)
+                Path(mlflow.artifacts.download_artifacts(source, dst_path=partial)).rename(folder)
         except (mlflow.MlflowException, OSError) as error:
-            raise BundleError(f"{model_name(task)} version {version} cannot be fetched: {error}") from error
+            raise BundleError(f"{model_name(task)} version {version} cannot be downloaded: {error}") from error
     listing, partial_listing = target / LISTING, target / f".{LISTING}"
     partial_listing.write_text(json.dumps(versions))
     partial_listing.rename(listing)
     for task, version in versions.items():
-        others = sorted((target / task).iterdir(), key=lambda path: path.stat().st_ctime, reverse=True)
-        for old in [path for path in others if path.name != version][KEPT - 1 :]:
-            shutil.rmtree(old, ignore_errors=True)
+        newest_first = sorted((target / task).iterdir(), key=lambda path: path.stat().st_ctime, reverse=True)
+        for outdated in [path for path in newest_first if path.name != version][KEPT_VERSIONS - 1 :]:
+            shutil.rmtree(outdated, ignore_errors=True)
 
 
 def main() -> None:
-    """Run as the module says."""
+    """Run as described in the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("target", type=Path)
-    parser.add_argument("--once", action="store_true")
-    told = parser.parse_args()
+    parser.add_argument("target", type=Path, help="the folder of bundles")
+    parser.add_argument("--once", action="store_true", help="end after the first download")
+    arguments = parser.parse_args()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    target, pins = told.target, os.environ.get(PIN)
-    target.mkdir(parents=True, exist_ok=True)
+    target: Path = arguments.target
     try:
-        versions = wanted(pins)
-        bring(target, versions)
-    except BundleError as error:
+        settings = ServiceSettings.read()
+        target.mkdir(parents=True, exist_ok=True)
+        versions = target_versions(settings.pin)
+        download(target, versions)
+    except FatescopeError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         sys.exit(1)
     print(json.dumps({"serving": versions}), flush=True)
-    while not told.once and not _closed(float(os.environ.get(POLL, POLL_S))):
+    if not arguments.once:
+        _follow(target, versions, settings)
+
+
+def _follow(target: Path, versions: dict[str, str], settings: ServiceSettings) -> None:
+    """Download new versions as the registry names them, until standard input closes."""
+    while not _is_closed(settings.poll_s):
         try:
-            if (found := wanted(pins)) != versions:
-                bring(target, found)
-                versions = found
+            if (current := target_versions(settings.pin)) != versions:
+                download(target, current)
+                versions = current
         except BundleError as error:
-            # What is served goes on being served.
+            # The versions that are served stay in service.
             log.warning("%s", error)
 
 
-def _closed(seconds: float) -> bool:
-    """Wait for `seconds`; tell whether standard input closed."""
-    readable, _, _ = select.select([sys.stdin], [], [], seconds)
+def _is_closed(timeout_s: float) -> bool:
+    """Return whether standard input closes within `timeout_s`."""
+    readable, _, _ = select.select([sys.stdin], [], [], timeout_s)
     return bool(readable) and not sys.stdin.read(1)
 
 

@@ -54,17 +54,17 @@ def test_a_node_that_dies_costs_no_cell_and_doubles_none(two_nodes, tmp_path, mo
     write_bundle(tmp_path / "bundle", "binary", ["a", "b"])
     source, out = write_cells(tmp_path / "cells"), tmp_path / "out"
     monkeypatch.setattr(job, "PART_FILES", PART)
-    planned = job.begin(source, out, Champion("binary", "bundle", tmp_path / "bundle"))
+    planned = job.create_plan(source, out, Champion("binary", "bundle", tmp_path / "bundle"))
     assert planned.parts == FILES // PART + 1
     command = [sys.executable, "-m", "service.batch.run", str(source), str(out), "--model", str(tmp_path / "bundle")]
     with (tmp_path / "driver.log").open("w") as log:
         driver = subprocess.Popen([*command, "--ray", address], env=os.environ | QUIET | EXACT, stdout=log, stderr=log)
     end = time.monotonic() + 120
-    while not working(second) or len(job.undone(out, planned.parts)) > planned.parts - 4:
+    while not working(second) or len(job.pending_parts(out, planned.parts)) > planned.parts - 4:
         assert driver.poll() is None, (tmp_path / "driver.log").read_text()
         assert time.monotonic() < end, "the second node got nothing to do"
         time.sleep(0.05)
-    left = len(job.undone(out, planned.parts))
+    left = len(job.pending_parts(out, planned.parts))
     kill(second)
     assert left > 10, "it was killed in the middle"
     assert driver.wait(120) == 0, (tmp_path / "driver.log").read_text()
@@ -77,10 +77,8 @@ def test_a_node_that_dies_costs_no_cell_and_doubles_none(two_nodes, tmp_path, mo
     assert refused["code"].tolist() == ["not_an_image"]
     # The same as without Ray.
     alone = tmp_path / "alone"
-    monkeypatch.setenv("FATESCOPE_ENGINE", "onnxruntime")
-    monkeypatch.setenv("FATESCOPE_THREADS", "1")
-    job.begin(source, alone, Champion("binary", "bundle", tmp_path / "bundle"))
-    worker.Scorer(alone, 1).score(7)
+    job.create_plan(source, alone, Champion("binary", "bundle", tmp_path / "bundle"))
+    worker.Scorer(alone, "onnxruntime", 1).score(7)
     pd.testing.assert_frame_equal(
         pd.read_parquet(alone / "cells/0000007.parquet"), pd.read_parquet(out / "cells/0000007.parquet")
     )

@@ -282,7 +282,7 @@ def test_a_new_champion_takes_over_without_a_failed_request_and_a_bad_one_does_n
     assert versions[-1] == "2"
     log = (tmp_path / "service.log").read_text()
     assert "do not reproduce" in log
-    assert "version 2 goes on serving" in log
+    assert "version 2 stays in service" in log
     assert 'outcome="refused",task="binary"} 1.0' in told
     assert 'outcome="serving",task="binary"} 1.0' in told
 

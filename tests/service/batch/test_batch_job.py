@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,10 @@ import pytest
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from service.batch import job, run, worker
-from service.inference import engines
+from service.batch.prefetch import prefetch
 from service.registry import model_store
 from service.registry.model_store import Champion
+from service.settings import ServiceSettings
 from tests.support.bundles import CLASSES
 from tests.support.images import tiff, typical
 from tests.support.project import ROOT
@@ -23,8 +25,8 @@ PAGES = np.stack([typical(i) for i in range(3)])
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     """Cells of which a model says something, and what is none; parts of four files."""
-    monkeypatch.setenv(engines.ENGINE, "onnxruntime")
-    monkeypatch.setenv(engines.THREADS, "1")
+    monkeypatch.setenv("FATESCOPE_ENGINE", "onnxruntime")
+    monkeypatch.setenv("FATESCOPE_THREADS", "1")
     monkeypatch.setattr(job, "PART_FILES", 4)
     monkeypatch.setattr(worker, "BATCH", 3)
     write_bundle(tmp_path / "bundle", "multiclass", CLASSES)
@@ -40,14 +42,14 @@ def source(tmp_path, monkeypatch):
 
 
 def begin(source, out):
-    return job.begin(source, out, Champion("multiclass", "7", source.parent / "bundle"))
+    return job.create_plan(source, out, Champion("multiclass", "7", source.parent / "bundle"))
 
 
 def work(source, out):
-    planned = job.begun(source, out, None) or begin(source, out)
-    todo = job.undone(out, planned.parts)
-    done = list(run.here(out, todo, 1, 1))
-    assert job.undone(out, planned.parts) == []
+    planned = job.read_plan(source, out, None) or begin(source, out)
+    todo = job.pending_parts(out, planned.parts)
+    done = list(run.run_local(out, todo, 1, 1, "onnxruntime"))
+    assert job.pending_parts(out, planned.parts) == []
     return done
 
 
@@ -64,16 +66,16 @@ def test_each_cell_is_one_row_and_what_is_none_has_a_reason(source, tmp_path):
     }
     assert "No such file" in refused.set_index("file").loc["gone.tif", "reason"]
     told = job.summarise(out, len(done))
-    assert told == json.loads((out / "summary.json").read_text())
-    assert (told["cells"], sum(told["labels"].values()), sum(told["verdicts"].values())) == (12, 12, 12)
-    assert told["refused"] == {"not_an_image": 1, "unreadable": 1}
+    assert asdict(told) == json.loads((out / "summary.json").read_text())
+    assert (told.cells, sum(told.labels.values()), sum(told.verdicts.values())) == (12, 12, 12)
+    assert told.refused == {"not_an_image": 1, "unreadable": 1}
 
 
 def test_it_says_what_the_model_says(source, tmp_path):
     work(source, tmp_path / "out")
     cells = pd.read_parquet(tmp_path / "out" / "cells").set_index("file")
     model = bundle.load(source.parent / "bundle", 1)
-    read = worker.Reader(model.spec).read(worker.Upload(tiff(typical(5)), "x.tif"))
+    read = worker.CellDecoder(model.spec).decode(worker.Upload(tiff(typical(5)), "x.tif"))
     judged = model.assess(model.predict(next(iter(read)).pixels[None]))
     row = cells.loc["run_1/a_1d1_5_Ch1.ome.tif"]
     np.testing.assert_allclose(row[[f"p_{name}" for name in CLASSES]].astype(float), judged.probabilities[0], atol=1e-5)
@@ -98,29 +100,31 @@ def test_it_goes_on_with_the_model_that_it_was_begun_with(source, tmp_path):
     out = tmp_path / "out"
     planned = begin(source, out)
     # A new champion since then, or no registry any more, is no matter.
-    assert job.begun(source, out, None) == planned
-    assert job.begun(source, out, tmp_path / "bundle") == planned
+    assert job.read_plan(source, out, None) == planned
+    assert job.read_plan(source, out, tmp_path / "bundle") == planned
     write_bundle(tmp_path / "other", "multiclass", CLASSES, seed=1)
-    with pytest.raises(DataError, match=r"begun with fatescope-multiclass version 7 on .*; name another folder"):
-        job.begun(source, out, tmp_path / "other")
+    with pytest.raises(DataError, match=r"started with fatescope-multiclass version 7 on .*; name another folder"):
+        job.read_plan(source, out, tmp_path / "other")
     with pytest.raises(DataError, match="name another folder"):
-        job.begun(tmp_path, out, None)
+        job.read_plan(tmp_path, out, None)
 
 
 def test_where_nothing_can_begin_it_says_why(source, tmp_path):
     champion = Champion("multiclass", "7", tmp_path / "bundle")
     with pytest.raises(DataError, match="where it would be read as images; name a folder outside"):
-        job.begin(source, source / "run_1" / "out", champion)
-    with pytest.raises(DataError, match="not empty, and not begun by this command"):
-        job.begin(source, tmp_path / "bundle", champion)
-    with pytest.raises(DataError, match="no folder; unpack an archive first"):
-        job.begin(tmp_path / "cells.zip", tmp_path / "second", champion)
+        job.create_plan(source, source / "run_1" / "out", champion)
+    with pytest.raises(DataError, match="not empty, and not made by this command"):
+        job.create_plan(source, tmp_path / "bundle", champion)
+    with pytest.raises(DataError, match="not a folder; unpack an archive first"):
+        job.create_plan(tmp_path / "cells.zip", tmp_path / "second", champion)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no file in it"):
-        job.begin(tmp_path / "empty", tmp_path / "third", champion)
+        job.create_plan(tmp_path / "empty", tmp_path / "third", champion)
     with pytest.raises(BundleError, match="a model of task 'multiclass', not 'binary'"):
-        run.chosen("binary", tmp_path / "bundle")
-    assert run.chosen("", tmp_path / "bundle").version == model_store.digest(tmp_path / "bundle")
+        run.select_model("binary", tmp_path / "bundle", ServiceSettings())
+    assert run.select_model("", tmp_path / "bundle", ServiceSettings()).version == model_store.digest(
+        tmp_path / "bundle"
+    )
 
 
 def test_an_error_of_the_reading_thread_is_raised_where_it_is_asked_for():
@@ -128,7 +132,7 @@ def test_an_error_of_the_reading_thread_is_raised_where_it_is_asked_for():
         yield 1
         raise MemoryError("too many")
 
-    found = worker.ahead(source())
+    found = prefetch(source(), 4)
     assert next(found) == 1
     with pytest.raises(MemoryError, match="too many"):
         next(found)

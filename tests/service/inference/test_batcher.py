@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from starlette.datastructures import Headers
 
-from service.api.middleware import Admission
-from service.inference.batcher import LARGEST, WORTH, Batcher
+from service.api.admission import Admission
+from service.inference.batcher import MAX_BATCH, MIN_SECOND_BATCH, Batcher
 from service.inference.errors import RequestError
 
 
@@ -45,7 +45,9 @@ def test_each_gets_its_own_rows_and_batches_grow_while_calls_are_on_their_way():
         return runner.sizes
 
     sizes = run(work)
-    assert sizes == [2, WORTH, 40 - 2 - WORTH], "nobody waits where nothing is on its way, and few for a second call"
+    assert sizes == [2, MIN_SECOND_BATCH, 40 - 2 - MIN_SECOND_BATCH], (
+        "nobody waits where nothing is on its way, and few for a second call"
+    )
 
 
 def test_no_call_is_larger_than_allowed():
@@ -56,7 +58,7 @@ def test_no_call_is_larger_than_allowed():
         await asyncio.gather(*asked)
         return runner.sizes
 
-    assert max(run(work)) <= LARGEST
+    assert max(run(work)) <= MAX_BATCH
 
 
 def test_a_call_that_fails_is_told_to_all_in_it_and_to_nobody_else():
@@ -91,7 +93,7 @@ def test_admission_puts_off_what_is_too_much():
     def request(size):
         return Headers({"content-length": str(size)})
 
-    admission = Admission(max_requests=2, max_held=1000)
+    admission = Admission(max_requests=2, max_held_bytes=1000)
     with admission.admit(request(600), 10_000):
         with pytest.raises(RequestError, match="try again") as raised, admission.admit(request(600), 10_000):
             pass

@@ -6,7 +6,7 @@ from PIL import Image
 
 from fatescope.data import images
 from fatescope.inference import bundle
-from service.inference.decoding import Readable, Reader, Unreadable
+from service.inference.decoding import CellDecoder, DecodedCell, FailedCell
 from service.inference.files import Upload
 from tests.support.bundles import CANVAS, CLASSES
 from tests.support.images import tiff, typical
@@ -29,23 +29,23 @@ def saved(kind, pixels=GREY):
 
 
 def read(spec, raw, name="cell", **changes):
-    return list(Reader(spec.model_copy(update=changes)).read(Upload(raw, name)))
+    return list(CellDecoder(spec.model_copy(update=changes)).decode(Upload(raw, name)))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "JPEG"])
 def test_formats_are_told_by_content_and_jpeg_is_lossy(spec, kind):
     [cell] = read(spec, saved(kind), "cell.doc", bit_depths=[8])
-    assert isinstance(cell, Readable)
-    assert [each.code for each in cell.warnings] == (["lossy"] if kind == "JPEG" else [])
+    assert isinstance(cell, DecodedCell)
+    assert [each["code"] for each in cell.warnings] == (["lossy"] if kind == "JPEG" else [])
     if kind != "JPEG":
         np.testing.assert_array_equal(cell.pixels, images.center(GREY, CANVAS, "x"))
 
 
 def test_colour_is_refused_and_grey_stored_as_colour_is_not(spec):
     [grey] = read(spec, saved("PNG", np.stack([GREY] * 3, axis=-1)), bit_depths=[8])
-    assert isinstance(grey, Readable)
+    assert isinstance(grey, DecodedCell)
     [colour] = read(spec, saved("PNG", np.stack([GREY, GREY, 255 - GREY], axis=-1)), bit_depths=[8])
-    assert isinstance(colour, Unreadable)
+    assert isinstance(colour, FailedCell)
     assert colour.error.code == "channels"
 
 
@@ -61,8 +61,10 @@ def test_colour_is_refused_and_grey_stored_as_colour_is_not(spec):
     ],
 )
 def test_object_and_channel_are_read_off_the_name(spec, name, number, other):
-    reader = Reader(spec)
-    assert reader.is_other(name) == other
-    [cell] = reader.read(Upload(tiff(typical(0)), name))
+    reader = CellDecoder(spec)
+    assert reader.is_other_channel(name) == other
+    [cell] = reader.decode(Upload(tiff(typical(0)), name))
     assert cell.object == number
-    assert not Reader(spec.model_copy(update={"channel": None})).is_other(name), "a model of one image a cell"
+    assert not CellDecoder(spec.model_copy(update={"channel": None})).is_other_channel(name), (
+        "a model of one image a cell"
+    )

@@ -25,7 +25,7 @@ PIXELS = np.stack([draw_cell(np.random.default_rng(seed), *CANVAS) for seed in r
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
 def test_engines_agree_on_everything_they_say(folder, name):
     expected = bundle.load(folder, threads=1).predict(PIXELS)
-    found = engines.ENGINES[name](folder).predict(PIXELS)
+    found = engines.ENGINES[name](folder, 1).predict(PIXELS)
     for field in ("logits", "embedding", "activation_map"):
         np.testing.assert_allclose(getattr(found, field), getattr(expected, field), atol=2e-4)
 
@@ -47,7 +47,7 @@ def test_an_ensemble_is_split_before_the_first_convolution_of_each_member(tmp_pa
     ]
     network.export(network.Ensemble(members, 3, "embeddings"), CANVAS, tmp_path / bundle.GRAPH)
     expected = bundle.Graph(tmp_path / bundle.GRAPH, 1).predict(PIXELS)
-    found = engines.OpenVino(tmp_path, "f32").predict(PIXELS)
+    found = engines.OpenVino(tmp_path, "f32", 1).predict(PIXELS)
     for field in ("logits", "embedding", "activation_map"):
         np.testing.assert_allclose(getattr(found, field), getattr(expected, field), atol=1e-3)
 
@@ -56,21 +56,21 @@ def test_bf16_does_not_cost_the_counts_of_the_camera(folder):
     # Cells on a bright background, whose whole contrast is a few bf16 steps.
     bright = (PIXELS // 40 + 4000).astype(np.uint16)
     expected = bundle.load(folder, threads=1).predict(bright).embedding
-    found = engines.OpenVino(folder, "bf16").predict(bright).embedding
+    found = engines.OpenVino(folder, "bf16", 1).predict(bright).embedding
     # In bf16 from the first step on, they differ by more than their own size.
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
 
 
 def test_the_first_that_agrees_is_taken(folder, monkeypatch):
-    def wrong(path):
-        engine = engines.ENGINES["onnxruntime"](path)
+    def wrong(path, threads):
+        engine = engines.ENGINES["onnxruntime"](path, threads)
         predict = engine.predict
         monkeypatch.setattr(
             engine, "predict", lambda pixels: uncertainty.Prediction(-predict(pixels).logits, *([None] * 2))
         )
         return engine
 
-    def missing(_):
+    def missing(*_):
         raise ImportError("no such driver")
 
     monkeypatch.setitem(engines.ENGINES, "cuda", missing)
@@ -81,13 +81,9 @@ def test_the_first_that_agrees_is_taken(folder, monkeypatch):
     loaded.check()
 
 
-def test_where_none_agrees_it_is_not_served(folder, monkeypatch):
-    monkeypatch.setenv("FATESCOPE_ENGINE", "cuda")
-    with pytest.raises(BundleError, match=r"no engine runs it here .*cuda: "):
-        engines.start(folder)
-    monkeypatch.setenv("FATESCOPE_ENGINE", "abacus")
-    with pytest.raises(BundleError, match="abacus: no such engine; there are "):
-        engines.start(folder)
+def test_where_none_agrees_it_is_not_served(folder):
+    with pytest.raises(BundleError, match=r"no engine runs it on this machine .*cuda: "):
+        engines.start(folder, "cuda")
 
 
 def test_the_candidates_of_this_machine():

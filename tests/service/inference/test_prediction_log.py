@@ -9,11 +9,11 @@ from fatescope.data import features
 from fatescope.data.features import ACQUISITION
 from fatescope.inference import bundle, uncertainty
 from service.inference.batcher import Batcher
-from service.inference.classify import conclude
-from service.inference.decoding import Reader
+from service.inference.decoding import CellDecoder
 from service.inference.files import Upload
-from service.inference.model_pool import Model
-from service.inference.prediction_log import Recorder
+from service.inference.model_pool import ServedModel
+from service.inference.prediction_log import PredictionLog
+from service.inference.runner_output import RunnerOutput
 from service.registry import model_store
 from service.registry.model_store import Champion
 from tests.support.bundles import CLASSES, EXACT
@@ -29,15 +29,16 @@ def model(tmp_path_factory):
     write_bundle(folder, "multiclass", CLASSES)
     champion = Champion("multiclass", "7", folder)
     spec = model_store.read_spec(champion)
-    return Model(champion, spec, "onnxruntime", Reader(spec), Batcher(None, "multiclass"))
+    return ServedModel(champion, spec, "onnxruntime", CellDecoder(spec), Batcher(None, "multiclass"))
 
 
 def add(recorder, model, count, seed=0):
     rng = np.random.default_rng(seed)
     pixels = [draw_cell(rng, 40 + i % 5, 60) for i in range(count)]
-    cells = [model.reader.read_one(Upload(tiff(each), "cell.tif")) for each in pixels]
+    cells = [model.decoder.decode_one(Upload(tiff(each), "cell.tif")) for each in pixels]
     rows = rng.normal(1, 1, (count, 4 + 1 + bundle.COMPONENTS)).astype(np.float32)
-    recorder.add(f"request{seed}", model, cells, rows, conclude(rows, model.spec))
+    output = RunnerOutput.unpack(rows, 4)
+    recorder.add(f"request{seed}", model, cells, output, output.assess(model.spec))
     return pixels, rows
 
 
@@ -46,7 +47,7 @@ def read(folder):
 
 
 def test_every_prediction_has_its_row_when_it_is_closed(model, tmp_path):
-    recorder = Recorder(tmp_path, 30)
+    recorder = PredictionLog(tmp_path, 30)
     pixels, rows = add(recorder, model, 13)
     add(recorder, model, 5, seed=1)
     recorder.close()
@@ -67,7 +68,7 @@ def test_every_prediction_has_its_row_when_it_is_closed(model, tmp_path):
 
 def test_gateways_of_several_machines_share_a_folder(model, tmp_path):
     # As containers have it: the same number of the process, the same second, the same number of the file.
-    recorders = [Recorder(tmp_path, 30) for _ in range(2)]
+    recorders = [PredictionLog(tmp_path, 30) for _ in range(2)]
     for seed, each in enumerate(recorders):
         add(each, model, 3, seed)
     for each in recorders:
@@ -80,8 +81,8 @@ def test_what_is_old_goes_and_off_writes_nothing(model, tmp_path, monkeypatch):
     old.parent.mkdir()
     old.write_bytes(b"")
     os.utime(old, (time.time() - 40 * 86400,) * 2)
-    recorder = Recorder(tmp_path, 30)
-    monkeypatch.setattr("service.inference.prediction_log.ROWS", 4)
+    recorder = PredictionLog(tmp_path, 30)
+    monkeypatch.setattr("service.inference.prediction_log.MAX_ROWS", 4)
     add(recorder, model, 5)
     end = time.monotonic() + 20
     while old.exists():
@@ -89,8 +90,7 @@ def test_what_is_old_goes_and_off_writes_nothing(model, tmp_path, monkeypatch):
         time.sleep(0.05)
     recorder.close()
     assert len(read(tmp_path)) == 5
-    monkeypatch.setenv("FATESCOPE_RECORDS", "off")
-    silent = Recorder.of_environment()
+    silent = PredictionLog(None, 30)
     add(silent, model, 3)
     silent.close()
     assert len(read(tmp_path)) == 5
@@ -98,10 +98,10 @@ def test_what_is_old_goes_and_off_writes_nothing(model, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_costs_no_request(model, tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    recorder = Recorder(tmp_path / "file", 30)
+    recorder = PredictionLog(tmp_path / "file", 30)
     add(recorder, model, 3)
     recorder.close()
-    assert "3 predictions could not be recorded" in caplog.text
+    assert "3 predictions could not be written" in caplog.text
 
 
 @pytest.mark.slow

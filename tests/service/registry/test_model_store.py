@@ -16,14 +16,14 @@ from tests.support.untrained import write_bundle
 
 def test_no_model_is_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(BundleError, match="no bundle folder in it; run `make repro`"):
-        model_store.listed(tmp_path)
+        model_store.list_champions(tmp_path)
 
 
 @pytest.mark.slow
 def test_a_folder_of_bundles_needs_no_registry(tmp_path):
     write_bundle(tmp_path / "multiclass", "multiclass", ["a", "b", "c"])
     write_bundle(tmp_path / "binary", "binary", ["a", "b"])
-    found = model_store.listed(tmp_path)
+    found = model_store.list_champions(tmp_path)
     assert list(found) == ["multiclass", "binary"], "the default task comes first"
     assert model_store.read_spec(found["binary"]).classes == ["a", "b"]
     assert model_store.locate(tmp_path, "binary", found["binary"].version) == tmp_path / "binary"
@@ -31,14 +31,14 @@ def test_a_folder_of_bundles_needs_no_registry(tmp_path):
         model_store.locate(tmp_path, "binary", "7")
     (tmp_path / "binary").rename(tmp_path / "other")
     with pytest.raises(BundleError, match="a bundle of task 'binary'; name the folder after its task"):
-        model_store.read_spec(model_store.listed(tmp_path)["other"])
+        model_store.read_spec(model_store.list_champions(tmp_path)["other"])
 
 
 def test_a_bundle_that_was_changed_is_not_served(tmp_path):
     write_bundle(tmp_path / "binary", "binary", ["a", "b"])
     (tmp_path / "binary" / bundle.OUTLIERS).write_bytes(b"")
     with pytest.raises(BundleError, match=r"fatescope-binary version .* is not served: .*was changed or damaged"):
-        model_store.read_spec(model_store.listed(tmp_path)["binary"])
+        model_store.read_spec(model_store.list_champions(tmp_path)["binary"])
 
 
 @pytest.fixture
@@ -70,6 +70,9 @@ def registry(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(None)
 
 
+EXAMPLE = "binary=3,multiclass=champion"
+
+
 def follow(folder, environment=None):
     return subprocess.Popen(
         [sys.executable, "-m", "service.registry.registry_sync", str(folder)],
@@ -86,14 +89,14 @@ def test_the_champions_of_a_registry_are_followed(registry, tmp_path):
     follower = follow(folder, {"FATESCOPE_POLL_S": "0.2"})
     try:
         assert json.loads(follower.stdout.readline()) == {"serving": {"binary": first}}
-        champion = model_store.listed(folder)["binary"]
+        champion = model_store.list_champions(folder)["binary"]
         assert model_store.read_spec(champion).classes == ["a", "b"]
         second = registry(1)
         end = time.monotonic() + 20
-        while model_store.listed(folder)["binary"].version != second:
+        while model_store.list_champions(folder)["binary"].version != second:
             assert time.monotonic() < end
             time.sleep(0.1)
-        assert model_store.read_spec(model_store.listed(folder)["binary"])
+        assert model_store.read_spec(model_store.list_champions(folder)["binary"])
         assert model_store.locate(folder, "binary", first).is_dir(), "requests may still be answered by it"
         follower.stdin.close()
         assert follower.wait(10) == 0, "it ends with the process that started it"
@@ -110,7 +113,7 @@ def test_versions_may_be_pinned(registry, tmp_path):
         (f"binary={first}", {"serving": {"binary": first}}),
         (
             "binary",
-            {"error": "FATESCOPE_PIN: 'binary' is not TASK=VERSION; write for example binary=3,multiclass=champion"},
+            {"error": f"FATESCOPE_PIN=binary: 'binary' is not TASK=VERSION; write for example {EXAMPLE}"},
         ),
     ):
         follower = follow(tmp_path / "pinned", {"FATESCOPE_PIN": pins})

@@ -1,0 +1,81 @@
+"""JSON schemas of the models in service, and of what the page asks about samples and cells."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from service.api.schemas import ClassShare, ModelVersion, Verdict
+from service.inference.errors import Schema
+
+
+class ModelInfo(Schema):
+    """A model in service."""
+
+    task: str
+    model: ModelVersion
+    classes: list[str]
+    backbone: str
+    engine: str = Field(examples=["openvino-bf16"], description="The inference engine that runs it.")
+    bit_depths: list[int]
+    channel: str | None = Field(description="The channel of the export that it was trained on.")
+    height_px: tuple[int, int] = Field(description="Smallest and largest height of its training cells.")
+    width_px: tuple[int, int]
+    pattern: str | None = Field(description="How file names encode facts, as a Python regular expression.")
+    figures: list[str] = Field(description="Names of the image features that `details=true` adds to each cell.")
+    canvas: tuple[int, int] = Field(description="Height and width, px, of the canvas that cells are centred on.")
+    coverage: float = Field(description="Share of conformal sets that contain the true class.")
+    simulated: bool
+    data_hash: str
+    git_commit: str
+    made: datetime | None = Field(description="When it was trained; null for older bundles.")
+
+
+class SummariseCell(Schema):
+    """A cell for /summarise: fields of its result by /classify_batch with `details=true`."""
+
+    probabilities: list[Annotated[float, Field(ge=0, le=1)]]
+    verdict: Verdict
+    figures: list[float]
+
+
+class SummariseRequest(Schema):
+    """Cells of one sample that were classified in several requests."""
+
+    cells: list[SummariseCell] = Field(max_length=100_000)
+
+
+class FeatureDifference(Schema):
+    """An image feature in which a sample differs from the reference cells of the model."""
+
+    figure: str
+    name: str = Field(examples=["brightness of the background"])
+    distance: float = Field(ge=0, le=1, description="Kolmogorov-Smirnov distance.")
+    known: float = Field(description="Median of the reference cells.")
+    here: float = Field(description="Median of the sample.")
+    edges: list[float] = Field(description="Bin edges of both histograms.")
+    known_shares: list[float]
+    here_shares: list[float]
+
+
+class SummariseResponse(Schema):
+    """The cells of several requests together."""
+
+    composition: dict[str, ClassShare] | None
+    differences: list[FeatureDifference] = Field(
+        description="Image features in which the sample differs from the reference cells, largest difference first."
+    )
+
+
+class ExamplesResponse(Schema):
+    """Pictures of cells like those that the model was trained on."""
+
+    pictures: list[str] = Field(description="PNG, base64.")
+
+
+class FeedbackResponse(Schema):
+    """What was stored of a correction."""
+
+    sha256: str
+    kept: bool = Field(description="Whether the image was stored, as the user allowed.")
+    reason: str | None = Field(description="Why a stored image cannot be imported as it is.")

@@ -1,0 +1,136 @@
+"""Classify the cells of a request for many: chunk by chunk, so that decoding and inference overlap."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, cast
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+
+from fatescope.data.batches import batched
+from fatescope.inference.uncertainty import VERDICTS, Assessment
+from service.inference import metrics, summary
+from service.inference.classify import Record, predict, predictions
+from service.inference.decoding import DecodedCell, FailedCell
+from service.inference.files import OtherChannel, unpack
+from service.inference.model_pool import ServedModel
+from service.inference.results import CellDict, ErrorDict, PredictionDict, SampleDict
+from service.inference.runner_output import RunnerOutput
+
+Item = DecodedCell | FailedCell | OtherChannel
+
+CHUNK = 128
+"""Cells of a large request that go to the runner together; a request of one cell waits for at most so many."""
+MAX_CHUNKS_IN_FLIGHT = 3
+"""Chunks of a large request that may wait for the runner while the next one is decoded."""
+
+
+async def classify_many(
+    files: list[tuple[str, IO[bytes]]], model: ServedModel, record: Record, *, details: bool
+) -> tuple[SampleDict, list[CellDict]]:
+    """Return the summary of the sample and the result of each cell; raises RequestError for files that are too large.
+
+    The next chunk is decoded while the runner works on those before it.
+    """
+    chunks = batched(_decode(files, model, details=details), CHUNK)
+    in_flight: deque[_Chunk] = deque()
+    results = _Results(model, record)
+    try:
+        while items := await run_in_threadpool(next, chunks, None):
+            if len(in_flight) >= MAX_CHUNKS_IN_FLIGHT:
+                await results.collect(in_flight.popleft())
+            in_flight.append(_Chunk.send(items, model))
+        while in_flight:
+            await results.collect(in_flight.popleft())
+    finally:
+        # The client has disconnected or a chunk has failed, so that nobody waits for the others.
+        for chunk in in_flight:
+            if chunk.output:
+                chunk.output.cancel()
+    return await run_in_threadpool(results.summarise), results.cells
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Files and cells of a request, and the call to the runner for those that could be decoded."""
+
+    items: list[Item]
+    decoded: list[DecodedCell]
+    output: asyncio.Task[RunnerOutput] | None
+    """None if no cell could be decoded."""
+
+    @classmethod
+    def send(cls, items: list[Item], model: ServedModel) -> "_Chunk":
+        """Start the call to the runner."""
+        decoded = [item for item in items if isinstance(item, DecodedCell)]
+        if not decoded:
+            return cls(items, [], None)
+        return cls(items, decoded, asyncio.create_task(predict(model, np.stack([cell.pixels for cell in decoded]))))
+
+
+class _Results:
+    """The results of a large request, collected chunk by chunk."""
+
+    def __init__(self, model: ServedModel, record: Record) -> None:
+        self._model, self._record = model, record
+        self._assessments: list[Assessment] = []
+        self._other_channels = 0
+        self.cells: list[CellDict] = []
+
+    async def collect(self, chunk: _Chunk) -> None:
+        """Wait for the runner, and add the results of a chunk in the order of its items."""
+        cells: Iterator[PredictionDict] = iter(())
+        if chunk.output:
+            output = await chunk.output
+            assessment = output.assess(self._model.spec)
+            self._record(self._model, chunk.decoded, output, assessment)
+            self._assessments.append(assessment)
+            cells = iter(predictions(chunk.decoded, assessment, self._model.spec))
+        for item in chunk.items:
+            if isinstance(item, OtherChannel):
+                self._other_channels += 1
+            else:
+                self.cells.append(_success(item, next(cells)) if isinstance(item, DecodedCell) else _failure(item))
+
+    def summarise(self) -> SampleDict:
+        """Return the summary of all cells that were collected."""
+        spec = self._model.spec
+        verdicts = Counter(cell["verdict"] for cell in self.cells if "verdict" in cell)
+        labels = Counter(cell["label"] for cell in self.cells if "label" in cell)
+        composition = None
+        if self._assessments:
+            assessment = Assessment.concatenate(self._assessments)
+            composition = summary.compose(assessment.probabilities, assessment.verdicts, spec)
+        sure, unsure, unlike_training = (verdicts[verdict] for verdict in VERDICTS)
+        return {
+            "cells": labels.total(),
+            "refused": len(self.cells) - labels.total(),
+            "other_channels": self._other_channels,
+            "sure": sure,
+            "unsure": unsure,
+            "unlike_training": unlike_training,
+            "called": {name: labels[name] for name in spec.classes},
+            "composition": composition,
+        }
+
+
+def _decode(files: list[tuple[str, IO[bytes]]], model: ServedModel, *, details: bool) -> Iterator[Item]:
+    for file in unpack(files, model.decoder.is_other_channel):
+        if isinstance(file, OtherChannel):
+            yield file
+        else:
+            yield from model.decoder.decode(file, details=details)
+
+
+def _success(cell: DecodedCell, prediction: PredictionDict) -> CellDict:
+    # Type checkers cannot see that `error` is missing from all of them.
+    result = {"file": cell.file, "page": cell.page, "object": cell.object, **prediction, **cell.details}
+    return cast("CellDict", result)
+
+
+def _failure(cell: FailedCell) -> CellDict:
+    metrics.REFUSED.labels(cell.error.code).inc()
+    error: ErrorDict = {"code": cell.error.code, "message": str(cell.error), "file": cell.file}
+    return {"file": cell.file, "page": cell.page, "object": cell.object, "error": error}

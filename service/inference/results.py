@@ -1,0 +1,103 @@
+"""Results of inference as dictionaries, in the shape of the JSON of a response.
+
+`service.api.schemas` describes the same fields for clients. A request may have tens of thousands of cells, and building
+a pydantic object for each one costs more than encoding the response.
+"""
+
+from typing import TypedDict
+
+
+class WarningDict(TypedDict):
+    """An ImageWarning."""
+
+    code: str
+    message: str
+
+
+class ErrorDict(TypedDict):
+    """An ErrorDetail."""
+
+    code: str
+    message: str
+    file: str | None
+
+
+class PredictionDict(TypedDict):
+    """A Prediction for one cell."""
+
+    label: str
+    probabilities: dict[str, float]
+    conformal_set: list[str]
+    verdict: str
+    distance: float
+    warnings: list[WarningDict]
+
+
+class ActivationDict(TypedDict):
+    """An ActivationMap."""
+
+    label: str
+    png: str
+
+
+class DetailsDict(TypedDict, total=False):
+    """The fields that `details=true` adds to a cell."""
+
+    thumbnail: str
+    figures: list[float]
+
+
+class CellDict(TypedDict, total=False):
+    """A CellResult: `file`, `page` and `object`, with the fields of a prediction or with `error`."""
+
+    file: str
+    page: int | None
+    object: int | None
+    label: str
+    probabilities: dict[str, float]
+    conformal_set: list[str]
+    verdict: str
+    distance: float
+    warnings: list[WarningDict]
+    thumbnail: str
+    figures: list[float]
+    error: ErrorDict
+
+
+class ShareDict(TypedDict):
+    """A ClassShare."""
+
+    share: float
+    low: float
+    high: float
+
+
+class SampleDict(TypedDict):
+    """A SampleSummary."""
+
+    cells: int
+    refused: int
+    other_channels: int
+    sure: int
+    unsure: int
+    unlike_training: int
+    called: dict[str, int]
+    composition: dict[str, ShareDict] | None
+
+
+class ModelDict(TypedDict):
+    """A ModelVersion."""
+
+    name: str
+    version: str
+
+
+class BatchDict(TypedDict):
+    """A ClassifyBatchResponse."""
+
+    model: ModelDict
+    task: str
+    request_id: str
+    simulated: bool
+    sample: SampleDict
+    cells: list[CellDict]
