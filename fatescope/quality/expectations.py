@@ -1,8 +1,8 @@
 """What cells must look like: the suite that guards training data, and the windows that production sees.
 
-A window has no labels and no groups, so the suite comes in parts: `image_expectations` holds for any table of images, `cell_expectations`
-adds what labels, groups and hashes must be, `group_expectations` and `class_expectations` speak of tables with one row a group or class.
-Great Expectations takes seconds to import, so it is imported by the functions that need it.
+A window has no labels and no groups, so the suite comes in parts: `image_expectations` holds for any table of images,
+`cell_expectations` adds what labels, groups and hashes must be, `group_expectations` and `class_expectations` are for
+tables with one row a group or class. Great Expectations takes seconds to import: only the functions that need it do.
 """
 
 import os
