@@ -1,21 +1,19 @@
-"""Read every exported image once: from files to one table and one memory-mapped array.
+"""Read every exported image once, from files into one table and one memory-mapped array.
 
-Only files of the input channel are opened. What cannot be used goes to the quarantine with its reason, as do files
-whose name says nothing (code `name`), which do not count as refused cells.
+Only files of the input channel are opened. Files that cannot be used are listed in the quarantine with the reason. So
+are files whose path `dataset.pattern` does not match (code `name`), but these do not count as refused cells.
 """
 
 import hashlib
 import json
 import logging
 from array import array
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from itertools import compress, islice
-from multiprocessing import get_context
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import compress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +24,6 @@ from tqdm import tqdm
 
 from fatescope.command import OutFolder, ParamsFile, run
 from fatescope.config import Dataset, Ingest, load
-from fatescope.data import features, images
 from fatescope.data.batches import batched
 from fatescope.data.dataset import (
     MANIFEST,
@@ -38,8 +35,12 @@ from fatescope.data.dataset import (
     read_quarantine,
 )
 from fatescope.data.folders import fresh_folder
-from fatescope.data.paths import ORIGIN, PathParser, list_files
-from fatescope.errors import DataError, ImageError
+from fatescope.data.paths import PathParser, list_files
+from fatescope.errors import DataError
+from pipelines.ingestion.duplicates import find_duplicates
+from pipelines.ingestion.origin import read_origin
+from pipelines.ingestion.reader import Chunk, Reader, read_in_order
+from pipelines.ingestion.survey import explain_no_cells
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,10 @@ _QUARANTINE = pa.schema([("path", pa.string()), ("code", pa.string()), ("reason"
 
 @dataclass(frozen=True)
 class Summary:
-    """What happened to the files; `summary.json`."""
+    """The content of `summary.json`: counts of files and cells."""
 
-    origin: dict[str, object]
-    """The content of `data/origin.json`; empty where nobody wrote one."""
+    origin: dict[str, Any]
+    """The content of `data/origin.json`; empty where there is none."""
     files: int
     """Files below the data folder."""
     unmatched: int
@@ -63,29 +64,49 @@ class Summary:
     left_out: int
     """Files that were left out because `ingest.share` is below 1."""
     refused: dict[str, int]
-    """Files refused, by code of `ImageError`."""
+    """Code of `ImageError` → files that were refused."""
     cells: int
     """Cells in the table."""
     labels: dict[str, int]
-    """Cells by class."""
+    """Class → cells."""
     groups: int
     """Acquisition groups."""
     duplicates: int
-    """Cells whose pixels are those of an earlier cell, to the bit."""
+    """Cells whose pixels are identical to those of an earlier cell."""
     duplicates_across_groups: int
-    """Those whose earlier cell is of another group: a leak into a grouped split."""
+    """Those whose earlier cell is in another group, which is a leak into the grouped split."""
     data_hash: str
     """SHA-256 over the path and hash of every cell: the version of the data."""
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """What one process made of one list of files."""
+class FileCounts:
+    """Files below the data folder, before any is opened."""
 
-    columns: dict[str, list[object]]
-    pixels: npt.NDArray[np.uint16]
-    refused: list[tuple[str, str, str]]
     files: int
+    unmatched: int
+    other_channels: int
+    strata: "array[int]"
+    """The stratum, class and group, of each file of the input channel, as a number."""
+
+
+@dataclass
+class CellCounts:
+    """Cells and refused files, counted chunk by chunk."""
+
+    labels: Counter[str] = field(default_factory=Counter)
+    groups: set[str] = field(default_factory=set)
+    refused: Counter[str] = field(default_factory=Counter)
+    pixel_hashes: "array[int]" = field(default_factory=lambda: array("q"))
+    version: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, chunk: Chunk) -> None:
+        """Count what is in `chunk`."""
+        self.labels.update(map(str, chunk.columns["label"]))
+        self.groups.update(map(str, chunk.columns["group"]))
+        self.refused.update(code for _, code, _ in chunk.refused)
+        self.pixel_hashes.extend(chunk.columns["pixel_hash"])  # type: ignore[arg-type]  # of numbers
+        self.version.update("".join(f"{cell}\0{digest}\n" for cell, digest in chunk.identities()).encode())
 
 
 def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summary:
@@ -95,249 +116,130 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
     quarantine then stays in `TARGET.part`.
     """
     if not source.is_dir():
-        raise DataError(f"{source}: no such folder; put an export there with `make adopt SRC=folder-or-zip`")
+        raise DataError(f"{source}: no such folder; import an export with `make adopt SRC=folder-or-zip`")
     with fresh_folder(target, keep_failed=True) as folder:
         with TableWriter(folder / QUARANTINE, _QUARANTINE) as quarantine:
-            counts, strata = _survey(dataset, source, quarantine)
-            kept = _draw(strata, params)
-            counts["files read"], counts["left_out"] = int(kept.sum()), int((~kept).sum())
-            summary = _stream(dataset, params, source, folder, kept, counts, quarantine)
-        _check_refused(summary, counts["files read"], params.max_refused_share, folder / QUARANTINE)
+            files = count_files(dataset, source, quarantine)
+            kept = draw_share(files.strata, params)
+            paths = _input_paths(dataset, source, kept)
+            cells = _write_cells(dataset, params, source, folder, paths, int(kept.sum()), quarantine)
+        _check_refused(cells, int(kept.sum()), params.max_refused_share, folder / QUARANTINE)
+        summary = _summarise(source, folder, files, cells, left_out=int((~kept).sum()))
         (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n")
     return summary
 
 
-def _survey(dataset: Dataset, source: Path, quarantine: TableWriter) -> tuple[Counter[str], "array[int]"]:
-    """Count files by what their paths say, and return the stratum (class and group) of each of the input channel.
+def count_files(dataset: Dataset, source: Path, quarantine: TableWriter) -> FileCounts:
+    """Count files by what their paths say, and quarantine those that do not match.
 
-    The paths themselves are not kept: those of a million files would be most of the memory that ingest takes.
+    The paths of cells are not kept: those of a million files would be most of the memory that ingest takes.
     """
-    reader, strata, numbers = PathParser(dataset), array("l"), dict[tuple[str, str], int]()
-    counts, channels, unmatched = Counter[str](), Counter[str](), list[str]()
+    parser, strata, numbers = PathParser(dataset), array("l"), dict[tuple[str, str], int]()
+    channels, unmatched, files = Counter[str](), list[str](), 0
     for path in list_files(source):
-        counts["files"] += 1
-        name = reader.read(path)
-        if name is None:
+        files += 1
+        parsed = parser.read(path)
+        if parsed is None:
             unmatched.append(path)
-        elif reader.is_input(name):
-            strata.append(numbers.setdefault((name.label, name.group), len(numbers)))
+        elif parser.is_input(parsed):
+            strata.append(numbers.setdefault((parsed.label, parsed.group), len(numbers)))
         else:
-            channels[name.facts["channel"]] += 1
-    counts["unmatched"], counts["other_channels"] = len(unmatched), channels.total()
+            channels[parsed.facts["channel"]] += 1
     if not strata:
-        raise DataError(_nothing(dataset, source, unmatched, channels))
+        raise DataError(explain_no_cells(dataset, source, channels, unmatched))
     reason = "dataset.pattern does not match this path"
     quarantine.append({"path": unmatched, "code": ["name"] * len(unmatched), "reason": [reason] * len(unmatched)})
-    return counts, strata
+    return FileCounts(files, len(unmatched), channels.total(), strata)
 
 
-def _nothing(dataset: Dataset, source: Path, unmatched: list[str], channels: Counter[str]) -> str:
-    if channels:
-        return (
-            f"{source}: no file has channel '{dataset.input_channel}', but there are {dict(channels)}; "
-            "set dataset.input_channel to the brightfield channel"
-        )
-    if unmatched:
-        return (
-            f"dataset.pattern matches none of the {len(unmatched)} files below {source}, such as '{unmatched[0]}'; "
-            f"change dataset.pattern, now {dataset.pattern}"
-        )
-    return f"{source}: the folder holds no files; put an export there with `make adopt SRC=folder-or-zip`"
-
-
-def _draw(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
+def draw_share(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
     """Return which files are kept: `params.share` of each stratum, at least one."""
     kept = np.ones(len(strata), bool)
     if params.share < 1:
-        rng, number = np.random.default_rng(params.seed), np.frombuffer(strata, np.dtype("l"))
-        for each in np.unique(number):
-            rows = np.flatnonzero(number == each)
+        rng, numbers = np.random.default_rng(params.seed), np.frombuffer(strata, np.dtype("l"))
+        for stratum in np.unique(numbers):
+            rows = np.flatnonzero(numbers == stratum)
             left_out = len(rows) - max(1, round(params.share * len(rows)))
             kept[rng.choice(rows, left_out, replace=False)] = False
     return kept
 
 
-def _paths(dataset: Dataset, source: Path, kept: npt.NDArray[np.bool_]) -> Iterator[str]:
-    """Yield the paths of the input channel that are `kept`, in the order in which `_survey` met them."""
-    reader = PathParser(dataset)
-    matched = (path for path in list_files(source) if (name := reader.read(path)) and reader.is_input(name))
+def _input_paths(dataset: Dataset, source: Path, kept: npt.NDArray[np.bool_]) -> Iterator[str]:
+    """Yield the paths of the input channel that are `kept`, in the order in which `count_files` met them."""
+    parser = PathParser(dataset)
+    matched = (path for path in list_files(source) if (parsed := parser.read(path)) and parser.is_input(parsed))
     return compress(matched, kept)
 
 
-def _stream(
+def _write_cells(
     dataset: Dataset,
     params: Ingest,
     source: Path,
     folder: Path,
-    kept: npt.NDArray[np.bool_],
-    counts: Counter[str],
+    paths: Iterator[str],
+    files: int,
     quarantine: TableWriter,
-) -> Summary:
-    labels, groups, refused = Counter[str](), set[str](), Counter[str]()
-    version, seen = hashlib.sha256(), array("q")
-    job = _Job(dataset, params.canvas, int(params.max_megapixels * 1e6), source)
+) -> CellCounts:
+    """Read the files at `paths`, of which there are `files`, and write their cells into `folder`."""
+    counts, reader = CellCounts(), Reader(dataset, params.canvas, int(params.max_megapixels * 1e6), source)
     with (
         TableWriter(folder / MANIFEST) as manifest,
         PixelWriter(folder / PIXELS, params.canvas) as pixels,
-        tqdm(total=counts["files read"], desc="ingest", unit="file", delay=1) as bar,
+        tqdm(total=files, desc="ingest", unit="file", delay=1) as bar,
     ):
-        for chunk in _in_order(job.read, batched(_paths(dataset, source, kept), CHUNK), params.workers):
+        for chunk in read_in_order(reader.read, batched(paths, CHUNK), params.workers):
             if len(chunk.pixels):
                 manifest.append(dict(chunk.columns))
                 pixels.append(chunk.pixels)
             if chunk.refused:
-                quarantine.append(
-                    dict(zip(_QUARANTINE.names, map(list, zip(*chunk.refused, strict=True)), strict=True))
-                )
-            labels.update(map(str, chunk.columns["label"]))
-            groups.update(map(str, chunk.columns["group"]))
-            refused.update(code for _, code, _ in chunk.refused)
-            seen.extend(chunk.columns["pixel_hash"])  # type: ignore[arg-type]  # of numbers
-            version.update("".join(f"{c}\0{h}\n" for c, h in _identities(chunk)).encode())
+                columns = map(list, zip(*chunk.refused, strict=True))
+                quarantine.append(dict(zip(_QUARANTINE.names, columns, strict=True)))
+            counts.add(chunk)
             bar.update(chunk.files)
-    duplicates, across = _duplicates(folder, seen)
+    return counts
+
+
+def _check_refused(cells: CellCounts, files: int, limit: float, quarantine: Path) -> None:
+    """Raise DataError where too many of the `files` that were read were refused."""
+    refused = cells.refused.total()
+    for code, count in cells.refused.items():
+        log.warning("%s: refused %d of %d files: %s", quarantine.name, count, files, code)
+    if refused > limit * files or not cells.pixel_hashes:
+        examples = "\n".join(f"  {line}" for line in read_quarantine(quarantine, cells.refused))
+        raise DataError(
+            f"{refused} of {files} files were refused ({refused / files:.1%}), more than ingest.max_refused_share "
+            f"({limit:.1%}); correct or remove them, or raise the share. All are listed in {quarantine}; for example:\n"
+            f"{examples}"
+        )
+
+
+def _summarise(source: Path, folder: Path, files: FileCounts, cells: CellCounts, left_out: int) -> Summary:
+    duplicates, across = _count_duplicates(folder, cells.pixel_hashes)
     return Summary(
-        origin=_origin(source),
-        files=counts["files"],
-        unmatched=counts["unmatched"],
-        other_channels=counts["other_channels"],
-        left_out=counts["left_out"],
-        refused=dict(refused),
-        cells=len(seen),
-        labels=dict(sorted(labels.items())),
-        groups=len(groups),
+        origin=read_origin(source),
+        files=files.files,
+        unmatched=files.unmatched,
+        other_channels=files.other_channels,
+        left_out=left_out,
+        refused=dict(cells.refused),
+        cells=len(cells.pixel_hashes),
+        labels=dict(sorted(cells.labels.items())),
+        groups=len(cells.groups),
         duplicates=duplicates,
         duplicates_across_groups=across,
-        data_hash=version.hexdigest(),
+        data_hash=cells.version.hexdigest(),
     )
 
 
-def _identities(chunk: Chunk) -> Iterable[tuple[object, object]]:
-    return zip(chunk.columns["cell_id"], chunk.columns["sha256"], strict=True)
-
-
-def _origin(source: Path) -> dict[str, object]:
-    path = source / ORIGIN
-    if not path.exists():
-        return {}
-    content: dict[str, object] = json.loads(path.read_text())
-    return content
-
-
-def _duplicates(folder: Path, seen: "array[int]") -> tuple[int, int]:
-    """Count cells whose pixels came before, and those that came before in another group."""
-    hashes = np.frombuffer(seen, np.int64)
-    ordered = np.sort(hashes)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    del ordered  # eight bytes a cell, as each array here
-    if not len(repeated):
+def _count_duplicates(folder: Path, hashes: "array[int]") -> tuple[int, int]:
+    """Return how many cells have the pixels of an earlier cell, and how many those of one in another group."""
+    later, first = find_duplicates(hashes)
+    if not len(later):
         return 0, 0
-    place = np.searchsorted(repeated[:-1], hashes)
-    rows = np.flatnonzero(repeated[place] == hashes)
-    del place
-    _, first, inverse = np.unique(hashes[rows], return_index=True, return_inverse=True)
-    later = np.flatnonzero(first[inverse] != np.arange(len(rows)))
-    # As numbers, because a million names of groups would take far more.
+    # As numbers, because a million names of groups would take far more memory.
     table = pq.read_table(folder / MANIFEST, columns=["group"], read_dictionary=["group"])
     groups = table.column("group").unify_dictionaries().combine_chunks().indices.to_numpy()
-    return len(later), int((groups[rows[later]] != groups[rows[first[inverse[later]]]]).sum())
-
-
-def _check_refused(summary: Summary, files: int, limit: float, quarantine: Path) -> None:
-    refused = sum(summary.refused.values())
-    for code, count in summary.refused.items():
-        log.warning("%s: refused %d of %d files: %s", quarantine.name, count, files, code)
-    if refused > limit * files or not summary.cells:
-        examples = read_quarantine(quarantine, summary.refused)
-        raise DataError(
-            f"{refused} of {files} files were refused ({refused / files:.1%}), more than ingest.max_refused_share "
-            f"({limit:.1%}); mend or remove them, or raise the share. All are in {quarantine}; for example:\n"
-            + "\n".join(f"  {line}" for line in examples)
-        )
-
-
-def _in_order(work: Callable[[list[str]], Chunk], jobs: Iterator[list[str]], workers: int) -> Iterator[Chunk]:
-    """Run `work` on each job in `workers` processes; hold no more than a few results, so that memory stays flat."""
-    if workers == 1:
-        yield from map(work, jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        waiting: deque[Future[Chunk]] = deque(pool.submit(work, job) for job in islice(jobs, 2 * workers))
-        while waiting:
-            chunk = waiting.popleft().result()
-            waiting.extend(pool.submit(work, job) for job in islice(jobs, 1))
-            yield chunk
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What a process needs to know to read files."""
-
-    dataset: Dataset
-    canvas: tuple[int, int]
-    max_pixels: int
-    source: Path
-
-    def read(self, paths: list[str]) -> Chunk:
-        """Decode the files at `paths` and describe each cell in them."""
-        reader, crops, placed, refused = PathParser(self.dataset), [], [], []
-        rows: list[dict[str, object]] = []
-        for path in paths:
-            try:
-                raw = (self.source / path).read_bytes()
-                pages = images.decode(raw, path, self.max_pixels)
-                on_canvas = [images.center(pixels, self.canvas, path) for _, pixels in pages]
-            except ImageError as error:
-                refused.append((path, error.code, str(error)))
-                continue
-            name, sha256 = reader.read(path), hashlib.sha256(raw).hexdigest()
-            assert name is not None
-            for page, (header, pixels) in enumerate(pages):
-                rows.append(
-                    {
-                        **name.facts,
-                        "cell_id": f"{path}#{page}" if len(pages) > 1 else path,
-                        "label": name.label,
-                        "group": name.group,
-                        "path": path,
-                        "sha256": sha256,
-                        "page": page,
-                        "height": header.height,
-                        "width": header.width,
-                        "bit_depth": header.bit_depth,
-                        "pixel_hash": _pixel_hash(pixels),
-                    }
-                )
-                crops.append(pixels)
-            placed.extend(on_canvas)
-        columns: dict[str, list[object]] = {key: [row[key] for row in rows] for key in (rows[0] if rows else _EMPTY)}
-        columns |= _figures(crops, rows)
-        return Chunk(
-            columns,
-            np.stack(placed) if placed else np.empty((0, *self.canvas), np.uint16),
-            refused,
-            len(paths),
-        )
-
-
-_EMPTY = ("cell_id", "label", "group", "sha256", "pixel_hash")
-
-
-def _pixel_hash(pixels: images.Pixels) -> int:
-    """Return 64 bits that are equal for equal pixels, whatever the file around them says."""
-    digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=8, key=str(pixels.shape).encode())
-    return int.from_bytes(digest.digest(), "little", signed=True)
-
-
-def _figures(crops: list[images.Pixels], rows: list[dict[str, object]]) -> dict[str, list[object]]:
-    """Return the columns of `features.acquisition`, computed for all crops of one shape and depth at once."""
-    table = np.empty((len(crops), len(features.ACQUISITION)), np.float32)
-    alike: dict[tuple[object, ...], list[int]] = {}
-    for i, (crop, row) in enumerate(zip(crops, rows, strict=True)):
-        alike.setdefault((crop.shape, crop.dtype, row["bit_depth"]), []).append(i)
-    for (_, _, bit_depth), indices in alike.items():
-        table[indices] = features.acquisition(np.stack([crops[i] for i in indices]), int(str(bit_depth)))
-    return {name: list(table[:, i]) for i, name in enumerate(features.ACQUISITION)}
+    return len(later), int((groups[later] != groups[first]).sum())
 
 
 def main(
@@ -350,9 +252,13 @@ def main(
     summary = ingest(settings.dataset, settings.ingest, source, target)
     log.info("%d cells in %d groups: %s", summary.cells, summary.groups, summary.labels)
     if summary.unmatched:
-        log.warning("%d files match nothing; see %s", summary.unmatched, target / QUARANTINE)
+        log.warning("%d files do not match dataset.pattern; see %s", summary.unmatched, target / QUARANTINE)
     if summary.duplicates:
-        log.warning("%d duplicates, %d across groups", summary.duplicates, summary.duplicates_across_groups)
+        log.warning(
+            "%d cells have the pixels of another cell, %d of them in another group",
+            summary.duplicates,
+            summary.duplicates_across_groups,
+        )
 
 
 if __name__ == "__main__":

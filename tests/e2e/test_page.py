@@ -298,7 +298,7 @@ def test_corrections_become_data_where_the_person_lets_them(page, service, tmp_p
     kept = list(folder.rglob("*.tif"))
     assert [str(path.relative_to(folder)) for path in kept] == [lines[0]["path"]]
     assert kept[0].name.startswith("o_1d")
-    found = import_data.adopt(params.dataset, folder, tmp_path / "data")
+    found = import_data.import_export(params.dataset, folder, tmp_path / "data")
     assert {label for label, _ in found.cells} == {"oligodendrocyte"}
     assert not found.unmatched
 

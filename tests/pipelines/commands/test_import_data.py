@@ -7,7 +7,8 @@ import pytest
 
 from fatescope.data import paths
 from fatescope.errors import DataError
-from pipelines.commands import import_data as stage
+from pipelines.commands import import_data
+from pipelines.ingestion.survey import describe, survey
 from tests.support.project import ROOT
 
 
@@ -39,25 +40,25 @@ def test_a_folder_is_adopted_and_told(params, source, target):
     (source / "notes.txt").write_text("")
     (source / "a_1d_Ch1.tif").write_text("")
     (source / "x_1d1_7_Ch1.ome.tif").write_text("")
-    found = stage.adopt(params.dataset, source, target)
+    found = import_data.import_export(params.dataset, source, target)
     assert listed(target) == listed(source)
     assert json.loads((target / "origin.json").read_text()) == {
         "origin": "adopted",
         "sources": [{"name": "from_the_lab", "files": 99}],
     }
-    text = stage.describe(params.dataset, found)
+    text = describe(params.dataset, found)
     assert "49 cells in 7 groups" in text
-    assert "files by channel: 1: 49, 2: 48; the model sees 1" in text
+    assert "files by channel: 1: 49, 2: 48; the model sees channel 1" in text
     assert "dataset.classes does not list x (1)" in text
-    assert "2 files match nothing" in text
+    assert "dataset.pattern does not match 2 files" in text
     assert "a_1d_Ch1.tif: fits dataset.pattern up to" in text
-    assert text.split() == stage.describe(params.dataset, stage.survey(params.dataset, target)).split()
+    assert text.split() == describe(params.dataset, survey(params.dataset, target)).split()
     assert not target.with_name("data.part").exists()
 
 
 def test_a_zip_is_adopted_without_what_the_system_added(params, source, target, tmp_path):
     extra = [("__MACOSX/a_1d1_0_Ch1.ome.tif", ""), ("export/.DS_Store", "")]
-    found = stage.adopt(params.dataset, zipped(source, tmp_path / "lab.zip", extra), target)
+    found = import_data.import_export(params.dataset, zipped(source, tmp_path / "lab.zip", extra), target)
     assert listed(target) == [f"export/{path}" for path in listed(source)]
     assert sum(found.cells.values()) == 48
 
@@ -67,7 +68,7 @@ def test_a_zip_from_windows_keeps_its_folders(params, target, tmp_path):
     entry.filename = "samples\\a_1d1_0_Ch1.ome.tif"
     with zipfile.ZipFile(tmp_path / "lab.zip", "w") as archive:
         archive.writestr(entry, "x")
-    stage.adopt(params.dataset, tmp_path / "lab.zip", target)
+    import_data.import_export(params.dataset, tmp_path / "lab.zip", target)
     assert listed(target) == ["samples/a_1d1_0_Ch1.ome.tif"]
 
 
@@ -77,7 +78,7 @@ def test_a_zip_from_windows_keeps_its_folders(params, target, tmp_path):
 def test_a_zip_that_leads_elsewhere_is_refused(params, source, target, tmp_path, name):
     archive = zipped(source, tmp_path / "lab.zip", [(name, "x")])
     with pytest.raises(DataError, match="leads out of the zip"):
-        stage.adopt(params.dataset, archive, target)
+        import_data.import_export(params.dataset, archive, target)
     assert not target.exists()
 
 
@@ -85,7 +86,7 @@ def test_a_zip_bomb_is_refused(params, target, tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a_1d1_0_Ch1.ome.tif", bytes(50_000_000))
     with pytest.raises(DataError, match="would expand to 50,000,000 bytes"):
-        stage.adopt(params.dataset, tmp_path / "bomb.zip", target)
+        import_data.import_export(params.dataset, tmp_path / "bomb.zip", target)
 
 
 def test_a_damaged_zip_is_refused(params, source, target, tmp_path):
@@ -94,7 +95,7 @@ def test_a_damaged_zip_is_refused(params, source, target, tmp_path):
     raw[200] ^= 255
     archive.write_bytes(raw)
     with pytest.raises(DataError, match=r"lab\.zip: cannot be unpacked"):
-        stage.adopt(params.dataset, archive, target)
+        import_data.import_export(params.dataset, archive, target)
     assert list(target.parent.glob("data*")) == []
 
 
@@ -102,7 +103,7 @@ def test_a_damaged_zip_is_refused(params, source, target, tmp_path):
 def test_a_zip_that_holds_a_path_twice_is_refused(params, source, target, tmp_path):
     archive = zipped(source, tmp_path / "lab.zip", [("export/a_1d1_0_Ch1.ome.tif", "other")])
     with pytest.raises(DataError, match=r"holds 'export/a_1d1_0_Ch1\.ome\.tif' twice"):
-        stage.adopt(params.dataset, archive, target)
+        import_data.import_export(params.dataset, archive, target)
 
 
 @pytest.mark.parametrize("kind", ["folder", "parent", "zip"])
@@ -112,26 +113,26 @@ def test_simulated_cells_are_never_adopted(params, source, target, tmp_path, kin
     if export is None:
         export = zipped(source, tmp_path / "lab.zip", [("export/origin.json", '{"origin": "simulated"}')])
     with pytest.raises(DataError, match="holds simulated cells, which never mix with real ones"):
-        stage.adopt(params.dataset, export, target)
+        import_data.import_export(params.dataset, export, target)
     assert not target.exists()
 
 
 @pytest.mark.parametrize("place", ["data", ".", "data/day5"])
 def test_the_data_folder_is_not_adopted_into_itself(params, source, target, tmp_path, place):
     shutil.copytree(source, target / "day5")
-    with pytest.raises(DataError, match="adopt a folder or zip from elsewhere"):
-        stage.adopt(params.dataset, tmp_path / place, target)
+    with pytest.raises(DataError, match="name a folder or zip elsewhere"):
+        import_data.import_export(params.dataset, tmp_path / place, target)
 
 
 def test_simulated_cells_are_replaced_and_real_ones_added_to(params, source, target, tmp_path):
     target.mkdir()
     (target / "origin.json").write_text('{"origin": "simulated"}')
     (target / "o_5d9_1_Ch1.ome.tif").write_text("simulated")
-    stage.adopt(params.dataset, source, target)
+    import_data.import_export(params.dataset, source, target)
     assert listed(target) == listed(source)
     more = tmp_path / "more"
     shutil.copytree(source, more / "day5")
-    stage.adopt(params.dataset, more, target)
+    import_data.import_export(params.dataset, more, target)
     assert len(listed(target)) == 2 * len(listed(source))
     assert [each["name"] for each in json.loads((target / "origin.json").read_text())["sources"]] == [
         "from_the_lab",
@@ -140,29 +141,32 @@ def test_simulated_cells_are_replaced_and_real_ones_added_to(params, source, tar
 
 
 def test_an_export_that_is_there_already_changes_nothing(params, source, target):
-    stage.adopt(params.dataset, source, target)
+    import_data.import_export(params.dataset, source, target)
     before = (target / "origin.json").read_text()
-    stage.adopt(params.dataset, source, target)
+    import_data.import_export(params.dataset, source, target)
     assert (target / "origin.json").read_text() == before
     (source / "o_9d1_1_Ch1.ome.tif").write_text("one more")
-    stage.adopt(params.dataset, source, target)
+    import_data.import_export(params.dataset, source, target)
     assert json.loads((target / "origin.json").read_text())["sources"][1] == {"name": "from_the_lab", "files": 1}
     assert listed(target) == listed(source)
 
 
 def test_a_file_is_never_changed(params, source, target):
-    stage.adopt(params.dataset, source, target)
+    import_data.import_export(params.dataset, source, target)
     (source / "a_1d1_0_Ch1.ome.tif").write_text("other")
     before = {path: (target / path).read_bytes() for path in listed(target)}
     with pytest.raises(DataError, match=r"1 files, such as a_1d1_0_Ch1\.ome\.tif, are in .* with other content"):
-        stage.adopt(params.dataset, source, target)
+        import_data.import_export(params.dataset, source, target)
     assert {path: (target / path).read_bytes() for path in listed(target)} == before
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset.pattern": r"(?P<medium>x)_(?P<day>\d)_(?P<run>\d)_(?P<channel>\d)"}, "matches no path; change it"),
+        (
+            {"dataset.pattern": r"(?P<medium>x)_(?P<day>\d)_(?P<run>\d)_(?P<channel>\d)"},
+            "matches none of the 96 files; change it",
+        ),
         ({"dataset.input_channel": "9"}, r"no file has channel '9', but there are \{'1': 48, '2': 48\}"),
     ],
 )
@@ -170,7 +174,7 @@ def test_an_export_without_cells_changes_nothing(make_params, source, target, ch
     target.mkdir()
     (target / "origin.json").write_text('{"origin": "simulated"}')
     with pytest.raises(DataError, match=message):
-        stage.adopt(make_params(changes).dataset, source, target)
+        import_data.import_export(make_params(changes).dataset, source, target)
     assert (target / "origin.json").exists()
     assert not target.with_name("data.part").exists()
 
@@ -179,16 +183,16 @@ def snapshot(folder):
     return {path: (folder / path).read_bytes() for path in [*listed(folder), "origin.json"]}
 
 
-@pytest.mark.parametrize("step", ["survey", "_origin", "replace_folder"])
+@pytest.mark.parametrize("step", ["survey", "is_simulated", "replace_folder"])
 @pytest.mark.parametrize("origin", ["simulated", "adopted"])
 def test_an_interruption_leaves_the_data_as_it_was(params, source, target, monkeypatch, step, origin):
     target.mkdir()
     (target / "origin.json").write_text(json.dumps({"origin": origin}))
     (target / "o_5d9_1_Ch1.ome.tif").write_text("there before")
     before = snapshot(target)
-    monkeypatch.setattr(stage, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(import_data, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        stage.adopt(params.dataset, source, target)
+        import_data.import_export(params.dataset, source, target)
     assert snapshot(target) == before
     assert sorted(path.name for path in target.parent.glob("*data*")) == ["data"]
 
@@ -206,17 +210,17 @@ def test_an_interruption_between_the_renames_leaves_the_data_as_it_was(params, s
 
     monkeypatch.setattr(type(target), "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        stage.adopt(params.dataset, source, target)
+        import_data.import_export(params.dataset, source, target)
     assert calls == ["data", "data.part", ".data.replaced"]
     assert (target / "origin.json").read_text() == '{"origin": "simulated"}'
 
 
 def test_what_a_killed_run_left_is_put_right(params, source, target):
-    stage.adopt(params.dataset, source, target)
+    import_data.import_export(params.dataset, source, target)
     before = snapshot(target)
     target.rename(target.with_name(".data.replaced"))  # where a kill between the renames leaves it
     shutil.copytree(source, target.with_name("data.part"))
-    stage.adopt(params.dataset, source, target)
+    import_data.import_export(params.dataset, source, target)
     assert snapshot(target) == before
     assert sorted(path.name for path in target.parent.glob("*data*")) == ["data"]
 
@@ -228,13 +232,13 @@ def test_a_file_where_a_folder_is_changes_nothing(params, target, tmp_path, ther
         (folder / path).write_text("x")
     (tmp_path / "lab" / "a_1d1_1_Ch1.ome.tif").write_text("x")
     with pytest.raises(DataError, match=r"1 files, such as sub.*with other content"):
-        stage.adopt(params.dataset, tmp_path / "lab", target)
+        import_data.import_export(params.dataset, tmp_path / "lab", target)
     assert listed(target) == [there]
 
 
 def test_what_is_neither_folder_nor_zip(params, target):
     with pytest.raises(DataError, match="neither a folder nor a zip"):
-        stage.adopt(params.dataset, ROOT / "Makefile", target)
+        import_data.import_export(params.dataset, ROOT / "Makefile", target)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""Where the cells in a data folder come from: `origin.json`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fatescope.data.paths import ORIGIN
+
+
+def read_origin(folder: Path) -> dict[str, Any]:
+    """Return the content of `origin.json` in `folder`; empty where there is none."""
+    path = folder / ORIGIN
+    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return content
+
+
+def write_origin(folder: Path, content: dict[str, Any]) -> None:
+    """Write `content` as `origin.json` into `folder`."""
+    (folder / ORIGIN).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def is_simulated(folder: Path) -> bool:
+    """Return whether `origin.json` in `folder` marks its cells as simulated."""
+    return bool(read_origin(folder).get("origin") == "simulated")

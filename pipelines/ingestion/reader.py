@@ -1,0 +1,132 @@
+"""Read exported files into cells, a chunk of files at a time, in as many processes as are wanted."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fatescope.config import Dataset
+from fatescope.data import features, images
+from fatescope.data.images import Header, Pixels
+from fatescope.data.paths import ParsedPath, PathParser
+from fatescope.errors import ImageError
+
+Refusal = tuple[str, str, str]
+"""Path, code and reason of a file that was refused."""
+Row = dict[str, object]
+"""A cell in the manifest, without its features."""
+_WITHOUT_CELLS = ("cell_id", "label", "group", "sha256", "pixel_hash")
+"""Columns of a chunk in which every file was refused."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The cells of a list of files."""
+
+    columns: dict[str, list[object]]
+    """Of the manifest."""
+    pixels: npt.NDArray[np.uint16]
+    """(B, H, W) on the canvas."""
+    refused: list[Refusal]
+    files: int
+
+    def identities(self) -> Iterable[tuple[object, object]]:
+        """Return `cell_id` and the hash of the file for every cell."""
+        return zip(self.columns["cell_id"], self.columns["sha256"], strict=True)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads files below `source`; can be sent to other processes."""
+
+    dataset: Dataset
+    canvas: tuple[int, int]
+    """Height and width, px."""
+    max_pixels: int
+    """An image that announces more is refused before it is decoded."""
+    source: Path
+
+    def read(self, paths: list[str]) -> Chunk:
+        """Decode the files at `paths`, which match the pattern, and describe the cells in them."""
+        parser = PathParser(self.dataset)
+        rows: list[Row] = []
+        crops: list[Pixels] = []
+        placed: list[npt.NDArray[np.uint16]] = []
+        refused: list[Refusal] = []
+        for path in paths:
+            try:
+                raw = (self.source / path).read_bytes()
+                pages = images.decode(raw, path, self.max_pixels)
+                on_canvas = [images.center(pixels, self.canvas, path) for _, pixels in pages]
+            except ImageError as error:
+                refused.append((path, error.code, str(error)))
+                continue
+            parsed = parser.read(path)
+            assert parsed is not None
+            rows += _describe(path, parsed, hashlib.sha256(raw).hexdigest(), pages)
+            crops += [pixels for _, pixels in pages]
+            placed += on_canvas
+        columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else _WITHOUT_CELLS)}
+        pixels = np.stack(placed) if placed else np.empty((0, *self.canvas), np.uint16)
+        return Chunk(columns | _features(crops, rows), pixels, refused, len(paths))
+
+
+def _describe(path: str, parsed: ParsedPath, sha256: str, pages: list[tuple[Header, Pixels]]) -> list[Row]:
+    """Return the row of each page of a file."""
+    return [
+        {
+            **parsed.facts,
+            "cell_id": f"{path}#{page}" if len(pages) > 1 else path,
+            "label": parsed.label,
+            "group": parsed.group,
+            "path": path,
+            "sha256": sha256,
+            "page": page,
+            "height": header.height,
+            "width": header.width,
+            "bit_depth": header.bit_depth,
+            "pixel_hash": _pixel_hash(pixels),
+        }
+        for page, (header, pixels) in enumerate(pages)
+    ]
+
+
+def _pixel_hash(pixels: Pixels) -> int:
+    """Return 64 bits that are equal for equal pixels, whatever the file around them holds."""
+    digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=8, key=str(pixels.shape).encode())
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def _features(crops: list[Pixels], rows: list[Row]) -> dict[str, list[object]]:
+    """Return the columns of `features.acquisition`, computed for all crops of one shape and bit depth at once."""
+    table = np.empty((len(crops), len(features.ACQUISITION)), np.float32)
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for i, (crop, row) in enumerate(zip(crops, rows, strict=True)):
+        alike.setdefault((crop.shape, crop.dtype, row["bit_depth"]), []).append(i)
+    for (_, _, bit_depth), indices in alike.items():
+        table[indices] = features.acquisition(np.stack([crops[i] for i in indices]), int(str(bit_depth)))
+    return {name: list(table[:, i]) for i, name in enumerate(features.ACQUISITION)}
+
+
+def read_in_order(read: Callable[[list[str]], Chunk], jobs: Iterator[list[str]], workers: int) -> Iterator[Chunk]:
+    """Yield `read(job)` for each job, in order, from `workers` processes.
+
+    Only a few results wait at a time, so that memory does not grow with the number of jobs.
+    """
+    if workers == 1:
+        yield from map(read, jobs)
+        return
+    # Not forked: the parent may have threads (PyTorch's, for example), and a fork of those can deadlock.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting: deque[Future[Chunk]] = deque(pool.submit(read, job) for job in islice(jobs, 2 * workers))
+        while waiting:
+            chunk = waiting.popleft().result()
+            waiting.extend(pool.submit(read, job) for job in islice(jobs, 1))
+            yield chunk

@@ -1,0 +1,96 @@
+"""What the paths of an export say, before any file is opened."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from fatescope.config import Dataset
+from fatescope.data.paths import PathParser, PatternDiagnostics, list_files
+
+MAX_GROUPS = 30
+"""Rows of the table of cells by class and group that are printed."""
+MAX_REASONS = 10
+"""Reasons why paths do not match that are printed."""
+
+
+@dataclass(frozen=True)
+class ExportSurvey:
+    """Counts of the files of an export by what their paths say."""
+
+    cells: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(class, group) → files of the input channel."""
+    channels: Counter[str] = field(default_factory=Counter)
+    """Channel → files; empty where paths name none."""
+    unlisted: Counter[str] = field(default_factory=Counter)
+    """Label that `dataset.classes` does not list → files of the input channel."""
+    unmatched: list[str] = field(default_factory=list)
+    """Paths that `dataset.pattern` does not match."""
+
+
+def survey(dataset: Dataset, source: Path) -> ExportSurvey:
+    """Parse the paths of all files below `source`."""
+    parser, counts = PathParser(dataset), ExportSurvey()
+    for path in list_files(source):
+        parsed = parser.read(path)
+        if parsed is None:
+            counts.unmatched.append(path)
+            continue
+        if "channel" in parsed.facts:
+            counts.channels[parsed.facts["channel"]] += 1
+        if parser.is_input(parsed):
+            counts.cells[parsed.label, parsed.group] += 1
+            if parsed.facts[dataset.label] not in dataset.classes:
+                counts.unlisted[parsed.label] += 1
+    return counts
+
+
+def describe(dataset: Dataset, counts: ExportSurvey) -> str:
+    """Return the survey as text: cells by class and group, channels, and what does not match."""
+    cells = pd.Series(counts.cells).rename_axis(["class", "group"]).rename("cells").sort_index()
+    by_class = cells.groupby("class").agg(["sum", "size"]).set_axis(["cells", "groups"], axis=1)
+    lines = [f"{cells.sum():,} cells in {cells.index.unique('group').size:,} groups", "", by_class.to_string()]
+    lines += ["", cells.head(MAX_GROUPS).reset_index().to_string(index=False)]
+    if len(cells) > MAX_GROUPS:
+        lines.append(f"… and {len(cells) - MAX_GROUPS:,} more")
+    if counts.channels:
+        files = ", ".join(f"{channel}: {count:,}" for channel, count in sorted(counts.channels.items()))
+        lines += ["", f"files by channel: {files}; the model sees channel {dataset.input_channel}"]
+    if counts.unlisted:
+        labels = ", ".join(f"{label} ({count:,})" for label, count in counts.unlisted.most_common())
+        lines += ["", f"dataset.classes does not list {labels}; add them there, or the stage validate will fail"]
+    if counts.unmatched:
+        lines += ["", f"dataset.pattern does not match {len(counts.unmatched):,} files:"]
+        lines += _describe_unmatched(dataset, counts.unmatched)
+    return "\n".join(lines)
+
+
+def explain_no_cells(dataset: Dataset, source: Path, channels: Counter[str], unmatched: list[str]) -> str:
+    """Return why no file below `source` is a cell of the input channel, and what to do about it."""
+    if channels:
+        return (
+            f"{source}: no file has channel '{dataset.input_channel}', but there are {dict(channels)}; "
+            "set dataset.input_channel to the brightfield channel"
+        )
+    if unmatched:
+        reasons = "\n".join(_describe_unmatched(dataset, unmatched))
+        return (
+            f"{source}: dataset.pattern matches none of the {len(unmatched):,} files; "
+            f"change it from {dataset.pattern}\n{reasons}"
+        )
+    return f"{source}: holds no files; name a folder or zip that does: `make adopt SRC=folder-or-zip`"
+
+
+def _describe_unmatched(dataset: Dataset, paths: list[str]) -> list[str]:
+    """Return a line for each reason why paths do not match, the most frequent first."""
+    diagnostics, by_reason = PatternDiagnostics(dataset.pattern), dict[str, list[str]]()
+    for path in paths:
+        by_reason.setdefault(diagnostics.reason(path), []).append(path)
+    lines = [
+        f"  {len(alike):,} such as {alike[0]}: {reason}"
+        for reason, alike in sorted(by_reason.items(), key=lambda item: -len(item[1]))[:MAX_REASONS]
+    ]
+    if len(by_reason) > MAX_REASONS:
+        lines.append(f"  … and {len(by_reason) - MAX_REASONS:,} more reasons")
+    return lines

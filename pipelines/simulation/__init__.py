@@ -1,0 +1,1 @@
+"""Simulated cells: their shape, the optics of the microscope, and the camera."""
