@@ -29,7 +29,7 @@ repro: .venv/installed data
 # The default data is drawn; a laboratory's own version of the data is pulled, never replaced by drawn cells.
 data: .venv/installed
 	@if [ -d data ]; then :; \
-	elif grep -q 'desc: drawn by pipelines.commands.simulate' data.dvc; then \
+	elif grep -q '^desc: drawn by ' data.dvc; then \
 	    python -m pipelines.commands.simulate --params params.yaml --out data && dvc commit -q -f data.dvc; \
 	else dvc pull data.dvc; fi
 
@@ -37,10 +37,10 @@ data: .venv/installed
 # pulled first where they are not here: a version made without them would drop them.
 adopt: .venv/installed
 	@test -n '$(SRC)' || { echo 'name the export: make adopt SRC=folder-or-zip'; exit 1; }
-	@if [ ! -d data ] && [ -f data.dvc ] && ! grep -q 'desc: drawn by pipelines.commands.simulate' data.dvc; then \
+	@if [ ! -d data ] && [ -f data.dvc ] && ! grep -q '^desc: drawn by ' data.dvc; then \
 	    dvc pull data.dvc; fi
 	python -m pipelines.commands.import_data --params params.yaml --source '$(SRC)' --out data
-	@if [ -f data.dvc ]; then sed -i.old '/^desc: drawn by pipelines.simulate/d' data.dvc && rm data.dvc.old; fi
+	@if [ -f data.dvc ]; then sed -i.old '/^desc: drawn by /d' data.dvc && rm data.dvc.old; fi
 	dvc add --quiet data
 	@echo
 	@echo 'To keep this version of the data:'

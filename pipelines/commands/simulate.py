@@ -31,7 +31,7 @@ WORKERS = 2
 """Processes that draw; their number does not change a byte."""
 PIXEL_SIZE_UM = 0.5
 """With the 40x objective."""
-GENERATOR = "pipelines.commands.simulate"
+GENERATOR = "fatescope data simulate"
 """What `origin.json` names as the source of the cells."""
 LAMPS = (620.0, 880.0)
 """Range of the lamp level, counts; with a shortcut the media lie along it in the order of MEDIA."""

@@ -167,7 +167,7 @@ def test_the_origin_says_that_all_of_it_was_drawn(drawn):
     origin = json.loads((drawn / ORIGIN).read_text())
     assert origin == {
         "origin": "simulated",
-        "generator": "pipelines.commands.simulate",
+        "generator": "fatescope data simulate",
         "seed": 7,
         "params": SMALL.model_dump(mode="json"),
     }
