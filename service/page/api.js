@@ -13,6 +13,9 @@ export class RequestError extends Error {
 /** Keep the API key for this tab. */
 export const saveKey = (key) => sessionStorage.setItem(KEY, key);
 
+/** Return whether this tab has an API key. */
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+
 /** Return the response to a request; throws a RequestError where it is not a success. */
 export async function request(path, options = {}) {
   const key = sessionStorage.getItem(KEY);
@@ -20,7 +23,7 @@ export async function request(path, options = {}) {
   const response = await fetch(path, { ...options, headers: { ...authorization, ...options.headers } });
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
-  const error = body?.error ?? { code: "unknown", message: `the service answered ${response.status}` };
+  const error = body?.error ?? { code: "unknown", message: `the service responded with status ${response.status}` };
   throw new RequestError(response.status, error, Number(response.headers.get("Retry-After")) || 0);
 }
 

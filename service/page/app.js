@@ -19,7 +19,7 @@ async function tryExample() {
     await receiveFiles([{ path: "example.zip", file: zip }]);
     await startRun();
   } catch (error) {
-    showProblem(`The example cells cannot be had: ${error.message}`);
+    showProblem(`The example cells could not be loaded: ${error.message}`);
   }
 }
 
@@ -52,12 +52,12 @@ byId("task").addEventListener("change", async () => {
 onClick("pick-files", () => byId("files").click());
 onClick("pick-folder", () => byId("folder").click());
 for (const id of ["files", "folder"]) byId(id).addEventListener("change", () => receiveFiles(fromInput(byId(id))));
-onClick("try", tryExample);
+onClick("try-example", tryExample);
 onClick("start", () => startRun());
-onClick("forget", startOver);
-onClick("new", startOver);
+onClick("choose-others", startOver);
+onClick("start-over", startOver);
 onClick("cancel", () => state.run.controller.abort());
-onClick("again", () => startRun(state.run.missing));
+onClick("retry", () => startRun(state.run.missing));
 for (const button of document.querySelectorAll("[data-format]")) {
   button.addEventListener("click", () => download(state.run, button.dataset.format));
 }

@@ -1,6 +1,6 @@
 // The section of the single cells: filters, gallery and the chosen cell.
 
-import { showCell } from "./detail.js";
+import { showCell, showNoCell } from "./detail.js";
 import { byId } from "./dom.js";
 import { plural } from "./format.js";
 import { Gallery } from "./gallery.js";
@@ -12,6 +12,7 @@ let gallery = null;
 /** Connect the gallery and the filters. */
 export function initCells() {
   gallery = new Gallery(byId("gallery"), byId("canvas"), (cell) => showCell(cell, state.run));
+  showNoCell();
   for (const id of ["order", "by-class", "by-verdict", "by-sample"]) {
     byId(id).addEventListener("change", () => state.run && showCells(state.run));
   }
@@ -25,6 +26,6 @@ export function showCells(run) {
     verdict: byId("by-verdict").value,
     sample: byId("by-sample").value,
   });
-  byId("shown").textContent = plural(cells.length, "cell");
+  byId("cell-count").textContent = plural(cells.length, "cell");
   gallery.show(cells, run.model.classes);
 }

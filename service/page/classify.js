@@ -1,5 +1,6 @@
 // Start, follow, cancel and end a run.
 
+import { showNoCell } from "./detail.js";
 import { byId, showProblem, showSections } from "./dom.js";
 import { drawResults } from "./results.js";
 import { Run } from "./run.js";
@@ -14,7 +15,7 @@ export async function startRun(items = state.plan.items) {
   run.begin(items);
   showSections("progress", ...(run.cells.length ? ["answer", "cells"] : []));
   byId("cancel").hidden = false;
-  byId("again").hidden = byId("new").hidden = true;
+  byId("retry").hidden = byId("start-over").hidden = true;
   showProgress(run);
   await classifyInChunks(items, run.model.task, run.controller.signal, handlersOf(run));
   if (run === state.run) finish(run);
@@ -47,8 +48,8 @@ function handlersOf(run) {
 function finish(run) {
   run.finish();
   byId("cancel").hidden = true;
-  byId("new").hidden = false;
-  byId("again").hidden = !run.missing.length;
+  byId("start-over").hidden = false;
+  byId("retry").hidden = !run.missing.length;
   showProgress(run);
   drawResults(run, { now: true });
 }
@@ -65,5 +66,6 @@ export function startOver() {
   state.plan = { items: [], rejected: [] };
   byId("files").value = byId("folder").value = "";
   showProblem("");
+  showNoCell();
   showSections("drop");
 }

@@ -6,15 +6,15 @@ import { element } from "./dom.js";
 /** Return a form that sends the true class of a cell and, where the person agrees, its image. */
 export function correctionForm(cell, item, { task, classes }) {
   const options = classes.map((name) => element("option", { selected: name === cell.label }, name));
-  const label = element("select", { "aria-label": "What the cell really is" }, ...options);
+  const label = element("select", {}, ...options);
   const keep = element("input", { type: "checkbox" });
   const status = element("p", { class: "hint", role: "status" }, cell.corrected ?? "");
   const form = element(
     "form",
     {},
-    element("label", {}, "This cell really is ", label),
-    element("label", {}, keep, " keep the image too, to train a better model"),
-    element("button", {}, "Send the correction"),
+    element("label", {}, "Correct class ", label),
+    element("label", {}, keep, " Also keep the image to train better models"),
+    element("button", {}, "Send correction"),
     status,
   );
   form.addEventListener("submit", async (event) => {
@@ -33,8 +33,8 @@ async function sendCorrection(cell, item, task, { label, keepImage }) {
   body.append("keep_image", keepImage);
   try {
     const { kept, reason } = await (await request(forTask("feedback", task), { method: "POST", body })).json();
-    return `Thank you. Noted as ${label}, ${kept ? "with" : "without"} its image${reason ? `; but ${reason}` : ""}.`;
+    return `Thank you. Recorded as ${label}, ${kept ? "with" : "without"} the image${reason ? `; but ${reason}` : ""}.`;
   } catch (error) {
-    return `The correction could not be kept: ${error.message}`;
+    return `The correction could not be saved: ${error.message}`;
   }
 }

@@ -1,32 +1,42 @@
-// The chosen cell: its image, where the network looked, its probabilities, and a way to correct it.
+// The chosen cell: its image, its activation map, its probabilities, and a way to correct it.
 
 import { forTask, request } from "./api.js";
 import { correctionForm } from "./correction.js";
 import { byId, element, picture } from "./dom.js";
 import { percent } from "./format.js";
-import { VERDICTS } from "./samples.js";
+import { verdictSentence } from "./sentences.js";
 
 const HOVER_MS = 150; // a pointer that only passes over cells does not request their maps
 
+const HINT =
+  "Select a cell with the pointer or the arrow keys to see the probability of each class and an activation map, which shows what the network responded to.";
+
 let timer = 0;
+
+/** Show how to select a cell, instead of one. */
+export function showNoCell() {
+  clearTimeout(timer);
+  byId("detail").replaceChildren(element("p", {}, HINT));
+}
 
 /** Show a cell of a run. */
 export function showCell(cell, run) {
   clearTimeout(timer);
   const item = run.files.get(cell.file);
-  const box = element("div", { class: "look" }, picture(cell.thumbnail, { alt: `The cell ${cell.file}` }));
+  const box = element("div", { class: "cell-image" }, picture(cell.thumbnail, { alt: `Cell ${cell.file}` }));
   const note = element("p", { class: "hint" });
   byId("detail").replaceChildren(
     box,
     note,
-    element("h3", {}, `${cell.label}: ${VERDICTS[cell.verdict]}`),
+    element("h3", {}, cell.label),
+    element("p", { class: "verdict" }, verdictSentence(cell)),
     element("p", { class: "path" }, origin(cell)),
     probabilityList(cell.probabilities),
     ...(cell.warnings ?? []).map((warning) => element("p", { class: "hint" }, warning.message)),
   );
   if (!item) return;
   if (cell.page != null) {
-    note.textContent = "For the pages of one file there is no map of where the network looked.";
+    note.textContent = "Files with several pages have no activation maps.";
     return;
   }
   byId("detail").append(correctionForm(cell, item, run.model));
@@ -48,7 +58,7 @@ function probabilityList(probabilities) {
     element(
       "dd",
       { class: "wide" },
-      element("meter", { min: 0, max: 1, value, "aria-label": `probability of ${name}` }),
+      element("meter", { min: 0, max: 1, value, "aria-label": `Probability of ${name}` }),
     ),
   ]);
   return element("dl", {}, ...rows);
@@ -58,10 +68,10 @@ async function showMap(cell, item, task, { box, note }) {
   try {
     cell.map ??= await requestMap(item, task);
     if (!box.isConnected) return;
-    box.append(picture(cell.map.png, { class: "map", alt: `Where the network looked for ${cell.map.label}` }));
-    note.textContent = `Red spoke for ${cell.map.label}, blue against it.`;
+    box.append(picture(cell.map.png, { class: "map", alt: `Activation map for ${cell.map.label}` }));
+    note.textContent = `Red areas are evidence for ${cell.map.label}, blue areas against it.`;
   } catch {
-    note.textContent = "The map of where the network looked could not be had.";
+    note.textContent = "The activation map could not be loaded.";
   }
 }
 

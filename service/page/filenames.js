@@ -1,7 +1,7 @@
 // What the path of a file says: whether it is hidden, its channel, its sample.
 
 /** Name of the sample of images that come without a folder. */
-export const NO_FOLDER = "Dropped images";
+export const NO_FOLDER = "Selected images";
 
 const EXPORTED = /(?:^|[/_])(?<object>\d+)_Ch(?<channel>\d+)\./;
 

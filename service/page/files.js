@@ -68,12 +68,12 @@ async function openZips(chosen) {
 }
 
 function rejectionReason(item, model) {
-  if (!IMAGES.test(item.path)) return "not an image; single-cell images are TIFF, PNG or BMP files";
+  if (!IMAGES.test(item.path)) return "not an image; export single cells as TIFF, PNG or BMP files";
   if (item.size === 0) return "the file is empty; export it again";
-  if (item.size > MAX_BYTES) return "larger than 200 MB; export fewer cells a file";
+  if (item.size > MAX_BYTES) return "larger than 200 MB; export fewer cells per file";
   const channel = channelOf(item.path, model);
   if (channel && model.channel && channel !== model.channel) {
-    return `channel ${channel}; the model looks at channel ${model.channel} only`;
+    return `channel ${channel}; the model uses channel ${model.channel} only`;
   }
   return null;
 }

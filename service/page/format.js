@@ -1,7 +1,10 @@
-// Numbers as a reader expects them.
+// Numbers and lists as a reader expects them.
 
 /** Format a share between 0 and 1 in whole per cent. */
-export const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
+export const percent = (share) => `${Math.round(share * 100)}%`;
+
+/** Format an interval between shares in whole per cent. */
+export const interval = (low, high) => `${Math.round(low * 100)}–${percent(high)}`;
 
 /** Round to three significant digits. */
 export const round = (value) => Number(value.toPrecision(3)).toLocaleString("en");
@@ -11,3 +14,9 @@ export const number = (count) => count.toLocaleString("en");
 
 /** Format a count with its noun: "1 image", "1,200 images". */
 export const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
+
+/** Join words: "a", "a and b", "a, b and c"; or with another conjunction. */
+export function list(words, conjunction = "and") {
+  const last = words.at(-1) ?? "";
+  return words.length < 2 ? last : `${words.slice(0, -1).join(", ")} ${conjunction} ${last}`;
+}

@@ -5,14 +5,22 @@ import { element, picture } from "./dom.js";
 import { percent } from "./format.js";
 import { VERDICTS } from "./samples.js";
 
-const TILE = { width: 92, height: 104, gap: 4 }; // px, as in page.css
+const TILE = { height: 118, gap: 4, minWidth: 112, minWidthInNarrowBox: 88 }; // px; the height as in page.css
+const NARROW_BOX = 480; // px
+const ROW = TILE.height + TILE.gap;
 const MARGIN_ROWS = 2; // drawn above and below what is in sight
+
+/** Return how many tiles stand side by side in a box of `width` px, and the width of one that fills it. */
+export function columnLayout(width) {
+  const minWidth = width < NARROW_BOX ? TILE.minWidthInNarrowBox : TILE.minWidth;
+  const columns = Math.max(1, Math.floor((width - TILE.gap) / (minWidth + TILE.gap)));
+  return { columns, tileWidth: (width - TILE.gap) / columns - TILE.gap };
+}
 
 /** Return the indices [first, last) of the tiles to draw. */
 export function visibleRange(count, columns, scrollTop, height) {
-  const row = TILE.height + TILE.gap;
-  const first = Math.max(0, Math.floor(scrollTop / row) - MARGIN_ROWS) * columns;
-  const last = Math.min(count, (Math.ceil((scrollTop + height) / row) + MARGIN_ROWS) * columns);
+  const first = Math.max(0, Math.floor(scrollTop / ROW) - MARGIN_ROWS) * columns;
+  const last = Math.min(count, (Math.ceil((scrollTop + height) / ROW) + MARGIN_ROWS) * columns);
   return [first, last];
 }
 
@@ -31,16 +39,13 @@ export class Gallery {
     const before = this.cells[this.selected];
     Object.assign(this, { cells, classes });
     this.selected = cells.indexOf(before);
+    if (this.selected < 0) this.box.removeAttribute("aria-activedescendant");
     this.clear();
     this.draw();
   }
 
   get columns() {
-    return Math.max(1, Math.floor((this.box.clientWidth - TILE.gap) / (TILE.width + TILE.gap)));
-  }
-
-  get rowHeight() {
-    return TILE.height + TILE.gap;
+    return columnLayout(this.box.clientWidth).columns;
   }
 
   clear() {
@@ -49,10 +54,10 @@ export class Gallery {
   }
 
   draw() {
-    const { columns, rowHeight } = this;
-    if (columns !== this.drawnColumns) this.clear();
-    this.drawnColumns = columns;
-    this.canvas.style.height = `${Math.ceil(this.cells.length / columns) * rowHeight + TILE.gap}px`;
+    const { columns, tileWidth } = columnLayout(this.box.clientWidth);
+    if (tileWidth !== this.tileWidth) this.clear();
+    this.tileWidth = tileWidth;
+    this.canvas.style.height = `${Math.ceil(this.cells.length / columns) * ROW + TILE.gap}px`;
     const [first, last] = visibleRange(this.cells.length, columns, this.box.scrollTop, this.box.clientHeight);
     for (const [i, tile] of this.tiles) {
       if (i >= first && i < last) continue;
@@ -62,8 +67,9 @@ export class Gallery {
     for (let i = first; i < last; i++) {
       if (this.tiles.has(i)) continue;
       const tile = this.createTile(this.cells[i], i);
-      const x = (i % columns) * (TILE.width + TILE.gap) + TILE.gap;
-      tile.style.transform = `translate(${x}px, ${Math.floor(i / columns) * rowHeight + TILE.gap}px)`;
+      const x = (i % columns) * (tileWidth + TILE.gap) + TILE.gap;
+      tile.style.width = `${tileWidth}px`;
+      tile.style.transform = `translate(${x}px, ${Math.floor(i / columns) * ROW + TILE.gap}px)`;
       this.tiles.set(i, tile);
       this.canvas.append(tile);
     }
@@ -97,7 +103,7 @@ export class Gallery {
   }
 
   handleKey(event) {
-    const page = Math.max(1, Math.floor(this.box.clientHeight / this.rowHeight)) * this.columns;
+    const page = Math.max(1, Math.floor(this.box.clientHeight / ROW)) * this.columns;
     const steps = {
       ArrowRight: 1,
       ArrowLeft: -1,
@@ -117,8 +123,8 @@ export class Gallery {
   }
 
   scrollTo(index) {
-    const top = Math.floor(index / this.columns) * this.rowHeight;
-    const bottom = top + this.rowHeight + TILE.gap;
+    const top = Math.floor(index / this.columns) * ROW;
+    const bottom = top + ROW + TILE.gap;
     if (top < this.box.scrollTop) this.box.scrollTop = top;
     else if (bottom > this.box.scrollTop + this.box.clientHeight) this.box.scrollTop = bottom - this.box.clientHeight;
     this.draw();

@@ -1,9 +1,9 @@
 // The models that the service offers, and the one that is selected.
 
-import { request, saveKey } from "./api.js";
+import { hasKey, request, saveKey } from "./api.js";
 import { byId, element, fillFilter, showProblem } from "./dom.js";
 import { toRegExp } from "./filenames.js";
-import { expectedImages } from "./sentences.js";
+import { modelScope } from "./sentences.js";
 import { currentModel, state } from "./state.js";
 
 const UNAUTHORIZED = 401;
@@ -18,9 +18,7 @@ export async function loadModels() {
     else showProblem(`The service cannot be reached: ${error.message}`);
     return;
   }
-  byId("task").replaceChildren(
-    ...state.models.map(({ task, classes }) => element("option", { value: task }, `${task}: ${classes.join(", ")}`)),
-  );
+  byId("task").replaceChildren(...state.models.map(({ task }) => element("option", { value: task }, task)));
   await describeModel();
 }
 
@@ -29,7 +27,8 @@ export async function describeModel() {
   const model = currentModel();
   byId("card").href = `card/${model.task}`;
   byId("simulated").hidden = !model.simulated;
-  byId("expects").textContent = expectedImages(model);
+  byId("simulated-notice").hidden = !model.simulated;
+  byId("model-scope").textContent = modelScope(model);
   fillFilter(byId("by-class"), model.classes);
   try {
     state.examples = (await (await request(`examples/${model.task}`)).json()).pictures;
@@ -47,6 +46,8 @@ function useKey(event) {
 }
 
 function askForKey() {
+  if (hasKey())
+    byId("key").querySelector("label").textContent = "The service did not accept this API key. Enter another:";
   byId("key").hidden = false;
   byId("key").addEventListener("submit", useKey, { once: true });
 }

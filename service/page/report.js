@@ -1,7 +1,7 @@
 // The printed report of a run, on one page.
 
 import { byId, element } from "./dom.js";
-import { number } from "./format.js";
+import { number, plural } from "./format.js";
 import { sampleCard } from "./results.js";
 
 const MAX_SAMPLES = 6;
@@ -13,10 +13,10 @@ export function printReport(run) {
   const cards = [...samples].sort().slice(0, MAX_SAMPLES);
   const more = samples.size - MAX_SAMPLES;
   byId("report").replaceChildren(
-    element("h1", {}, "Fatescope: composition of a culture"),
+    element("h1", {}, "Fatescope: culture composition"),
     element("table", {}, element("tbody", {}, ...facts(run).map(([name, value]) => row(name, value)))),
     element("div", { class: "charts" }, ...cards.map(([name, sample]) => sampleCard(name, sample, model.classes))),
-    ...(more > 0 ? [element("p", {}, `and ${more} more samples, which are in the CSV`)] : []),
+    ...(more > 0 ? [element("p", {}, `${plural(more, "more sample")}: see the CSV file`)] : []),
     element("h2", {}, "Limits"),
     element("ul", {}, ...limits(run).map((limit) => element("li", {}, limit))),
   );
@@ -30,7 +30,7 @@ function facts({ model, lastResponse, classified, unreadable }) {
   return [
     ["Date", new Date().toLocaleString("en-GB", { dateStyle: "long", timeStyle: "short" })],
     ["Model", `${name}, version ${version} (${model.backbone})`],
-    ["Data it was trained on", model.data_hash.slice(0, HASH_LENGTH) || "unknown"],
+    ["Training data", model.data_hash.slice(0, HASH_LENGTH) || "unknown"],
     ["Images", `${number(classified.length)} classified, ${number(unreadable.length)} could not be read`],
   ];
 }
@@ -39,9 +39,9 @@ function facts({ model, lastResponse, classified, unreadable }) {
 export function limits({ model, overall }) {
   const differing = (overall?.summary.differences ?? []).map((difference) => difference.name).join(", ");
   return [
-    "Research use only. The label of a cell is the differentiation medium that its look resembles, not a marker or a function.",
-    model.simulated ? "The model was trained on simulated cells: what it says of real ones means nothing yet." : "",
-    "Shares are corrected for what the model confuses on its own test cells; the intervals hold where these cells were made and imaged like those.",
-    differing ? `These images differ from those that the model knows in: ${differing}.` : "",
+    "For research use only. The class of a cell is the differentiation medium that its appearance suggests, not evidence of a marker or a function.",
+    model.simulated ? "The model was trained on simulated cells only: its results for real cells have no meaning." : "",
+    "Shares are corrected for the confusions between classes that were measured on test cells. The intervals hold only for cells that were grown and imaged in the same way.",
+    differing ? `These images differ from the training images in: ${differing}.` : "",
   ].filter(Boolean);
 }

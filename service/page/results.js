@@ -4,7 +4,7 @@ import { forTask, postJSON } from "./api.js";
 import { showCells } from "./cells.js";
 import { compositionChart } from "./charts.js";
 import { byId, element, fillFilter, showProblem, showSections } from "./dom.js";
-import { plural } from "./format.js";
+import { number, plural } from "./format.js";
 import { groupBy, isMostlyUnlike } from "./samples.js";
 import { composition, verdictCounts } from "./sentences.js";
 import { state } from "./state.js";
@@ -31,7 +31,7 @@ async function drawRun(run) {
   try {
     await summariseSamples(run);
   } catch (error) {
-    showProblem(`The shares could not be worked out: ${error.message}`);
+    showProblem(`The composition could not be computed: ${error.message}`);
   }
   if (run !== state.run) return;
   showSections("progress", ...(run.cells.length ? ["answer", "cells"] : []));
@@ -66,10 +66,12 @@ async function summarise({ task, classes }, cells) {
 
 function drawSamples(run) {
   const cards = [...run.samples].sort().map(([name, sample]) => sampleCard(name, sample, run.model.classes));
-  const none = element("p", {}, "None of these images could be read. The reasons are below, file by file.");
+  const none = element("p", {}, "None of these images could be read. The reasons are listed below.");
   byId("samples").replaceChildren(...(run.classified.length ? cards : [none]));
-  byId("take-away").hidden = !run.classified.length;
+  byId("exports").hidden = !run.classified.length;
 }
+
+const isNarrow = () => matchMedia("(max-width: 30rem)").matches;
 
 /** Return what is shown of a sample { cells, summary }: a chart, a sentence and counts. */
 export function sampleCard(name, { cells, summary }, classes) {
@@ -77,18 +79,18 @@ export function sampleCard(name, { cells, summary }, classes) {
     "article",
     { class: "sample", "data-sample": name },
     element("h3", {}, name),
-    isMostlyUnlike(cells) ? null : compositionChart(summary.composition, classes),
+    isMostlyUnlike(cells) ? null : compositionChart(summary.composition, classes, isNarrow()),
     element("p", { class: "sentence" }, composition(name, cells, summary)),
     element("p", { class: "counts" }, verdictCounts(cells)),
   );
 }
 
 function drawUnreadable(cells) {
-  const box = byId("refused");
+  const box = byId("unreadable");
   box.hidden = !cells.length;
   box.querySelector("summary").textContent = `${plural(cells.length, "image")} could not be read`;
   const lines = cells.slice(0, MAX_LISTED).map((cell) => element("li", {}, cell.error.message));
   const more = cells.length - MAX_LISTED;
-  if (more > 0) lines.push(element("li", {}, `… and ${more} more; all are in the CSV`));
+  if (more > 0) lines.push(element("li", {}, `… and ${number(more)} more; the CSV file lists all of them`));
   box.querySelector("ul").replaceChildren(...lines);
 }

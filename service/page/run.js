@@ -16,7 +16,6 @@ export class Run {
     this.overall = null; // { cells, summary } of all samples together
     this.finished = false;
     this.waitReason = null;
-    this.closingNote = "";
   }
 
   /** Begin to send items, for the first time or again. */
@@ -46,9 +45,16 @@ export class Run {
   /** End the current attempt. */
   finish() {
     this.finished = true;
-    this.closingNote = this.controller.signal.aborted
-      ? "Cancelled; what had been answered is shown."
-      : ([...this.failures.values()][0] ?? "");
+  }
+
+  /** Return whether the user cancelled the current attempt. */
+  get cancelled() {
+    return this.controller.signal.aborted;
+  }
+
+  /** Return why the first item could not be sent. */
+  get failure() {
+    return [...this.failures.values()][0] ?? "";
   }
 
   /** Return the items without a response. */

@@ -1,7 +1,7 @@
 // Cells by sample and by verdict.
 
 /** What a verdict of the service is called on the page. */
-export const VERDICTS = { sure: "sure", unsure: "not sure", unlike_training: "unlike the training cells" };
+export const VERDICTS = { sure: "sure", unsure: "unsure", unlike_training: "unlike the training cells" };
 
 /** Return a Map of key → items, in the order in which the keys first appear. */
 export function groupBy(items, key) {

@@ -12,12 +12,12 @@ export async function receiveFiles(chosen) {
   if (!state.models.length) return;
   state.plan = await planUpload(chosen, currentModel());
   const { items, rejected } = state.plan;
-  byId("will").textContent = uploadSummary(items);
-  byId("will-not").replaceChildren(...rejectedList(rejected));
+  byId("upload-summary").textContent = uploadSummary(items);
+  byId("rejected").replaceChildren(...rejectedList(rejected));
   byId("start").hidden = !items.length;
   byId("start").textContent = `Classify ${plural(items.length, "image")}`;
   showSections("plan");
-  byId(items.length ? "start" : "forget").focus();
+  byId(items.length ? "start" : "choose-others").focus();
 }
 
 function rejectedList(rejected) {

@@ -70,7 +70,7 @@ async function retry(attempt, signal, onWait) {
       onWait(
         navigator.onLine
           ? "The service is busy; trying again …"
-          : "You are offline; this goes on as soon as you are back.",
+          : "You are offline; sending resumes when you are online again.",
       );
       await pause(navigator.onLine ? seconds * 1000 : 3600e3, signal);
       if (!navigator.onLine) attempts--;

@@ -3,9 +3,9 @@
 import { histogramChart } from "./charts.js";
 import { element, picture } from "./dom.js";
 import { plural } from "./format.js";
-import { differences } from "./sentences.js";
+import { differenceLine } from "./sentences.js";
 
-const NAMED = 3; // differences in the sentence
+const NAMED = 3; // differences in the list
 const PICTURES = 5; // cells beside each other
 
 const banner = (text) => element("p", { class: "banner warn" }, text);
@@ -15,7 +15,7 @@ export function warningBanners(run, examples) {
   return [
     run.versions.size > 1
       ? banner(
-          "The model was replaced while these cells were sent: some were judged by another version. Classify them again for one answer.",
+          "The model was updated while these cells were being sent, so that two versions have classified them. Classify them again to get consistent results.",
         )
       : null,
     differenceBanner(run.overall, examples),
@@ -28,14 +28,14 @@ const isLossy = (warning) => warning.code === "lossy";
 function lossyWarning(cells) {
   const lossy = cells.filter((cell) => cell.warnings?.some(isLossy)).length;
   if (!lossy) return null;
-  return `${plural(lossy, "image")} came as JPEG, which loses the fine structure of a cell. Export TIFF, PNG or BMP.`;
+  return `${plural(lossy, "image")} ${lossy === 1 ? "is a JPEG file" : "are JPEG files"}. JPEG compression destroys the fine structure of a cell; export TIFF, PNG or BMP.`;
 }
 
 function sizeWarning(cells) {
   const messages = cells.map((cell) => cell.warnings?.find((warning) => !isLossy(warning))?.message).filter(Boolean);
   if (!messages.length) return null;
   const verb = messages.length === 1 ? "has" : "have";
-  return `${plural(messages.length, "image")} ${verb} a size that the model has not learned from (for example: ${messages[0]}).`;
+  return `${plural(messages.length, "image")} ${verb} a size that the model was not trained on (for example: ${messages[0]}).`;
 }
 
 function differenceBanner(overall, examples) {
@@ -47,17 +47,24 @@ function differenceBanner(overall, examples) {
   return element(
     "div",
     { class: "banner warn", id: "drift" },
-    element("h3", {}, "These images differ from those that the model knows"),
-    element("p", {}, differences(worst.slice(0, NAMED))),
+    element("h3", {}, "These images differ from the training images"),
+    element("ul", {}, ...worst.slice(0, NAMED).map((difference) => element("li", {}, differenceLine(difference)))),
+    element(
+      "p",
+      {},
+      "A different lamp, gain, focus or crop can cause this. The results below may be wrong; check them with a sample whose composition you know.",
+    ),
     element(
       "div",
       { class: "pair" },
-      figure(histogramChart(worst[0]), `${worst[0].name}: grey, what the model knows; orange, this upload`),
-      figure(strip(examples), "Cells that the model knows"),
-      figure(strip(shown), "Cells of this upload"),
+      figure(histogramChart(worst[0]), `${capitalise(worst[0].name)}: training images in grey, this upload in orange`),
+      figure(strip(examples), "Typical cells for this model"),
+      figure(strip(shown), "Cells in this upload"),
     ),
   );
 }
+
+const capitalise = (text) => text[0].toUpperCase() + text.slice(1);
 
 const figure = (content, caption) => element("figure", {}, content, element("figcaption", {}, caption));
 

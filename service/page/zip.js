@@ -19,7 +19,7 @@ export async function readZip(file) {
   let at = 0;
   for (let i = 0; i < count; i++) {
     if (at + ENTRY.size > view.byteLength || view.getUint32(at, true) !== ENTRY.signature) {
-      throw new Error("a zip that is damaged; pack it again");
+      throw new Error("the zip is damaged; create it again");
     }
     const entry = parseEntry(view, at);
     if (!entry.path.endsWith("/")) {
@@ -35,13 +35,13 @@ async function findDirectory(file) {
   const tail = new DataView(await file.slice(Math.max(0, file.size - tailSize)).arrayBuffer());
   let end = tail.byteLength - END.size;
   while (end >= 0 && tail.getUint32(end, true) !== END.signature) end--;
-  if (end < 0) throw new Error("not a zip that can be opened; pack it again, or drop the folder itself");
+  if (end < 0) throw new Error("this zip cannot be opened; create it again or drop the folder itself");
   const count = tail.getUint16(end + 10, true);
   const size = tail.getUint32(end + 12, true);
   const start = tail.getUint32(end + 16, true);
   // Values that mean "see the ZIP64 record", which is not read here.
   if (count === 0xffff || start === 0xffffffff) {
-    throw new Error("a zip of more than 65,534 files or 4 GB; drop the folder itself");
+    throw new Error("a zip of more than 65,534 files or 4 GB cannot be read; drop the folder itself");
   }
   return { count, size, start };
 }
@@ -62,9 +62,9 @@ function parseEntry(view, at) {
 }
 
 async function unpack(file, { path, flags, method, packedSize, offset }) {
-  if (flags & ENCRYPTED) throw new Error(`${path}: encrypted; pack the zip without a password`);
+  if (flags & ENCRYPTED) throw new Error(`${path}: encrypted; create the zip without a password`);
   if (method !== STORED && method !== DEFLATED) {
-    throw new Error(`${path}: packed in a way that browsers cannot read; pack an ordinary zip`);
+    throw new Error(`${path}: compressed in a way that browsers cannot read; create an ordinary zip`);
   }
   const header = new DataView(await file.slice(offset, offset + LOCAL_HEADER_SIZE).arrayBuffer());
   const begin = offset + LOCAL_HEADER_SIZE + header.getUint16(26, true) + header.getUint16(28, true);

@@ -45,7 +45,7 @@ def classify(page, files):
 
 
 def done(page):
-    page.wait_for_selector("#new:not([hidden])", timeout=60_000)
+    page.wait_for_selector("#start-over:not([hidden])", timeout=60_000)
     page.wait_for_selector("#samples > *")
 
 
@@ -55,13 +55,14 @@ def test_before_anything_is_sent_it_says_what_it_will_read(page):
     others = {f"run_1/a_1d1_{i}_Ch4.ome.tif": cell(i) for i in range(3)}
     junk = {"run_1/notes.txt": b"fed on monday", "run_1/.DS_Store": b"", "run_2/a_1d2_99_Ch1.ome.tif": b""}
     page.set_input_files("#files", packed({**EXPORT, **others, **junk}))
-    expect(page.locator("#will")).to_have_text("24 images in 2 samples will be sent to this service and classified.")
-    told = page.inner_text("#will-not")
+    summary = "24 images in 2 samples will be sent to this service and classified."
+    expect(page.locator("#upload-summary")).to_have_text(summary)
+    told = page.inner_text("#rejected")
     assert "5 files will not be sent" in told
-    assert "3 files, such as run_1/a_1d1_0_Ch4.ome.tif: channel 4; the model looks at channel 1 only." in told
-    assert "1 file, such as run_1/notes.txt: not an image" in told
-    assert "1 file, such as run_2/a_1d2_99_Ch1.ome.tif: the file is empty" in told
-    page.click("#forget")
+    assert "3 files, for example run_1/a_1d1_0_Ch4.ome.tif: channel 4; the model uses channel 1 only." in told
+    assert "\nrun_1/notes.txt: not an image" in told
+    assert "\nrun_2/a_1d2_99_Ch1.ome.tif: the file is empty" in told
+    page.click("#choose-others")
     assert page.is_visible("#drop")
     assert sent == []
 
@@ -78,15 +79,15 @@ def test_files_are_taken_where_they_are_dropped(page):
         content,
     )
     page.dispatch_event("body", "drop", {"dataTransfer": transfer})
-    expect(page.locator("#will")).to_contain_text("3 images in 1 sample will be sent")
+    expect(page.locator("#upload-summary")).to_contain_text("3 images in 1 sample will be sent")
     page.click("#start")
     done(page)
-    expect(page.locator("#shown")).to_have_text("3 cells")
+    expect(page.locator("#cell-count")).to_have_text("3 cells")
 
 
 def test_a_zip_that_cannot_be_opened_says_how_to_pack_it(page):
     page.set_input_files("#files", {"name": "cells.zip", "mimeType": "application/zip", "buffer": b"PK no zip at all"})
-    expect(page.locator("#will-not")).to_contain_text("not a zip that can be opened; pack it again, or drop the folder")
+    expect(page.locator("#rejected")).to_contain_text("this zip cannot be opened; create it again or drop the folder")
     assert not page.is_visible("#start")
 
 
@@ -94,20 +95,19 @@ def test_the_culture_and_its_cells(page, service):
     classify(page, packed(EXPORT))
     names = page.eval_on_selector_all(".sample", "all => all.map((each) => each.dataset.sample)")
     assert names == ["run_1", "run_2"]
-    said = page.inner_text(".sample[data-sample=run_1] .sentence").replace("\xa0", " ")
-    assert re.match(r"run_1 is made of about \d+ % \S+ \(95 % interval \d+ to \d+ %\)", said)
-    assert "of its 12 cells" in said
+    said = page.inner_text(".sample[data-sample=run_1] .sentence")
+    assert re.match(r"run_1: about \d+% \S+ \(95% interval \d+\u2013\d+%\)", said)
     # The same as a program gets for the same cells.
     zipped = packed({name: raw for name, raw in EXPORT.items() if "run_1" in name})["buffer"]
     answer = service.post("/classify_batch", content=zipped).json()
     unlike = answer["sample"]["unlike_training"]
     assert f"{unlike} unlike the training cells" in page.inner_text(".sample[data-sample=run_1] .counts")
-    title = page.text_content(".sample[data-sample=run_1] svg title").replace("\xa0", " ")
+    title = page.text_content(".sample[data-sample=run_1] svg title")
     for name, each in answer["sample"]["composition"].items():
-        assert f"{name} {round(100 * each['share'])} %" in title
-    assert page.inner_text("#shown") == "24 cells"
+        assert f"{name} {round(100 * each['share'])}%" in title
+    assert page.inner_text("#cell-count") == "24 cells"
     page.select_option("#by-sample", "run_2")
-    assert page.inner_text("#shown") == "12 cells"
+    assert page.inner_text("#cell-count") == "12 cells"
     page.select_option("#order", "odd")
     label = page.get_attribute("#cell-0", "aria-label").split(",")[0]
     page.select_option("#by-class", label)
@@ -119,15 +119,15 @@ def test_a_sample_of_unlike_cells_is_not_called_anything(page):
     noise = [tiff(np.random.default_rng(seed).integers(0, 4000, (45, 60), np.uint16)) for seed in range(4)]
     classify(page, packed({f"debris/{i}.tif": raw for i, raw in enumerate([*noise, cell(1)])}))
     said = page.inner_text(".sample .sentence")
-    assert said == "debris cannot be told: 4 of its 5 cells look like nothing that the model was trained on."
+    assert said == "debris: no composition is given, because 4 of 5 cells are unlike the training cells."
     assert page.query_selector(".sample svg") is None
 
 
 def test_a_cell_shows_its_probabilities_and_where_the_network_looked(page):
     classify(page, packed(EXPORT))
     page.hover("#cell-2")
-    page.wait_for_selector(".look .map")
-    assert page.eval_on_selector(".look .map", "map => map.decode().then(() => map.naturalWidth)") == 60
+    page.wait_for_selector(".cell-image .map")
+    assert page.eval_on_selector(".cell-image .map", "map => map.decode().then(() => map.naturalWidth)") == 60
     assert len(page.query_selector_all("#detail meter")) == len(CLASSES)
     # And by the keyboard alone.
     page.focus("#gallery")
@@ -143,12 +143,12 @@ def test_a_folder_is_read_as_its_samples_and_bad_images_say_why(page, tmp_path):
         (tmp_path / "export" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "export" / name).write_bytes(raw)
     page.set_input_files("#folder", tmp_path / "export")
-    expect(page.locator("#will")).to_contain_text("26 images in 2 samples")
+    expect(page.locator("#upload-summary")).to_contain_text("26 images in 2 samples")
     page.click("#start")
     done(page)
     assert len(page.query_selector_all(".sample")) == 2
-    page.click("#refused summary")
-    told = page.inner_text("#refused")
+    page.click("#unreadable summary")
+    told = page.inner_text("#unreadable")
     assert "2 images could not be read" in told
     assert "a_1d1_77_Ch1.ome.tif: the header is intact but the pixels cannot be decoded" in told
     assert "export the file again" in told
@@ -209,13 +209,13 @@ def test_it_can_be_cancelled_and_shows_what_there_is(page):
     expect(page.locator("#progress-text")).to_contain_text("200 of 450", timeout=30_000)
     page.click("#cancel")
     done(page)
-    assert "200 of 450 images answered" in page.inner_text("#progress-text")
+    assert "200 of 450 images processed" in page.inner_text("#progress-text")
     assert "Cancelled" in page.inner_text("#progress-text")
-    expect(page.locator("#shown")).to_have_text("200 cells", timeout=30_000)
+    expect(page.locator("#cell-count")).to_have_text("200 cells", timeout=30_000)
     page.unroute("**/classify_batch*")
-    page.click("#again")
+    page.click("#retry")
     done(page)
-    expect(page.locator("#shown")).to_have_text("450 cells", timeout=30_000)
+    expect(page.locator("#cell-count")).to_have_text("450 cells", timeout=30_000)
 
 
 def test_a_chunk_that_fails_is_tried_again_and_costs_no_other(page):
@@ -233,8 +233,8 @@ def test_a_chunk_that_fails_is_tried_again_and_costs_no_other(page):
 
     page.route("**/classify_batch*", fail)
     classify(page, packed(many(250)))
-    expect(page.locator("#shown")).to_have_text("250 cells", timeout=30_000)
-    assert not page.is_visible("#again")
+    expect(page.locator("#cell-count")).to_have_text("250 cells", timeout=30_000)
+    assert not page.is_visible("#retry")
 
 
 def test_one_that_is_refused_is_told_and_the_rest_is_there(page):
@@ -250,9 +250,9 @@ def test_one_that_is_refused_is_told_and_the_rest_is_there(page):
     page.route("**/classify_batch*", refuse)
     classify(page, packed(many(250)))
     told = page.inner_text("#progress-text")
-    assert "150 of 250 images answered" in told
-    assert "100 images could not be sent. the body has too many bytes" in told
-    assert page.is_visible("#again")
+    assert "150 of 250 images processed" in told
+    assert "100 images could not be sent: the body has too many bytes." in told
+    assert page.is_visible("#retry")
 
 
 def test_offline_it_waits_and_goes_on(page, context):
@@ -265,19 +265,20 @@ def test_offline_it_waits_and_goes_on(page, context):
     assert answered == []
     context.set_offline(False)
     done(page)
-    expect(page.locator("#shown")).to_have_text("250 cells", timeout=30_000)
+    expect(page.locator("#cell-count")).to_have_text("250 cells", timeout=30_000)
 
 
 def test_another_lamp_is_told_in_plain_words_with_pictures(page):
     classify(page, packed(EXPORT))
     page.wait_for_selector(".sample")
     assert not page.is_visible("#drift")
-    page.click("#new")
+    page.click("#start-over")
     classify(page, packed({f"a_1d1_{i}_Ch1.ome.tif": cell(i, level=1500) for i in range(20)}))
     page.wait_for_selector("#drift")
     told = page.inner_text("#drift")
-    assert "These images differ from those that the model knows" in told
-    assert re.search(r"brightness of the background \(here about 1,5\d0, known about (700|69\d|70\d)\)", told)
+    assert "These images differ from the training images" in told
+    values = r"typically 1,5\d0 here, (700|69\d|70\d) in the training images"
+    assert re.search(f"brightness of the background: {values}", told)
     assert page.query_selector("#drift svg")
     assert len(page.query_selector_all("#drift .strip img")) >= 6
 
@@ -290,7 +291,7 @@ def test_corrections_become_data_where_the_person_lets_them(page, service, tmp_p
         page.select_option("#detail select", label)
         page.set_checked("#detail input[type=checkbox]", keep)
         page.click("#detail form button")
-        expect(page.locator("#detail form [role=status]")).to_contain_text("Noted as", timeout=30_000)
+        expect(page.locator("#detail form [role=status]")).to_contain_text("Recorded as", timeout=30_000)
     lines = [json.loads(line) for line in (folder / "corrections.jsonl").read_text().splitlines()]
     assert [each["label"] for each in lines] == ["oligodendrocyte", "NT3"]
     assert {each["model"] for each in lines} == {"fatescope-multiclass"}
@@ -304,11 +305,12 @@ def test_corrections_become_data_where_the_person_lets_them(page, service, tmp_p
 
 
 def test_one_click_shows_an_answer(page):
-    page.click("#try")
+    page.click("#try-example")
     done(page)
-    assert page.inner_text("#progress-text").startswith("4 of 4 images answered")
+    assert page.inner_text("#progress-text").startswith("4 of 4 images processed")
     assert page.is_visible("text=Research use only")
     assert page.is_visible("text=Trained on simulated cells")
+    assert page.is_visible("text=Its results for real cells have no meaning")
     assert page.get_attribute("#card", "href") == "card/multiclass"
 
 
@@ -320,6 +322,9 @@ def test_with_keys_it_asks_for_one(browser, service, tmp_path):
     with serving(tmp_path, ROOT, settings) as client:
         page = browser.new_page()
         page.goto(str(client.base_url))
+        page.fill("#secret", "wrong")
+        page.click("#key button")
+        expect(page.locator("#key label")).to_contain_text("did not accept this API key")
         page.fill("#secret", "open sesame")
         page.click("#key button")
         page.wait_for_selector("#task option", state="attached")
@@ -338,7 +343,7 @@ def test_nothing_serious_keeps_anyone_out(page, scheme):
     page.click("#start")
     done(page)
     page.hover("#cell-0")
-    page.wait_for_selector(".look .map")
+    page.wait_for_selector(".cell-image .map")
     found.append(Axe().run(page))
     serious = [
         (each["id"], [node["target"] for node in each["nodes"]][:3])
@@ -347,6 +352,25 @@ def test_nothing_serious_keeps_anyone_out(page, scheme):
         if each["impact"] in ("serious", "critical")
     ]
     assert serious == []
+
+
+def test_nothing_of_an_earlier_upload_is_left(page):
+    classify(page, packed(EXPORT))
+    page.hover("#cell-2")
+    page.wait_for_selector("#detail form")
+    page.click("#start-over")
+    classify(page, packed(many(3)))
+    assert page.inner_text("#detail").startswith("Select a cell")
+    assert page.get_attribute("#gallery", "aria-activedescendant") is None
+
+
+def test_a_narrow_screen_shows_everything_without_scrolling_sideways(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    classify(page, packed(EXPORT))
+    page.hover("#cell-2")
+    page.wait_for_selector("#detail form")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.is_visible("#card")
 
 
 def test_the_first_paint_stays_where_it_is(context, service):
@@ -363,8 +387,8 @@ def test_the_first_paint_stays_where_it_is(context, service):
 
 def test_thousands_of_cells_keep_the_document_small(page):
     classify(page, packed(many(5000)))
-    expect(page.locator("#shown")).to_have_text("5,000 cells", timeout=30_000)
-    page.evaluate("document.querySelector('#gallery').scrollTop = 20000")
+    expect(page.locator("#cell-count")).to_have_text("5,000 cells", timeout=30_000)
+    page.evaluate("document.querySelector('#gallery').scrollTop = 30000")
     page.wait_for_timeout(200)
     numbers = page.eval_on_selector_all(".cell", "all => all.map((each) => Number(each.dataset.index))")
     assert min(numbers) > 1000, "it shows what is in sight"

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { histogramBars } from "../../service/page/charts.js";
 import { origin } from "../../service/page/detail.js";
-import { visibleRange } from "../../service/page/gallery.js";
+import { columnLayout, visibleRange } from "../../service/page/gallery.js";
 import { selectCells } from "../../service/page/ordering.js";
 import { countVerdicts, groupBy, isMostlyUnlike } from "../../service/page/samples.js";
 
@@ -60,10 +60,17 @@ test("groups keep the order of their first members", () => {
 });
 
 test("only tiles in sight and two rows around them are drawn", () => {
-  assert.deepEqual(visibleRange(5000, 8, 0, 540), [0, 56]);
-  const [first, last] = visibleRange(5000, 8, 10_800, 540);
+  assert.deepEqual(visibleRange(5000, 8, 0, 610), [0, 56]);
+  const [first, last] = visibleRange(5000, 8, 12_200, 610);
   assert.deepEqual([first, last], [98 * 8, 107 * 8]);
-  assert.deepEqual(visibleRange(3, 8, 0, 540), [0, 3]);
+  assert.deepEqual(visibleRange(3, 8, 0, 610), [0, 3]);
+});
+
+test("tiles fill their box", () => {
+  assert.deepEqual(columnLayout(4 + 7 * 116), { columns: 7, tileWidth: 112 });
+  assert.deepEqual(columnLayout(4 + 7 * 120), { columns: 7, tileWidth: 116 });
+  assert.equal(columnLayout(300).columns, 3, "in a narrow box they are smaller");
+  assert.equal(columnLayout(0).columns, 1);
 });
 
 test("histogram bars share their scale; empty bins have none", () => {

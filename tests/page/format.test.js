@@ -2,16 +2,22 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { forTask, request } from "../../service/page/api.js";
-import { number, percent, plural, round } from "../../service/page/format.js";
+import { interval, list, number, percent, plural, round } from "../../service/page/format.js";
 
 test("numbers are written for readers", () => {
-  assert.equal(percent(0.456).replace("\u00a0", " "), "46 %");
+  assert.equal(percent(0.456), "46%");
   assert.equal(round(1234.5), "1,230");
   assert.equal(round(0.012345), "0.012");
   assert.equal(number(12345), "12,345");
   assert.equal(plural(1, "image"), "1 image");
   assert.equal(plural(0, "image"), "0 images");
   assert.equal(plural(1200, "image"), "1,200 images");
+  assert.equal(interval(0, 0.524), "0–52%");
+  assert.deepEqual(
+    [[], ["a"], ["a", "b"], ["a", "b", "c"]].map((words) => list(words)),
+    ["", "a", "a and b", "a, b and c"],
+  );
+  assert.equal(list(["8-bit", "12-bit"], "or"), "8-bit or 12-bit");
 });
 
 test("the task joins the query of a path", () => {
