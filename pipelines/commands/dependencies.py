@@ -22,7 +22,7 @@ OURS = ("fatescope", "pipelines")
 """Packages that stages are made of."""
 READ = {
     "pipelines/reporting/model_card.py": ("pipelines/reporting/templates",),
-    "pipelines/stages/register.py": ("pipelines/registry/pyfunc.py",),
+    "pipelines/registry/log_version.py": ("pipelines/registry/pyfunc.py",),
 }
 """Module → files of ours that it reads, or hands on as files, instead of importing them."""
 

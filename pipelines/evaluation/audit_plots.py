@@ -1,123 +1,121 @@
-"""One picture for each question of the audit."""
+"""One plot for each question of the audit."""
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = {"raw": "#b5442e", "normalised": "#2e6fb5", "border": "#b5442e", "cell": "#2e6fb5"}
+from pipelines.evaluation.audit_report import STAGES, AuditReport, BalancedAccuracy
+from pipelines.evaluation.confounding import DESCRIPTIONS
+
+RED, BLUE = "#b5442e", "#2e6fb5"
+BAR = 0.38
+"""Width of one of two bars side by side."""
 
 
-def draw(report: dict[str, Any], folder: Path) -> None:
-    """Write the pictures of `report` into `folder`."""
+def draw(report: AuditReport, folder: Path) -> None:
+    """Write the plots of `report` into `folder`."""
     mpl.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {
-        "acquisition": acquisition(report),
-        "baseline": baseline(report),
-        "groups": groups(report),
-        "confounding": confounding(report),
+    figures = {
+        "acquisition": draw_acquisition(report),
+        "baseline": draw_baseline(report),
+        "groups": draw_groups(report),
+        "confounding": draw_confounding(report),
     }
-    for name, figure in pictures.items():
+    for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=130)
 
 
-def acquisition(report: dict[str, Any]) -> Figure:
-    """Draw question 1: the better of both models for each description, before and after normalisation."""
-    panels = sorted({split for each in report["acquisition"]["raw"].values() for split in each})
-    figure = Figure(figsize=(5 * len(panels), 4.2), layout="constrained")
-    for axes, split in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
-        for shift, (stage, described) in zip((-0.2, 0.2), report["acquisition"].items(), strict=True):
-            best = {k: max(v[split].values(), key=lambda one: one["value"]) for k, v in described.items() if split in v}
-            places = [list(report["acquisition"]["raw"]).index(name) + shift for name in best]
-            _bars(axes, places, list(best.values()), stage, 0.38)
-        axes.set_xticks(range(4), list(report["acquisition"]["raw"]))
-        axes.set_title(f"{split} folds")
-        _finish(axes, "balanced accuracy")
+def draw_acquisition(report: AuditReport) -> Figure:
+    """Draw question 1: the better model on each description, before and after normalisation."""
+    schemes = sorted(report.baseline)
+    figure = Figure(figsize=(5 * len(schemes), 4.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(schemes), sharey=True))
+    for axes, scheme in zip(panels, schemes, strict=True):
+        for shift, stage, colour in zip((-0.2, 0.2), STAGES, (RED, BLUE), strict=True):
+            best = [(i, report.best(stage, name, scheme)) for i, name in enumerate(DESCRIPTIONS)]
+            reached = {i + shift: accuracy for i, accuracy in best if accuracy is not None}
+            _draw_bars(axes, reached, colour, f"{stage} pixels")
+        axes.set_xticks(range(len(DESCRIPTIONS)), list(DESCRIPTIONS))
+        axes.set_title(f"{scheme} folds")
+        _finish(axes)
     figure.suptitle("How well does acquisition alone predict the class?")
     return figure
 
 
-def baseline(report: dict[str, Any]) -> Figure:
-    """Draw question 2: simple figures of the cell beside the best that its surroundings reach."""
+def draw_baseline(report: AuditReport) -> Figure:
+    """Draw question 2: simple features of the cell beside the best description of the acquisition."""
     figure = Figure(figsize=(5, 4), layout="constrained")
-    axes = figure.subplots()
-    names = list(report["baseline"])
-    surroundings = [
-        max(
-            (one for each in report["acquisition"]["raw"].values() for one in each[split].values()),
-            key=lambda one: one["value"],
-        )
-        for split in names
-    ]
-    _bars(axes, [i - 0.2 for i in range(len(names))], surroundings, "border", 0.38, "acquisition alone, raw")
-    _bars(
-        axes,
-        [i + 0.2 for i in range(len(names))],
-        list(report["baseline"].values()),
-        "cell",
-        0.38,
-        "simple cell figures",
-    )
-    axes.set_xticks(range(len(names)), [f"{name} folds" for name in names])
-    _finish(axes, "balanced accuracy")
+    axes, schemes = figure.subplots(), list(report.baseline)
+    alone = {}
+    for i, scheme in enumerate(schemes):
+        best = [report.best("raw", name, scheme) for name in DESCRIPTIONS]
+        alone[i - 0.2] = max((one for one in best if one is not None), key=lambda accuracy: accuracy.value)
+    _draw_bars(axes, alone, RED, "acquisition alone, raw pixels")
+    from_cell = {i + 0.2: report.baseline[scheme] for i, scheme in enumerate(schemes)}
+    _draw_bars(axes, from_cell, BLUE, "simple features of the cell")
+    axes.set_xticks(range(len(schemes)), [f"{scheme} folds" for scheme in schemes])
+    _finish(axes)
     axes.set_title("What must a network beat?")
     return figure
 
 
-def groups(report: dict[str, Any]) -> Figure:
-    """Draw question 3: whether the group can be told within one class."""
-    figure = Figure(figsize=(max(5, 1.6 * len(report["groups"]) + 2), 4), layout="constrained")
-    axes, names = figure.subplots(), list(report["groups"])
+def draw_groups(report: AuditReport) -> Figure:
+    """Draw question 3: whether the groups of one class can be told from each other."""
+    figure = Figure(figsize=(max(5, 1.6 * len(report.groups) + 2), 4), layout="constrained")
+    axes, names = figure.subplots(), list(report.groups)
     if names:
-        for shift, what in ((-0.2, "border"), (0.2, "cell")):
-            _bars(axes, [i + shift for i in range(len(names))], [report["groups"][n][what] for n in names], what, 0.38)
-        axes.set_xticks(range(len(names)), [f"{n}\n{report['groups'][n]['groups']} groups" for n in names])
-        _finish(axes, "balanced accuracy")
+        by_border = {i - 0.2: report.groups[name].border for i, name in enumerate(names)}
+        by_cell = {i + 0.2: report.groups[name].cell for i, name in enumerate(names)}
+        _draw_bars(axes, by_border, RED, "from the border of the crop")
+        _draw_bars(axes, by_cell, BLUE, "from simple features of the cell")
+        axes.set_xticks(range(len(names)), [f"{name}\n{report.groups[name].groups} groups" for name in names])
+        _finish(axes)
     else:
-        axes.text(0.5, 0.5, "no class has two groups", ha="center")
+        axes.text(0.5, 0.5, "no class has two groups large enough", ha="center")
         axes.set_axis_off()
-    axes.set_title("Can the group be told within one class?")
+    axes.set_title("Can the acquisition group be told within one class?")
     return figure
 
 
-def confounding(report: dict[str, Any]) -> Figure:
+def draw_confounding(report: AuditReport) -> Figure:
     """Draw question 4: cells by class and group."""
-    counted = report["confounding"]["cells"]
-    names = sorted({group for each in counted.values() for group in each})
-    table = np.array([[each.get(group, 0) for group in names] for each in counted.values()])
-    figure = Figure(figsize=(min(14, 3 + 0.3 * len(names)), 1.8 + 0.45 * len(counted)), layout="constrained")
+    cells = report.confounding.cells
+    names = sorted({group for by_group in cells.values() for group in by_group})
+    table = np.array([[by_group.get(group, 0) for group in names] for by_group in cells.values()])
+    figure = Figure(figsize=(min(14, 3 + 0.3 * len(names)), 1.8 + 0.45 * len(cells)), layout="constrained")
     axes = figure.subplots()
     shown = np.where(table, table, np.nan)
     image = axes.imshow(shown, aspect="auto", cmap="viridis", interpolation="nearest", vmin=0)
     figure.colorbar(image, ax=axes, label="cells")
-    axes.set_yticks(range(len(counted)), list(counted))
+    axes.set_yticks(range(len(cells)), list(cells))
     if len(names) <= 40:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     else:
         axes.set_xticks([])
     axes.set_xlabel(f"acquisition group ({len(names)})")
-    measured = ", ".join(f"{name} {value:.2f}" for name, value in report["confounding"]["cramers_v"].items())
-    axes.set_title(f"Which classes share groups?\nCramér's V with the class: {measured}", fontsize=10)
+    association = ", ".join(f"{fact} {value:.2f}" for fact, value in report.confounding.cramers_v.items())
+    axes.set_title(f"Which classes share groups?\nCramér's V with the class: {association}", fontsize=10)
     return figure
 
 
-def _bars(
-    axes: Axes, places: list[float], found: list[dict[str, float]], kind: str, width: float, label: str | None = None
-) -> None:
-    values = [each["value"] for each in found]
-    # A bootstrap interval need not hold its own estimate.
-    spans = [[max(0, e["value"] - e["low"]) for e in found], [max(0, e["high"] - e["value"]) for e in found]]
-    axes.bar(places, values, width, yerr=spans, capsize=3, color=COLOURS[kind], label=label or kind)
-    for place, each in zip(places, found, strict=True):
-        axes.plot([place - width / 2, place + width / 2], [each["chance"]] * 2, color="black", lw=1.5)
+def _draw_bars(axes: Axes, accuracies: dict[float, BalancedAccuracy], colour: str, label: str) -> None:
+    """Draw bars with their intervals and a line at chance; `accuracies` is place → value."""
+    places = list(accuracies)
+    values = [accuracy.value for accuracy in accuracies.values()]
+    # A bootstrap interval need not contain its own estimate.
+    below = [max(0, accuracy.value - accuracy.low) for accuracy in accuracies.values()]
+    above = [max(0, accuracy.high - accuracy.value) for accuracy in accuracies.values()]
+    axes.bar(places, values, BAR, yerr=[below, above], capsize=3, color=colour, label=label)
+    for place, accuracy in accuracies.items():
+        axes.plot([place - BAR / 2, place + BAR / 2], [accuracy.chance] * 2, color="black", lw=1.5)
 
 
-def _finish(axes: Axes, label: str) -> None:
-    axes.set(ylim=(0, 1.02), ylabel=label)
+def _finish(axes: Axes) -> None:
+    axes.set(ylim=(0, 1.02), ylabel="balanced accuracy")
     axes.plot([], [], color="black", lw=1.5, label="chance")
     axes.legend(loc="upper right", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

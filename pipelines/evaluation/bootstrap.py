@@ -1,10 +1,11 @@
-"""Figures with 95 % intervals, by drawing acquisition groups again and again.
+"""95 % intervals by the bootstrap over acquisition groups.
 
-Weights say how often each cell counts in each draw. There are as many as cells times draws, so that they are kept in a
-byte each, and figures that need more room for a cell take one draw at a time.
+A draw is given by the weight of every cell: how often the cell's unit was drawn. There are as many weights as cells
+times draws, so they are kept in one byte each, and metrics that need more memory for a cell take one draw at a time.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,12 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating]
 Texts = npt.NDArray[np.str_]
 Weights = npt.NDArray[np.generic]
-"""(1 + R, N) of `resample`, or any other numbers."""
+"""(1 + R, N) weights as `resample` returns them, or other numbers."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % interval."""
+    """A metric with its 95 % interval."""
 
     value: float
     low: float
@@ -26,25 +27,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Units:
-    """What is drawn."""
+    """What is resampled."""
 
-    kind: str
-    """`groups`, or `cells` where some class has too few groups: intervals are then too narrow."""
+    kind: Literal["groups", "cells"]
+    """Cells where some class has too few groups; intervals are then too narrow."""
     names: Texts
     """(N,) the unit of each cell."""
     fewest: int
     """Acquisition groups of the class that has fewest, counting only those that a draw can exchange for another."""
-
-
-def balanced_accuracy(called: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], weights: Weights) -> Floats:
-    """Return the (R,) mean share of each class that is called right, under (R, N) weights of cells."""
-    right = called == truth
-    shares = [
-        (weights[:, (truth == k) & right].sum(1)) / np.maximum(weights[:, truth == k].sum(1), 1e-9)
-        for k in np.unique(truth)
-    ]
-    mean: Floats = np.mean(shares, axis=0)
-    return mean
 
 
 def auc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Weights) -> Floats:
@@ -52,19 +42,19 @@ def auc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Weights) -> Fl
     _, rank = np.unique(scores, return_inverse=True)
     levels, above, beneath = rank.max() + 1, rank[positive], rank[~positive]
     areas = np.empty(len(weights))
-    for i, each in enumerate(weights):
-        up = np.bincount(above, each[positive], levels)
-        down = np.bincount(beneath, each[~positive], levels)
+    for i, draw in enumerate(weights):
+        up = np.bincount(above, draw[positive], levels)
+        down = np.bincount(beneath, draw[~positive], levels)
         areas[i] = up @ (np.cumsum(down) - down / 2) / max(up.sum() * down.sum(), 1e-9)
     return areas
 
 
-def units_of(groups: Texts, labels: Texts) -> Units:
-    """Return the acquisition groups to draw, or the cells where some class has not two groups to exchange."""
+def choose_units(groups: Texts, labels: Texts) -> Units:
+    """Return the acquisition groups as units, or the cells where some class has no two groups to exchange."""
     names, stratum = _strata(groups, labels)
-    many = np.bincount(stratum)[stratum] > 1
+    exchangeable = np.bincount(stratum)[stratum] > 1
     place = np.searchsorted(names, groups)
-    fewest = min(int(many[np.unique(place[labels == each])].sum()) for each in np.unique(labels))
+    fewest = min(int(exchangeable[np.unique(place[labels == label])].sum()) for label in np.unique(labels))
     if fewest > 1:
         return Units("groups", groups, fewest)
     return Units("cells", np.arange(len(groups)).astype(str), fewest)
@@ -73,9 +63,9 @@ def units_of(groups: Texts, labels: Texts) -> Units:
 def resample(units: Texts, labels: Texts, repeats: int, seed: int) -> npt.NDArray[np.uint8]:
     """Return (1 + R, N) weights: first all ones, then how often each cell's unit was drawn.
 
-    Drawing whole acquisition groups, not cells, is what makes the interval honest (cluster bootstrap, Field and Welsh
-    2007): cells of one group are not independent. A unit is drawn once for all its cells, whatever their classes, among
-    the units that hold the same classes, so that no class goes missing.
+    Resampling whole acquisition groups instead of cells is what makes the interval honest (cluster bootstrap, Field and
+    Welsh 2007): cells of one group are not independent. A unit is drawn once for all its cells, whatever their classes,
+    among the units that hold the same classes, so that no class goes missing.
     """
     rng = np.random.default_rng(seed)
     names, stratum = _strata(units, labels)
@@ -89,7 +79,7 @@ def resample(units: Texts, labels: Texts, repeats: int, seed: int) -> npt.NDArra
 
 
 def _strata(units: Texts, labels: Texts) -> tuple[Texts, npt.NDArray[np.int64]]:
-    """Return the (U,) names of the units in order, and for each which of the sets of classes it holds."""
+    """Return the (U,) names of the units in order, and for each the index of the set of classes that it holds."""
     names, place = np.unique(units, return_inverse=True)
     classes, which = np.unique(labels, return_inverse=True)
     lacks = np.ones((len(names), len(classes)), bool)
@@ -99,6 +89,6 @@ def _strata(units: Texts, labels: Texts) -> tuple[Texts, npt.NDArray[np.int64]]:
 
 
 def interval(values: Floats) -> Interval:
-    """Return the first value, with the 2.5 and 97.5 % quantiles of the others."""
+    """Return the first of (1 + R,) values, with the 2.5 and 97.5 % quantiles of the others."""
     low, high = np.quantile(values[1:], (0.025, 0.975))
     return Interval(float(values[0]), float(low), float(high))

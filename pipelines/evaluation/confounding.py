@@ -1,9 +1,9 @@
-"""What can be predicted without looking at the cell: descriptions of its surroundings, and models that try.
+"""What predicts the class without looking at the cell: descriptions of the acquisition, and models on them.
 
-`border` (the outer frame of the crop) and `masked` (all that lies away from the cell) cannot hold the cell, save for a
-halo that reaches so far: only they can prove a shortcut. `crop` is the size, which an instrument may set by the cell,
-so that it is never more than suspect. `intensity`, mean and spread of the whole crop, holds a trace of the cell: it
-is reported, and accuses nobody.
+`border` (the outer frame of the crop) and `masked` (all pixels away from the cell) cannot contain the cell, except for
+a halo that reaches that far: only they can prove a shortcut. `crop` is the size of the crop, which an instrument may
+choose by the cell, so it never raises more than suspicion. `intensity`, mean and standard deviation of the whole crop,
+contains a trace of the cell: it is reported, but not held against a pair of classes.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,16 @@ Floats = npt.NDArray[np.floating]
 Texts = npt.NDArray[np.str_]
 
 CELL_FREE = ("border", "masked")
-DESCRIPTIONS = (*CELL_FREE, "crop", "intensity")
+"""Descriptions that cannot contain the cell."""
+CROP, INTENSITY = "crop", "intensity"
+DESCRIPTIONS = (*CELL_FREE, CROP, INTENSITY)
 _QUANTILES = np.linspace(0.1, 0.9, 5)
-_STRONG = 0.1
-"""What deviates by this share of the strongest pixels belongs to the cell; less would take noise for cell."""
-_REACH = 6
-"""How far around a cell its halo is masked as well, px."""
-_ENOUGH = 20
-"""Fewer pixels away from the cell say nothing; the border then stands for them."""
+_CELL_DEVIATION = 0.1
+"""Pixels that deviate by this share of the strongest ones belong to the cell; a lower share would include noise."""
+_HALO_PX = 6
+"""How far around a cell its halo is masked as well."""
+_MIN_PIXELS = 20
+"""With fewer pixels away from the cell, the border stands in for them."""
 
 
 def describe(crop: Floats) -> dict[str, Floats]:
@@ -41,8 +43,8 @@ def describe(crop: Floats) -> dict[str, Floats]:
     return {
         "border": np.concatenate([_quantiles(frame), _sides(crop)]),
         "masked": _quantiles(_outside(crop, level)),
-        "intensity": np.array([crop.mean(), crop.std()]),
-        "crop": np.array(crop.shape, float),
+        INTENSITY: np.array([crop.mean(), crop.std()]),
+        CROP: np.array(crop.shape, float),
     }
 
 
@@ -51,20 +53,20 @@ def _quantiles(values: Floats) -> Floats:
 
 
 def _sides(crop: Floats) -> Floats:
-    """Return the mean of each side: how the lamp falls off across the crop."""
+    """Return the mean of each side, which shows how the illumination falls off across the crop."""
     return np.array([crop[:FRAME].mean(), crop[-FRAME:].mean(), crop[:, :FRAME].mean(), crop[:, -FRAME:].mean()])
 
 
 def _outside(crop: Floats, level: float) -> Floats:
-    """Return the pixels away from the cell: where nothing within _REACH px differs from the background by much."""
+    """Return the pixels away from the cell: no pixel within _HALO_PX of them differs much from the background."""
     deviation = np.abs(crop - level)
-    strong = deviation > _STRONG * np.quantile(deviation, 0.98)
-    outside = crop[~maximum_filter(strong, 2 * _REACH + 1)]
-    return outside if outside.size >= _ENOUGH else border(crop).ravel()
+    strong = deviation > _CELL_DEVIATION * np.quantile(deviation, 0.98)
+    outside = crop[~maximum_filter(strong, 2 * _HALO_PX + 1)]
+    return outside if outside.size >= _MIN_PIXELS else border(crop).ravel()
 
 
 def boosting(seed: int) -> HistGradientBoostingClassifier:
-    """Return gradient boosting that also learns from a few dozen cells."""
+    """Return gradient boosting with leaves small enough to learn from a few dozen cells."""
     return HistGradientBoostingClassifier(
         max_iter=60,
         max_leaf_nodes=15,
@@ -76,19 +78,19 @@ def boosting(seed: int) -> HistGradientBoostingClassifier:
 
 
 def linear(seed: int) -> object:
-    """Return logistic regression on standardised figures."""
+    """Return logistic regression on standardised features."""
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, random_state=seed))
 
 
 MODELS: dict[str, Callable[[int], object]] = {"boosting": boosting, "linear": linear}
 
 
-def predict(
+def out_of_fold(
     features: Floats, labels: Texts, groups: Texts | None, model: Callable[[int], object], folds: int, seed: int
 ) -> Floats:
-    """Return (N, K) probabilities of cells that the model was not fitted on, classes in sorted order.
+    """Return (N, K) probabilities, each cell predicted by a model that was fitted on the other folds.
 
-    With `groups` no group is both fitted on and predicted, else the folds are random.
+    Classes are in sorted order. With `groups` no group is in two folds, else the folds are random.
     """
     if groups is None:
         cuts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(features, labels)
@@ -100,7 +102,17 @@ def predict(
     with threadpool_limits(1):
         for train, test in cuts:
             fitted = model(seed).fit(features[train], labels[train])  # type: ignore[attr-defined]  # scikit-learn has no types
-            # A fold of few groups may lack a class; it then gets no probability.
+            # The training folds may lack a class where groups are few; it then gets probability 0.
             columns = np.searchsorted(classes, fitted.classes_)
             probabilities[np.ix_(test, columns)] = fitted.predict_proba(features[test])
     return probabilities
+
+
+def cramers_v(counts: npt.NDArray[np.int64]) -> float:
+    """Return Cramér's V of a contingency table, 0 to 1, corrected for bias (Bergsma 2013)."""
+    total, (rows, columns) = counts.sum(), counts.shape
+    expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / total
+    phi2 = ((counts - expected) ** 2 / np.maximum(expected, 1e-12)).sum() / total
+    corrected = max(0.0, phi2 - (rows - 1) * (columns - 1) / (total - 1))
+    smaller = min(rows - (rows - 1) ** 2 / (total - 1), columns - (columns - 1) ** 2 / (total - 1)) - 1
+    return float(min(1.0, np.sqrt(corrected / smaller))) if smaller > 0 else 0.0

@@ -1,18 +1,41 @@
-"""Pictures of how good a model is."""
-
-from typing import Any
+"""Plots of how good a model is."""
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
+
+from pipelines.evaluation.curves import Tables
+from pipelines.evaluation.evaluated_model import EvaluatedModel
+from pipelines.evaluation.metrics_report import CompositionMetrics, SchemeMetrics, SubsetMetrics
 
 COLOURS = ("#2166ac", "#b2182b", "#1b7837", "#762a83", "#e08214", "#4d4d4d", "#01665e", "#8c510a")
 GREY = "#8a8a8a"
 
 
+def draw(
+    evaluated: EvaluatedModel, metrics: SchemeMetrics, tables: Tables, cultures: pd.DataFrame, manifest: pd.DataFrame
+) -> dict[str, Figure]:
+    """Return the plots of one model by name.
+
+    `tables` are those of `curves.tabulate`, `cultures` the table of `simulate_cultures`, `manifest` has the test cells.
+    """
+    spec = evaluated.model.spec
+    title = f"{spec.task}, {spec.split} split" + (", simulated cells" if spec.simulated else "")
+    labels = dict(zip(manifest["group"].astype(str), manifest["label"].astype(str), strict=True))
+    return {
+        "confusion": draw_confusion(metrics.confusion, spec.classes, title),
+        "roc": draw_roc(tables["roc"], metrics.auc, title),
+        "reliability": draw_reliability(tables["reliability"], metrics, title),
+        "risk_coverage": draw_risk_coverage(tables["risk_coverage"], title),
+        "groups": draw_groups(metrics.by["group"], labels, title),
+        "composition": draw_composition(cultures, spec.classes, metrics.composition, title),
+    }
+
+
 def draw_confusion(counts: list[list[int]], classes: list[str], title: str) -> Figure:
-    """Draw counts, shaded by the share of the true class."""
+    """Draw the (K, K) counts, shaded by the share of the true class."""
     matrix = np.array(counts)
     rates = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     figure = Figure(figsize=(2.2 + 0.9 * len(classes), 1.8 + 0.8 * len(classes)), layout="constrained")
@@ -24,7 +47,7 @@ def draw_confusion(counts: list[list[int]], classes: list[str], title: str) -> F
         colour = "white" if rates[row, column] > 0.5 else "black"
         text = f"{count}\n{rates[row, column]:.0%}"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    axes.set(xlabel="called", ylabel="labelled", title=title)
+    axes.set(xlabel="predicted class", ylabel="true class", title=title)
     axes.tick_params(axis="x", rotation=20)
     return figure
 
@@ -40,83 +63,86 @@ def draw_roc(curves: pd.DataFrame, areas: dict[str, float], title: str) -> Figur
     return figure
 
 
-def draw_reliability(before: pd.DataFrame, after: pd.DataFrame, errors: dict[str, float], title: str) -> Figure:
-    """Draw how often the model is right against how sure it is, before and after calibration."""
-    figure, axes = _square(title, "confidence", "share called right")
+def draw_reliability(diagram: pd.DataFrame, metrics: SchemeMetrics, title: str) -> Figure:
+    """Draw accuracy against confidence; `diagram` has `confidence`, `accuracy`, and `when` (`before` or `after`)."""
+    figure, axes = _square(title, "confidence", "accuracy")
     axes.plot([0, 1], [0, 1], ":", color=GREY)
-    for label, diagram, colour in (("before", before, COLOURS[1]), ("after", after, COLOURS[0])):
-        text = f"{label}, calibration error {errors[label]:.3f}"
-        axes.plot(diagram["confidence"], diagram["accuracy"], "o-", color=colour, label=text, markersize=4)
-    lowest = min(before[["confidence", "accuracy"]].min().min(), after[["confidence", "accuracy"]].min().min())
-    axes.set(xlim=(max(0, lowest - 0.05), 1.01), ylim=(max(0, lowest - 0.05), 1.01))
+    errors = {"before": metrics.calibration.before.ece, "after": metrics.calibration.after.ece}
+    for (when, error), colour in zip(errors.items(), (COLOURS[1], COLOURS[0]), strict=True):
+        bins = diagram[diagram["when"] == when]
+        label = f"{when} temperature scaling (ECE {error:.3f})"
+        axes.plot(bins["confidence"], bins["accuracy"], "o-", color=colour, label=label, markersize=4)
+    lowest = max(0, diagram[["confidence", "accuracy"]].min().min() - 0.05)
+    axes.set(xlim=(lowest, 1.01), ylim=(lowest, 1.01))
     axes.legend(loc="upper left", frameon=False)
     return figure
 
 
 def draw_risk_coverage(curve: pd.DataFrame, title: str) -> Figure:
-    """Draw the error among the cells that are answered against the share that is."""
+    """Draw the error rate among the most confident cells against the share of cells that they are."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
-    axes = figure.subplots()
+    axes, overall = figure.subplots(), curve["risk"].iloc[-1]
     axes.plot(curve["coverage"], curve["risk"], color=COLOURS[0])
-    axes.axhline(curve["risk"].iloc[-1], linestyle=":", color=GREY)
-    axes.annotate("all answered", (0.02, curve["risk"].iloc[-1]), color=GREY, va="bottom", fontsize=8)
-    axes.set(xlabel="share of cells answered, surest first", ylabel="share called wrong", title=title, xlim=(0, 1))
+    axes.axhline(overall, linestyle=":", color=GREY)
+    axes.annotate("error rate on all cells", (0.02, overall), color=GREY, va="bottom", fontsize=8)
+    axes.set(xlabel="coverage: share of cells, most confident first", ylabel="error rate", title=title, xlim=(0, 1))
     axes.set_ylim(bottom=0)
-    _plain(axes)
+    _hide_spines(axes)
     return figure
 
 
-def draw_groups(figures: dict[str, dict[str, float]], labels: dict[str, str], title: str) -> Figure:
-    """Draw the accuracy in each acquisition group, worst below, coloured by class; at most the 40 worst."""
-    ordered = sorted(figures, key=lambda name: -figures[name]["accuracy"])[-40:]
-    figure = Figure(figsize=(6, 1.2 + 0.24 * len(ordered)), layout="constrained")
+def draw_groups(groups: dict[str, SubsetMetrics], labels: dict[str, str], title: str) -> Figure:
+    """Draw the accuracy in each acquisition group, coloured by class, the lowest at the bottom; at most 40 groups.
+
+    `labels` is group → class. The whiskers are normal approximations of binomial 95 % intervals.
+    """
+    shown = sorted(groups, key=lambda name: -groups[name].accuracy)[-40:][::-1]
+    colours = dict(zip(sorted(set(labels.values())), COLOURS * len(labels), strict=False))
+    figure = Figure(figsize=(6, 1.2 + 0.24 * len(shown)), layout="constrained")
     axes = figure.subplots()
-    kinds = sorted(set(labels.values()))
-    for place, name in enumerate(reversed(ordered)):
-        colour = COLOURS[kinds.index(labels[name]) % len(COLOURS)]
-        value, cells = figures[name]["accuracy"], figures[name]["cells"]
-        spread = 1.96 * np.sqrt(max(value * (1 - value), 0.25 / cells) / cells)
-        axes.plot([max(0, value - spread), min(1, value + spread)], [place, place], color=colour, linewidth=1)
-        axes.plot(value, place, "o", color=colour, markersize=5)
+    for place, name in enumerate(shown):
+        accuracy, cells, colour = groups[name].accuracy, groups[name].cells, colours[labels[name]]
+        spread = 1.96 * np.sqrt(max(accuracy * (1 - accuracy), 0.25 / cells) / cells)
+        ends = [max(0, accuracy - spread), min(1, accuracy + spread)]
+        axes.plot(ends, [place, place], color=colour, linewidth=1)
+        axes.plot(accuracy, place, "o", color=colour, markersize=5)
         axes.text(1.02, place, f"{cells}", va="center", fontsize=8, color=GREY)
-    axes.set_yticks(range(len(ordered)), list(reversed(ordered)), fontsize=8)
-    for kind in kinds:
-        axes.plot([], [], "o", color=COLOURS[kinds.index(kind) % len(COLOURS)], label=kind)
+    axes.set_yticks(range(len(shown)), shown, fontsize=8)
+    for label, colour in colours.items():
+        axes.plot([], [], "o", color=colour, label=label)
     axes.legend(frameon=False, fontsize=8, loc="lower left")
-    axes.set(xlim=(0, 1), xlabel="share called right; number of cells at the right", title=title)
-    _plain(axes)
+    axes.set(xlim=(0, 1), xlabel="accuracy (number of cells on the right)", title=title)
+    _hide_spines(axes)
     return figure
 
 
-def draw_composition(table: pd.DataFrame, classes: list[str], figures: dict[str, float], title: str) -> Figure:
-    """Draw estimated against true shares of simulated cultures, by counting and corrected."""
+def draw_composition(cultures: pd.DataFrame, classes: list[str], metrics: CompositionMetrics, title: str) -> Figure:
+    """Draw estimated against true shares of simulated cultures, by counting and by expectation maximisation."""
     figure = Figure(figsize=(8, 4), layout="constrained")
-    for axes, column, error, name in zip(
-        figure.subplots(1, 2, sharey=True),
-        ("counted", "estimated"),
-        ("mean_error_of_counting", "mean_error"),
-        ("calls counted", "corrected (expectation maximisation)"),
-        strict=True,
-    ):
+    panels = (
+        ("counted", metrics.mean_error_of_counting, "predicted classes counted"),
+        ("estimated", metrics.mean_error, "corrected by expectation maximisation"),
+    )
+    for axes, (column, error, name) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
         axes.plot([0, 1], [0, 1], ":", color=GREY)
         for k, label in enumerate(classes):
-            rows = table[table["class"] == k]
+            rows = cultures[cultures["class"] == k]
             axes.plot(rows["truth"], rows[column], ".", color=COLOURS[k % len(COLOURS)], label=label, alpha=0.7)
-        axes.set(xlabel="true share", title=f"{name}\nmean error {figures[error]:.3f}", aspect="equal")
-        _plain(axes)
+        axes.set(xlabel="true share", title=f"{name}\nmean absolute error {error:.3f}", aspect="equal")
+        _hide_spines(axes)
     axes.legend(frameon=False, fontsize=8)
     figure.axes[0].set_ylabel("estimated share")
     figure.suptitle(title)
     return figure
 
 
-def _square(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
+def _square(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.8, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title, aspect="equal")
-    _plain(axes)
+    _hide_spines(axes)
     return figure, axes
 
 
-def _plain(axes: Any) -> None:  # noqa: ANN401  matplotlib's axes
+def _hide_spines(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,142 +1,134 @@
-"""Whether a version may serve: each criterion with its figures, and the verdict.
+"""The gate: whether a version may become the champion, and why.
 
-`champion` may only become what reproduces, is calibrated, rests on no shortcut of acquisition (or on one that a person
-has signed off), knows more than chance, and, where there is a champion already, is better than it on the same cells
-that neither has seen, with no acquisition group falling by much.
+A champion reproduces its test tensors, is calibrated, does better than chance, and does not rest on a shortcut of the
+acquisition, or only on one that a person has signed off. Where there is a champion already, the new version is also
+better on the same cells, which neither has seen, and no acquisition group loses much accuracy.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from fatescope.config import Gate
 from pipelines.evaluation import bootstrap
-from pipelines.evaluation.metrics import balanced_accuracy, confusions
-
-Floats = npt.NDArray[np.floating]
-Criterion = dict[str, Any]
-"""`holds`, `detail` for people, and the figures that decided."""
+from pipelines.evaluation.audit_report import AuditSummary
+from pipelines.evaluation.metrics import balanced_accuracy, confusion_counts
+from pipelines.evaluation.metrics_report import Metrics, SchemeMetrics
+from pipelines.registry.paired import PairedPredictions
+from pipelines.registry.records import Criterion
 
 
 @dataclass(frozen=True)
-class Both:
-    """What the champion and the challenger say of the same cells."""
+class Champion:
+    """The version that the new one is compared with, and the predictions of both."""
 
-    champion: str
-    """The champion's version."""
-    targets: npt.NDArray[np.int64]
-    groups: npt.NDArray[np.str_]
-    before: Floats
-    """(n, K) the champion's probabilities."""
-    after: Floats
-    """(n, K) the challenger's."""
-    cost_before: float
-    """Multiply-adds a cell of the champion."""
-    cost_after: float
-    """Multiply-adds a cell of the challenger."""
+    version: str
+    predictions: PairedPredictions
+
+
+@dataclass(frozen=True)
+class NoComparison:
+    """Why the new version was not compared with a champion."""
+
+    reason: str
+    blocks: bool
+    """Whether there is a champion, which must not be replaced without a comparison."""
 
 
 def decide(
-    task: str, metrics: dict[str, Any], damage: str | None, both: Both | str | None, params: Gate
+    task: str, metrics: Metrics, damage: str | None, champion: Champion | NoComparison, params: Gate
 ) -> dict[str, Criterion]:
-    """Return each criterion for a version of `task`.
-
-    `metrics` is the content of `metrics.json`, `damage` why its test tensors do not reproduce, `both` the comparison
-    with the champion, or why there is one but no comparison; None where there is no champion for this question.
-    """
-    figures = next(iter(metrics["splits"].values()))
+    """Return the criteria for a version of `task`; `damage` is why its test tensors do not reproduce, if so."""
+    first = next(iter(metrics.schemes.values()))
+    reproduced = "the test tensors give the expected logits"
     criteria = {
-        "reproduces": _criterion(damage is None, damage or "the test tensors give the logits that they must give"),
-        "audit": audit(task, metrics["audit"], params),
-        "informative": informative(figures, len(metrics["classes"])),
-        "calibration": calibration(figures, params),
+        "reproduces": Criterion(holds=damage is None, detail=damage or reproduced),
+        "audit": audit(task, metrics.audit, params),
+        "informative": informative(first, len(metrics.classes)),
+        "calibration": calibration(first, params),
     }
-    if both is None:
-        return criteria
-    if isinstance(both, str):
-        return criteria | {"better": _criterion(False, both)}
-    return criteria | {"better": better(both, params), "groups": groups(both, params)}
+    if isinstance(champion, Champion):
+        criteria |= {"better": better(champion, params), "groups": groups(champion.predictions, params)}
+    elif champion.blocks:
+        criteria["better"] = Criterion(holds=False, detail=champion.reason)
+    return criteria
 
 
-def audit(task: str, audited: dict[str, Any], params: Gate) -> Criterion:
+def audit(task: str, summary: AuditSummary, params: Gate) -> Criterion:
     """Hold where acquisition alone does not tell the classes apart, or where a person has signed that off."""
-    verdict = audited["verdict"]
-    accused = [" / ".join(each["classes"]) for each in audited["pairs"] if each["verdict"] == "shortcut"]
-    signed = params.signed_off.get(task)
+    verdict = summary.verdict
     if verdict in ("clean", "suspect"):
-        return _criterion(True, verdict, verdict=verdict)
-    detail = (
-        f"{verdict}: acquisition alone tells {', '.join(accused)}" if accused else f"{verdict}: nothing was audited"
-    )
+        return Criterion(holds=True, detail=verdict, verdict=verdict)
+    accused = [" / ".join(pair.classes) for pair in summary.pairs if pair.verdict == "shortcut"]
+    reason = f"acquisition alone tells apart {', '.join(accused)}" if accused else "no pair of classes was audited"
+    signed = params.signed_off.get(task)
     if signed is None:
-        return _criterion(False, f"{detail}; who answers for it signs in gate.signed_off", verdict=verdict)
-    return _criterion(True, f"{detail}; signed off by {signed.name}: {signed.reason}", verdict=verdict)
+        action = "to accept this, enter a name and a reason under gate.signed_off"
+        return Criterion(holds=False, detail=f"{verdict}: {reason}; {action}", verdict=verdict)
+    detail = f"{verdict}: {reason}; signed off by {signed.name}: {signed.reason}"
+    return Criterion(holds=True, detail=detail, verdict=verdict)
 
 
-def informative(figures: dict[str, Any], classes: int) -> Criterion:
+def informative(metrics: SchemeMetrics, classes: int) -> Criterion:
     """Hold where even the lower end of the balanced accuracy is above chance."""
-    low, chance = figures["intervals"]["balanced_accuracy"][0], 1 / classes
-    detail = f"balanced accuracy {figures['balanced_accuracy']:.3f}, at least {low:.3f}; chance is {chance:.3f}"
-    return _criterion(low > chance, detail, value=low, limit=chance)
+    low, chance = metrics.intervals["balanced_accuracy"][0], 1 / classes
+    detail = f"balanced accuracy {metrics.balanced_accuracy:.3f}, at least {low:.3f}; chance is {chance:.3f}"
+    return Criterion(holds=low > chance, detail=detail, value=low, limit=chance)
 
 
-def calibration(figures: dict[str, Any], params: Gate) -> Criterion:
+def calibration(metrics: SchemeMetrics, params: Gate) -> Criterion:
     """Hold where confidence and accuracy agree on the test cells."""
-    error = figures["calibration"]["after"]["ece"]
-    detail = f"calibration error {error:.3f}; at most {params.max_calibration_error:.3f}"
-    return _criterion(error <= params.max_calibration_error, detail, value=error, limit=params.max_calibration_error)
+    error, limit = metrics.calibration.after.ece, params.max_calibration_error
+    detail = f"expected calibration error {error:.3f}, at most {limit:.3f} allowed"
+    return Criterion(holds=error <= limit, detail=detail, value=error, limit=limit)
 
 
-def better(both: Both, params: Gate) -> Criterion:
-    """Hold where the challenger is better by a paired bootstrap, or not worse and cheaper where that is asked for."""
-    units = bootstrap.units_of(both.groups, both.targets.astype(str))
-    weights = bootstrap.resample(units.names, both.targets.astype(str), params.repeats, params.seed)
-    size = both.before.shape[1]
-    reached = [
-        balanced_accuracy(confusions(both.targets, each.argmax(1), weights, size)) for each in (both.before, both.after)
-    ]
-    gain = reached[1] - reached[0]
-    low, high = np.quantile(gain[1:], (1 - params.confidence, params.confidence))
-    cheaper = params.accept == "not_worse_and_cheaper" and both.cost_after < both.cost_before
-    limit = -params.margin if cheaper else 0.0
-    # Strictly, so that the same model twice is not better than itself.
-    holds = bool(low >= limit if cheaper else low > limit)
-    detail = (
-        f"balanced accuracy {reached[1][0]:.3f} against {reached[0][0]:.3f} of version {both.champion} on the same "
-        f"{len(both.targets)} cells: {gain[0]:+.3f} ({low:+.3f} to {high:+.3f}, {params.confidence:.0%} a side, "
-        f"by drawing {units.kind}{', which is rough' if units.kind == 'cells' else ''}); "
-        f"{'no worse than' if cheaper else 'more than'} {limit:+.3f} is asked for"
-        + (f", at {both.cost_after / both.cost_before:.2f} of the cost" if cheaper else "")
+def better(champion: Champion, params: Gate) -> Criterion:
+    """Hold where the new version is better by a paired bootstrap, or not worse and cheaper where that is accepted."""
+    paired = champion.predictions
+    units = bootstrap.choose_units(paired.groups, paired.targets.astype(str))
+    weights = bootstrap.resample(units.names, paired.targets.astype(str), params.repeats, params.seed)
+    before, after = (
+        balanced_accuracy(confusion_counts(paired.targets, p.argmax(1), weights, len(paired.classes)))
+        for p in (paired.before, paired.after)
     )
-    return _criterion(holds, detail, value=float(gain[0]), low=float(low), high=float(high), limit=limit)
+    gain = after - before
+    low, high = np.quantile(gain[1:], (1 - params.confidence, params.confidence))
+    cheaper = params.accept == "not_worse_and_cheaper" and paired.cost_after < paired.cost_before
+    limit = -params.margin if cheaper else 0.0
+    # Strictly above, so that a model is not better than itself.
+    holds = bool(low >= limit if cheaper else low > limit)
+    rough = "; with so few groups this is rough" if units.kind == "cells" else ""
+    needed = f"at least {limit:+.3f}" if cheaper else f"above {limit:+.3f}"
+    detail = (
+        f"balanced accuracy {after[0]:.3f} against {before[0]:.3f} of version {champion.version} on the same "
+        f"{len(paired.targets)} cells: {gain[0]:+.3f} ({low:+.3f} to {high:+.3f}, each end one-sided at "
+        f"{params.confidence:.0%}, resampling {units.kind}{rough}); the lower end must be {needed}"
+        + (f", at {paired.cost_after / paired.cost_before:.2f} of the cost" if cheaper else "")
+    )
+    return Criterion(holds=holds, detail=detail, value=float(gain[0]), low=float(low), high=float(high), limit=limit)
 
 
-def groups(both: Both, params: Gate) -> Criterion:
-    """Hold where no acquisition group of enough cells is called right less often by more than the stated amount."""
+def groups(paired: PairedPredictions, params: Gate) -> Criterion:
+    """Hold where no acquisition group that is large enough loses more accuracy than allowed."""
     table = pd.DataFrame(
         {
-            "group": both.groups,
-            "before": both.before.argmax(1) == both.targets,
-            "after": both.after.argmax(1) == both.targets,
+            "group": paired.groups,
+            "before": paired.before.argmax(1) == paired.targets,
+            "after": paired.after.argmax(1) == paired.targets,
         }
     )
     means = table.groupby("group").agg(before=("before", "mean"), after=("after", "mean"), cells=("after", "size"))
     enough = means[means["cells"] >= params.min_group_cells]
     if enough.empty:
-        return _criterion(True, f"no group has {params.min_group_cells} cells to compare")
-    falls = (enough["before"] - enough["after"]).to_numpy(float)
-    place = int(falls.argmax())
-    worst, fall = str(enough.index[place]), float(falls[place])
+        return Criterion(holds=True, detail=f"no group has {params.min_group_cells} cells to compare")
+    losses = (enough["before"] - enough["after"]).to_numpy(float)
+    place = int(losses.argmax())
+    worst, loss = str(enough.index[place]), float(losses[place])
     before, after, count = (float(enough[name].to_numpy()[place]) for name in ("before", "after", "cells"))
     detail = (
-        f"{worst} changes most for the worse: {before:.3f} to {after:.3f} of {count:.0f} cells; "
-        f"a fall of {params.max_group_fall:.3f} is allowed"
+        f"the group that loses most is {worst}: accuracy {before:.3f} before, {after:.3f} now, on {count:.0f} cells; "
+        f"a loss of {params.max_group_fall:.3f} is allowed"
     )
-    return _criterion(fall <= params.max_group_fall, detail, value=fall, group=worst)
-
-
-def _criterion(holds: bool, detail: str, **figures: object) -> Criterion:
-    return {"holds": holds, "detail": detail, **figures}
+    return Criterion(holds=loss <= params.max_group_fall, detail=detail, value=loss, group=worst)

@@ -1,4 +1,4 @@
-"""Two versions of a model on the same cells, which neither has seen."""
+"""Two models on the same cells, which neither has seen."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,53 +10,56 @@ from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
-from fatescope.inference.bundle import Bundle
-from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import predict
-from pipelines.registry.gate import Both
+
+Floats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """What two versions say of `rows` of the manifest."""
+class PairedPredictions:
+    """The predictions of two models, the earlier and the later one, for n cells."""
 
     rows: npt.NDArray[np.int64]
+    """(n,) rows of the manifest."""
+    classes: list[str]
     targets: npt.NDArray[np.int64]
-    before: Assessment
-    after: Assessment
-    models: tuple[Bundle, Bundle]
-
-    def both(self, source: CellDataset, version: str) -> Both:
-        """Return what the gate asks of this pair; `version` is the first one's."""
-        return Both(
-            champion=version,
-            targets=self.targets,
-            groups=source.manifest["group"].to_numpy(str)[self.rows],
-            before=self.before.probabilities,
-            after=self.after.probabilities,
-            cost_before=self.models[0].spec.cost["multiply_adds"],
-            cost_after=self.models[1].spec.cost["multiply_adds"],
-        )
+    """(n,) index of the true class."""
+    groups: npt.NDArray[np.str_]
+    before: Floats
+    """(n, K) probabilities of the earlier model."""
+    after: Floats
+    """(n, K) probabilities of the later model."""
+    cost_before: float
+    """Multiply-adds for one cell."""
+    cost_after: float
 
 
-def pair(first: Path, second: Path, source: CellDataset, divided: Splits, threads: int) -> Pair:
-    """Let the bundles in the folders `first` and `second` judge the test cells that neither was fitted on.
+def predict_paired(before: Path, after: Path, source: CellDataset, divided: Splits, threads: int) -> PairedPredictions:
+    """Run the bundles in the folders `before` and `after` on the test cells that neither was fitted on.
 
-    Raises BundleError where they tell different classes apart, and DataError where no cell of a class is left.
+    The scheme is that of `after`. Raises BundleError where the classes differ, and DataError where a class has no cell
+    left.
     """
-    models = bundle.load(first, threads), bundle.load(second, threads)
-    classes = models[1].spec.classes
+    models = bundle.load(before, threads), bundle.load(after, threads)
+    classes, scheme = models[1].spec.classes, models[1].spec.split
     if models[0].spec.classes != classes:
-        raise BundleError(f"it tells {models[0].spec.classes} apart, not {classes}")
-    split = models[1].spec.split
-    rows = divided.indices(split, "test", classes)
+        raise BundleError(f"its classes are {models[0].spec.classes}, not {classes}")
+    rows = divided.indices(scheme, "test", classes)
     hashes = source.manifest["pixel_hash"].to_numpy()[rows]
-    rows = rows[bundle.exclude_seen(first, hashes) & bundle.exclude_seen(second, hashes)]
-    targets = np.array([classes.index(x) for x in source.manifest["label"].to_numpy()[rows]], np.int64)
+    rows = rows[bundle.exclude_seen(before, hashes) & bundle.exclude_seen(after, hashes)]
+    targets = np.array([classes.index(label) for label in source.manifest["label"].to_numpy()[rows]], np.int64)
     if len(np.unique(targets)) < len(classes):
         raise DataError(
-            f"split '{split}': some class has no test cells left that neither version has seen; "
-            "add cells, or keep split.seed as it was when the champion was made"
+            f"{scheme} split: some class has no test cells left that neither version has seen; "
+            "add cells, or keep split.seed as it was when the champion was trained"
         )
-    before, after = (predict.assess(model, source, rows) for model in models)
-    return Pair(rows, targets, before, after, models)
+    return PairedPredictions(
+        rows=rows,
+        classes=classes,
+        targets=targets,
+        groups=source.manifest["group"].to_numpy(str)[rows],
+        before=predict.assess(models[0], source, rows).probabilities,
+        after=predict.assess(models[1], source, rows).probabilities,
+        cost_before=models[0].spec.cost["multiply_adds"],
+        cost_after=models[1].spec.cost["multiply_adds"],
+    )

@@ -1,17 +1,15 @@
-"""The MLflow registry as `register`, `compare` and `rollback` see it: versions of `fatescope-TASK` and two aliases.
+"""The versions of a registered model in MLflow, their aliases and their tags.
 
-Tags of a version: `bundle` (SHA-256 of the spec as trained), `data_hash`, `git_commit`, `splits_hash`, `split`,
-`audit`, `confounded`, `balanced_accuracy` with `balanced_accuracy.low` and `.high`, `gate` (the verdict as JSON),
-`replaced` (the champion before it), and `rolled_back` (`who`, `when`, `why`, `to` as JSON).
+Tags of a version: `bundle` (SHA-256 of the spec as trained), `data_hash`, `git_commit`, `splits_hash`, `split`
+(the scheme), `audit`, `confounded`, `balanced_accuracy` with `balanced_accuracy.low` and `.high`, `replaced` (the
+champion before it), and as JSON `gate` (a `records.Verdict`) and `rolled_back` (a `records.Rollback`).
 """
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -19,19 +17,20 @@ from mlflow.exceptions import MlflowException
 
 from fatescope.errors import BundleError
 from fatescope.model_registry import bundle_uri, model_name
+from pipelines.registry.records import Rollback, Verdict, VersionSummary
 from pipelines.registry.tracking import client
 
 MAX_TAG = 5000
-"""Characters that MLflow keeps of a tag or a description."""
+"""Characters of a tag or a description that MLflow keeps."""
 
 
-def versions(task: str) -> list[ModelVersion]:
+def list_versions(task: str) -> list[ModelVersion]:
     """Return all versions of `task`, newest first."""
-    known = client().search_model_versions(f"name = '{model_name(task)}'")
-    return sorted(known, key=lambda each: -int(each.version))
+    versions = client().search_model_versions(f"name = '{model_name(task)}'")
+    return sorted(versions, key=lambda version: -int(version.version))
 
 
-def holder(task: str, alias: str) -> ModelVersion | None:
+def get_by_alias(task: str, alias: str) -> ModelVersion | None:
     """Return the version that has `alias`, if any."""
     try:
         return client().get_model_version_by_alias(model_name(task), alias)
@@ -39,19 +38,22 @@ def holder(task: str, alias: str) -> ModelVersion | None:
         return None
 
 
-def next_version(task: str) -> str:
+def next_number(task: str) -> str:
     """Return the number that the next version of `task` will have."""
-    return str(1 + max((int(each.version) for each in versions(task)), default=0))
+    return str(1 + max((int(version.version) for version in list_versions(task)), default=0))
 
 
-def find(task: str, digest: str) -> ModelVersion | None:
+def find_by_bundle(task: str, digest: str) -> ModelVersion | None:
     """Return the version that was made from the bundle whose spec has this SHA-256, if any."""
-    return next((each for each in versions(task) if each.tags.get("bundle") == digest), None)
+    return next((version for version in list_versions(task) if version.tags.get("bundle") == digest), None)
 
 
 @contextmanager
-def fetched(task: str, version: str) -> Iterator[Path]:
-    """Yield a folder with the bundle of `version`, a number or an alias; raises BundleError where there is none."""
+def download(task: str, version: str) -> Iterator[Path]:
+    """Yield a temporary folder with the bundle of `version`, a number or an alias.
+
+    Raises BundleError where there is no such version.
+    """
     name = model_name(task)
     try:
         if not version.isdigit():
@@ -62,32 +64,32 @@ def fetched(task: str, version: str) -> Iterator[Path]:
         raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()} ({error.message})") from error
 
 
-def set_tags(task: str, version: str, tags: dict[str, object]) -> None:
-    """Set tags of a version; texts longer than MLflow keeps are refused, not cut."""
+def set_tags(task: str, version: str, tags: dict[str, str]) -> None:
+    """Set tags of a version, none longer than MLflow keeps."""
     for key, value in tags.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        assert len(text) <= MAX_TAG, f"tag {key}: {len(text)} characters"
-        client().set_model_version_tag(model_name(task), version, key, text)
+        assert len(value) <= MAX_TAG, f"tag {key}: {len(value)} characters"
+        client().set_model_version_tag(model_name(task), version, key, value)
 
 
-def history(task: str, without: str | None = None) -> list[dict[str, Any]]:
-    """Return the versions of `task`, newest first, as the card tells them, all but the version `without`."""
-    rows = []
-    for each in versions(task):
-        if str(each.version) == without:
-            continue
-        tags, note = each.tags, ""
-        gate = json.loads(tags["gate"]) if "gate" in tags else {}
-        if "rolled_back" in tags:
-            record = json.loads(tags["rolled_back"])
-            note = f"rolled back by {record['who']} on {record['when'][:10]}: {record['why']}"
-        rows.append(
-            {
-                "version": str(each.version),
-                "created": datetime.fromtimestamp(each.creation_timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M"),
-                "balanced_accuracy": tags.get("balanced_accuracy", "missing"),
-                "verdict": "champion" if gate.get("champion") else "refused" if gate else "missing",
-                "note": note,
-            }
-        )
-    return rows
+def verdict_of(version: ModelVersion) -> Verdict | None:
+    """Return what the gate decided on a version, if it did."""
+    return Verdict.model_validate_json(version.tags["gate"]) if "gate" in version.tags else None
+
+
+def history(task: str, without: str | None = None) -> list[VersionSummary]:
+    """Return the versions of `task`, newest first, except the version `without`."""
+    return [_summarise(version) for version in list_versions(task) if str(version.version) != without]
+
+
+def _summarise(version: ModelVersion) -> VersionSummary:
+    tags, verdict, note = version.tags, verdict_of(version), ""
+    if "rolled_back" in tags:
+        record = Rollback.model_validate_json(tags["rolled_back"])
+        note = f"rolled back by {record.who} on {record.when[:10]}: {record.why}"
+    return VersionSummary(
+        version=str(version.version),
+        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M"),
+        balanced_accuracy=tags.get("balanced_accuracy", "missing"),
+        verdict="missing" if verdict is None else "champion" if verdict.champion else "refused",
+        note=note,
+    )

@@ -1,17 +1,15 @@
-"""The model card: what a version is, what it was made from, where it fails. Generated from what the line reported.
+"""The model card: what a model is, what it was trained on and where it fails, from the reports of the pipeline.
 
-Sections follow Mitchell et al. 2019 (Model Cards for Model Reporting); what DOME asks for (Walsh et al. 2021)
-stand in one table. `card.md` begins with the metadata that the Hugging Face Hub reads; `card.html` is the same text
-with its pictures inside. A fact that is not known is said to be missing.
+The sections follow Mitchell et al. 2019 (Model Cards for Model Reporting); one table answers the questions of DOME
+(Walsh et al. 2021). `card.md` begins with the metadata that the Hugging Face Hub reads; `card.html` is the same text
+with its images embedded. What is not known is stated as missing.
 """
 
 import base64
 import io
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
@@ -23,17 +21,21 @@ from fatescope.data.dataset import CellDataset
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 from fatescope.model_registry import model_name
+from pipelines.evaluation.audit_report import AuditReport, PairAudit
+from pipelines.evaluation.metrics_report import Metrics
+from pipelines.registry.records import Verdict, VersionSummary
 
 MISSING = "missing"
 TEMPLATES = Path(__file__).with_name("templates")
 PLOTS = {
-    "confusion": "Calls by label, counts and share of each label",
-    "groups": "Share called right in each acquisition group, the worst below, with 95 % intervals of the binomial",
-    "reliability": "How often the model is right against how sure it is, before and after calibration",
-    "risk_coverage": "Error among the cells that are answered, surest first",
+    "confusion": "Confusion matrix: cells, and share of the true class",
+    "groups": "Accuracy in each acquisition group, the lowest at the bottom, with binomial 95 % intervals",
+    "reliability": "Accuracy against confidence, before and after temperature scaling",
+    "risk_coverage": "Error rate among the most confident cells, against the share of cells that they are",
     "composition": "Estimated against true shares of simulated cultures",
-    "roc": "Receiver operating characteristic of each class against the rest",
+    "roc": "ROC curve of each class against the rest",
 }
+"""Plot of the evaluation → its caption."""
 MD, HTML, EXAMPLES = "card.md", "card.html", "examples.png"
 
 
@@ -42,38 +44,39 @@ class Sources:
     """What a card is made from."""
 
     spec: Spec
-    metrics: dict[str, Any]
-    """Content of `metrics.json`."""
-    audit: dict[str, Any]
-    """Content of `audit.json`."""
+    metrics: Metrics
+    audit: AuditReport
     cells: pd.DataFrame
     """The manifest, cells of the task's classes."""
-    day: str | None
-    """The named group of the path that counts days, where there is one."""
     pictures: Path
     """Folder of plots, and of the examples."""
-    gate: dict[str, Any] | None = None
-    """Content of `gate.json`, once the version is registered."""
-    history: tuple[dict[str, Any], ...] = ()
-    """Earlier versions: `version`, `created`, `balanced_accuracy`, `verdict`, `note`."""
+    gate: Verdict | None = None
+    """The decision on the version, once it is registered."""
+    history: tuple[VersionSummary, ...] = ()
+    """The other versions, newest first."""
 
 
-def sources(folder: Path, known: CellDataset, metrics: Path, audit: Path, pictures: Path) -> Sources:
-    """Gather what a card of the bundle in `folder` is made from."""
+@dataclass(frozen=True)
+class GroupRow:
+    """One acquisition group in the table of the data."""
+
+    label: str
+    day: str
+    group: str
+    cells: int
+    confounded: str | None
+    """Why the class has no grouped split, if it has none."""
+
+
+def read_sources(folder: Path, known: CellDataset, metrics: Path, audit: Path, pictures: Path) -> Sources:
+    """Read what a card of the bundle in `folder` is made from."""
     spec = bundle.read_spec(folder)
     cells = known.manifest[known.manifest["label"].isin(spec.classes)]
-    return Sources(
-        spec=spec,
-        metrics=json.loads(metrics.read_text()),
-        audit=json.loads(audit.read_text()),
-        cells=cells,
-        day="day" if "day" in cells.columns else None,
-        pictures=pictures,
-    )
+    return Sources(spec, Metrics.read(metrics), AuditReport.read(audit), cells, pictures)
 
 
 def write(sources: Sources, target: Path) -> None:
-    """Write `card.md` and `card.html`, and the pictures that the first refers to, into the folder `target`."""
+    """Write `card.md`, `card.html` and the images that the former refers to into the folder `target`."""
     target.mkdir(parents=True, exist_ok=True)
     text = render(sources)
     (target / MD).write_text(metadata(sources) + text)
@@ -91,17 +94,16 @@ def render(sources: Sources) -> str:
         lstrip_blocks=True, keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  this is Markdown; to_html lets no HTML through
     )  # fmt: skip
-    environment.filters |= {"figure": _figure, "share": _share, "count": _count}
-    split = sources.spec.split
-    chosen = sources.metrics["splits"][split]
+    environment.filters |= {"decimal": _decimal, "percent": _percent, "count": _count}
+    scheme = sources.spec.split
     return environment.get_template("card.md").render(
         spec=sources.spec,
         metrics=sources.metrics,
-        chosen=chosen,
-        audit=sources.audit,
+        served=sources.metrics.schemes[scheme],
+        suspicions=[pair for pair in sources.audit.pairs if _is_suspicious(pair, sources.spec.classes)],
         settings=sources.spec.params,
-        cells=tabulate(sources.cells, sources.day, sources.spec.confounded),
-        plots={name: text for name, text in PLOTS.items() if (sources.pictures / f"{name}_{split}.png").exists()},
+        groups=tabulate_groups(sources.cells, sources.spec.confounded),
+        plots={name: text for name, text in PLOTS.items() if (sources.pictures / f"{name}_{scheme}.png").exists()},
         examples=(sources.pictures / EXAMPLES).exists(),
         gate=sources.gate,
         history=sources.history,
@@ -109,24 +111,28 @@ def render(sources: Sources) -> str:
     )
 
 
+def _is_suspicious(pair: PairAudit, classes: list[str]) -> bool:
+    return pair.verdict != "clean" and set(pair.classes) <= set(classes)
+
+
 def metadata(sources: Sources) -> str:
     """Return the YAML block that the Hugging Face Hub reads, with the results as its model index."""
-    spec, metrics = sources.spec, sources.metrics
+    spec = sources.spec
     results = [
         {
             "task": {"type": "image-classification", "name": f"{spec.task}: {', '.join(spec.classes)}"},
             "dataset": {
                 "type": "fatescope-cells",
                 "name": "simulated cells" if spec.simulated else "cells of the laboratory",
-                "split": split,
+                "split": scheme,
                 "revision": spec.data_hash,
             },
             "metrics": [
-                {"type": name, "name": f"{name}, {split} split", "value": round(float(figures[name]), 4)}
+                {"type": name, "name": f"{name}, {scheme} split", "value": round(float(getattr(metrics, name)), 4)}
                 for name in ("balanced_accuracy", "accuracy", "macro_f1", "mcc")
             ],
         }
-        for split, figures in metrics["splits"].items()
+        for scheme, metrics in sources.metrics.schemes.items()
     ]
     content = {
         "license": "apache-2.0",
@@ -141,46 +147,36 @@ def metadata(sources: Sources) -> str:
     return f"---\n{text.getvalue()}---\n"
 
 
-def tabulate(manifest: pd.DataFrame, day: str | None, confounded: dict[str, str]) -> list[dict[str, Any]]:
-    """Return one row an acquisition group: `medium`, `day`, `group`, `cells`, and `confounded` where its class is."""
-    keys = ["label", *([day] if day else []), "group"]
-    counts = manifest.groupby(keys, observed=True).size()
-    rows = []
-    for key, count in counts.items():
-        named = dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True))
-        medium = str(named["label"])
-        rows.append(
-            {
-                "medium": medium,
-                "day": str(named[day]) if day else MISSING,
-                "group": str(named["group"]),
-                "cells": int(count),
-                "confounded": confounded.get(medium),
-            }
-        )
-    return rows
+def tabulate_groups(manifest: pd.DataFrame, confounded: dict[str, str]) -> list[GroupRow]:
+    """Return one row an acquisition group; `confounded` is class → why it has no grouped split."""
+    days = manifest["day"] if "day" in manifest.columns else pd.Series(MISSING, manifest.index, name="day")
+    counts = manifest.groupby(["label", days, "group"], observed=True).size().rename("cells").reset_index()
+    return [
+        GroupRow(str(row["label"]), str(row["day"]), str(row["group"]), int(row["cells"]), confounded.get(row["label"]))
+        for _, row in counts.iterrows()
+    ]
 
 
 def to_html(text: str, pictures: Path, title: str) -> str:
-    """Return the card as one HTML page that needs nothing else: pictures and style are inside."""
+    """Return the card as one HTML page that needs no other file: images and style are embedded."""
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
 
-    def inside(match: re.Match[str]) -> str:
+    def embed(match: re.Match[str]) -> str:
         raw = (pictures / match[1]).read_bytes()
         return f'src="data:image/png;base64,{base64.b64encode(raw).decode()}"'
 
-    body = re.sub(r'src="card/([\w.]+)"', inside, body)
-    # A wide table scrolls by itself, not the page.
+    body = re.sub(r'src="card/([\w.]+)"', embed, body)
+    # So that a wide table scrolls, not the page.
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
     page = (TEMPLATES / "page.html").read_text()
     return page.replace("{{title}}", title).replace("{{body}}", body)
 
 
-def _figure(value: object) -> str:
+def _decimal(value: object) -> str:
     return MISSING if not isinstance(value, int | float) or not np.isfinite(value) else f"{value:.3f}"
 
 
-def _share(value: object) -> str:
+def _percent(value: object) -> str:
     return MISSING if not isinstance(value, int | float) or not np.isfinite(value) else f"{100 * value:.1f} %"
 
 

@@ -93,7 +93,7 @@ def main(
     predictions = pd.read_parquet(models / "predictions.parquet")
     chosen = choose(predictions[predictions["split"] == model.spec.split])
     draw(model, known, chosen).savefig(pictures / model_card.EXAMPLES, dpi=130)
-    model_card.write(model_card.sources(models / "bundle", known, metrics, audit, pictures), target)
+    model_card.write(model_card.read_sources(models / "bundle", known, metrics, audit, pictures), target)
     bioimage.package(models / "bundle", (target / model_card.MD).read_text(), target / BIOIMAGE)
     log.info("%s: card written to %s", task, target / model_card.HTML)
 

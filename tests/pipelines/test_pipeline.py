@@ -115,7 +115,9 @@ def test_a_shortcut_is_no_champion(folder, empty_registry):
     finally:
         path.write_text(before)
     assert not verdict["champion"]
-    assert "shortcut: acquisition alone tells astrocyte / oligodendrocyte" in verdict["criteria"]["audit"]["detail"]
+    assert (
+        "shortcut: acquisition alone tells apart astrocyte / oligodendrocyte" in verdict["criteria"]["audit"]["detail"]
+    )
     assert verdict["criteria"]["reproduces"]["holds"]
     assert empty_registry.get_model_version("fatescope-binary", "1").tags["audit"] == "shortcut"
 

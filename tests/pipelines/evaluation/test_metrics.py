@@ -6,16 +6,9 @@ from sklearn import metrics
 from fatescope.inference import composition
 from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import bootstrap
-from pipelines.evaluation.metrics import (
-    bounds,
-    by_value,
-    calibration,
-    risk_coverage,
-    score,
-    trust,
-    try_compositions,
-    weigh,
-)
+from pipelines.evaluation.calibration_metrics import calibration, class_weights, risk_coverage, trust
+from pipelines.evaluation.metrics import balanced_accuracy, confusion_counts, intervals, score, subset_metrics
+from pipelines.evaluation.simulated_cultures import simulate_cultures
 
 
 @pytest.fixture
@@ -30,34 +23,41 @@ def test_score_of_known_calls():
     targets = np.array([0, 0, 0, 1, 2])
     probabilities = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2]]
     result = score(targets, probabilities, ["a", "b", "c"])
-    assert result["accuracy"] == pytest.approx(4 / 5)
-    assert result["balanced_accuracy"] == pytest.approx((2 / 3 + 1 + 1) / 3)
-    assert result["confusion"] == [[2, 1, 0], [0, 1, 0], [0, 0, 1]]
-    assert result["auc"]["c"] == 1.0
-    assert result["macro_f1"] == pytest.approx((0.8 + 2 / 3 + 1) / 3)
+    assert result.accuracy == pytest.approx(4 / 5)
+    assert result.balanced_accuracy == pytest.approx((2 / 3 + 1 + 1) / 3)
+    assert result.confusion == [[2, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert result.auc["c"] == 1.0
+    assert result.macro_f1 == pytest.approx((0.8 + 2 / 3 + 1) / 3)
 
 
-def test_figures_are_those_of_scikit_learn(called):
+def test_metrics_are_those_of_scikit_learn(called):
     targets, probabilities = called
     result, guess = score(targets, probabilities, ["a", "b", "c"]), probabilities.argmax(1)
-    assert result["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(targets, guess))
-    assert result["macro_f1"] == pytest.approx(metrics.f1_score(targets, guess, average="macro"))
-    assert result["mcc"] == pytest.approx(metrics.matthews_corrcoef(targets, guess))
+    assert result.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(targets, guess))
+    assert result.macro_f1 == pytest.approx(metrics.f1_score(targets, guess, average="macro"))
+    assert result.mcc == pytest.approx(metrics.matthews_corrcoef(targets, guess))
     binary = calibration(
         (targets == 0).astype(int),
         np.stack([1 - probabilities[:, 0], probabilities[:, 0]], 1),
         10,
         np.ones(len(targets)),
     )
-    assert binary["brier"] == pytest.approx(2 * metrics.brier_score_loss(targets == 0, probabilities[:, 0]))
-    assert binary["loss"] == pytest.approx(metrics.log_loss(targets == 0, probabilities[:, 0]))
+    assert binary.brier == pytest.approx(2 * metrics.brier_score_loss(targets == 0, probabilities[:, 0]))
+    assert binary.loss == pytest.approx(metrics.log_loss(targets == 0, probabilities[:, 0]))
 
 
-def test_intervals_hold_the_figure_and_widen_with_groups(rng, called):
+def test_weighted_cells_count_as_often_as_they_were_drawn(rng):
+    targets, predicted, weight = rng.integers(0, 3, 200), rng.integers(0, 3, 200), rng.integers(0, 4, 200)
+    counts = confusion_counts(targets, predicted, weight[None], 3)
+    expected = metrics.balanced_accuracy_score(targets, predicted, sample_weight=weight)
+    assert balanced_accuracy(counts)[0] == pytest.approx(expected)
+
+
+def test_intervals_include_the_metric_and_widen_with_groups(rng, called):
     targets, probabilities = called
     groups = rng.integers(0, 4, len(targets)).astype(str)
     narrow, wide = (
-        bounds(
+        intervals(
             targets,
             probabilities,
             bootstrap.resample(units, targets.astype(str), 200, 0),
@@ -69,15 +69,15 @@ def test_intervals_hold_the_figure_and_widen_with_groups(rng, called):
     result = score(targets, probabilities, ["a", "b", "c"])
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "mcc"):
         low, high = narrow[name]
-        assert low < result[name] < high
+        assert low < getattr(result, name) < high
     assert set(narrow) == set(wide) >= {"auc.a", "brier"}
 
 
 def test_calibrated_probabilities_have_no_calibration_error(called):
     targets, probabilities = called
-    assert calibration(targets, probabilities, 10, np.ones(3000))["ece"] < 0.03
+    assert calibration(targets, probabilities, 10, np.ones(3000)).ece < 0.03
     overconfident = probabilities**3 / (probabilities**3).sum(1, keepdims=True)
-    assert calibration(targets, overconfident, 10, np.ones(3000))["ece"] > 0.08
+    assert calibration(targets, overconfident, 10, np.ones(3000)).ece > 0.08
 
 
 def balanced(rng):
@@ -89,11 +89,11 @@ def test_another_mixture_is_no_miscalibration(rng):
     """Probabilities that are right for equal shares stay so where one class has nine times the cells of the other."""
     targets = (rng.random(6000) < 0.1).astype(int)
     probabilities = noisy(rng, targets)
-    weights = weigh(targets, np.array([0.5, 0.5]))
+    weights = class_weights(targets, np.array([0.5, 0.5]))
     assert weights[targets == 0].sum() == pytest.approx(3000)
-    assert calibration(targets, probabilities, 10, weights)["ece"] < 0.03
-    plain, fair = (calibration(targets, probabilities, 10, w)["loss"] for w in (np.ones(6000), weights))
-    assert fair == pytest.approx(calibration(*balanced(rng), 10, np.ones(6000))["loss"], rel=0.1)
+    assert calibration(targets, probabilities, 10, weights).ece < 0.03
+    plain, fair = (calibration(targets, probabilities, 10, w).loss for w in (np.ones(6000), weights))
+    assert fair == pytest.approx(calibration(*balanced(rng), 10, np.ones(6000)).loss, rel=0.1)
     assert plain != pytest.approx(fair, rel=0.01)
 
 
@@ -102,10 +102,10 @@ def test_the_interval_of_the_brier_score_is_that_of_the_figure(rng):
     targets = (np.arange(1000) < 100).astype(int)
     right = np.where(targets == 1, 0.4, 0.9) + rng.uniform(-0.1, 0.1, 1000)
     probabilities = np.stack([np.where(targets == 1, 1 - right, right), np.where(targets == 1, right, 1 - right)], 1)
-    shares = weigh(targets, np.array([0.5, 0.5]))
+    shares = class_weights(targets, np.array([0.5, 0.5]))
     weights = bootstrap.resample(np.arange(1000).astype(str), targets.astype(str), 200, 0)
-    low, high = bounds(targets, probabilities, weights, ["a", "b"], shares)["brier"]
-    assert low < calibration(targets, probabilities, 10, shares)["brier"] < high
+    low, high = intervals(targets, probabilities, weights, ["a", "b"], shares)["brier"]
+    assert low < calibration(targets, probabilities, 10, shares).brier < high
 
 
 def test_the_surest_cells_are_wrong_less_often(called):
@@ -125,15 +125,15 @@ def test_trust_counts_what_was_promised():
         verdicts=np.array(["sure", "unsure", "unlike_training", "sure"]),
     )
     found = trust(np.array([0, 1, 1, 1]), judged, ["a", "b"])
-    assert found["coverage"] == 0.75
-    assert found["coverage_by_class"] == {"a": 1.0, "b": pytest.approx(2 / 3)}
-    assert (found["set_size"], found["unlike"], found["unsure"], found["accuracy_of_sure"]) == (1.25, 0.25, 0.25, 0.5)
+    assert found.coverage == 0.75
+    assert found.coverage_by_class == {"a": 1.0, "b": pytest.approx(2 / 3)}
+    assert (found.set_size, found.unlike, found.unsure, found.accuracy_of_sure) == (1.25, 0.25, 0.25, 0.5)
 
 
-def test_figures_by_value_of_a_fact():
-    found = by_value(np.array(["1", "1", "1", "5"]), np.array([0, 0, 1, 1]), np.array([0, 1, 1, 0]))
-    assert found["1"] == {"cells": 3, "accuracy": pytest.approx(2 / 3), "balanced_accuracy": 0.75}
-    assert found["5"]["accuracy"] == 0
+def test_metrics_by_value_of_a_fact():
+    subsets = subset_metrics(np.array(["1", "1", "1", "5"]), np.array([0, 0, 1, 1]), np.array([0, 1, 1, 0]))
+    assert subsets["1"].model_dump() == {"cells": 3, "accuracy": pytest.approx(2 / 3), "balanced_accuracy": 0.75}
+    assert subsets["5"].accuracy == 0
 
 
 def noisy(rng, targets, sharpness=2.0):
@@ -171,10 +171,10 @@ def test_what_more_cells_do_not_mend_widens_the_interval(rng):
 def test_simulated_cultures(rng):
     targets = rng.integers(0, 2, 2000)
     probabilities, groups = noisy(rng, targets), rng.integers(0, 5, 2000).astype(str)
-    figures, table = try_compositions(
+    result, table = simulate_cultures(
         targets, probabilities, groups, np.array([0.5, 0.5]), np.zeros((2, 2)), 60, 300, 0
     )
-    assert figures["mean_error"] < 0.03 < figures["mean_error_of_counting"]
-    assert figures["interval_coverage"] > 0.85
+    assert result.mean_error < 0.03 < result.mean_error_of_counting
+    assert result.interval_coverage > 0.85
     assert len(table) == 120
     assert isinstance(table, pd.DataFrame)

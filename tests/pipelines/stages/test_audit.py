@@ -6,13 +6,16 @@ from functools import partial
 from multiprocessing import get_context
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fatescope import config as params_module
 from fatescope.data import features, splits
 from fatescope.data.dataset import CellDataset
+from fatescope.errors import DataError
 from pipelines.commands import simulate
 from pipelines.evaluation import confounding
+from pipelines.evaluation.audit_sample import describe_cells
 from pipelines.stages import audit, ingest, split
 from tests.support.images import draw_cell
 from tests.support.params import write_params
@@ -41,8 +44,8 @@ def examine(folder, changes, data=None):
     return json.loads((folder / "audit.json").read_text())
 
 
-def verdicts(report, key="verdict"):
-    return {tuple(pair["classes"]): pair[key] for pair in report["pairs"]}
+def verdicts(report):
+    return {tuple(pair["classes"]): pair["verdict"] for pair in report["pairs"]}
 
 
 def planted(folder, case):
@@ -116,7 +119,7 @@ def test_it_is_deterministic_and_takes_no_more_cells_than_it_is_told(tmp_path, e
 
 
 def test_what_cannot_be_told_apart_is_an_error(tmp_path, export):
-    with pytest.raises(audit.DataError, match="two classes of 3 cells are needed"):
+    with pytest.raises(DataError, match="two classes of at least 3 cells are needed"):
         examine(tmp_path / "line", {"dataset.tasks": {"binary": ["astrocyte", "NT3"]}}, export)
 
 
@@ -131,28 +134,29 @@ def test_normalisation_takes_the_lamp_away(make_params, rng):
     manifest["group"] = np.char.add(manifest["label"], manifest["group"])
     pixels = np.stack([draw_cell(rng, 60, 80, level=700 if i < count else 1000) for i in range(2 * count)])
     names = ("medium", "day", "run")
-    frame = audit.pd.DataFrame({**manifest, **dict.fromkeys(names, "1"), "height": 60, "width": 80})
+    frame = pd.DataFrame({**manifest, **dict.fromkeys(names, "1"), "height": 60, "width": 80})
     settings = make_params({"audit.repeats": 100, "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}})
     for normalisation, left in (("contrast", "clean"), ("fixed", "shortcut")):
         report = audit.audit(CellDataset(frame, pixels), {}, settings.dataset, normalisation, settings.audit)
-        assert verdicts(report) == {("astrocyte", "oligodendrocyte"): "shortcut"}
-        assert verdicts(report, "verdict_normalised") == {("astrocyte", "oligodendrocyte"): left}
+        [pair] = report.pairs
+        assert pair.classes == ["astrocyte", "oligodendrocyte"]
+        assert (pair.verdict, pair.verdict_normalised) == ("shortcut", left)
 
 
 def test_a_group_that_is_called_like_a_number_is_no_cell(rng, make_params):
     """Of a confounded class cells are drawn, of the other groups: a group 0 and the first cell are two things."""
-    frame = audit.pd.DataFrame({"label": ["alone"] * 6 + ["many"] * 6, "group": ["x"] * 6 + ["0", "1", "2"] * 2})
+    frame = pd.DataFrame({"label": ["alone"] * 6 + ["many"] * 6, "group": ["x"] * 6 + ["0", "1", "2"] * 2})
     source = CellDataset(frame.assign(height=60, width=80), np.stack([draw_cell(rng, 60, 80) for _ in range(12)]))
     settings = make_params().audit
-    weights = audit._look(source, np.arange(12), {"alone": "one group"}, "contrast", settings).weights
+    weights = describe_cells(source, np.arange(12), {"alone": "one group"}, "contrast", settings).weights
     assert (weights[:, 6] == weights[:, 9]).all()
     assert (weights[:, 0] != weights[:, 6]).any()
 
 
 def test_cramers_v():
-    assert audit.cramers_v(np.array([[50, 0], [0, 50]])) == pytest.approx(1)
-    assert audit.cramers_v(np.array([[25, 25], [25, 25]])) == 0
-    assert audit.cramers_v(np.array([[50], [50]])) == 0
+    assert confounding.cramers_v(np.array([[50, 0], [0, 50]])) == pytest.approx(1)
+    assert confounding.cramers_v(np.array([[25, 25], [25, 25]])) == 0
+    assert confounding.cramers_v(np.array([[50], [50]])) == 0
 
 
 def test_descriptions_of_the_surroundings_do_not_see_the_cell():

@@ -1,4 +1,4 @@
-"""What evaluation makes of predictions; `test_line` evaluates models."""
+"""Metrics, tables and plots of a model whose predictions are made up; `test_pipeline` evaluates real models."""
 
 import json
 import re
@@ -9,67 +9,76 @@ import pandas as pd
 import pytest
 
 from fatescope.inference.uncertainty import Assessment
-from pipelines.stages import evaluate
+from pipelines.evaluation import curves, evaluated_model
+from pipelines.evaluation.metrics_report import CompositionMetrics
 from tests.support.project import copied, run
 
 CLASSES = ["G1", "G2"]
-COMPOSITION = {"mean_error": 0.1}
+COMPOSITION = CompositionMetrics(mean_error=0.1, mean_error_of_counting=0.2, interval_coverage=0.95, interval_width=0.3)
 
 
-def judged_cells(rng, split, groups):
-    """A model that is right of three cells in four, on cells of `groups`, which begin with their class."""
-    targets = np.array([CLASSES.index(each[:2]) for each in groups])
-    right = rng.random(len(groups)) < 0.75
-    sure = np.where(right == (targets == 0), 0.8, 0.2)
-    probabilities = np.stack([sure, 1 - sure], 1).astype(np.float32)
-    judged = Assessment(
+def evaluated_cells(rng, scheme, groups):
+    """Return a model of accuracy 0.75 and the manifest of its test cells; `groups` begin with their class."""
+    targets = np.array([CLASSES.index(name[:2]) for name in groups])
+    correct = rng.random(len(groups)) < 0.75
+    first = np.where(correct == (targets == 0), 0.8, 0.2)
+    probabilities = np.stack([first, 1 - first], 1).astype(np.float32)
+    assessment = Assessment(
         probabilities, np.ones((len(groups), 2), bool), np.full(len(groups), 0.5, np.float32),
         np.full(len(groups), "unsure"),
     )  # fmt: skip
-    spec = SimpleNamespace(task="phase", classes=CLASSES, split=split, prior=[0.5, 0.5], simulated=False)
+    spec = SimpleNamespace(task="phase", classes=CLASSES, split=scheme, prior=[0.5, 0.5], simulated=False)
     facts = {"medium": "x", "day": "1", "run": "1"}
     manifest = pd.DataFrame({"cell_id": groups, "label": np.array(CLASSES)[targets], "group": groups, **facts})
-    return evaluate.Tested(SimpleNamespace(spec=spec), np.arange(len(groups)), targets, judged, probabilities), manifest
+    model = SimpleNamespace(spec=spec)
+    rows = np.arange(len(groups))
+    return evaluated_model.EvaluatedModel(model, rows, targets, assessment, probabilities), manifest
 
 
 @pytest.mark.parametrize(
-    ("split", "groups", "resampled", "rough"),
+    ("scheme", "groups", "resampled", "rough"),
     [
         ("grouped", 6, "groups", False),
         ("random", 6, "groups", False),
         ("random", 2, "groups", True),
-        ("random", 1, "cells", True),  # one montage of a class: which of its figures are the montage's, nobody can say
+        ("random", 1, "cells", True),  # one montage of a class: effects of the montage and of the class are confounded
     ],
 )
-def test_intervals_draw_groups_on_every_split_and_say_where_they_are_rough(
-    rng, params, split, groups, resampled, rough
+def test_intervals_resample_groups_under_every_scheme_and_are_marked_where_they_are_rough(
+    rng, params, scheme, groups, resampled, rough
 ):
     names = [f"G1{i % 6}" for i in range(300)] + [f"G2{i % groups}" for i in range(300)]
-    figures = evaluate.evaluate(*judged_cells(rng, split, names), {}, COMPOSITION, params)
-    assert (figures["resampled"], figures["rough"]) == (resampled, rough)
-    assert figures["groups"] == 6 + groups
+    metrics = evaluated_model.measure(*evaluated_cells(rng, scheme, names), None, COMPOSITION, params)
+    assert (metrics.resampled, metrics.rough) == (resampled, rough)
+    assert metrics.groups == 6 + groups
+    low, high = metrics.intervals["balanced_accuracy"]
+    assert low < metrics.balanced_accuracy < high
+    assert metrics.gain == {}
 
 
 def test_what_dvc_draws(rng, params, tmp_path):
-    """A line a class, calibration before and after apart, and no cell of one split drawn among those of the other."""
+    """One line a class, before and after calibration apart, and the cells of the two schemes in panels of their own."""
     project, groups = copied(tmp_path / "project"), [f"G{1 + i % 2}{i % 6}" for i in range(400)]
     tables = project / "reports/binary/tables"
-    tables.mkdir(parents=True)
-    found = [evaluate.curves(judged_cells(rng, split, groups)[0], 5) for split in ("grouped", "random")]
-    evaluate.write_tables({"grouped": found[0], "random": found[1]}, tables)
-    figures = evaluate.evaluate(*judged_cells(rng, "grouped", groups), {}, COMPOSITION, params)
-    (project / "reports/binary/metrics.json").write_text(json.dumps({"splits": {"grouped": figures}}))
+    by_scheme = {
+        scheme: curves.tabulate(evaluated_cells(rng, scheme, groups)[0], 5) for scheme in ("grouped", "random")
+    }
+    curves.write_tables(by_scheme, tables)
+    metrics = evaluated_model.measure(*evaluated_cells(rng, "grouped", groups), None, COMPOSITION, params)
+    content = {"splits": {"grouped": metrics.model_dump()}}
+    (project / "reports/binary/metrics.json").write_text(json.dumps(content))
 
     run(project, "dvc", "plots", "show", "-o", "drawn")
     page = (project / "drawn/index.html").read_text()
-    specs = [json.loads(each) for each in re.findall(r"var spec = (.*);$", page, re.MULTILINE)]
-    specs = [each for each in specs if each]  # empty for the task that has no tables
+    specs = [json.loads(match) for match in re.findall(r"var spec = (.*);$", page, re.MULTILINE)]
+    specs = [spec for spec in specs if spec]  # empty for the task that has no tables
     assert "<DVC_METRIC" not in page
     shown = {}
     for spec in specs:
         drawn = spec.get("spec", spec)
-        colours = [each["encoding"]["color"] for each in drawn.get("layer", [drawn]) if "color" in each["encoding"]]
-        fields = {colours[0]["field"], *(each["field"] for each in spec.get("facet", {}).values())}
+        layers = [layer for layer in drawn.get("layer", [drawn]) if "color" in layer["encoding"]]
+        facets = {facet["field"] for facet in spec.get("facet", {}).values()}
+        fields = {layers[0]["encoding"]["color"]["field"], *facets}
         assert {row["split"] for row in spec["data"]["values"]} == {"grouped", "random"}
         shown[spec["title"]["text"]] = fields
     assert shown == {
@@ -78,5 +87,5 @@ def test_what_dvc_draws(rng, params, tmp_path):
         "binary: risk by coverage": {"split"},
         "binary: confusion": {"share", "split", "rev"},
     }
-    told = json.loads(run(project, "dvc", "metrics", "show", "--json"))
-    assert told[""]["data"]["reports/binary/metrics.json"]["data"]["splits"]["grouped"]["groups"] == 6
+    printed = json.loads(run(project, "dvc", "metrics", "show", "--json"))
+    assert printed[""]["data"]["reports/binary/metrics.json"]["data"]["splits"]["grouped"]["groups"] == 6

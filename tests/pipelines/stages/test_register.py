@@ -1,9 +1,7 @@
 """The registry: a champion, a worse challenger, a better one, a shortcut, a rollback; and MLflow's own servers."""
 
 import json
-import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import ModelCard
 from safetensors.numpy import save_file
 from safetensors.torch import load_model
 
@@ -22,7 +19,6 @@ from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from fatescope.inference.ood import MahalanobisDetector
 from pipelines.commands import compare, rollback
-from pipelines.reporting import model_card
 from pipelines.stages import train
 from pipelines.training import trainer
 from pipelines.training.selection import SINGLE, Refit
@@ -96,7 +92,7 @@ def test_the_walk_of_a_champion(folder, empty_registry, tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps(content))
     short = run_register(folder, variant(folder, tmp_path, "short", lambda _: None), tmp_path / "metrics.json")
     assert (short["version"], short["champion"]) == ("4", False)
-    assert "acquisition alone tells" in short["criteria"]["audit"]["detail"]
+    assert "acquisition alone tells apart" in short["criteria"]["audit"]["detail"]
     assert champion() == "3"
     # What changed between two versions, with pictures.
     compare.main(
@@ -108,7 +104,7 @@ def test_the_walk_of_a_champion(folder, empty_registry, tmp_path):
     assert report["changed"]["mended"] == report["cells"] - report["changed"]["broken"]
     assert "data:image/png;base64" in (tmp_path / "compare/2-champion.html").read_text()
     # Back to the one before, on the record.
-    with pytest.raises(DataError, match="say why"):
+    with pytest.raises(DataError, match="the reason is empty"):
         rollback.rollback("binary", " ", "Ada")
     assert rollback.rollback("binary", "calls debris astrocyte", "Ada") == ("3", "1")
     assert champion() == "1"
@@ -124,7 +120,7 @@ def test_the_walk_of_a_champion(folder, empty_registry, tmp_path):
     assert "rolled back by Ada" in history
     assert "calls debris astrocyte" in history
     assert "| 1 |" in history
-    with pytest.raises(DataError, match="version 1 replaced none"):
+    with pytest.raises(DataError, match="version 1 replaced no other"):
         rollback.rollback("binary", "again", "Ada")
 
 
@@ -160,97 +156,6 @@ def test_what_a_version_says_of_itself(folder, empty_registry):
     (path / "card.md").write_text("a better story")
     with pytest.raises(BundleError, match=r"card\.md was changed"):
         bundle.load(path, threads=1)
-
-
-def test_the_card(folder, empty_registry):  # noqa: ARG001  what it registers must go elsewhere
-    run_register(folder)
-    for path in (folder / "reports/binary/card.md", folder / "reports/binary/registered/card.md"):
-        card = ModelCard.load(path)
-        assert card.data.license == "apache-2.0"
-        found = {(each.dataset_split, each.metric_type): each.metric_value for each in card.data.eval_results}
-        metrics = json.loads((folder / "reports/binary/metrics.json").read_text())
-        expected = metrics["splits"]["grouped"]["balanced_accuracy"]
-        assert found["grouped", "balanced_accuracy"] == pytest.approx(expected, abs=1e-4)
-        assert not re.search(r"\{\{|\{%|None|nan", card.text)
-        assert len(re.findall("^## ", card.text, re.MULTILINE)) >= 11
-        for picture in re.findall(r"\]\((card/[\w.]+)\)", card.text):
-            assert (path.parent / picture).stat().st_size > 1000
-    page = (folder / "reports/binary/card.html").read_text()
-    assert page.count("data:image/png;base64") == 7
-    assert not re.search(r"""(src|href)=["'](?!data:|https://arxiv)""", page)
-    assert "Trained on simulated cells" not in page
-
-
-def test_a_card_of_simulated_cells_says_so_first(folder):
-    told = folder / "reports/binary"
-    known = dataset.load(folder / "artifacts/cells")
-    sources = model_card.sources(
-        folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
-    )
-    spec = sources.spec.model_copy(update={"simulated": True, "confounded": {"astrocyte": "1 group, 3 needed"}})
-    text = model_card.render(model_card.Sources(**(vars(sources) | {"spec": spec})))
-    assert text.startswith("> **Trained on simulated cells.**")
-    assert "confounded: 1 group, 3 needed" in text
-
-
-def test_a_card_says_what_was_drawn_and_where_that_is_rough(folder):
-    told = folder / "reports/binary"
-    known = dataset.load(folder / "artifacts/cells")
-    sources = model_card.sources(
-        folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
-    )
-    splits = sources.metrics["splits"]
-    splits["grouped"] |= {"resampled": "groups", "rough": False}
-    text = model_card.render(sources)
-    assert "by drawing acquisition groups (grouped), acquisition groups (random)." in text
-    assert "On the grouped split they are rough" not in text
-    splits["grouped"]["rough"] = True
-    splits["random"] |= {"resampled": "cells", "rough": True}
-    text = model_card.render(sources)
-    assert (
-        "by drawing acquisition groups (grouped), cells (random). **On the grouped split they are rough: some" in text
-    )
-    assert "**On the random split they are rough: some class has too few groups among the test cells to draw" in text
-    assert ", a rough interval) on" in text
-
-
-def test_a_card_shows_who_answers_for_a_shortcut(folder):
-    told = folder / "reports/binary"
-    known = dataset.load(folder / "artifacts/cells")
-    sources = model_card.sources(
-        folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
-    )
-    detail = "shortcut: acquisition alone tells a / b; signed off by Ada Example: one lamp for all media since May"
-    criteria = {"audit": {"holds": True, "verdict": "shortcut", "detail": detail}}
-    decided = {"version": "7", "champion": True, "criteria": criteria}
-    text = model_card.render(model_card.Sources(**(vars(sources) | {"gate": decided})))
-    assert f"> **Rests on a shortcut of acquisition.** {detail}" in text
-    assert "version 7" in text
-    assert "medium that a cell grew in" in text
-    # Each acquisition group has its row of results.
-    for name, figures in sources.metrics["splits"]["grouped"]["by"]["group"].items():
-        assert f"| {name} | {figures['cells']} | {figures['accuracy']:.3f} |" in text
-
-
-def test_a_card_of_labels_that_are_no_media_does_not_speak_of_them(folder):
-    told = folder / "reports/binary"
-    known = dataset.load(folder / "artifacts/cells")
-    sources = model_card.sources(
-        folder / "artifacts/binary/bundle", known, told / "metrics.json", folder / "reports/audit.json", told / "card"
-    )
-    params = sources.spec.params | {"dataset": sources.spec.params["dataset"] | {"label": "phase"}}
-    spec = sources.spec.model_copy(update={"params": params})
-    text = model_card.render(model_card.Sources(**(vars(sources) | {"spec": spec})))
-    assert "what the path of a cell's file says as `phase`" in text
-    assert "medium" not in text.split("## Results")[0]
-
-
-def test_the_bioimage_io_package_passes_its_own_test(folder):
-    # In a process of its own, because it leaves files open.
-    program = "import sys, bioimageio.core as core; sys.exit(core.test_model(sys.argv[1]).status != 'passed')"
-    command = [sys.executable, "-c", program, str(folder / "reports/binary/bioimageio.zip")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 def test_servers_of_mlflow(folder, tmp_path, monkeypatch):

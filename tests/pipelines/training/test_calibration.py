@@ -3,7 +3,7 @@ import pytest
 from scipy.special import softmax
 
 from fatescope.inference.ood import MahalanobisDetector
-from pipelines.evaluation import metrics
+from pipelines.evaluation.simulated_cultures import simulate_cultures
 from pipelines.training import calibration
 from pipelines.training.trainer import Predicted
 
@@ -119,7 +119,7 @@ def test_the_interval_holds_for_cultures_of_one_run_each(rng):
         known = runs < 6
         error = calibration.composition_error(probabilities[known], targets[known], runs[known].astype(str), EQUAL, 0)
         others = targets[~known], probabilities[~known], runs[~known].astype(str)
-        covered.append(metrics.try_compositions(*others, EQUAL, error, 200, 300, seed)[0]["interval_coverage"])
+        covered.append(simulate_cultures(*others, EQUAL, error, 200, 300, seed)[0].interval_coverage)
     assert 0.9 < np.mean(covered) < 0.99
 
 

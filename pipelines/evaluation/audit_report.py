@@ -1,0 +1,151 @@
+"""`audit.json`: how well acquisition alone predicts the class."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipelines.evaluation.report import Report
+
+Stage = Literal["raw", "normalised"]
+STAGES: tuple[Stage, ...] = ("raw", "normalised")
+"""The pixels of the export, and what the network's normalisation leaves of them."""
+PairVerdict = Literal["clean", "suspect", "shortcut"]
+VERDICTS: tuple[PairVerdict, ...] = ("clean", "suspect", "shortcut")
+"""Verdicts on a pair of classes, the worst last."""
+
+
+class BalancedAccuracy(Report):
+    """A balanced accuracy with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    chance: float
+    """What guessing reaches: one over the number of classes."""
+
+
+class Evidence(Report):
+    """How well one model on one description of the acquisition separates two classes."""
+
+    description: str
+    """A name in `confounding.DESCRIPTIONS`."""
+    model: str
+    """A name in `confounding.MODELS`."""
+    value: float
+    """Area under the ROC curve, with its 95 % interval."""
+    low: float
+    high: float
+    verdict: PairVerdict
+
+
+class PairAudit(Report):
+    """The audit of two classes."""
+
+    classes: list[str]
+    scheme: str = Field(alias="split")
+    """The scheme of the folds on which the pair was judged."""
+    confounded: bool
+    """Whether a class has too few groups for folds by group."""
+    raw: Evidence
+    """The strongest evidence on the raw pixels."""
+    normalised: Evidence
+    """The strongest evidence on the normalised pixels."""
+    verdict: PairVerdict
+    """On the raw pixels."""
+    verdict_normalised: PairVerdict
+    """On what the network sees."""
+
+
+class PairSummary(Report):
+    """The verdicts of the audit on two classes."""
+
+    classes: list[str]
+    verdict: PairVerdict
+    verdict_normalised: PairVerdict
+    confounded: bool
+
+
+class AuditSummary(Report):
+    """The verdicts of the audit on the classes of one task."""
+
+    verdict: Literal["clean", "suspect", "shortcut", "unknown"]
+    """The worst verdict on any pair; `unknown` where no pair was audited."""
+    pairs: list[PairSummary]
+
+
+class TaskBaselines(Report):
+    """What a network must beat on the classes of one task."""
+
+    acquisition: BalancedAccuracy
+    """The best model that does not look at the cell."""
+    cell_figures: BalancedAccuracy
+    """A model on simple features of the cell."""
+
+
+class GroupSeparability(Report):
+    """How well the acquisition groups of one class can be told from each other: the batch effect."""
+
+    groups: int
+    border: BalancedAccuracy
+    """By the border of the crop."""
+    cell: BalancedAccuracy
+    """By simple features of the cell."""
+
+
+class Confounding(Report):
+    """Which classes share acquisition groups."""
+
+    cramers_v: dict[str, float]
+    """Fact of the path → Cramér's V between it and the class."""
+    cells: dict[str, dict[str, int]]
+    """Class → group → cells."""
+
+
+class Thresholds(Report):
+    """Areas under the curve, from `params.yaml`, that the lower end of an interval must reach for a verdict."""
+
+    suspect: float
+    shortcut: float
+
+
+Acquisition = dict[Stage, dict[str, dict[str, dict[str, BalancedAccuracy]]]]
+"""Stage → description → scheme → model → balanced accuracy on all classes."""
+
+
+class AuditReport(Report):
+    """The content of `audit.json`."""
+
+    cells: int
+    """Cells that were audited."""
+    thresholds: Thresholds
+    resampled: dict[str, str]
+    """Class → what intervals resample: `groups`, or `cells` where it has too few groups."""
+    acquisition: Acquisition
+    pairs: list[PairAudit]
+    baseline: dict[str, BalancedAccuracy]
+    """Scheme → a model on simple features of the cell, on all classes."""
+    tasks: dict[str, dict[str, TaskBaselines]]
+    """Task → scheme → what a network must beat."""
+    groups: dict[str, GroupSeparability]
+    """Class → how well its groups can be told from each other; without classes of a single large group."""
+    confounding: Confounding
+
+    def best(self, stage: Stage, description: str, scheme: str) -> BalancedAccuracy | None:
+        """Return the balanced accuracy of the better model on a description, if it was tried under that scheme."""
+        models = self.acquisition[stage].get(description, {}).get(scheme, {})
+        return max(models.values(), key=lambda accuracy: accuracy.value, default=None)
+
+    def summarise(self, classes: list[str]) -> AuditSummary:
+        """Return the verdicts on `classes`."""
+        pairs = [
+            PairSummary(
+                classes=pair.classes,
+                verdict=pair.verdict,
+                verdict_normalised=pair.verdict_normalised,
+                confounded=pair.confounded,
+            )
+            for pair in self.pairs
+            if set(pair.classes) <= set(classes)
+        ]
+        worst = max((pair.verdict for pair in pairs), key=VERDICTS.index, default=None)
+        return AuditSummary(verdict=worst or "unknown", pairs=pairs)

@@ -1,0 +1,107 @@
+"""The cells that the audit measures, described at both stages of preprocessing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from fatescope.config import Audit, Dataset
+from fatescope.data import features
+from fatescope.data.dataset import CellDataset, crop
+from fatescope.errors import DataError
+from fatescope.networks.network import common_level, normalise
+from pipelines.evaluation import bootstrap, confounding
+from pipelines.evaluation.audit_report import STAGES, Stage
+from pipelines.evaluation.bootstrap import Weights
+from pipelines.evaluation.confounding import DESCRIPTIONS, Floats, Texts
+
+MIN_CELLS = 3
+"""With fewer cells of a class, a model cannot be fitted on some and tested on others."""
+BATCH = 256
+"""Cells that are described at a time."""
+
+
+@dataclass(frozen=True)
+class AuditSample:
+    """N cells with what the models of the audit predict from, and what their intervals resample."""
+
+    labels: Texts
+    groups: Texts
+    grouped: npt.NDArray[np.bool_]
+    """(N,) whether the class of a cell has enough groups for folds by group."""
+    weights: Weights
+    """(1 + R, N) weights of the bootstrap."""
+    descriptions: dict[Stage, dict[str, Floats]]
+    """Stage → name in DESCRIPTIONS → (N, F) features of the acquisition."""
+    cell_features: Floats
+    """(N, len(features.CELL)) features of the cell itself."""
+
+    @property
+    def classes(self) -> Texts:
+        """Return the K class names in sorted order."""
+        return np.unique(self.labels)
+
+    def schemes(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return scheme → (N,) the cells that folds under it can hold."""
+        schemes = {"random": np.ones(len(self.labels), bool)}
+        if len(np.unique(self.labels[self.grouped])) > 1:
+            schemes["grouped"] = self.grouped
+        return schemes
+
+    def resampled(self, name: str) -> str:
+        """Return what intervals resample for the cells of a class: `groups` or `cells`."""
+        return "groups" if self.grouped[self.labels == name].all() else "cells"
+
+
+def choose_cells(manifest: pd.DataFrame, dataset: Dataset, params: Audit) -> npt.NDArray[np.int64]:
+    """Return the rows of at most `params.max_cells` cells, up to an equal share of each class of any task.
+
+    Raises DataError where fewer than two classes have MIN_CELLS cells.
+    """
+    named = {name for classes in dataset.tasks.values() for name in classes}
+    counts = manifest["label"].value_counts()
+    classes = sorted(name for name in named if counts.get(name, 0) >= MIN_CELLS)
+    if len(classes) < 2:
+        raise DataError(
+            f"audit: two classes of at least {MIN_CELLS} cells are needed, but the cells by class are "
+            f"{counts.to_dict()}; add cells, or change dataset.tasks"
+        )
+    rng, share = np.random.default_rng(params.seed), params.max_cells // len(classes)
+    by_class = [np.flatnonzero(manifest["label"] == name) for name in classes]
+    return np.sort(np.concatenate([rng.choice(rows, min(share, len(rows)), replace=False) for rows in by_class]))
+
+
+def describe_cells(
+    source: CellDataset, rows: npt.NDArray[np.int64], confounded: dict[str, str], normalisation: str, params: Audit
+) -> AuditSample:
+    """Return the sample of the cells in `rows`; classes in `confounded` have too few groups for folds by group."""
+    manifest = source.manifest.iloc[rows]
+    labels, groups = manifest["label"].to_numpy(str), manifest["group"].to_numpy(str)
+    grouped = ~np.isin(labels, list(confounded))
+    # Prefixed, because a group may have the number of a cell as its name.
+    units = np.where(grouped, np.char.add("group ", groups), np.char.add("cell ", np.arange(len(rows)).astype(str)))
+    descriptions, cell_features = _describe(source, rows, normalisation)
+    weights = bootstrap.resample(units, labels, params.repeats, params.seed)
+    return AuditSample(labels, groups, grouped, weights, descriptions, cell_features)
+
+
+def _describe(
+    source: CellDataset, rows: npt.NDArray[np.int64], normalisation: str
+) -> tuple[dict[Stage, dict[str, Floats]], Floats]:
+    vectors: dict[Stage, dict[str, list[Floats]]] = {stage: {name: [] for name in DESCRIPTIONS} for stage in STAGES}
+    level, cell_features = torch.tensor(common_level(source.pixels, rows)), []
+    for start in tqdm(range(0, len(rows), BATCH), desc="audit: describe cells", unit="batch", delay=1):
+        batch = rows[start : start + BATCH]
+        pixels, sizes = source.pixels[batch], source.manifest[["height", "width"]].to_numpy()[batch]
+        cell_features.append(features.cell(pixels))
+        images = torch.from_numpy(pixels[:, None].astype(np.float32))
+        normalised = normalise(images, normalisation, level)[:, 0].numpy()
+        for stage, canvases in zip(STAGES, (pixels.astype(np.float32), normalised), strict=True):
+            for canvas, (height, width) in zip(canvases, sizes, strict=True):
+                for name, vector in confounding.describe(crop(canvas, height, width)).items():
+                    vectors[stage][name].append(vector)
+    stacked = {stage: {name: np.stack(v) for name, v in by_name.items()} for stage, by_name in vectors.items()}
+    return stacked, np.concatenate(cell_features)

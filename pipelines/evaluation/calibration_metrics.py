@@ -1,0 +1,84 @@
+"""How well the probabilities of a classifier agree with frequencies, and how far its caution can be relied on."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fatescope.inference.uncertainty import SURE, UNSURE, Assessment
+from pipelines.evaluation.metrics_report import Calibration, Trust
+
+Floats = npt.NDArray[np.floating]
+Indices = npt.NDArray[np.int64]
+MAX_POINTS = 200
+"""Points of a risk-coverage curve."""
+
+
+def squared_errors(targets: Indices, probabilities: Floats) -> Floats:
+    """Return the (n,) squared errors whose mean is the Brier score, 0 to 2."""
+    differences = probabilities.astype(np.float64).copy()
+    differences[np.arange(len(targets)), targets] -= 1
+    errors: Floats = (differences**2).sum(1)
+    return errors
+
+
+def class_weights(targets: Indices, prior: Floats) -> Floats:
+    """Return (n,) weights of mean 1 under which the classes have the shares `prior`.
+
+    Probabilities are calibrated for those shares; among cells of another mixture they cannot be, and need not be.
+    """
+    counts = np.bincount(targets, minlength=len(prior))
+    weights = (prior / np.maximum(counts, 1))[targets]
+    scaled: Floats = weights / weights.mean()
+    return scaled
+
+
+def reliability_diagram(targets: Indices, probabilities: Floats, bins: int, weights: Floats) -> pd.DataFrame:
+    """Return `confidence`, `accuracy` and `cells` of bins with equal numbers of cells.
+
+    Cells count by (n,) `weights`, and `cells` is the sum of the weights.
+    """
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == targets
+    order = np.argsort(confidence, kind="stable")
+    rows = []
+    for cells in np.array_split(order, bins):
+        if len(cells):
+            means = [np.average(values[cells], weights=weights[cells]) for values in (confidence, correct)]
+            rows.append((*means, weights[cells].sum()))
+    return pd.DataFrame(rows, columns=["confidence", "accuracy", "cells"])
+
+
+def calibration(targets: Indices, probabilities: Floats, bins: int, weights: Floats) -> Calibration:
+    """Return the expected calibration error, Brier score and log loss; cells count by (n,) `weights`."""
+    diagram = reliability_diagram(targets, probabilities, bins, weights)
+    gap = (diagram["confidence"] - diagram["accuracy"]).abs()
+    likelihood = np.maximum(probabilities[np.arange(len(targets)), targets], 1e-12)
+    return Calibration(
+        ece=float((gap * diagram["cells"]).sum() / diagram["cells"].sum()),
+        brier=float(np.average(squared_errors(targets, probabilities), weights=weights)),
+        loss=float(np.average(-np.log(likelihood), weights=weights)),
+    )
+
+
+def risk_coverage(targets: Indices, probabilities: Floats) -> pd.DataFrame:
+    """Return the error rate (`risk`) among the most confident share (`coverage`) of cells (El-Yaniv, Wiener 2010)."""
+    order = np.argsort(-probabilities.max(1), kind="stable")
+    wrong = (probabilities.argmax(1) != targets)[order]
+    accepted = np.arange(1, len(wrong) + 1)
+    curve = pd.DataFrame({"coverage": accepted / len(wrong), "risk": np.cumsum(wrong) / accepted})
+    return curve.iloc[np.unique(np.linspace(0, len(curve) - 1, min(MAX_POINTS, len(curve))).astype(int))]
+
+
+def trust(targets: Indices, assessment: Assessment, classes: list[str]) -> Trust:
+    """Return how the conformal sets and verdicts of `assessment` hold on cells of the (n,) classes `targets`."""
+    covered = assessment.sets[np.arange(len(targets)), targets]
+    correct, sure = assessment.probabilities.argmax(1) == targets, assessment.verdicts == SURE
+    return Trust(
+        coverage=float(covered.mean()),
+        coverage_by_class={
+            name: float(covered[targets == i].mean()) for i, name in enumerate(classes) if (targets == i).any()
+        },
+        set_size=float(assessment.sets.sum(1).mean()),
+        unlike=float((assessment.distance > 1).mean()),
+        unsure=float((assessment.verdicts == UNSURE).mean()),
+        accuracy_of_sure=float(correct[sure].mean()) if sure.any() else None,
+    )

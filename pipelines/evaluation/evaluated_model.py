@@ -1,0 +1,132 @@
+"""A model on the test cells of its scheme, and the metrics of its predictions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import softmax
+
+from fatescope.config import Params
+from fatescope.data.dataset import CellDataset
+from fatescope.inference.bundle import Bundle
+from fatescope.inference.uncertainty import Assessment
+from pipelines.evaluation import bootstrap, calibration_metrics, metrics, predict
+from pipelines.evaluation.audit_report import TaskBaselines
+from pipelines.evaluation.metrics_report import (
+    CalibrationChange,
+    CompositionMetrics,
+    GroupMetrics,
+    SchemeMetrics,
+    Score,
+    SubsetMetrics,
+)
+from pipelines.evaluation.simulated_cultures import simulate_cultures
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model and its predictions for n test cells."""
+
+    model: Bundle
+    rows: npt.NDArray[np.int64]
+    """Rows of the manifest."""
+    targets: npt.NDArray[np.int64]
+    assessment: Assessment
+    uncalibrated: npt.NDArray[np.float32]
+    """(n, K) probabilities at temperature 1."""
+
+    @property
+    def weights(self) -> npt.NDArray[np.floating]:
+        """Return (n,) weights that give the classes the shares for which the probabilities are calibrated."""
+        return calibration_metrics.class_weights(self.targets, np.array(self.model.spec.prior))
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """Return the (n, K) calibrated probabilities."""
+        return self.assessment.probabilities
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """Return (n,) indices of the most probable class."""
+        predicted: npt.NDArray[np.int64] = self.probabilities.argmax(1)
+        return predicted
+
+    def score(self) -> Score:
+        """Return the metrics of the predicted classes."""
+        return metrics.score(self.targets, self.probabilities, self.model.spec.classes)
+
+
+def run_model(model: Bundle, source: CellDataset, rows: npt.NDArray[np.int64]) -> EvaluatedModel:
+    """Run `model` on the cells in `rows`."""
+    assessment = predict.assess(model, source, rows)
+    labels = source.manifest["label"].to_numpy()[rows]
+    targets = np.array([model.spec.classes.index(label) for label in labels])
+    # Logits up to a constant for each cell, which softmax ignores; float32 holds probabilities down to 1e-38.
+    logits = np.log(np.maximum(assessment.probabilities, np.finfo(np.float32).tiny))
+    return EvaluatedModel(model, rows, targets, assessment, softmax(logits * model.spec.temperature, axis=1))
+
+
+def measure(
+    evaluated: EvaluatedModel,
+    manifest: pd.DataFrame,
+    baselines: TaskBaselines | None,
+    composition: CompositionMetrics,
+    params: Params,
+) -> SchemeMetrics:
+    """Return all metrics of one model.
+
+    `manifest` has the test cells, `baselines` is what the audit reached on them, if it audited these classes, and
+    `composition` comes from `compose`.
+    """
+    spec, settings = evaluated.model.spec, params.evaluate
+    targets, probabilities, predicted = evaluated.targets, evaluated.probabilities, evaluated.predicted
+    # Groups on the random scheme as well: there too the cells of one group are right or wrong together.
+    units = bootstrap.choose_units(manifest["group"].to_numpy(str), targets.astype(str))
+    weights = bootstrap.resample(units.names, targets.astype(str), settings.repeats, settings.seed)
+    facts = dict.fromkeys(("group", *params.dataset.group, params.dataset.label))
+    by = {fact: metrics.subset_metrics(manifest[fact].to_numpy(str), targets, predicted) for fact in facts}
+    score = evaluated.score()
+    reached = {} if baselines is None else {name: accuracy.value for name, accuracy in baselines}
+    before, after = (
+        calibration_metrics.calibration(targets, values, settings.bins, evaluated.weights)
+        for values in (evaluated.uncalibrated, probabilities)
+    )
+    return SchemeMetrics(
+        **score.model_dump(),
+        intervals=metrics.intervals(targets, probabilities, weights, spec.classes, evaluated.weights),
+        resampled=units.kind,
+        groups=manifest["group"].nunique(),
+        rough=units.kind == "cells" or units.fewest < settings.min_groups,
+        calibration=CalibrationChange(before=before, after=after),
+        trust=calibration_metrics.trust(targets, evaluated.assessment, spec.classes),
+        by=by,
+        worst_group=_worst_group(by["group"]),
+        composition=composition,
+        baselines=reached,
+        gain={name: score.balanced_accuracy - value for name, value in reached.items()},
+    )
+
+
+def _worst_group(groups: dict[str, SubsetMetrics]) -> GroupMetrics:
+    name = min(groups, key=lambda group: (groups[group].accuracy, group))
+    return GroupMetrics(name=name, **groups[name].model_dump())
+
+
+def compose(
+    evaluated: EvaluatedModel, manifest: pd.DataFrame, params: Params
+) -> tuple[CompositionMetrics, pd.DataFrame]:
+    """Estimate the composition of cultures that are mixed from the test cells; see `simulate_cultures`."""
+    spec, settings = evaluated.model.spec, params.evaluate
+    # On the random scheme the model has seen cells of every group, so that no culture is of one unseen run.
+    groups = manifest["group"].to_numpy(str) if spec.split == "grouped" else np.full(len(manifest), "")
+    return simulate_cultures(
+        evaluated.targets,
+        evaluated.probabilities,
+        groups,
+        np.array(spec.prior),
+        np.array(spec.composition_error),
+        settings.mixtures,
+        settings.mixture_cells,
+        settings.seed,
+    )

@@ -1,0 +1,174 @@
+"""`metrics.json`: how good the models of a task are on cells that they have not seen."""
+
+from typing import Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from pipelines.evaluation.audit_report import AuditSummary
+from pipelines.evaluation.report import Report
+
+
+class Score(Report):
+    """Metrics of a classifier on test cells."""
+
+    cells: int
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    mcc: float
+    """Matthews correlation coefficient."""
+    auc: dict[str, float]
+    """Class → area under the ROC curve of that class against the rest."""
+    average_precision: dict[str, float]
+    """Class → average precision of that class against the rest."""
+    confusion: list[list[int]]
+    """(K, K) cells, true class by row."""
+    confusion_rates: list[list[float]]
+    """The same as shares of the true class."""
+
+
+class Calibration(Report):
+    """How well probabilities agree with frequencies."""
+
+    ece: float
+    """Expected calibration error, in bins of equal numbers of cells."""
+    brier: float
+    """Brier score, 0 to 2."""
+    loss: float
+    """Negative log-likelihood, nats."""
+
+
+class CalibrationChange(Report):
+    """Calibration without and with the temperature."""
+
+    before: Calibration
+    after: Calibration
+
+
+class Trust(Report):
+    """How conformal sets and verdicts hold on the test cells."""
+
+    coverage: float
+    """Share of cells whose conformal set contains their class."""
+    coverage_by_class: dict[str, float]
+    set_size: float
+    """Mean number of classes in a set."""
+    unlike: float
+    """Share of cells unlike the training cells."""
+    unsure: float
+    """Share of cells with several classes in their set."""
+    accuracy_of_sure: float | None
+    """Accuracy on the cells with the verdict `sure`; None where there are none."""
+
+
+class SubsetMetrics(Report):
+    """Metrics on the cells that share a value of some fact."""
+
+    cells: int
+    accuracy: float
+    balanced_accuracy: float
+    """Over the classes that these cells have."""
+
+
+class GroupMetrics(Report):
+    """Metrics on one acquisition group."""
+
+    name: str
+    cells: int
+    accuracy: float
+    balanced_accuracy: float
+
+
+class CompositionMetrics(Report):
+    """How well the composition of simulated cultures is estimated."""
+
+    mean_error: float
+    """Mean absolute error of a share."""
+    mean_error_of_counting: float
+    """The same where predicted classes are counted."""
+    interval_coverage: float
+    """Share of true shares inside their 95 % interval."""
+    interval_width: float
+    """Mean width of these intervals."""
+
+
+class SchemeMetrics(Score):
+    """All metrics of the model to serve under one scheme."""
+
+    intervals: dict[str, list[float]]
+    """Metric, or `auc.CLASS`, → the 95 % interval `[low, high]`."""
+    resampled: Literal["groups", "cells"]
+    """What the intervals resample: acquisition groups, or cells where some class has too few groups."""
+    groups: int
+    """Acquisition groups among the test cells."""
+    rough: bool
+    """Whether the intervals are rough: they resample cells, or few groups."""
+    calibration: CalibrationChange
+    trust: Trust
+    by: dict[str, dict[str, SubsetMetrics]]
+    """Fact of the path → value → metrics."""
+    worst_group: GroupMetrics
+    composition: CompositionMetrics
+    baselines: dict[str, float]
+    """`acquisition` and `cell_figures` → balanced accuracy of what a network must beat, from the audit."""
+    gain: dict[str, float]
+    """The same → balanced accuracy of the model less that of the baseline."""
+
+
+class CandidateScore(Report):
+    """Metrics of a candidate on the test cells."""
+
+    balanced_accuracy: float
+    macro_f1: float
+    mcc: float
+
+
+class CandidateMetrics(Report):
+    """A candidate for the model to serve: validation, cost and test metrics."""
+
+    backbones: list[str]
+    validation_loss: float
+    validation_balanced_accuracy: float
+    temperature: float
+    parameters: float
+    multiply_adds: float
+    """Of one cell."""
+    fit_seconds: float
+    energy_wh: float | None = None
+    """Left out of the file where no energy counter could be read."""
+    test: CandidateScore
+
+    @model_serializer(mode="wrap")
+    def _without_missing_energy(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "energy_wh" or value is not None}
+
+
+class SeedMetrics(Report):
+    """How the balanced accuracy varies with the seed."""
+
+    scheme: str = Field(alias="split")
+    mean: float
+    deviation: float | None
+    """Sample standard deviation; None for a single seed."""
+    values: list[float]
+
+
+class Metrics(Report):
+    """The content of `metrics.json`."""
+
+    task: str
+    classes: list[str]
+    simulated: bool
+    """Whether the model was trained on simulated cells."""
+    confounded: dict[str, str]
+    """Class → why it has no grouped split."""
+    schemes: dict[str, SchemeMetrics] = Field(alias="splits")
+    """Scheme → metrics; the scheme to rely on first."""
+    chosen: str
+    """The candidate that is served."""
+    candidates: dict[str, CandidateMetrics]
+    seeds: SeedMetrics
+    gap: float | None
+    """Balanced accuracy on the random split less that on the grouped one; None where there is no grouped split."""
+    audit: AuditSummary

@@ -1,0 +1,63 @@
+"""Whether acquisition alone tells two classes apart."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from fatescope.config import Audit
+from pipelines.evaluation import bootstrap
+from pipelines.evaluation.acquisition import AcquisitionPrediction
+from pipelines.evaluation.audit_report import STAGES, VERDICTS, Evidence, PairAudit, PairVerdict
+from pipelines.evaluation.audit_sample import AuditSample
+from pipelines.evaluation.confounding import CELL_FREE
+
+
+def audit_pair(
+    sample: AuditSample, predictions: list[AcquisitionPrediction], pair: tuple[str, str], params: Audit
+) -> PairAudit:
+    """Judge a pair of classes by the lower end of the strongest interval, so that chance alone does not accuse it."""
+    confounded = not sample.grouped[np.isin(sample.labels, pair)].all()
+    scheme = "random" if confounded else "grouped"
+    raw, normalised = (
+        max(
+            (
+                _evidence(sample, prediction, pair, params)
+                for prediction in predictions
+                if (prediction.stage, prediction.scheme) == (stage, scheme) and not prediction.may_hold_cell
+            ),
+            key=lambda evidence: (VERDICTS.index(evidence.verdict), evidence.low),
+        )
+        for stage in STAGES
+    )
+    return PairAudit(
+        classes=list(pair),
+        scheme=scheme,
+        confounded=confounded,
+        raw=raw,
+        normalised=normalised,
+        verdict=raw.verdict,
+        # Normalisation divides by the contrast of the cell, which puts a trace of the cell into its surroundings; but
+        # it cannot add anything about acquisition that the raw pixels did not contain.
+        verdict_normalised=min(raw.verdict, normalised.verdict, key=VERDICTS.index),
+    )
+
+
+def _evidence(sample: AuditSample, prediction: AcquisitionPrediction, pair: tuple[str, str], params: Audit) -> Evidence:
+    rows = np.isin(sample.labels, pair)
+    columns = [int(np.searchsorted(sample.classes, name)) for name in pair]
+    one, other = prediction.probabilities[rows][:, columns].T
+    scores = one / np.maximum(one + other, 1e-12)
+    areas = bootstrap.auc(scores, sample.labels[rows] == pair[0], sample.weights[:, rows])
+    interval = bootstrap.interval(areas)
+    return Evidence(
+        description=prediction.description,
+        model=prediction.model,
+        **asdict(interval),
+        verdict=_verdict(prediction.description, interval.low, params),
+    )
+
+
+def _verdict(description: str, low: float, params: Audit) -> PairVerdict:
+    if low >= params.shortcut_auc and description in CELL_FREE:
+        return "shortcut"
+    return "suspect" if low >= params.suspect_auc else "clean"

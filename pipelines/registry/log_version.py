@@ -1,0 +1,76 @@
+"""Log a bundle to MLflow as a model, and register it as a version."""
+
+import json
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from packaging.requirements import Requirement
+
+import fatescope
+from fatescope.inference import bundle
+from fatescope.inference.bundle import Spec
+from fatescope.model_registry import model_name
+from pipelines.evaluation.metrics_report import Metrics
+from pipelines.registry import tracking, versions
+
+MODEL_CODE = Path(__file__).with_name("pyfunc.py")
+"""The file that MLflow runs to load the model."""
+LIBRARY = Path(fatescope.__file__).parent
+"""What that file imports: a copy of the library goes into the registry with each version, safe from later changes."""
+
+
+def log_version(task: str, folder: Path, run_id: str, spec: Spec, metrics: Metrics, tags: dict[str, str]) -> str:
+    """Log the bundle in `folder` to its run, register it, and return the number of the version.
+
+    The version gets `tags`, which have `splits_hash`, and those that follow from `spec` and `metrics`.
+    """
+    with tracking.resumed(task, spec.split, run_id) as tracked:
+        _log_data(tracked.run_id, spec, tags["splits_hash"])
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(MODEL_CODE),
+            artifacts={"bundle": str(folder)},
+            code_paths=[str(LIBRARY)],
+            signature=ModelSignature(Schema([TensorSpec(np.dtype(np.uint16), (-1, *spec.canvas), "pixels")])),
+            input_example={"pixels": bundle.load(folder, threads=1).example[:1]},
+            pip_requirements=_requirements(),
+            registered_model_name=model_name(task),
+        )
+    number = str(info.registered_model_version)
+    versions.set_tags(task, number, tags | _tags(spec, metrics))
+    return number
+
+
+def _log_data(run_id: str, spec: Spec, splits_hash: str) -> None:
+    """Log the data that the model was trained on as an input of the run."""
+    source = json.dumps({"data_hash": spec.data_hash, "splits_hash": splits_hash})
+    # MLflow keeps 36 characters of a digest.
+    data = Dataset(name="cells", digest=spec.data_hash[-36:], source_type="dvc", source=source)
+    context = [InputTag("mlflow.data.context", "training")]
+    tracking.client().log_inputs(run_id, [DatasetInput(dataset=data, tags=context)])
+
+
+def _tags(spec: Spec, metrics: Metrics) -> dict[str, str]:
+    served = metrics.schemes[spec.split]
+    low, high = served.intervals["balanced_accuracy"]
+    return {
+        "data_hash": spec.data_hash,
+        "git_commit": spec.git_commit,
+        "split": spec.split,
+        "confounded": ", ".join(spec.confounded),
+        "audit": metrics.audit.verdict,
+        "balanced_accuracy": f"{served.balanced_accuracy:.4f}",
+        "balanced_accuracy.low": f"{low:.4f}",
+        "balanced_accuracy.high": f"{high:.4f}",
+    }
+
+
+def _requirements() -> list[str]:
+    """Return the installed versions of the core dependencies of fatescope."""
+    needed = [Requirement(line) for line in requires("fatescope") or [] if "extra ==" not in line]
+    return [f"{requirement.name}=={version(requirement.name)}" for requirement in needed]

@@ -1,0 +1,78 @@
+"""What is kept of a version: the verdict of the gate, a rollback, and its line in the history."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+from pipelines.evaluation.report import Report
+
+
+class Criterion(Report):
+    """Whether one condition holds, in words, and the numbers that decided; those that do not apply are left out."""
+
+    # Verdicts are kept as tags of versions, which later code must be able to read.
+    model_config = ConfigDict(extra="ignore")
+
+    holds: bool
+    detail: str
+    verdict: str | None = None
+    """Of the audit."""
+    value: float | None = None
+    low: float | None = None
+    """Ends of the interval of `value`."""
+    high: float | None = None
+    limit: float | None = None
+    """What `value`, or an end of its interval, is compared with."""
+    group: str | None = None
+    """The acquisition group that `value` is about."""
+
+    @model_serializer(mode="wrap")
+    def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if value is not None}
+
+
+class Verdict(Report):
+    """The decision on one version: the content of `gate.json`, and of the tag `gate` of the version."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    task: str
+    model: str
+    """Name of the registered model."""
+    version: str
+    criteria: dict[str, Criterion]
+    champion: bool
+    """Whether the version became the champion."""
+    replaced: str | None
+    """The version that was the champion before, if any."""
+    compared: str | None
+    """Why there was no comparison with a champion, where none was needed."""
+
+    @property
+    def failed(self) -> list[str]:
+        """Return the names of the criteria that do not hold."""
+        return [name for name, criterion in self.criteria.items() if not criterion.holds]
+
+
+class Rollback(Report):
+    """Who took a version back as champion, when and why, and to which version."""
+
+    who: str
+    when: str
+    """ISO 8601, UTC."""
+    why: str
+    to: str
+
+
+@dataclass(frozen=True)
+class VersionSummary:
+    """A version as the history of the card lists it."""
+
+    version: str
+    created: str
+    balanced_accuracy: str
+    verdict: str
+    """Of the gate: `champion`, `refused` or `missing`."""
+    note: str

@@ -1,0 +1,134 @@
+"""The model card, of the models that the pipeline of the tests made."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from huggingface_hub import ModelCard
+
+from fatescope.data import dataset
+from pipelines.evaluation.audit_report import AuditReport
+from pipelines.registry.records import Criterion, Verdict, VersionSummary
+from pipelines.reporting import model_card
+from tests.support import reports
+from tests.support.pipeline import run_register
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def sources(folder):
+    reported = folder / "reports/binary"
+    return model_card.read_sources(
+        folder / "artifacts/binary/bundle",
+        dataset.load(folder / "artifacts/cells"),
+        reported / "metrics.json",
+        folder / "reports/audit.json",
+        reported / "card",
+    )
+
+
+def changed(sources, scheme, **values):
+    """Return `sources` with other metrics of one scheme."""
+    schemes = sources.metrics.schemes | {scheme: sources.metrics.schemes[scheme].model_copy(update=values)}
+    return replace(sources, metrics=sources.metrics.model_copy(update={"schemes": schemes}))
+
+
+def test_the_card(folder, empty_registry):  # noqa: ARG001  the version must not go into the registry of the pipeline
+    run_register(folder)
+    for path in (folder / "reports/binary/card.md", folder / "reports/binary/registered/card.md"):
+        card = ModelCard.load(path)
+        assert card.data.license == "apache-2.0"
+        values = {(result.dataset_split, result.metric_type): result.metric_value for result in card.data.eval_results}
+        metrics = json.loads((folder / "reports/binary/metrics.json").read_text())
+        expected = metrics["splits"]["grouped"]["balanced_accuracy"]
+        assert values["grouped", "balanced_accuracy"] == pytest.approx(expected, abs=1e-4)
+        assert not re.search(r"\{\{|\{%|None|nan", card.text)
+        assert len(re.findall("^## ", card.text, re.MULTILINE)) >= 11
+        for picture in re.findall(r"\]\((card/[\w.]+)\)", card.text):
+            assert (path.parent / picture).stat().st_size > 1000
+    page = (folder / "reports/binary/card.html").read_text()
+    assert page.count("data:image/png;base64") == 7
+    assert not re.search(r"""(src|href)=["'](?!data:|https://arxiv)""", page)
+    assert "Trained on simulated cells" not in page
+
+
+def test_a_card_of_simulated_cells_begins_with_that(sources):
+    spec = sources.spec.model_copy(update={"simulated": True, "confounded": {"astrocyte": "1 group, 3 needed"}})
+    text = model_card.render(replace(sources, spec=spec))
+    assert text.startswith("> **Trained on simulated cells.**")
+    assert "confounded: 1 group, 3 needed" in text
+
+
+def test_a_card_names_what_was_resampled_and_where_that_is_rough(sources):
+    grouped = changed(sources, "grouped", resampled="groups", rough=False)
+    text = model_card.render(grouped)
+    assert "a bootstrap over acquisition groups (grouped split), acquisition groups (random split)." in text
+    assert "On the grouped split they are rough" not in text
+    rough = changed(changed(grouped, "grouped", rough=True), "random", resampled="cells", rough=True)
+    text = model_card.render(rough)
+    assert (
+        "over acquisition groups (grouped split), cells (random split). **On the grouped split they are rough:" in text
+    )
+    assert (
+        "**On the random split they are rough: some class has too few groups among the test cells to resample" in text
+    )
+    assert re.search(r"\(95 % interval [\d.]+ to [\d.]+, rough\) on", text)
+
+
+def test_a_card_shows_who_signed_a_shortcut_off(sources):
+    detail = (
+        "shortcut: acquisition alone tells apart a / b; signed off by Ada Example: one lamp for all media since May"
+    )
+    verdict = Verdict(
+        task="binary",
+        model="fatescope-binary",
+        version="7",
+        criteria={"audit": Criterion(holds=True, verdict="shortcut", detail=detail)},
+        champion=True,
+        replaced=None,
+        compared=None,
+    )
+    earlier = VersionSummary("6", "2026-05-01 12:00", "0.9000", "champion", "rolled back by Ada on 2026-05-02: debris")
+    text = model_card.render(replace(sources, gate=verdict, history=(earlier,)))
+    assert f"> **Relies on a shortcut of the acquisition.** {detail}" in text
+    assert "version 7" in text
+    assert "| 6 | 2026-05-01 12:00 | 0.9000 | champion | rolled back by Ada on 2026-05-02: debris |" in text
+
+
+def test_a_card_shows_the_evidence_against_a_pair_of_classes(sources):
+    report = AuditReport.read(reports.AUDIT)
+    evidence = report.pairs[0].raw.model_copy(
+        update={"description": "border", "value": 0.97, "low": 0.95, "high": 0.99}
+    )
+    pair = report.pairs[0].model_copy(update={"verdict": "shortcut", "raw": evidence})
+    text = model_card.render(replace(sources, audit=report.model_copy(update={"pairs": [pair]})))
+    assert (
+        "- astrocyte / oligodendrocyte: shortcut; after normalisation, which is what the network sees: clean." in text
+    )
+    assert "linear on `border`, AUC 0.970 (0.950 to 0.990)" in text
+
+
+def test_the_labels_are_explained_and_every_group_has_its_row(sources):
+    text = model_card.render(sources)
+    assert "medium in which a cell was grown" in text
+    for name, group in sources.metrics.schemes["grouped"].by["group"].items():
+        assert f"| {name} | {group.cells} | {group.accuracy:.3f} |" in text
+
+
+def test_a_card_of_labels_that_are_no_media_does_not_mention_media(sources):
+    params = sources.spec.params | {"dataset": sources.spec.params["dataset"] | {"label": "phase"}}
+    text = model_card.render(replace(sources, spec=sources.spec.model_copy(update={"params": params})))
+    assert "value of `phase` in the path of the cell's file" in text
+    assert "medium" not in text.split("## Results")[0]
+
+
+def test_the_bioimage_io_package_passes_its_own_test(folder):
+    # In a process of its own, because it leaves files open.
+    program = "import sys, bioimageio.core as core; sys.exit(core.test_model(sys.argv[1]).status != 'passed')"
+    command = [sys.executable, "-c", program, str(folder / "reports/binary/bioimageio.zip")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
