@@ -116,7 +116,7 @@ def _features(crops: list[Pixels], rows: list[Row]) -> dict[str, list[object]]:
 
 
 def read_in_order(read: Callable[[list[str]], Chunk], jobs: Iterator[list[str]], workers: int) -> Iterator[Chunk]:
-    """Yield `read(job)` for each job, in order, from `workers` processes.
+    """Yield `read(job)` for each job, in order, from `workers` processes, or from this one if that is 1.
 
     Only a few results wait at a time, so that memory does not grow with the number of jobs.
     """

@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 CHUNK = 128
 """Files that one process reads at a time: enough to hide the cost of passing them, few enough to bound memory."""
+FILES_PER_WORKER = 5_000
+"""Files from which on another process pays: one takes about a second to start, in which these are read."""
 _QUARANTINE = pa.schema([("path", pa.string()), ("code", pa.string()), ("reason", pa.string())])
 
 
@@ -182,12 +184,13 @@ def _write_cells(
 ) -> CellCounts:
     """Read the files at `paths`, of which there are `files`, and write their cells into `folder`."""
     counts, reader = CellCounts(), Reader(dataset, params.canvas, int(params.max_megapixels * 1e6), source)
+    workers = max(1, min(params.workers, files // FILES_PER_WORKER))
     with (
         TableWriter(folder / MANIFEST) as manifest,
         PixelWriter(folder / PIXELS, params.canvas) as pixels,
         tqdm(total=files, desc="ingest", unit="file", delay=1) as bar,
     ):
-        for chunk in read_in_order(reader.read, batched(paths, CHUNK), params.workers):
+        for chunk in read_in_order(reader.read, batched(paths, CHUNK), workers):
             if len(chunk.pixels):
                 manifest.append(dict(chunk.columns))
                 pixels.append(chunk.pixels)

@@ -42,6 +42,7 @@ def test_pixels_are_in_the_order_of_the_table(params, export, tmp_path):
 
 def test_workers_change_nothing(make_params, export, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "CHUNK", 7)
+    monkeypatch.setattr(stage, "FILES_PER_WORKER", 1)
     hashes = [ingest(make_params({"ingest.workers": n}), export, tmp_path / f"cells{n}").data_hash for n in (1, 2)]
     assert hashes[0] == hashes[1]
     for name in (dataset.PIXELS, dataset.SUMMARY):
