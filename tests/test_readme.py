@@ -9,13 +9,12 @@ from ruamel.yaml import YAML
 
 from fatescope import config
 from fatescope.data import paths
-from tests.support.bundles import CLASSES, EXACT
+from tests.support.bundles import EXACT, copy_bundle
 from tests.support.images import draw_cell, tiff
 from tests.support.params import write_params
 from tests.support.presets import preset
 from tests.support.project import ROOT, SHARED
 from tests.support.servers import serving
-from tests.support.untrained import write_bundle
 
 
 @pytest.mark.parametrize(
@@ -65,8 +64,8 @@ def test_the_line_for_a_second_shell_is_the_stage_itself():
 @pytest.mark.slow
 def test_the_lines_for_curl_run_as_written(tmp_path, rng):
     bundles, here = tmp_path / "bundles", tmp_path / "here"
-    write_bundle(bundles / "multiclass", "multiclass", CLASSES)
-    write_bundle(bundles / "binary", "binary", CLASSES[:2])
+    copy_bundle(bundles / "multiclass", "multiclass")
+    copy_bundle(bundles / "binary", "binary")
     for task in ("binary", "multiclass"):
         (bundles / task / "card.html").write_text("a card")
         (bundles / task / "card.md").write_text("a card")

@@ -5,10 +5,9 @@ import shutil
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.support.bundles import CLASSES, EXACT
+from tests.support.bundles import EXACT, copy_bundle
 from tests.support.project import ROOT
 from tests.support.servers import serving
-from tests.support.untrained import write_bundle
 
 # Without these, Chromium asks hosts of its maker at every start.
 QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
@@ -29,8 +28,8 @@ def browser():
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    write_bundle(folder / "bundles" / "multiclass", "multiclass", CLASSES)
-    write_bundle(folder / "bundles" / "binary", "binary", CLASSES[:2])
+    copy_bundle(folder / "bundles" / "multiclass", "multiclass")
+    copy_bundle(folder / "bundles" / "binary", "binary")
     settings = {"FATESCOPE_BUNDLES": str(folder / "bundles"), "FATESCOPE_FEEDBACK": str(folder / "feedback"), **EXACT}
     with serving(folder, ROOT, settings) as client:
         client.folder = folder

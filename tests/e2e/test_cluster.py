@@ -12,10 +12,9 @@ import pytest
 
 from service.batch import job, worker
 from service.registry.model_store import Champion
-from tests.support.bundles import EXACT
+from tests.support.bundles import EXACT, copy_bundle
 from tests.support.images import tiff, typical
 from tests.support.ray_cluster import QUIET, cluster, kill
-from tests.support.untrained import write_bundle
 
 pytestmark = pytest.mark.slow
 FILES, DISTINCT, PART = 8_000, 40, 100
@@ -51,7 +50,7 @@ def two_nodes(tmp_path):
 
 def test_a_node_that_dies_costs_no_cell_and_doubles_none(two_nodes, tmp_path, monkeypatch):
     address, second = two_nodes
-    write_bundle(tmp_path / "bundle", "binary", ["a", "b"])
+    copy_bundle(tmp_path / "bundle", "binary")
     source, out = write_cells(tmp_path / "cells"), tmp_path / "out"
     monkeypatch.setattr(job, "PART_FILES", PART)
     planned = job.create_plan(source, out, Champion("binary", "bundle", tmp_path / "bundle"))

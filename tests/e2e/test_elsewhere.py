@@ -21,12 +21,12 @@ from optuna.trial import TrialState
 from sqlalchemy.pool import NullPool
 
 from pipelines.stages import ingest, split
+from tests.support.bundles import copy_bundle
 from tests.support.exports import write_export
 from tests.support.params import write_params
 from tests.support.project import ROOT
 from tests.support.ray_cluster import QUIET, cluster
 from tests.support.servers import ended, free_port, ready
-from tests.support.untrained import write_bundle
 
 pytestmark = pytest.mark.slow
 BUCKET = "fatescope"
@@ -244,7 +244,7 @@ def test_a_database_that_is_away_is_told_without_its_password(environment, tmp_p
 
 def test_a_champion_comes_from_s3_as_it_was(environment, elsewhere, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_bundle(tmp_path / "bundle", "binary", ["a", "b"])
+    copy_bundle(tmp_path / "bundle", "binary")
     # As `pipelines.stages.register` leaves it.
     mlflow.set_experiment("elsewhere")
     with mlflow.start_run():

@@ -1,19 +1,19 @@
-"""What the tests of the service share: bundles of untrained networks, and a service that serves them."""
+"""The committed bundles, and a service that serves them."""
+
+import shutil
 
 import pytest
 
-from tests.support.bundles import CLASSES, EXACT
+from tests.support.bundles import COMMITTED, EXACT
 from tests.support.images import draw_cell
 from tests.support.project import ROOT
 from tests.support.servers import serving
-from tests.support.untrained import write_bundle
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles")
-    write_bundle(folder / "binary", "binary", ["astrocyte", "oligodendrocyte"])
-    write_bundle(folder / "multiclass", "multiclass", CLASSES)
+    folder = tmp_path_factory.mktemp("bundles") / "committed"
+    shutil.copytree(COMMITTED, folder, ignore=shutil.ignore_patterns("README.md"))
     return folder
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from service import requirements
-from tests.support.bundles import CLASSES, EXACT
+from tests.support.bundles import EXACT, copy_bundle
 from tests.support.images import draw_cell, tiff
 from tests.support.project import ROOT
 from tests.support.servers import serving
-from tests.support.untrained import write_bundle
 
 
 def test_what_a_bento_installs_is_what_is_tested_here():
@@ -24,12 +23,12 @@ def test_what_a_bento_installs_is_what_is_tested_here():
 def test_a_bento_has_its_champions_and_runs_without_a_registry_or_the_project(tmp_path, rng):
     source = tmp_path / "project"
     source.mkdir()
-    for name in ("service", "pipelines"):
+    for name in ("service", "pipelines", "fatescope"):
         shutil.copytree(ROOT / name, source / name)
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
     # As `make bento` fetches them.
-    write_bundle(source / "champions" / "multiclass" / "4", "multiclass", CLASSES)
+    copy_bundle(source / "champions" / "multiclass" / "4", "multiclass")
     (source / "champions" / "champions.json").write_text('{"multiclass": "4"}')
     settings = {"BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "True"}
     bentoml = Path(sys.executable).with_name("bentoml")
@@ -38,8 +37,7 @@ def test_a_bento_has_its_champions_and_runs_without_a_registry_or_the_project(tm
     )
     assert done.returncode == 0, done.stdout + done.stderr
     [built] = (tmp_path / "home" / "bentos" / "fatescope").glob("*/src")
-    assert sorted(path.name for path in built.iterdir() if path.is_dir()) == ["champions", "pipelines", "service"]
-    assert sorted(path.name for path in (built / "pipelines").iterdir()) == ["__init__.py", "core"]
+    assert sorted(path.name for path in built.iterdir() if path.is_dir()) == ["champions", "fatescope", "service"]
     source.rename(tmp_path / "gone")
     (tmp_path / "served").mkdir()
     with serving(tmp_path / "served", built.parent, {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", **EXACT}) as client:

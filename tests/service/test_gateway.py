@@ -19,11 +19,10 @@ from safetensors.numpy import save_file
 
 from fatescope.data import images
 from fatescope.inference import bundle
-from tests.support.bundles import CANVAS, CLASSES, EXACT
+from tests.support.bundles import CANVAS, CLASSES, EXACT, copy_bundle
 from tests.support.images import draw_cell, tiff, typical
 from tests.support.project import ROOT
 from tests.support.servers import serving
-from tests.support.untrained import write_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -227,7 +226,7 @@ def test_with_keys_only_those_who_have_one_are_answered(bundles, tmp_path):
 def followed(tmp_path):
     """A folder of bundles as `service.registry.registry_sync` keeps it, with version 1 of one task."""
     folder = tmp_path / "followed"
-    write_bundle(folder / "binary" / "1", "binary", ["astrocyte", "oligodendrocyte"])
+    copy_bundle(folder / "binary" / "1", "binary")
     put_in_place(folder, "1")
     return folder
 
@@ -262,11 +261,11 @@ def test_a_new_champion_takes_over_without_a_failed_request_and_a_bad_one_does_n
         for each in threads:
             each.start()
         wait_for(lambda: len(versions) > 20)
-        write_bundle(followed / "binary" / "2", "binary", ["astrocyte", "oligodendrocyte"], seed=7)
+        copy_bundle(followed / "binary" / "2", "binary", seed=7)
         put_in_place(followed, "2")
         wait_for(lambda: versions[-1] == "2")
         # One that does not say here what it said where it was made.
-        write_bundle(followed / "binary" / "3", "binary", ["astrocyte", "oligodendrocyte"], seed=9)
+        copy_bundle(followed / "binary" / "3", "binary", seed=9)
         test = bundle.load_file(followed / "binary" / "3" / bundle.TEST)
         save_file({**test, "logits": test["logits"] + 1}, followed / "binary" / "3" / bundle.TEST)
         bundle.finalize(followed / "binary" / "3", bundle.read_spec(followed / "binary" / "3"))

@@ -21,5 +21,5 @@ def draw_cell(rng, height=45, width=60, radius=12.0, level=700):
 
 
 def typical(seed, **how):
-    """Return (45, 60) pixels of a cell of the kind that `write_bundle` knows."""
+    """Return (45, 60) pixels of a cell of the kind that the bundles of the tests were made with."""
     return draw_cell(np.random.default_rng(seed), radius=6 + seed % 12, **how)

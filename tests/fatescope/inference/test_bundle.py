@@ -8,15 +8,14 @@ import fatescope
 from fatescope.errors import BundleError, DataError, ImageError
 from fatescope.inference import bundle
 from fatescope.inference.uncertainty import VERDICTS
-from tests.support.bundles import CANVAS, CLASSES
+from tests.support.bundles import CANVAS, CLASSES, copy_bundle
 from tests.support.images import tiff, typical
-from tests.support.untrained import write_bundle
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     target = tmp_path_factory.mktemp("model") / "bundle"
-    write_bundle(target, "multiclass", CLASSES)
+    copy_bundle(target, "multiclass")
     return target
 
 

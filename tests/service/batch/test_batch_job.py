@@ -14,10 +14,9 @@ from service.batch.prefetch import prefetch
 from service.registry import model_store
 from service.registry.model_store import Champion
 from service.settings import ServiceSettings
-from tests.support.bundles import CLASSES
+from tests.support.bundles import CLASSES, copy_bundle
 from tests.support.images import tiff, typical
 from tests.support.project import ROOT
-from tests.support.untrained import write_bundle
 
 PAGES = np.stack([typical(i) for i in range(3)])
 
@@ -29,7 +28,7 @@ def source(tmp_path, monkeypatch):
     monkeypatch.setenv("FATESCOPE_THREADS", "1")
     monkeypatch.setattr(job, "PART_FILES", 4)
     monkeypatch.setattr(worker, "BATCH", 3)
-    write_bundle(tmp_path / "bundle", "multiclass", CLASSES)
+    copy_bundle(tmp_path / "bundle", "multiclass")
     folder = tmp_path / "source"
     (folder / "run_1").mkdir(parents=True)
     for i in range(9):
@@ -102,7 +101,7 @@ def test_it_goes_on_with_the_model_that_it_was_begun_with(source, tmp_path):
     # A new champion since then, or no registry any more, is no matter.
     assert job.read_plan(source, out, None) == planned
     assert job.read_plan(source, out, tmp_path / "bundle") == planned
-    write_bundle(tmp_path / "other", "multiclass", CLASSES, seed=1)
+    copy_bundle(tmp_path / "other", "multiclass", seed=1)
     with pytest.raises(DataError, match=r"started with fatescope-multiclass version 7 on .*; name another folder"):
         job.read_plan(source, out, tmp_path / "other")
     with pytest.raises(DataError, match="name another folder"):

@@ -8,18 +8,15 @@ from fatescope.data import images
 from fatescope.inference import bundle
 from service.inference.decoding import CellDecoder, DecodedCell, FailedCell
 from service.inference.files import Upload
-from tests.support.bundles import CANVAS, CLASSES
+from tests.support.bundles import CANVAS, COMMITTED
 from tests.support.images import tiff, typical
-from tests.support.untrained import write_bundle
 
 GREY = (typical(0) // 4).clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles") / "multiclass"
-    write_bundle(folder, "multiclass", CLASSES)
-    return bundle.read_spec(folder)
+def spec():
+    return bundle.read_spec(COMMITTED / "multiclass")
 
 
 def saved(kind, pixels=GREY):

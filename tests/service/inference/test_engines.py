@@ -1,55 +1,28 @@
 import numpy as np
 import openvino
 import pytest
-import torch
 
 from fatescope.errors import BundleError
 from fatescope.inference import bundle, uncertainty
-from fatescope.networks import backbones, network
 from service.inference import engines
-from tests.support.bundles import CANVAS
+from tests.support.bundles import CANVAS, COMMITTED
 from tests.support.images import draw_cell
-from tests.support.untrained import write_bundle
+from tests.support.predictions import assert_agree
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles") / "binary"
-    write_bundle(folder, "binary", ["a", "o"])
-    return folder
+@pytest.fixture
+def folder():
+    return COMMITTED / "binary"
 
 
 PIXELS = np.stack([draw_cell(np.random.default_rng(seed), *CANVAS) for seed in range(5)])
 
 
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_engines_agree_on_everything_they_say(folder, name):
     expected = bundle.load(folder, threads=1).predict(PIXELS)
     found = engines.ENGINES[name](folder, 1).predict(PIXELS)
-    for field in ("logits", "embedding", "activation_map"):
-        np.testing.assert_allclose(getattr(found, field), getattr(expected, field), atol=2e-4)
-
-
-@pytest.mark.slow
-def test_an_ensemble_is_split_before_the_first_convolution_of_each_member(tmp_path):
-    torch.manual_seed(0)
-    members = [
-        network.Network(
-            backbones.build(name, "none", size),
-            3,
-            size,
-            resize="pad",
-            normalisation=normalisation,
-            dropout=0.0,
-            views="symmetries",
-        ).eval()
-        for name, size, normalisation in (("compact", (45, 60), "contrast"), ("resnet18", (60, 60), "background"))
-    ]
-    network.export(network.Ensemble(members, 3, "embeddings"), CANVAS, tmp_path / bundle.GRAPH)
-    expected = bundle.Graph(tmp_path / bundle.GRAPH, 1).predict(PIXELS)
-    found = engines.OpenVino(tmp_path, "f32", 1).predict(PIXELS)
-    for field in ("logits", "embedding", "activation_map"):
-        np.testing.assert_allclose(getattr(found, field), getattr(expected, field), atol=1e-3)
+    assert_agree(found, expected)
 
 
 def test_bf16_does_not_cost_the_counts_of_the_camera(folder):

@@ -16,17 +16,16 @@ from service.inference.prediction_log import PredictionLog
 from service.inference.runner_output import RunnerOutput
 from service.registry import model_store
 from service.registry.model_store import Champion
-from tests.support.bundles import CLASSES, EXACT
+from tests.support.bundles import CLASSES, EXACT, copy_bundle
 from tests.support.images import draw_cell, tiff
 from tests.support.project import ROOT
 from tests.support.servers import serving
-from tests.support.untrained import write_bundle
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "multiclass"
-    write_bundle(folder, "multiclass", CLASSES)
+    copy_bundle(folder, "multiclass")
     champion = Champion("multiclass", "7", folder)
     spec = model_store.read_spec(champion)
     return ServedModel(champion, spec, "onnxruntime", CellDecoder(spec), Batcher(None, "multiclass"))
@@ -106,7 +105,7 @@ def test_a_folder_that_cannot_be_written_costs_no_request(model, tmp_path, caplo
 
 @pytest.mark.slow
 def test_rows_survive_the_end_of_the_service(tmp_path):
-    write_bundle(tmp_path / "bundles" / "multiclass", "multiclass", CLASSES)
+    copy_bundle(tmp_path / "bundles" / "multiclass", "multiclass")
     pages = tiff(np.stack([draw_cell(np.random.default_rng(0))] * 300), photometric="minisblack")
     with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(tmp_path / "bundles"), **EXACT}) as client:
         answer = client.post("/classify_batch", content=pages).raise_for_status().json()

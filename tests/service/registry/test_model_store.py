@@ -10,8 +10,8 @@ import pytest
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
 from service.registry import model_store
+from tests.support.bundles import CLASSES, copy_bundle
 from tests.support.project import ROOT
-from tests.support.untrained import write_bundle
 
 
 def test_no_model_is_an_error_that_says_what_to_do(tmp_path):
@@ -21,11 +21,11 @@ def test_no_model_is_an_error_that_says_what_to_do(tmp_path):
 
 @pytest.mark.slow
 def test_a_folder_of_bundles_needs_no_registry(tmp_path):
-    write_bundle(tmp_path / "multiclass", "multiclass", ["a", "b", "c"])
-    write_bundle(tmp_path / "binary", "binary", ["a", "b"])
+    copy_bundle(tmp_path / "multiclass", "multiclass")
+    copy_bundle(tmp_path / "binary", "binary")
     found = model_store.list_champions(tmp_path)
     assert list(found) == ["multiclass", "binary"], "the default task comes first"
-    assert model_store.read_spec(found["binary"]).classes == ["a", "b"]
+    assert model_store.read_spec(found["binary"]).classes == CLASSES[:2]
     assert model_store.locate(tmp_path, "binary", found["binary"].version) == tmp_path / "binary"
     with pytest.raises(BundleError, match="version 7 of fatescope-binary is not here"):
         model_store.locate(tmp_path, "binary", "7")
@@ -35,7 +35,7 @@ def test_a_folder_of_bundles_needs_no_registry(tmp_path):
 
 
 def test_a_bundle_that_was_changed_is_not_served(tmp_path):
-    write_bundle(tmp_path / "binary", "binary", ["a", "b"])
+    copy_bundle(tmp_path / "binary", "binary")
     (tmp_path / "binary" / bundle.OUTLIERS).write_bytes(b"")
     with pytest.raises(BundleError, match=r"fatescope-binary version .* is not served: .*was changed or damaged"):
         model_store.read_spec(model_store.list_champions(tmp_path)["binary"])
@@ -49,7 +49,7 @@ def registry(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(None)
 
     def add(seed):
-        write_bundle(tmp_path / f"made{seed}" / "bundle", "binary", ["a", "b"], seed)
+        copy_bundle(tmp_path / f"made{seed}" / "bundle", "binary", seed)
         # As `pipelines.stages.register` leaves it: a model with the bundle among its artifacts.
         name, client = "fatescope-binary", mlflow.MlflowClient()
         # Another test may have left the experiment of another store as the one in use.
@@ -90,7 +90,7 @@ def test_the_champions_of_a_registry_are_followed(registry, tmp_path):
     try:
         assert json.loads(follower.stdout.readline()) == {"serving": {"binary": first}}
         champion = model_store.list_champions(folder)["binary"]
-        assert model_store.read_spec(champion).classes == ["a", "b"]
+        assert model_store.read_spec(champion).classes == CLASSES[:2]
         second = registry(1)
         end = time.monotonic() + 20
         while model_store.list_champions(folder)["binary"].version != second:
