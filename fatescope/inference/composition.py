@@ -14,6 +14,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating]
 MAX_STEPS, CONVERGED = 2000, 1e-7
 """Most steps of the expectation maximisation, and the change of a share at which it ends."""
+_RELATIVE_TOLERANCE = 1e-12
+"""Smallest information along a direction, relative to the largest, that is more than rounding error."""
 _Z = 1.96
 
 
@@ -58,5 +60,9 @@ def _covariance(likelihood: Floats, counts: Floats, shares: Floats) -> Floats:
     size = len(shares)
     # An orthonormal basis of the directions along which the sum is constant.
     plane = np.linalg.svd(np.ones((1, size)))[2][1:].T
-    covariance: Floats = plane @ np.linalg.pinv(plane.T @ information @ plane) @ plane.T
+    values, vectors = np.linalg.eigh(plane.T @ information @ plane)
+    # Rounding errors would give directions without information a variance of any size and sign.
+    informative = values > _RELATIVE_TOLERANCE * values.max()
+    root = plane @ (vectors[:, informative] / np.sqrt(values[informative]))
+    covariance: Floats = root @ root.T
     return covariance

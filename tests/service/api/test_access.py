@@ -1,0 +1,84 @@
+"""Who may send a request, and how large it may be."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+from starlette.datastructures import Headers
+
+from service.api.admission import Admission
+from service.inference.errors import RequestError
+from service.settings import ServiceSettings
+from tests.support.images import tiff, typical
+from tests.support.in_process import application, connected
+from tests.support.project import ROOT
+
+IMAGE = tiff(typical(0))
+
+
+@pytest.fixture(scope="module")
+def secured(bundles, tmp_path_factory):
+    """A client of an application that accepts the keys `key` and `another`."""
+    hashes = tuple(hashlib.sha256(key).digest() for key in (b"key", b"another"))
+    with (
+        application(tmp_path_factory.mktemp("secured"), bundles, api_keys=hashes) as app,
+        connected(app) as client,
+    ):
+        yield client
+
+
+def test_only_requests_with_a_key_are_answered(secured):
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"x-api-key": ""}, {"authorization": "Basic key"}):
+        response = secured.post("/classify", content=IMAGE, headers=headers)
+        assert (response.status_code, response.json()["error"]["code"]) == (401, "api_key")
+        assert response.headers["www-authenticate"] == "Bearer"
+    for headers in ({"authorization": "Bearer key"}, {"x-api-key": "key"}, {"x-api-key": "another"}):
+        assert secured.post("/classify", content=IMAGE, headers=headers).status_code == 200
+    assert secured.get("/models").status_code == 401
+
+
+def test_the_command_makes_a_key_and_the_setting_for_its_hash(monkeypatch):
+    command = [sys.executable, "-m", "service.api.auth"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    key, (name, value) = lines[0].split()[-1], lines[1].split()[-1].split("=")
+    monkeypatch.setenv(name, value)
+    assert ServiceSettings.read().api_keys == (hashlib.sha256(key.encode()).digest(),)
+
+
+def test_a_body_without_a_key_or_that_is_too_long_is_not_read(secured):
+    def post(path, headers=None, **request):
+        response = secured.post(path, headers=headers, **request)
+        return response.status_code, response.json()["error"]["code"]
+
+    key = {"x-api-key": "key"}
+    for path in ("/feedback", "/summarise", "/export", "/classify", "/classify_batch"):
+        assert post(path, content=b"{" * 1_000_000) == (401, "api_key")
+    files = {"image": bytes(20_000_001)}
+    assert post("/feedback", key, files=files, data={"label": "astrocyte"}) == (413, "body_too_large")
+    # A body whose length is not announced is counted as it arrives.
+    assert post("/classify", key, content=iter([bytes(1_000_000)] * 21)) == (413, "body_too_large")
+    json_type = {"content-type": "application/json"}
+    assert post("/summarise", key | json_type, content=iter([b" " * 10_000_000] * 21)) == (413, "body_too_large")
+
+
+def test_what_explains_the_service_needs_no_key(secured):
+    for path in ("/", "/page/app.js", "/docs", "/openapi.json"):
+        assert secured.get(path).status_code == 200
+
+
+def test_admission_postpones_requests_beyond_its_limits():
+    def request(size):
+        return Headers({"content-length": str(size)})
+
+    admission = Admission(max_requests=2, max_held_bytes=1000)
+    with admission.admit(request(600), 10_000):
+        with pytest.raises(RequestError, match="try again") as raised, admission.admit(request(600), 10_000):
+            pass
+        assert (raised.value.status_code, raised.value.headers["Retry-After"]) == (503, "5")
+        with admission.admit(request(10), 10_000):
+            with pytest.raises(RequestError) as raised, admission.admit(request(10), 10_000):
+                pass
+            assert (raised.value.status_code, raised.value.headers["Retry-After"]) == (429, "1")
+    with admission.admit(request(5000), 10_000):
+        pass  # alone, a request is admitted whatever its size

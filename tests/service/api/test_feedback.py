@@ -1,0 +1,68 @@
+"""Corrections of users."""
+
+import hashlib
+import json
+
+import pytest
+
+from fatescope.data.paths import CORRECTIONS
+from tests.support.images import tiff, typical
+from tests.support.in_process import application, connected
+
+NAME = "run/a_1d1_3_Ch1.ome.tif"
+IMAGE = tiff(typical(0))
+FOLDER = hashlib.sha256(IMAGE).hexdigest()[:12]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "feedback"
+
+
+@pytest.fixture
+def client(bundles, tmp_path):
+    with application(tmp_path, bundles) as app, connected(app) as client:
+        yield client
+
+
+def correct(client, name=NAME, image=IMAGE, **fields):
+    fields = {"label": "oligodendrocyte", "called": "astrocyte", **fields}
+    return client.post("/feedback", params={"task": "binary"}, files={"image": (name, image)}, data=fields)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / CORRECTIONS).read_text().splitlines()]
+
+
+def test_without_consent_only_the_correction_is_stored(client, folder):
+    response = correct(client).raise_for_status().json()
+    assert response == {"sha256": hashlib.sha256(IMAGE).hexdigest(), "kept": False, "reason": None}
+    [line] = lines(folder)
+    assert (line["label"], line["called"], line["path"]) == ("oligodendrocyte", "astrocyte", None)
+    assert [path.name for path in folder.iterdir()] == [CORRECTIONS]
+
+
+def test_an_image_is_stored_under_its_true_class_and_a_second_correction_replaces_it(client, folder):
+    assert correct(client, keep_image="true").json()["reason"] is None
+    [line] = lines(folder)
+    assert line["path"] == f"{FOLDER}/run/o_1d1_3_Ch1.ome.tif"
+    assert (folder / line["path"]).read_bytes() == IMAGE
+    correct(client, keep_image="true", label="astrocyte").raise_for_status()
+    assert [path.name for path in folder.rglob("*.tif")] == ["a_1d1_3_Ch1.ome.tif"]
+
+
+def test_an_image_whose_name_does_not_match_is_stored_with_the_reason(client, folder):
+    response = correct(client, name="../../cell 1.tif", keep_image="true").json()
+    assert response["kept"]
+    assert "does not match dataset.pattern" in response["reason"]
+    assert [str(path.relative_to(folder)) for path in folder.rglob("*.tif")] == [f"{FOLDER}/cell_1.tif"]
+
+
+def test_what_cannot_be_stored_is_rejected(client, folder):
+    assert (response := correct(client, label="neuron")).status_code == 422
+    assert response.json()["error"]["code"] == "unknown_class"
+    assert (response := correct(client, image=b"no image")).status_code == 400
+    assert response.json()["error"]["code"] == "not_an_image"
+    folder.write_text("a file where the folder should be")
+    assert (response := correct(client)).status_code == 503
+    assert "set FATESCOPE_FEEDBACK to a folder" in response.json()["error"]["message"]
