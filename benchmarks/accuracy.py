@@ -30,7 +30,9 @@ from fatescope.data import dataset, features, splits
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from pipelines.stages import ingest, split
-from pipelines.training import trainer
+from pipelines.training.examples import Examples
+from pipelines.training.prediction import predict
+from pipelines.training.trainer import fit
 
 SEED = 0
 JURKAT = ("G1", "S_phase", "G2")
@@ -76,9 +78,9 @@ def fit_and_predict(
     source: CellDataset, targets: Indices, train: Indices, test: Indices, settings: Train
 ) -> npt.NDArray[np.floating]:
     """Return the (n, K) probabilities of a network, fitted on `train`, for the cells of `test`."""
-    examples = trainer.Examples(source.pixels, targets, train, train[:0])
-    network, _ = trainer.fit(examples, int(targets.max()) + 1, settings, SEED, lambda *_: None)
-    return softmax(trainer.predict(network, source.pixels, test).logits, axis=1)
+    examples = Examples(source.pixels, targets, train, train[:0])
+    network, _ = fit(examples, int(targets.max()) + 1, settings, SEED, lambda *_: None)
+    return softmax(predict(network, source.pixels, test).logits, axis=1)
 
 
 def boost(source: CellDataset, targets: Indices, train: Indices, test: Indices) -> Indices:

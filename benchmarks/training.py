@@ -35,7 +35,10 @@ from fatescope.data import dataset, splits
 from pipelines.commands import simulate
 from pipelines.stages import ingest, split
 from pipelines.training import trainer
+from pipelines.training.device import autocast
+from pipelines.training.examples import Examples
 from pipelines.training.layers import SmallMapConv2d
+from pipelines.training.prediction import predict
 
 SEED = 0
 CELLS = 4000
@@ -46,7 +49,7 @@ STEPS = 25
 FEW, MANY = 4_000, 80_000
 
 
-def prepare(folder: Path, settings: Params) -> tuple[trainer.Examples, npt.NDArray[np.int64], int]:
+def prepare(folder: Path, settings: Params) -> tuple[Examples, npt.NDArray[np.int64], int]:
     """Draw and ingest cells; return the examples without validation cells, the test rows and the number of classes."""
     path = folder / "params.yaml"
     content = json.loads(settings.model_dump_json(by_alias=True))
@@ -60,10 +63,10 @@ def prepare(folder: Path, settings: Params) -> tuple[trainer.Examples, npt.NDArr
     targets = np.array([classes.index(x) for x in known.manifest["label"]], np.int64)
     rows = [divided.indices("random", part, classes) for part in ("train", "validation", "test")]
     train = np.sort(np.concatenate(rows[:2]))
-    return trainer.Examples(known.pixels, targets, train, train[:0]), rows[2], len(classes)
+    return Examples(known.pixels, targets, train, train[:0]), rows[2], len(classes)
 
 
-def fit_rate(examples: trainer.Examples, classes: int, settings: Train, seed: int) -> tuple[float, trainer.Fit]:
+def fit_rate(examples: Examples, classes: int, settings: Train, seed: int) -> tuple[float, trainer.Fit]:
     """Return the images a second of `fit` from the end of the first epoch to that of the last, and what was fitted."""
     ends: list[float] = []
     made = trainer.fit(examples, classes, settings, seed, lambda *_: ends.append(time.perf_counter()))
@@ -71,13 +74,13 @@ def fit_rate(examples: trainer.Examples, classes: int, settings: Train, seed: in
     return steps * settings.batch_size * (len(ends) - 1) / (ends[-1] - ends[0]), made
 
 
-def constant_rate(examples: trainer.Examples, classes: int, settings: Train, *, plain: bool = False) -> float:
+def constant_rate(examples: Examples, classes: int, settings: Train, *, plain: bool = False) -> float:
     """Return the images a second of the same network and step on one batch that is ready in memory.
 
     With `plain`, of the network with the convolutions of PyTorch on all maps.
     """
     torch.manual_seed(SEED)
-    network = trainer.build(settings, classes).to(memory_format=torch.channels_last).train()
+    network = trainer.build_network(settings, classes).to(memory_format=torch.channels_last).train()
     for each in network.modules() if plain else ():
         if isinstance(each, SmallMapConv2d):
             each.__class__ = torch.nn.Conv2d
@@ -92,7 +95,7 @@ def constant_rate(examples: trainer.Examples, classes: int, settings: Train, *, 
     for step in range(STEPS + 2):
         if step == 2:  # the first two warm up
             begun = time.perf_counter()
-        with trainer.autocast(torch.device("cpu")):
+        with autocast(torch.device("cpu")):
             logits = network.forward_preprocessed(images).logits
         optimizer.zero_grad(set_to_none=True)
         functional.cross_entropy(logits.float(), targets).backward()
@@ -100,7 +103,7 @@ def constant_rate(examples: trainer.Examples, classes: int, settings: Train, *, 
     return STEPS * len(rows) / (time.perf_counter() - begun)
 
 
-def write_folders(folder: Path, examples: trainer.Examples, test: npt.NDArray[np.int64]) -> None:
+def write_folders(folder: Path, examples: Examples, test: npt.NDArray[np.int64]) -> None:
     """Write the cells as 8-bit PNGs, a folder a class, as `ImageFolder` takes them."""
     top = float(np.quantile(examples.pixels[examples.train[::10]], 0.999))
     for part, rows in (("train", examples.train), ("test", test)):
@@ -150,7 +153,8 @@ MEMORY = """
 import sys, threading, time
 from pathlib import Path
 import numpy as np
-from pipelines import fitting
+from pipelines.training import trainer
+from pipelines.training.examples import Examples
 from fatescope import config as params
 settings = params.load(Path("params.yaml")).train.model_copy(update={
     "backbone": "compact", "epochs": 2, "batch_size": 128, "threads": 2, "input_size": (60, 60)})
@@ -166,8 +170,8 @@ def watch():
         peak = max(peak, *(int(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon")))
         time.sleep(0.02)
 threading.Thread(target=watch, daemon=True).start()
-examples = fitting.Examples(pixels, targets, rows[rows % 5 > 0], rows[rows % 5 == 0])
-fitting.fit(examples, 4, settings, 0, lambda *_: None)
+examples = Examples(pixels, targets, rows[rows % 5 > 0], rows[rows % 5 == 0])
+trainer.fit(examples, 4, settings, 0, lambda *_: None)
 print(peak)
 """
 
@@ -202,7 +206,7 @@ def main() -> None:
             plain.append(constant_rate(examples, classes, settings, plain=True))
             short.append(fit_rate(examples, classes, settings.model_copy(update={"epochs": 4}), turn)[0])
             rate, made = fit_rate(examples, classes, settings, turn)
-            called = trainer.predict(made.network, examples.pixels, test).logits.argmax(1)
+            called = predict(made.network, examples.pixels, test).logits.argmax(1)
             ours.append((rate, float(balanced_accuracy_score(examples.targets[test], called))))
             # In a process of its own, whose memory nobody has tuned.
             with get_context("spawn").Pool(1) as pool:

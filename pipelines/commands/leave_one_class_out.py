@@ -29,7 +29,10 @@ from fatescope.data.splits import Splits
 from fatescope.errors import ParamsError
 from fatescope.inference import composition, uncertainty
 from pipelines.evaluation import plots
-from pipelines.training import selection, trainer
+from pipelines.training import selection
+from pipelines.training.examples import load_examples
+from pipelines.training.prediction import predict
+from pipelines.training.trainer import Report
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +49,13 @@ def held_out(
     if medium not in everything or len(classes) < 2:
         raise ParamsError(f"task '{task}' has the classes {everything}: holding out '{medium}' needs two others")
     split = divided.available(everything)[0]
-    examples = trainer.examples_of(source, divided, split, classes)
+    examples = load_examples(source, divided, split, classes)
     groups = source.manifest["group"].to_numpy(str)
-    [candidate] = selection.scout(examples, groups, len(classes), [[settings]], params, _untracked)
-    made = selection.refit(candidate, examples, len(classes), params.train.seeds[0], params, _untracked)
+    [candidate] = selection.train_candidates(examples, groups, len(classes), [[settings]], params, _untracked)
+    made = selection.refit_candidate(candidate, examples, len(classes), params.train.seeds[0], params, _untracked)
 
     def assess(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        found = trainer.predict(made.network, source.pixels, rows)
+        found = predict(made.network, source.pixels, rows)
         calibration = candidate.calibration
         said = uncertainty.Prediction(found.logits, found.embedding, np.empty(0, np.float32))
         limits = calibration.conformal, calibration.outlier_threshold
@@ -85,7 +88,7 @@ def held_out(
 
 
 @contextmanager
-def _untracked(_name: str, _settings: Train) -> Iterator[trainer.Report]:
+def _untracked(_name: str, _settings: Train) -> Iterator[Report]:
     yield lambda *_: None
 
 

@@ -30,6 +30,7 @@ from fatescope.data import dataset, splits
 from fatescope.errors import DataError
 from pipelines.registry import tracking
 from pipelines.training import trainer
+from pipelines.training.examples import load_examples
 from pipelines.tuning import launcher, search_space
 from pipelines.tuning.plots import draw
 from pipelines.tuning.study import ByNumber, counted, optimize, reason, revive, spent_minutes, storage, was_killed
@@ -72,7 +73,7 @@ def objective(search: Search, parent: str) -> Callable[[Trial], float]:
     params, classes = search.params, search.params.classes(search.task)
     source, divided = dataset.load(search.source), splits.load(search.parts)
     split = divided.available(classes)[0]
-    examples = trainer.examples_of(source, divided, split, classes)
+    examples = load_examples(source, divided, split, classes)
     threads = max(1, params.train.threads // params.tune.workers)
 
     def value(trial: Trial) -> float:

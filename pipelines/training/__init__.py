@@ -1,1 +1,1 @@
-"""Training: the loop, pixels, augmentation, several GPUs, selection between candidates, calibration."""
+"""Training: cells and batches, augmentation, the loop, several GPUs, candidates and their calibration, bundles."""

@@ -1,6 +1,6 @@
-"""Change a batch of images as cells change by themselves: a cell in flow has no up and no left.
+"""Random changes of a batch of images that do not change their class: a cell in flow has no up and no left.
 
-Everything is done to a whole batch on its device, each image by its own draw, after normalisation: background is zero.
+All functions take a whole batch on its device and draw for every image anew. Images are normalised: background is zero.
 """
 
 import torch
@@ -11,9 +11,9 @@ from fatescope.config import Train
 
 
 def augment(images: Tensor, params: Train, stretched: bool) -> Tensor:
-    """Return (B, 1, H, W) normalised images, mirrored and turned, shifted, and changed in intensity as `params` say.
+    """Return (B, 1, H, W) normalised images, mirrored and rotated, shifted, and changed in intensity as `params` say.
 
-    Images that were `stretched`, by more along one axis than along the other, are mirrored and not turned.
+    Images that were `stretched`, more along one axis than along the other, are not rotated.
     """
     if params.symmetries:
         images = random_symmetry(images, quarter=not stretched)
@@ -25,9 +25,9 @@ def augment(images: Tensor, params: Train, stretched: bool) -> Tensor:
 
 
 def random_symmetry(images: Tensor, quarter: bool = True) -> Tensor:
-    """Give each image one of the eight symmetries of the square; of the four of the rectangle where it is one.
+    """Transform each image by one of the eight symmetries of the square, or by one of the four of the rectangle.
 
-    Without `quarter` turns a square gets those four too: what was stretched along one axis only is a rectangle.
+    Without `quarter`, rotations by 90° are left out for squares too.
     """
     images = torch.where(_coin(images), images.flip(2), images)
     images = torch.where(_coin(images), images.flip(3), images)
@@ -36,19 +36,19 @@ def random_symmetry(images: Tensor, quarter: bool = True) -> Tensor:
     return images
 
 
-def shift(images: Tensor, farthest: int) -> Tensor:
-    """Move each image by up to `farthest` px along each axis; background comes in from outside."""
+def shift(images: Tensor, most: int) -> Tensor:
+    """Move each image by up to `most` px along each axis; the gap is filled with background."""
     count, _, height, width = images.shape
-    padded = functional.pad(images, (farthest,) * 4)
-    moves = torch.randint(0, 2 * farthest + 1, (2, count), device=images.device)
+    padded = functional.pad(images, (most,) * 4)
+    moves = torch.randint(0, 2 * most + 1, (2, count), device=images.device)
     rows = moves[0, :, None] + torch.arange(height, device=images.device)
     columns = moves[1, :, None] + torch.arange(width, device=images.device)
-    each = torch.arange(count, device=images.device)[:, None, None]
-    return padded[each, 0, rows[:, :, None], columns[:, None, :]][:, None]
+    image = torch.arange(count, device=images.device)[:, None, None]
+    return padded[image, 0, rows[:, :, None], columns[:, None, :]][:, None]
 
 
 def change_intensity(images: Tensor, share: float) -> Tensor:
-    """Scale the contrast of each image by up to `share`, and lift or lower it by up to half of that."""
+    """Change the contrast of each image by a factor of 1 ± up to `share`, and its level by up to half of that."""
     factor = torch.empty(len(images), 1, 1, 1, device=images.device)
     return images * factor.uniform_(1 - share, 1 + share) + torch.empty_like(factor).uniform_(-share / 2, share / 2)
 

@@ -1,58 +1,81 @@
-"""What a piece of work costs: time, and energy where the processor counts it and lets us read the counter."""
+"""What training costs: time, and energy where the processor counts it and the counter may be read."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 COUNTERS = Path("/sys/class/powercap")
 """Where Linux shows the energy counters of processor packages (Running Average Power Limit)."""
 
 
+@dataclass(frozen=True)
+class FitCost:
+    """Cost of one or several fits."""
+
+    seconds: float
+    """Wall-clock time."""
+    energy_wh: float | None
+    """Energy of all processor packages, whatever ran on them; None where it could not be measured."""
+
+    def __add__(self, other: "FitCost") -> "FitCost":
+        """Return the cost of both; the energy is known where both are."""
+        known = self.energy_wh is not None and other.energy_wh is not None
+        energy = self.energy_wh + other.energy_wh if known else None  # type: ignore[operator]  # both are known
+        return FitCost(self.seconds + other.seconds, energy)
+
+    def as_fields(self) -> dict[str, float]:
+        """Return the fields of reports: `fit_seconds` and, where it is known, `energy_wh`."""
+        energy = {} if self.energy_wh is None else {"energy_wh": self.energy_wh}
+        return {"fit_seconds": self.seconds} | energy
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """Size of a network and the cost of running it."""
+
+    parameters: int
+    """Number of weights."""
+    multiply_adds: float
+    """Multiply-adds for one cell."""
+
+    def as_fields(self) -> dict[str, float]:
+        """Return the fields of reports: `parameters` and `multiply_adds`."""
+        return {"parameters": float(self.parameters), "multiply_adds": self.multiply_adds}
+
+
 class Meter:
-    """Counts from the moment that it is made."""
+    """Measures time and energy from the moment it is created."""
 
     def __init__(self, counters: Path = COUNTERS) -> None:
         self._counters = counters
-        self._begun, self._joules = time.monotonic(), _read(counters)
+        self._start_s, self._start = time.monotonic(), _read_counters(counters)
 
-    def seconds(self) -> float:
-        """Return the seconds that have passed."""
-        return time.monotonic() - self._begun
+    def cost(self) -> FitCost:
+        """Return the cost so far."""
+        return FitCost(time.monotonic() - self._start_s, self._energy_wh())
 
-    def watt_hours(self) -> float | None:
-        """Return the energy that all packages took meanwhile, by whatever ran on them; None where it is not told."""
-        now = _read(self._counters)
-        if not now or set(now) != set(self._joules):
+    def _energy_wh(self) -> float | None:
+        now = _read_counters(self._counters)
+        if not now or set(now) != set(self._start):
             return None
         total = 0.0
         for package, (joules, highest) in now.items():
-            spent = joules - self._joules[package][0]
-            # The counter starts again from zero.
+            spent = joules - self._start[package][0]
+            # A counter that reaches its highest value starts again from zero.
             total += spent + highest if spent < 0 else spent
         return total / 3600
 
 
-def add_costs(*costs: dict[str, float]) -> dict[str, float]:
-    """Return the sums of `fit_seconds` and, where all costs have it, of `energy_wh`."""
-    keys = [key for key in ("fit_seconds", "energy_wh") if all(key in each for each in costs)]
-    return {key: sum(each[key] for each in costs) for key in keys}
-
-
-def fit_cost(meter: Meter) -> dict[str, float]:
-    """Return what `meter` has counted as `fit_seconds` and, where it is told, `energy_wh`."""
-    energy = meter.watt_hours()
-    return {"fit_seconds": meter.seconds()} | ({} if energy is None else {"energy_wh": energy})
-
-
-def _read(counters: Path) -> dict[str, tuple[float, float]]:
-    """Return package → joules so far, and where that counter starts again."""
-    found = {}
+def _read_counters(counters: Path) -> dict[str, tuple[float, float]]:
+    """Return processor package → its counter and the value at which that starts again, joules."""
+    packages = {}
     for folder in sorted(counters.glob("*-rapl:[0-9]*")):
-        if folder.name.count(":") == 1:  # a part of a package has a second colon
+        if folder.name.count(":") == 1:  # parts of a package, which have a second colon, are in its counter already
             try:
                 energy, highest = (
                     float((folder / name).read_text()) / 1e6 for name in ("energy_uj", "max_energy_range_uj")
                 )
             except OSError:
                 continue
-            found[folder.name] = (energy, highest)
-    return found
+            packages[folder.name] = (energy, highest)
+    return packages

@@ -1,11 +1,10 @@
-"""Several processes that fit one network together, as `torchrun` starts them; alone, everything here is a no-op.
+"""Data-parallel training in several processes, as `torchrun` starts them; in one process, everything here is a no-op.
 
-    torchrun --nproc-per-node 2 -m pipelines.stages.train params.yaml binary …
+    torchrun --nproc-per-node 2 -m pipelines.stages.train --task binary …
 
-Each process takes its share of every batch; the leader alone validates, tracks and writes.
+Each process trains on its share of every batch; the primary process alone validates, tracks and writes files.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,18 +12,20 @@ from typing import TypeVar
 import torch
 from torch import distributed, nn
 
+from pipelines.settings import PipelineSettings
+
 T = TypeVar("T")
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Join the other processes of `torchrun` while the block lasts."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+def process_group(settings: PipelineSettings) -> Iterator[None]:
+    """Join the other processes of `torchrun`, where there are any, while the block runs."""
+    if settings.world_size == 1:
         yield
         return
     on_gpu = torch.cuda.is_available()
     if on_gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(settings.local_rank)
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield
@@ -32,33 +33,33 @@ def joined() -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def size() -> int:
+def world_size() -> int:
     """Return the number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Return which of them this one is, from 0."""
+    """Return the number of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def leads() -> bool:
-    """Tell whether this process is the one that validates, tracks and writes."""
+def is_primary() -> bool:
+    """Return whether this process is the one that validates, tracks and writes files."""
     return rank() == 0
 
 
-def agree(value: T) -> T:
-    """Return the leader's `value` in every process."""
-    if size() == 1:
+def broadcast_object(value: T) -> T:
+    """Return the primary process's `value` in every process."""
+    if world_size() == 1:
         return value
-    told = [value]
-    distributed.broadcast_object_list(told, src=0)
-    return told[0]
+    values = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return values[0]
 
 
-def together(module: nn.Module) -> nn.Module:
-    """Return `module` such that gradients are averaged over all processes."""
-    if size() == 1:
+def wrap_ddp(module: nn.Module) -> nn.Module:
+    """Return `module` so that gradients are averaged over all processes."""
+    if world_size() == 1:
         return module
     if next(module.parameters()).is_cuda:
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]  # torch leaves it so
@@ -66,8 +67,8 @@ def together(module: nn.Module) -> nn.Module:
     return wrapped
 
 
-def share_state(module: nn.Module) -> None:
-    """Give every process the leader's weights and buffers."""
-    if size() > 1:
+def broadcast_state(module: nn.Module) -> None:
+    """Give every process the weights and buffers of the primary process."""
+    if world_size() > 1:
         for tensor in module.state_dict().values():
             distributed.broadcast(tensor, src=0)

@@ -1,8 +1,8 @@
-"""Convolutions over maps as small as their kernel, as one product of matrices.
+"""Convolutions on feature maps as small as their kernel, as one matrix product.
 
-At the end of a backbone maps are of 2x2 or 3x3 positions and 512 channels. The CPU kernels of PyTorch (oneDNN) are made
-for large maps: there they take most of the time of a step, several times that of the same arithmetic as one product
-(im2col, Chellapilla et al. 2006). Parameters, and what is exported, are those of `nn.Conv2d`.
+At the end of a backbone, feature maps have 2x2 or 3x3 positions and 512 channels. The CPU kernels of PyTorch (oneDNN)
+are made for large maps: on these they take most of the time of a training step, several times as long as the same
+arithmetic in one product (im2col, Chellapilla et al. 2006). Parameters and exported graph are those of `nn.Conv2d`.
 """
 
 from typing import cast
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """A convolution that multiplies matrices where, on a CPU, its output has no more positions than its kernel."""
+    """A convolution that is one matrix product where, on a CPU, its output has no more positions than its kernel."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Convolve (B, C, H, W) `images`."""
@@ -29,10 +29,10 @@ class SmallMapConv2d(nn.Conv2d):
             for i in range(self.kernel_size[0])
             for j in range(self.kernel_size[1])
         ]
-        # Channels come last in the weights too, so that this is a view of them.
+        # A view, because the weights are channels-last too.
         weights = self.weight.permute(0, 2, 3, 1).flatten(1)
-        found = functional.linear(torch.cat(taps, dim=-1), weights, self.bias)
-        return found.permute(0, 3, 1, 2)
+        products = functional.linear(torch.cat(taps, dim=-1), weights, self.bias)
+        return products.permute(0, 3, 1, 2)
 
     def _positions(self, size: int, axis: int) -> int:
         padding = cast("tuple[int, int]", self.padding)[axis]
@@ -40,11 +40,10 @@ class SmallMapConv2d(nn.Conv2d):
 
 
 def speed_up(module: nn.Module) -> None:
-    """Let the convolutions of `module` that may meet small maps be `SmallMapConv2d`, with the parameters they have."""
-    for each in module.modules():
-        plain = (
-            type(each) is nn.Conv2d and each.groups == 1 and each.padding_mode == "zeros" and each.dilation == (1, 1)
-        )
-        if plain and each.kernel_size != (1, 1) and not isinstance(each.padding, str):
-            # The class alone differs: no parameter moves, and names in state dicts stay.
-            each.__class__ = SmallMapConv2d
+    """Turn the convolutions of `module` that may get small maps into `SmallMapConv2d`; parameters stay."""
+    for layer in module.modules():
+        if type(layer) is not nn.Conv2d or layer.kernel_size == (1, 1) or isinstance(layer.padding, str):
+            continue
+        if layer.groups == 1 and layer.padding_mode == "zeros" and layer.dilation == (1, 1):
+            # Only the class changes, so that parameters and their names in state dicts stay.
+            layer.__class__ = SmallMapConv2d

@@ -13,14 +13,17 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_model
 
+from fatescope import config
 from fatescope.config import Train
-from fatescope.data import dataset, splits
+from fatescope.data import dataset
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from fatescope.inference.ood import MahalanobisDetector
 from pipelines.commands import compare, rollback
-from pipelines.stages import train
 from pipelines.training import trainer
+from pipelines.training.bundle_writer import write_bundle
+from pipelines.training.context import load_context
+from pipelines.training.cost import FitCost
 from pipelines.training.selection import SINGLE, Refit
 from tests.support.pipeline import run_register
 from tests.support.servers import ended, free_port, ready
@@ -35,16 +38,15 @@ def variant(folder, target, name, change):
     # The candidate that is one network, whichever was chosen.
     single = source / next(x["folder"] for x in trained if (x["split"], x["candidate"]) == ("grouped", SINGLE))
     spec = bundle.read_spec(single)
-    network = trainer.build(Train.model_validate_json(json.dumps(spec.params["train"][0])), len(spec.classes))
+    network = trainer.build_network(Train.model_validate_json(json.dumps(spec.params["train"][0])), len(spec.classes))
     load_model(network, str(single / bundle.WEIGHTS))
     with torch.no_grad():
         change(network.linear)
-    known, divided = dataset.load(folder / "artifacts/cells"), splits.load(folder / "artifacts/splits.parquet")
-    seen = np.concatenate([divided.indices("grouped", part, spec.classes) for part in ("train", "validation")])
-    made = Refit(network.eval(), MahalanobisDetector.load(single / bundle.OUTLIERS), {"fit_seconds": 1.0})
-    others = divided.indices("grouped", "test", spec.classes)
+    paths = folder / "artifacts/cells", folder / "artifacts/splits.parquet"
+    context = load_context(config.load(folder / "params.yaml"), "binary", *paths, git_commit="")
+    refit = Refit(network.eval(), MahalanobisDetector.load(single / bundle.OUTLIERS), FitCost(1.0, None))
     another = spec.model_copy(update={"seed": sum(name.encode())})
-    train.write_bundle(made, known, np.sort(seen), others, another, models / "bundle")
+    write_bundle(refit, another, context, models / "bundle")
     shutil.copy(source / "models.json", models / "models.json")
     return models
 

@@ -5,7 +5,7 @@ from scipy.special import softmax
 from fatescope.inference.ood import MahalanobisDetector
 from pipelines.evaluation.simulated_cultures import simulate_cultures
 from pipelines.training import calibration
-from pipelines.training.trainer import Predicted
+from pipelines.training.prediction import Predictions
 
 EQUAL = np.array([0.5, 0.5])
 
@@ -42,11 +42,11 @@ def test_what_a_network_expects_does_not_decide_between_candidates(rng):
     logits, targets = rare(rng)
     prior = np.array([0.9, 0.1])
     told, worse = logits - np.log(prior), 0.5 * logits
-    assert calibration.equal_loss(logits, targets, prior) == pytest.approx(
-        calibration.equal_loss(told, targets, EQUAL), rel=1e-9
+    assert calibration.balanced_loss(logits, targets, prior) == pytest.approx(
+        calibration.balanced_loss(told, targets, EQUAL), rel=1e-9
     )
-    assert calibration.equal_loss(logits, targets, prior) < calibration.equal_loss(logits, targets, EQUAL)
-    assert calibration.equal_loss(logits, targets, prior) < calibration.equal_loss(worse, targets, prior)
+    assert calibration.balanced_loss(logits, targets, prior) < calibration.balanced_loss(logits, targets, EQUAL)
+    assert calibration.balanced_loss(logits, targets, prior) < calibration.balanced_loss(worse, targets, prior)
 
 
 def test_conformal_sets_keep_their_promise_in_each_class(rng):
@@ -65,7 +65,7 @@ def test_too_few_cells_promise_nothing():
 
 
 def test_one_like_cell_in_a_hundred_is_called_unlike(rng):
-    threshold = calibration.upper(rng.normal(size=5000), 0.99)
+    threshold = calibration.upper_quantile(rng.normal(size=5000), 0.99)
     assert (rng.normal(size=50_000) > threshold).mean() == pytest.approx(0.01, abs=0.004)
 
 
@@ -78,7 +78,7 @@ def test_cells_that_are_far_away_or_off_the_plane_are_unlike(rng):
 
     targets = rng.integers(0, 2, 1500)
     known = MahalanobisDetector.fit(cloud(targets), targets, directions=8)
-    threshold = calibration.upper(known.score(cloud(rng.integers(0, 2, 1500))), 0.99)
+    threshold = calibration.upper_quantile(known.score(cloud(rng.integers(0, 2, 1500))), 0.99)
     assert (known.score(cloud(rng.integers(0, 2, 3000))) > threshold).mean() < 0.03
     third = cloud(np.full(500, 2)) + 3 * basis[:, 2].astype(np.float32)
     assert (known.score(third) > threshold).mean() > 0.9
@@ -127,7 +127,7 @@ def test_calibrate_puts_it_together(rng, make_params):
     def predicted(count):
         logits, targets = logits_of(rng, count, 3.0)
         embedding = np.concatenate([logits, rng.normal(size=(count, 6))], axis=1).astype(np.float32)
-        return Predicted(logits.astype(np.float32), embedding), targets
+        return Predictions(logits.astype(np.float32), embedding), targets
 
     groups = np.array([f"g{i % 7}" for i in range(800)])
     found = calibration.calibrate(predicted(800), predicted(800), groups, np.array([0.5, 0.5]), make_params().calibrate)

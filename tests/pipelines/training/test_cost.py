@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.training.cost import Meter, add_costs, fit_cost
+from pipelines.training.cost import FitCost, Meter
 
 
 def counter(folder, name, joules, highest=1000.0):
@@ -18,16 +18,15 @@ def test_energy_is_that_of_all_packages_and_may_wrap(tmp_path):
     counter(tmp_path, "intel-rapl:0", 60)
     counter(tmp_path, "intel-rapl:1", 210)
     counter(tmp_path, "intel-rapl:0:0", 500)
-    assert meter.watt_hours() == pytest.approx((160 + 200) / 3600)
+    assert meter.cost().energy_wh == pytest.approx((160 + 200) / 3600)
 
 
 def test_without_a_counter_energy_is_missing(tmp_path):
-    cost = fit_cost(Meter(tmp_path))
-    assert set(cost) == {"fit_seconds"}
-    assert cost["fit_seconds"] >= 0
+    cost = Meter(tmp_path).cost()
+    assert set(cost.as_fields()) == {"fit_seconds"}
+    assert cost.seconds >= 0
 
 
-def test_costs_add_up_where_all_are_known():
-    assert add_costs({"fit_seconds": 1.0, "energy_wh": 2.0}, {"fit_seconds": 3.0}) == {"fit_seconds": 4.0}
-    both = add_costs({"fit_seconds": 1.0, "energy_wh": 2.0}, {"fit_seconds": 3.0, "energy_wh": 1.0})
-    assert both == {"fit_seconds": 4.0, "energy_wh": 3.0}
+def test_energy_of_several_fits_is_known_where_that_of_all_is():
+    assert FitCost(1.0, 2.0) + FitCost(3.0, None) == FitCost(4.0, None)
+    assert (FitCost(1.0, 2.0) + FitCost(3.0, 1.0)).as_fields() == {"fit_seconds": 4.0, "energy_wh": 3.0}

@@ -6,16 +6,17 @@ import sys
 import pytest
 
 from fatescope.inference import bundle
+from pipelines.settings import PipelineSettings
 from pipelines.training import distributed
 from tests.support.params import write_params
 from tests.support.pipeline import CHANGES
 from tests.support.project import ROOT
 
 
-def test_alone_everything_is_as_it_was():
-    with distributed.joined():
-        assert (distributed.size(), distributed.rank(), distributed.leads()) == (1, 0, True)
-        assert distributed.agree({"a": 1}) == {"a": 1}
+def test_one_process_is_a_group_of_its_own():
+    with distributed.process_group(PipelineSettings(world_size=1)):
+        assert (distributed.world_size(), distributed.rank(), distributed.is_primary()) == (1, 0, True)
+        assert distributed.broadcast_object({"a": 1}) == {"a": 1}
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_other_convolutions_stay_as_they_are(how):
 def test_a_network_says_the_same(make_params, name):
     size = [75, 75] if name == "inception_v3" else [60, 60]
     settings = make_params({"train.backbone": name, "train.input_size": size}).train
-    fast = trainer.build(settings, 2).eval()
+    fast = trainer.build_network(settings, 2).eval()
     assert any(isinstance(each, layers.SmallMapConv2d) for each in fast.modules())
     how = {"resize": settings.resize, "normalisation": settings.normalisation, "dropout": settings.dropout}
     plain = network.Network(backbones.build(name, "none", settings.input_size), 2, settings.input_size, **how).eval()
@@ -85,7 +85,7 @@ def test_a_network_says_the_same(make_params, name):
 
 @pytest.mark.slow
 def test_what_is_exported_are_convolutions(make_params, tmp_path):
-    made = trainer.build(make_params({"train.backbone": "resnet18"}).train, 2)
+    made = trainer.build_network(make_params({"train.backbone": "resnet18"}).train, 2)
     network.export(made, (60, 80), tmp_path / "model.onnx")
     kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
     # One more than the backbone has: the activation map.

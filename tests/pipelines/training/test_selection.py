@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.training import selection, trainer
+from pipelines.training import ensemble, selection
+from pipelines.training.examples import Examples
+from pipelines.training.prediction import predict
 from tests.support.images import draw_cell
 from tests.support.project import ROOT
 
@@ -18,7 +20,7 @@ def examples(rng):
     targets = np.arange(96, dtype=np.int64) % 2
     pixels = np.stack([draw_cell(rng, 60, 80, radius=(8, 14)[t]) for t in targets])
     rows = np.arange(len(targets))
-    return trainer.Examples(pixels, targets, rows[:64], rows[64:])
+    return Examples(pixels, targets, rows[:64], rows[64:])
 
 
 @pytest.fixture
@@ -52,25 +54,25 @@ def test_candidates_are_scouted_and_refitted(examples, settings, opened, join):
     params = settings()
     params = params.model_copy(update={"ensemble": params.ensemble.model_copy(update={"join": join})})
     one, other = params.train, params.train.model_copy(update={"input_size": (60, 60)})
-    single, ensemble = selection.scout(examples, GROUPS, 2, [[one], [one, other]], params, open_run)
-    assert names == ["scout compact", "scout compact"]  # the shared member was fitted once
-    assert (single.name, ensemble.name) == (selection.SINGLE, selection.ENSEMBLE)
-    assert ensemble.cost["parameters"] >= 2 * single.cost["parameters"]
-    assert ensemble.cost["multiply_adds"] > 2 * single.cost["multiply_adds"]
-    assert min(single.calibration.balanced_accuracy, ensemble.calibration.balanced_accuracy) > 0.9
-    made = selection.refit(ensemble, examples, 2, 1, params, open_run)
+    single, joined = selection.train_candidates(examples, GROUPS, 2, [[one], [one, other]], params, open_run)
+    assert names == ["candidate compact", "candidate compact"]  # the shared member was fitted once
+    assert (single.name, joined.name) == (selection.SINGLE, selection.ENSEMBLE)
+    assert joined.model.parameters >= 2 * single.model.parameters
+    assert joined.model.multiply_adds > 2 * single.model.multiply_adds
+    assert min(single.calibration.balanced_accuracy, joined.calibration.balanced_accuracy) > 0.9
+    made = selection.refit_candidate(joined, examples, 2, 1, params, open_run)
     assert names[2:] == ["refit compact seed 1"] * 2
-    assert float(made.network.temperature) == pytest.approx(ensemble.calibration.temperature)
-    found = trainer.predict(made.network, examples.pixels, examples.validation)
+    assert float(made.network.temperature) == pytest.approx(joined.calibration.temperature)
+    found = predict(made.network, examples.pixels, examples.validation)
     assert (found.logits.argmax(1) == examples.targets[examples.validation]).mean() > 0.9
-    assert (made.outliers.score(found.embedding) < ensemble.calibration.outlier_threshold).mean() > 0.8
+    assert (made.outliers.score(found.embedding) < joined.calibration.outlier_threshold).mean() > 0.8
 
 
 def test_the_cells_that_tell_of_all_are_few_and_of_every_class(monkeypatch):
-    monkeypatch.setattr(selection, "DESCRIBED", 20)
+    monkeypatch.setattr(ensemble, "SAMPLE", 20)
     targets = np.array([0] * 500 + [-1] * 10 + [1] * 3, np.int64)
     rows = np.r_[100:500, 510:513]
-    chosen = selection.described(targets, rows)
+    chosen = ensemble.sample_classes(targets, rows)
     assert set(chosen) <= set(rows)
     assert np.bincount(targets[chosen]).tolist() == [10, 3]
     assert (chosen[0], chosen[9]) == (100, 499)
@@ -80,19 +82,19 @@ def test_the_layer_on_embeddings_is_that_of_logistic_regression(rng):
     embedding = rng.normal(size=(200, 5)).astype(np.float32) * 3 + 1
     targets = (embedding[:, 0] + 0.1 * embedding[:, 1] > 1).astype(np.int64)
     linear = torch.nn.Linear(5, 2)
-    selection._fit_linear(linear, embedding, targets)
+    ensemble._fit_linear(linear, embedding, targets)
     with torch.inference_mode():
         assert (linear(torch.from_numpy(embedding)).argmax(1).numpy() == targets).mean() > 0.9
 
 
 def test_a_network_expects_what_it_was_trained_on(examples, settings):
-    few = trainer.Examples(examples.pixels, np.zeros(96, np.int64), examples.train, examples.validation)
+    few = Examples(examples.pixels, np.zeros(96, np.int64), examples.train, examples.validation)
     few.targets[:16] = 1
     weighed = settings().train
     counted = weighed.model_copy(update={"balance": "none"})
 
     def expected(join, *members):
-        return selection.prior_of(few, 2, list(members), join).tolist()
+        return ensemble.class_prior(few, 2, list(members), join).tolist()
 
     assert expected("probabilities", weighed) == [0.5, 0.5]
     assert expected("embeddings", counted) == [0.75, 0.25]
@@ -103,20 +105,24 @@ def test_a_network_expects_what_it_was_trained_on(examples, settings):
 
 PROGRAM = """
 import sys
-import numpy as np, torch
 from pathlib import Path
-from pipelines import crew, fitting
-from fatescope import config as params
-settings = params.load(Path(sys.argv[1])).train
-known = np.load(sys.argv[2])
-rows = np.arange(len(known["targets"]))
-examples = fitting.Examples(known["pixels"], known["targets"], rows[:64], rows[64:])
-said = []
-with crew.joined():
-    network, epochs = fitting.fit(examples, 2, settings, 0, lambda epoch, figures: said.append(figures))
-    assert bool(said) == crew.leads()
-    found = fitting.predict(network, examples.pixels, examples.validation).logits
-    np.save(f"{sys.argv[3]}/{crew.rank()}-of-{crew.size()}.npy", found)
+import numpy as np
+from fatescope import config
+from pipelines.settings import PipelineSettings
+from pipelines.training import distributed
+from pipelines.training.examples import Examples
+from pipelines.training.prediction import predict
+from pipelines.training.trainer import fit
+params = config.load(Path(sys.argv[1])).train
+cells = np.load(sys.argv[2])
+rows = np.arange(len(cells["targets"]))
+examples = Examples(cells["pixels"], cells["targets"], rows[:64], rows[64:])
+reports = []
+with distributed.process_group(PipelineSettings()):
+    network = fit(examples, 2, params, 0, lambda epoch, metrics: reports.append(metrics)).network
+    assert bool(reports) == distributed.is_primary()
+    logits = predict(network, examples.pixels, examples.validation).logits
+    np.save(f"{sys.argv[3]}/{distributed.rank()}-of-{distributed.world_size()}.npy", logits)
 """
 
 

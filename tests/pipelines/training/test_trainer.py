@@ -6,6 +6,8 @@ from scipy.special import log_softmax
 from fatescope.data import images
 from fatescope.errors import ParamsError
 from pipelines.training import dataloader, trainer
+from pipelines.training.examples import Examples, class_weights, iterate_batches
+from pipelines.training.prediction import predict
 from tests.support.images import draw_cell
 
 
@@ -15,7 +17,7 @@ def examples(rng):
     targets = np.array([0, 0, 0, 1] * 24, np.int64)
     pixels = np.stack([draw_cell(rng, 60, 80, radius=(8, 14)[t]) for t in targets])
     rows = np.arange(len(targets))
-    return trainer.Examples(pixels, targets, rows[:72], rows[72:])
+    return Examples(pixels, targets, rows[:72], rows[72:])
 
 
 def short(make_params, **changes):
@@ -43,8 +45,11 @@ def test_it_learns_and_reports_each_epoch(make_params, examples):
 
 
 def loss_of(network, examples):
-    weights = torch.from_numpy(trainer._balance(examples.targets[examples.train], 2)).float()
-    return trainer._validate(network, examples, weights)["validation_loss"]
+    """Return the cross-entropy on the validation cells, all classes weighted equally."""
+    logits = predict(network, examples.pixels, examples.validation).logits
+    targets = examples.targets[examples.validation]
+    losses = -log_softmax(logits, axis=1)[np.arange(len(targets)), targets]
+    return np.mean([losses[targets == k].mean() for k in (0, 1)])
 
 
 def test_the_best_epoch_is_kept(make_params, examples):
@@ -60,7 +65,7 @@ def test_the_loss_is_of_the_mixture_that_the_network_learns(make_params, example
     reports = []
     settings = short(make_params, epochs=1, balance=balance)
     network, _ = trainer.fit(examples, 2, settings, 0, lambda _, figures: reports.append(figures["validation_loss"]))
-    logits = trainer.predict(network, examples.pixels, examples.validation).logits
+    logits = predict(network, examples.pixels, examples.validation).logits
     truth = examples.targets[examples.validation]
     losses = -log_softmax(logits, axis=1)[np.arange(len(truth)), truth]
     equal = np.mean([losses[truth == k].mean() for k in (0, 1)])
@@ -71,7 +76,7 @@ def test_the_loss_is_of_the_mixture_that_the_network_learns(make_params, example
 def test_a_fit_that_gets_no_better_ends_early(make_params, examples):
     # Labels by chance: nothing that is learned helps on the validation cells.
     targets = np.random.default_rng(0).integers(0, 2, len(examples.targets))
-    chance = trainer.Examples(examples.pixels, targets, examples.train, examples.validation)
+    chance = Examples(examples.pixels, targets, examples.train, examples.validation)
     losses = []
     _, epochs = trainer.fit(
         chance,
@@ -86,7 +91,7 @@ def test_a_fit_that_gets_no_better_ends_early(make_params, examples):
 
 def test_without_validation_cells_all_epochs_are_made(make_params, examples):
     reports = []
-    whole = trainer.Examples(examples.pixels, examples.targets, examples.train, examples.validation[:0])
+    whole = Examples(examples.pixels, examples.targets, examples.train, examples.validation[:0])
     trainer.fit(whole, 2, short(make_params, epochs=4, patience=1), 0, lambda _, figures: reports.append(figures))
     assert [set(each) for each in reports] == [{"train_loss"}] * 4
 
@@ -94,7 +99,7 @@ def test_without_validation_cells_all_epochs_are_made(make_params, examples):
 def test_a_fixed_level_is_that_of_the_training_cells(make_params, examples):
     brighter = examples.pixels.copy()
     brighter[examples.validation] += 300
-    changed = trainer.Examples(brighter, examples.targets, examples.train, examples.validation)
+    changed = Examples(brighter, examples.targets, examples.train, examples.validation)
     made = trainer.fit(changed, 2, short(make_params, normalisation="fixed", epochs=1), 0, lambda *_: None)
     expected = np.median(images.background(examples.pixels[examples.train]))
     assert float(made.network.level) == pytest.approx(expected, abs=1)
@@ -102,7 +107,7 @@ def test_a_fixed_level_is_that_of_the_training_cells(make_params, examples):
 
 def test_a_loss_that_is_no_number_is_told(make_params, examples):
     with pytest.raises(
-        ParamsError, match=r"with 1e\+30, train_loss of compact is nan after epoch \d+: the fit has diverged"
+        ParamsError, match=r"with 1e\+30, train_loss of compact is nan after epoch \d+: training has diverged"
     ):
         trainer.fit(examples, 2, short(make_params, learning_rate=1e30), 0, lambda *_: None)
 
@@ -110,7 +115,7 @@ def test_a_loss_that_is_no_number_is_told(make_params, examples):
 def test_a_validation_loss_that_is_no_number_is_told(make_params):
     figures = {"train_loss": 0.1, "validation_loss": float("inf")}
     with pytest.raises(ParamsError, match="validation_loss of compact is inf after epoch 3"):
-        trainer._refuse_diverged(figures, 3, short(make_params))
+        trainer._check_finite(figures, 3, short(make_params))
 
 
 def test_views_are_for_the_finished_network(make_params, examples):
@@ -137,9 +142,9 @@ def test_a_seed_decides(make_params, examples):
 @pytest.mark.parametrize(("balance", "share"), [("sampling", 1 / 2), ("weights", 1 / 4), ("none", 1 / 4)])
 def test_how_often_a_rare_class_is_drawn(make_params, examples, balance, share):
     params = short(make_params, balance=balance)
-    weights = trainer._balance(examples.targets[examples.train], 2)
+    weights = class_weights(examples.targets[examples.train], 2)
     rng = np.random.default_rng(0)
-    drawn = np.concatenate([rows for _ in range(20) for rows in trainer._batches(examples, weights, params, rng)])
+    drawn = np.concatenate([rows for _ in range(20) for rows in iterate_batches(examples, weights, params, rng)])
     assert examples.targets[drawn].mean() == pytest.approx(share, abs=0.04)
 
 
@@ -147,25 +152,25 @@ def test_pixels_on_the_device_are_those_of_the_memory_map(rng):
     pixels = rng.integers(0, 65536, (20, 6, 8)).astype(np.uint16)
     kept, rows = np.array([3, 5, 9, 17]), np.array([17, 3, 3])
     device = torch.device("cpu")
-    mapped, resident = dataloader.Mapped(pixels, device), dataloader.Resident(pixels, kept, device)
+    mapped, resident = dataloader.MemmapLoader(pixels, device), dataloader.DeviceLoader(pixels, kept, device)
     assert torch.equal(mapped(rows), resident(rows))
     assert mapped(rows).shape == (3, 1, 6, 8)
-    with pytest.raises(AssertionError, match="rows that were not given"):
+    with pytest.raises(AssertionError, match="rows that the loader was not made with"):
         resident(np.array([4]))
 
 
 def test_rare_classes_weigh_as_much_as_common_ones():
-    weights = trainer._balance(np.array([0, 0, 0, 1]), 2)
+    weights = class_weights(np.array([0, 0, 0, 1]), 2)
     np.testing.assert_allclose(weights, [4 / 6, 4 / 2])
 
 
 def test_only_the_listed_rows_are_read(make_params, examples):
-    poisoned = trainer.Examples(examples.pixels, examples.targets, examples.train[:32], examples.train[32:48])
+    poisoned = Examples(examples.pixels, examples.targets, examples.train[:32], examples.train[32:48])
     unread = np.setdiff1d(np.arange(len(examples.targets)), examples.train[:48])
     poisoned.targets[unread] = -1  # a target that would make the loss fail
     trainer.fit(poisoned, 2, short(make_params, epochs=1), 0, lambda *_: None)
 
 
 def test_fewer_cells_than_a_batch_still_train(make_params, examples):
-    few = trainer.Examples(examples.pixels, examples.targets, examples.train[:5], examples.validation[:5])
+    few = Examples(examples.pixels, examples.targets, examples.train[:5], examples.validation[:5])
     trainer.fit(few, 2, short(make_params, epochs=1), 0, lambda *_: None)

@@ -1,0 +1,102 @@
+"""Write a trained model as a bundle: graph, weights, reference, test tensors and specification."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import save_file
+from safetensors.torch import save_model
+
+from fatescope.data.folders import fresh_folder
+from fatescope.inference import bundle
+from fatescope.networks.network import export
+from pipelines.evaluation.predict import BATCH
+from pipelines.training.context import TrainingContext
+from pipelines.training.ensemble import sample_evenly
+from pipelines.training.examples import Examples
+from pipelines.training.selection import Candidate, Refit
+
+TEST_CELLS = 8
+"""Cells whose logits a bundle must reproduce wherever it is loaded."""
+REFERENCE_CELLS = 5000
+"""The most cells of the reference that the model was trained on, and the most that it was not."""
+
+
+def write_bundle(refit: Refit, spec: bundle.Spec, context: TrainingContext, target: Path) -> None:
+    """Write `refit`, which was trained on the training and validation cells of a scheme, into the folder `target`.
+
+    The logits of the test tensors are those of the exported graph, which is what every runtime runs.
+    """
+    seen = context.examples(spec.split).merge_validation().train
+    with fresh_folder(target) as folder:
+        network = refit.network.cpu()
+        save_model(network, str(folder / bundle.WEIGHTS))
+        export(network, spec.canvas, folder / bundle.GRAPH)
+        refit.outliers.save(folder / bundle.OUTLIERS)
+        graph = bundle.Graph(folder / bundle.GRAPH, torch.get_num_threads())
+        pixels = context.cells.pixels[seen[np.linspace(0, len(seen) - 1, TEST_CELLS).astype(int)]]
+        save_file({"pixels": pixels, "logits": graph.predict(pixels).logits}, folder / bundle.TEST)
+        _write_reference(graph, refit, spec, seen, context, folder)
+        save_file({"cells": np.sort(context.cells.manifest["pixel_hash"].to_numpy()[seen])}, folder / bundle.SEEN)
+        bundle.finalize(folder, spec)
+
+
+def build_spec(
+    candidate: Candidate, refit: Refit, examples: Examples, scheme: str, seed: int, context: TrainingContext
+) -> bundle.Spec:
+    """Return the specification of `refit`, without the hashes of its files."""
+    params, calibration = context.params, candidate.calibration
+    known = context.cells.manifest.iloc[np.concatenate([examples.train, examples.validation])]
+    sections = ("dataset", "ingest", "split", "ensemble", "calibrate")
+    used = {name: getattr(params, name).model_dump(mode="json") for name in sections}
+    return bundle.Spec(
+        format=bundle.FORMAT,
+        opset=bundle.OPSET,
+        task=context.task,
+        classes=context.classes,
+        canvas=context.cells.canvas,
+        bit_depths=sorted(known["bit_depth"].unique().tolist()),
+        height_px=(int(known["height"].min()), int(known["height"].max())),
+        width_px=(int(known["width"].min()), int(known["width"].max())),
+        channel=params.dataset.input_channel,
+        backbone=" + ".join(member.backbone for member in candidate.members),
+        join=params.ensemble.join if len(candidate.members) > 1 else None,
+        seed=seed,
+        temperature=calibration.temperature,
+        coverage=params.calibrate.coverage,
+        conformal=calibration.conformal,
+        false_alarm=params.calibrate.false_alarm,
+        outlier_threshold=calibration.outlier_threshold,
+        prior=candidate.prior.tolist(),
+        composition_error=calibration.composition_error.tolist(),
+        cost=candidate.model.as_fields() | (candidate.fits + refit.cost).as_fields(),
+        split=scheme,
+        confounded=context.confounded,
+        simulated=context.simulated,
+        data_hash=context.data_hash,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        git_commit=context.git_commit,
+        params=used | {"train": [member.model_dump(mode="json") for member in candidate.members]},
+        hashes={},
+    )
+
+
+def _write_reference(
+    graph: bundle.Graph,
+    refit: Refit,
+    spec: bundle.Spec,
+    seen: npt.NDArray[np.int64],
+    context: TrainingContext,
+    folder: Path,
+) -> None:
+    """Write the cells that drift is measured against: test cells, then cells that the model was trained on (`seen`)."""
+    test = context.splits.indices(spec.split, "test", context.classes)
+    fitted = sample_evenly(seen, REFERENCE_CELLS)
+    rows = np.concatenate([sample_evenly(test, REFERENCE_CELLS), fitted])
+    pixels = context.cells.pixels
+    predictions = [graph.predict(pixels[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH)]
+    manifest = context.cells.manifest.iloc[rows]
+    reference = bundle.build_reference(manifest, predictions, spec, refit.outliers, seen=len(fitted))
+    reference.to_parquet(folder / bundle.REFERENCE, index=False)

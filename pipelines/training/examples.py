@@ -1,0 +1,71 @@
+"""Labelled cells to train on, and the batches of an epoch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from fatescope.config import Train
+from fatescope.data.dataset import CellDataset
+from fatescope.data.splits import Splits
+from pipelines.training import distributed
+
+Indices = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled cells by reference: `pixels` may be a memory map that is never read whole."""
+
+    pixels: npt.NDArray[np.uint16]
+    """(N, H, W)"""
+    targets: Indices
+    """(N,) index of the class; arbitrary in rows that are neither in `train` nor in `validation`."""
+    train: Indices
+    """Rows of the training cells."""
+    validation: Indices
+    """Rows of the validation cells, which choose the epoch; empty for a fit of a fixed number of epochs."""
+
+    def merge_validation(self) -> "Examples":
+        """Return the same cells with those of validation among the training cells, rows in ascending order."""
+        rows = np.sort(np.concatenate([self.train, self.validation]))
+        return replace(self, train=rows, validation=rows[:0])
+
+
+def load_examples(cells: CellDataset, splits: Splits, scheme: str, classes: list[str]) -> Examples:
+    """Return the training and validation cells of `classes` in `scheme`; cells of other classes have the target -1."""
+    index = {name: number for number, name in enumerate(classes)}
+    targets = np.array([index.get(label, -1) for label in cells.manifest["label"]], np.int64)
+    train, validation = (splits.indices(scheme, split, classes) for split in ("train", "validation"))
+    return Examples(cells.pixels, targets, train, validation)
+
+
+def class_weights(targets: Indices, classes: int) -> Weights:
+    """Return (K,) weights inversely proportional to the number of cells of each class, with mean 1 over the cells."""
+    counts = np.bincount(targets, minlength=classes)
+    weights: Weights = len(targets) / (classes * np.maximum(counts, 1))
+    return weights
+
+
+def steps_per_epoch(cells: int, batch_size: int) -> int:
+    """Return the number of batches in an epoch of so many training cells."""
+    # A last, smaller batch is left out: batch normalisation fails on a single cell.
+    return max(1, cells // batch_size)
+
+
+def iterate_batches(examples: Examples, weights: Weights, params: Train, rng: np.random.Generator) -> Iterator[Indices]:
+    """Yield this process's share of each batch of an epoch, as rows in ascending order, which suits a memory map.
+
+    With `balance: sampling` cells are drawn with replacement, with the (K,) class `weights` as their chances.
+    """
+    rows = examples.train
+    if params.balance == "sampling":
+        chances = weights[examples.targets[rows]]
+        order = rng.choice(rows, len(rows), p=chances / chances.sum())
+    else:
+        order = rng.permutation(rows)
+    steps = steps_per_epoch(len(rows), params.batch_size)
+    for batch in np.array_split(order[: steps * params.batch_size], steps):
+        yield np.sort(batch[distributed.rank() :: distributed.world_size()])

@@ -1,0 +1,65 @@
+"""`models.json` as typed objects: the models of a task, and the candidates that the served one was chosen from.
+
+`pipelines.stages.train` documents the file.
+"""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from fatescope.config import Train
+
+FILE = "models.json"
+
+
+class CandidateReport(BaseModel):
+    """One candidate as it was on the validation cells of the scheme that is served."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    members: list[Train]
+    """Settings of its networks, with the epochs that their refit took."""
+    validation_loss: float
+    """Negative log-likelihood, nats, all classes weighted equally; the lowest one is chosen."""
+    validation_balanced_accuracy: float
+    temperature: float
+    parameters: float
+    multiply_adds: float
+    """For one cell."""
+    fit_seconds: float
+    energy_wh: float | None = None
+
+
+class ModelEntry(BaseModel):
+    """One bundle."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    folder: str
+    """Relative to the folder of `models.json`."""
+    split: str
+    """The scheme whose training and validation cells it has seen."""
+    candidate: str
+    seed: int
+    run_id: str
+    """Its MLflow run; empty where nothing is tracked."""
+
+
+class TrainingReport(BaseModel):
+    """The content of `models.json`."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    chosen: str
+    candidates: dict[str, CandidateReport]
+    models: list[ModelEntry]
+
+    def save(self, folder: Path) -> None:
+        """Write `models.json` into `folder`."""
+        (folder / FILE).write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read `models.json` in `folder`."""
+        return cls.model_validate_json((folder / FILE).read_text())
