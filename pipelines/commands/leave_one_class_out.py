@@ -1,24 +1,23 @@
-"""Ask what a model calls the cells of a medium that it was not trained with (the question of Zhu et al. 2021).
+"""Train without one class, and see how the model classifies cells of it (the question of Zhu et al. 2021).
 
-Cells of an inducer that the model has never seen must be called something; whether they are called what they resemble,
-and whether the model notices that they are new, says more about it than its accuracy.
+The model must assign cells of a medium that it has never seen to one of its classes. Whether they are assigned to the
+class that they resemble, and recognised as unlike the training cells, says more about a model than its accuracy.
 
-`MEDIUM.json`: `task`, `medium`, `classes` (those trained on), `split`, `cells`, `called` (class → share of the held-out
-cells), `composition` (class → share, corrected), `unlike` and `unsure` (shares of verdicts), `mean_confidence`, and
-`trained` (`balanced_accuracy`, `unlike`, `unsure`, `mean_confidence` of test cells of the other media, to compare).
+Writes `MEDIUM.json` (a `LeftOutReport`) and `MEDIUM.png`.
 """
 
 import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import typer
 from matplotlib.figure import Figure
+from pydantic import Field
 from sklearn.metrics import balanced_accuracy_score
 
 from fatescope.command import BestFile, CellsFolder, OutFolder, ParamsFile, SplitsFile, TaskName, run
@@ -28,85 +27,118 @@ from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.errors import ParamsError
 from fatescope.inference import composition, uncertainty
+from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import plots
-from pipelines.training import selection
+from pipelines.evaluation.report import Report
+from pipelines.training import selection, trainer
 from pipelines.training.examples import load_examples
 from pipelines.training.prediction import predict
-from pipelines.training.trainer import Report
+from pipelines.training.selection import Candidate, Refit
 
 log = logging.getLogger(__name__)
 
 
-def held_out(
+class KnownCells(Report):
+    """Test cells of the classes that the model was trained on, for comparison."""
+
+    balanced_accuracy: float
+    unlike: float
+    """Share of cells unlike the training cells."""
+    unsure: float
+    """Share of cells with several classes in their conformal set."""
+    mean_confidence: float
+
+
+class LeftOutReport(Report):
+    """How a model classifies the test cells of a class that it was not trained on."""
+
+    task: str
+    medium: str
+    """The class that was left out."""
+    classes: list[str]
+    """The classes that the model was trained on."""
+    scheme: str = Field(alias="split")
+    cells: int
+    called: dict[str, float]
+    """Class → share of the cells that are classified as it."""
+    composition: dict[str, float]
+    """Class → share, corrected by expectation maximisation."""
+    unlike: float
+    unsure: float
+    mean_confidence: float
+    trained: KnownCells
+
+
+def leave_out(
     source: CellDataset, divided: Splits, task: str, medium: str, settings: Train, params: Params
-) -> dict[str, Any]:
-    """Fit `settings` on the classes of `task` without `medium`, and judge the test cells of `medium`.
+) -> LeftOutReport:
+    """Fit `settings` on the classes of `task` without `medium`, and classify the test cells of `medium`.
 
     Raises ParamsError where `medium` is no class of the task, or fewer than two others are left.
     """
     everything = params.classes(task)
     classes = [name for name in everything if name != medium]
     if medium not in everything or len(classes) < 2:
-        raise ParamsError(f"task '{task}' has the classes {everything}: holding out '{medium}' needs two others")
-    split = divided.available(everything)[0]
-    examples = load_examples(source, divided, split, classes)
+        raise ParamsError(f"task '{task}' has the classes {everything}: leaving out '{medium}' needs two others")
+    scheme = divided.available(everything)[0]
+    examples = load_examples(source, divided, scheme, classes)
     groups = source.manifest["group"].to_numpy(str)
     [candidate] = selection.train_candidates(examples, groups, len(classes), [[settings]], params, _untracked)
-    made = selection.refit_candidate(candidate, examples, len(classes), params.train.seeds[0], params, _untracked)
+    model = selection.refit_candidate(candidate, examples, len(classes), params.train.seeds[0], params, _untracked)
+    tested, left_out = divided.indices(scheme, "test", classes), divided.indices(scheme, "test", [medium])
+    known, unseen = (_assess(candidate, model, source, rows) for rows in (tested, left_out))
+    shares = composition.estimate(unseen.probabilities, candidate.prior, candidate.calibration.composition_error).shares
+    accuracy = balanced_accuracy_score(examples.targets[tested], known.probabilities.argmax(1))
+    return LeftOutReport(
+        task=task,
+        medium=medium,
+        classes=classes,
+        scheme=scheme,
+        cells=len(left_out),
+        called={name: float((unseen.probabilities.argmax(1) == k).mean()) for k, name in enumerate(classes)},
+        composition=dict(zip(classes, shares.tolist(), strict=True)),
+        **_caution(unseen),
+        trained=KnownCells(balanced_accuracy=float(accuracy), **_caution(known)),
+    )
 
-    def assess(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        found = predict(made.network, source.pixels, rows)
-        calibration = candidate.calibration
-        said = uncertainty.Prediction(found.logits, found.embedding, np.empty(0, np.float32))
-        limits = calibration.conformal, calibration.outlier_threshold
-        judged = uncertainty.assess_prediction(said, *limits, made.outliers)
-        return judged.probabilities, {
-            "unlike": float((judged.verdicts == uncertainty.UNLIKE).mean()),
-            "unsure": float((judged.verdicts == uncertainty.UNSURE).mean()),
-            "mean_confidence": float(judged.probabilities.max(1).mean()),
-        }
 
-    tested = divided.indices(split, "test", classes)
-    known, figures = assess(tested)
-    rows = divided.indices(split, "test", [medium])
-    unseen, answer = assess(rows)
-    shares = composition.estimate(unseen, candidate.prior, candidate.calibration.composition_error).shares
+def _assess(candidate: Candidate, model: Refit, source: CellDataset, rows: npt.NDArray[np.int64]) -> Assessment:
+    """Return the assessment of the cells in `rows`."""
+    output, calibration = predict(model.network, source.pixels, rows), candidate.calibration
+    prediction = uncertainty.Prediction(output.logits, output.embedding, np.empty(0, np.float32))
+    return uncertainty.assess_prediction(
+        prediction, calibration.conformal, calibration.outlier_threshold, model.outliers
+    )
+
+
+def _caution(assessment: Assessment) -> dict[str, float]:
+    """Return how often the model abstains, and how confident it is."""
     return {
-        "task": task,
-        "medium": medium,
-        "classes": classes,
-        "split": split,
-        "cells": len(rows),
-        "called": {name: float((unseen.argmax(1) == k).mean()) for k, name in enumerate(classes)},
-        "composition": dict(zip(classes, shares.tolist(), strict=True)),
-        **answer,
-        "trained": {
-            "balanced_accuracy": float(balanced_accuracy_score(examples.targets[tested], known.argmax(1))),
-            **figures,
-        },
+        "unlike": float((assessment.verdicts == uncertainty.UNLIKE).mean()),
+        "unsure": float((assessment.verdicts == uncertainty.UNSURE).mean()),
+        "mean_confidence": float(assessment.probabilities.max(1).mean()),
     }
 
 
 @contextmanager
-def _untracked(_name: str, _settings: Train) -> Iterator[Report]:
+def _untracked(_name: str, _settings: Train) -> Iterator[trainer.Report]:
     yield lambda *_: None
 
 
-def draw(report: dict[str, Any]) -> Figure:
-    """Draw what the cells of the medium are called, and how often the model notices that they are new."""
-    figure = Figure(figsize=(7.5, 0.6 + 0.42 * (len(report["classes"]) + 2)), layout="constrained")
+def draw(report: LeftOutReport) -> Figure:
+    """Draw how the cells of the medium are classified, and how often they are recognised as new."""
+    figure = Figure(figsize=(7.5, 0.6 + 0.42 * (len(report.classes) + 2)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    names = list(report["called"])
-    left.barh(names, list(report["called"].values()), color=plots.COLOURS[: len(names)])
-    left.set(xlim=(0, 1), xlabel=f"share of {report['cells']} cells of {report['medium']}", title="called")
-    kinds = ("unsure", "unlike")
-    for offset, (label, found, colour) in enumerate(
-        ((report["medium"], report, "#b2182b"), ("media of the training", report["trained"], "#8a8a8a"))
-    ):
-        places = np.arange(len(kinds)) + 0.38 * offset
-        right.barh(places, [found[kind] for kind in kinds], height=0.36, color=colour, label=label)
-    right.set_yticks(np.arange(len(kinds)) + 0.19, ["unsure", "unlike training"])
-    right.set(xlim=(0, 1), xlabel="share of cells", title="does it notice?")
+    names = list(report.called)
+    left.barh(names, list(report.called.values()), color=plots.COLOURS[: len(names)])
+    left.set(xlim=(0, 1), xlabel=f"share of {report.cells} cells of {report.medium}", title="predicted class")
+    trained = report.trained
+    new, known = (report.unsure, report.unlike), (trained.unsure, trained.unlike)
+    bars = ((report.medium, new, "#b2182b"), ("classes trained on", known, "#8a8a8a"))
+    for offset, (label, shares, colour) in enumerate(bars):
+        right.barh(np.arange(2) + 0.38 * offset, shares, height=0.36, color=colour, label=label)
+    right.set_yticks(np.arange(2) + 0.19, ["unsure", "unlike training"])
+    right.set(xlim=(0, 1), xlabel="share of cells", title="recognised as new?")
     right.legend(frameon=False, fontsize=8)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
@@ -126,13 +158,13 @@ def main(
     mpl.use("Agg")
     settings = load(params)
     fit = settings.train.changed(json.loads(best.read_text())["best"]["params"])
-    report = held_out(dataset.load(source), splits.load(parts), task, medium, fit, settings)
-    target.mkdir(parents=True, exist_ok=True)
-    name = "".join(each if each.isalnum() else "_" for each in medium)
-    (target / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
+    report = leave_out(dataset.load(source), splits.load(parts), task, medium, fit, settings)
+    name = "".join(character if character.isalnum() else "_" for character in medium)
+    report.write(target / f"{name}.json")
     draw(report).savefig(target / f"{name}.png", dpi=120)
-    called = ", ".join(f"{share:.0%} {each}" for each, share in report["called"].items())
-    log.info("cells of %s, never seen: called %s; unlike %.0f %%", medium, called, 100 * report["unlike"])
+    predicted = ", ".join(f"{share:.0%} {label}" for label, share in report.called.items())
+    log.info("cells of %s, not seen in training, are classified as %s", medium, predicted)
+    log.info("%.0f %% of them are recognised as unlike the training cells", 100 * report.unlike)
 
 
 if __name__ == "__main__":

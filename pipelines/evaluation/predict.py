@@ -1,4 +1,4 @@
-"""What a bundle makes of cells of the table, a batch at a time."""
+"""Run a bundle on cells of the table, a batch at a time."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,21 +11,24 @@ from fatescope.inference.bundle import Bundle
 from fatescope.inference.uncertainty import Assessment
 
 BATCH = 256
-"""Cells that the graph is given at a time."""
+"""Cells that the graph gets at a time."""
 
 
 def assess(model: Bundle, source: CellDataset, rows: npt.NDArray[np.int64]) -> Assessment:
-    """Let `model` judge the cells in `rows`, on its own canvas; raises ImageError for one that is larger."""
-    judged = []
-    for start in tqdm(range(0, len(rows), BATCH), desc="judge", unit="batch", delay=1):
+    """Return the assessment of the cells in `rows`, on the canvas of the model.
+
+    Raises ImageError for a cell that is larger than that.
+    """
+    batches = []
+    for start in tqdm(range(0, len(rows), BATCH), desc="predict", unit="batch", delay=1):
         chosen = rows[start : start + BATCH]
         pixels = recanvas(source.pixels[chosen], source.manifest.iloc[chosen], model.spec.canvas)
-        judged.append(model.assess(model.predict(pixels)))
-    return Assessment.concatenate(judged)
+        batches.append(model.assess(model.predict(pixels)))
+    return Assessment.concatenate(batches)
 
 
 def recanvas(pixels: npt.NDArray[np.uint16], manifest: pd.DataFrame, canvas: tuple[int, int]) -> npt.NDArray[np.uint16]:
-    """Return (B, H, W) cells on another canvas, as if they had been ingested on to it.
+    """Return (B, H, W) cells on another canvas, as if they had been ingested on it.
 
     Raises ImageError for a cell that is larger than `canvas`.
     """

@@ -1,6 +1,6 @@
 """The bundle as an MLflow model: what `mlflow.pyfunc.load_model` and `mlflow models serve` run.
 
-MLflow runs this file when it loads the model (models from code), so nothing is pickled.
+MLflow runs this file when it loads the model (models from code), so that nothing is pickled.
 """
 
 import warnings
@@ -13,18 +13,18 @@ import pandas as pd
 
 from fatescope.inference import bundle
 
-# The signature says more than types would, out of which MLflow would make a schema of its own.
+# The signature is more precise than the schema that MLflow would derive from type hints.
 warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")
 
 
 class Registered(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow ships no types
-    """Answers (B, H, W) raw pixels on the canvas with one row a cell: `label`, and `p_CLASS` for each class."""
+    """Classifies (B, H, W) raw pixels on the canvas, into one row a cell: `label`, and `p_CLASS` for each class."""
 
     def load_context(self, context: Any) -> None:  # noqa: ANN401  MLflow's own type
         """Load the bundle that was logged with the model."""
         self._bundle = bundle.load(Path(context.artifacts["bundle"]), threads=1)
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG002  see above
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG002  without hints, as above
         """Classify pixels, given bare or under the name `pixels`."""
         pixels = model_input["pixels"] if isinstance(model_input, dict) else model_input
         probabilities = self._bundle.predict(np.asarray(pixels, np.uint16)).probabilities

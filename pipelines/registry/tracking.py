@@ -1,4 +1,4 @@
-"""How `tune`, `train`, `evaluate` and `register` speak to MLflow: the one home of that.
+"""MLflow runs, as the stages `tune`, `train`, `evaluate` and `register` track them.
 
 The server is the one at `MLFLOW_TRACKING_URI`, else MLflow's own default: `mlflow.db` in the project's folder.
 """
@@ -9,47 +9,51 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
 from typing import Any
 
-# MLflow reads this when it is imported; no run of ours reports to anyone.
+# MLflow reads this when it is imported. No run of ours sends usage data to anyone.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from fatescope.data.batches import batched
 from fatescope.model_registry import model_name
 
+MAX_BATCH = 500
+"""Metrics that are sent at a time; MLflow takes no more than 1,000."""
 COMMIT = "mlflow.source.git.commit"
-"""The tag of a run that MLflow's pages show as its version."""
+"""The tag of a run that the pages of MLflow show as its version."""
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """One MLflow run, written by its id: several may be open at once, in several processes."""
+    """One MLflow run, written to by its id, so that several may be open at once, in several processes."""
 
     run_id: str
 
     def log_params(self, params: dict[str, Any]) -> None:
-        """Log parameters, nested ones with dots; those that are there already stay as they are."""
-        known = client().get_run(self.run_id).data.params
-        fresh = [Param(k, str(v)) for k, v in flatten(params).items() if k not in known]
-        client().log_batch(self.run_id, params=fresh)
+        """Log parameters, nested ones with dots; those that were logged before stay as they are."""
+        logged = client().get_run(self.run_id).data.params
+        new = [Param(k, str(v)) for k, v in flatten(params).items() if k not in logged]
+        client().log_batch(self.run_id, params=new)
 
-    def log_metrics(self, figures: dict[str, Any], step: int = 0) -> None:
-        """Log the figures that are numbers, nested ones with dots."""
+    def log_metrics(self, metrics: Mapping[str, object], step: int = 0) -> None:
+        """Log the values that are finite numbers, nested ones with dots."""
         now = int(time.time() * 1000)
-        found = [
-            Metric(_key(k), float(v), now, step) for k, v in flatten(figures).items() if isinstance(v, int | float)
+        numbers = [
+            Metric(_key(k), float(v), now, step)
+            for k, v in flatten(metrics).items()
+            if isinstance(v, int | float) and math.isfinite(v)
         ]
-        numbers = [each for each in found if math.isfinite(each.value)]
-        for start in range(0, len(numbers), 500):
-            client().log_batch(self.run_id, metrics=numbers[start : start + 500])
+        for batch in batched(numbers, MAX_BATCH):
+            client().log_batch(self.run_id, metrics=batch)
 
     def set_tags(self, tags: dict[str, Any]) -> None:
         """Set tags."""
@@ -71,13 +75,13 @@ def client() -> mlflow.MlflowClient:
 
 @contextmanager
 def resumed(task: str, name: str, run_id: str | None = None) -> Iterator[Tracked]:
-    """Yield the run `run_id` of the experiment of `task`, or a new one where this server does not know it.
+    """Yield the run `run_id` of the experiment of `task`, or a new one if the server does not have it.
 
-    It ends as failed where the block raises, and as killed where it is interrupted.
+    The run ends as failed if the block raises, and as killed if it is interrupted.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     mlflow.set_experiment(model_name(task))
-    with mlflow.start_run(run_id=run_id if run_id and _known(run_id) else None, run_name=name) as run:
+    with mlflow.start_run(run_id=run_id if run_id and _exists(run_id) else None, run_name=name) as run:
         mlflow.set_tag(COMMIT, git_commit())
         try:
             yield Tracked(run.info.run_id)
@@ -88,9 +92,9 @@ def resumed(task: str, name: str, run_id: str | None = None) -> Iterator[Tracked
 
 @contextmanager
 def nested(task: str, name: str, parent: str, tags: dict[str, str]) -> Iterator[Tracked]:
-    """Yield a new run below the run `parent`; it ends as failed, with the reason, where the block raises.
+    """Yield a new run below the run `parent`, which ends as failed, with the reason, if the block raises.
 
-    `tags` may give the commit, for workers whose current folder is not the project's.
+    `tags` may have the commit, for workers whose current folder is not the project's.
     """
     experiment = mlflow.set_experiment(model_name(task)).experiment_id
     described = tags | {
@@ -110,16 +114,16 @@ def nested(task: str, name: str, parent: str, tags: dict[str, str]) -> Iterator[
 
 
 def end_killed(run_id: str | None) -> None:
-    """Say of a run whose process was killed that it is not running any more."""
-    if run_id and _known(run_id) and client().get_run(run_id).info.status == "RUNNING":
+    """Mark a run whose process was killed as killed, if it is still marked as running."""
+    if run_id and _exists(run_id) and client().get_run(run_id).info.status == "RUNNING":
         client().set_terminated(run_id, "KILLED")
 
 
-def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested mappings into one, with keys joined by dots."""
-    flat = {}
+def flatten(content: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Return nested mappings as one, with keys joined by dots."""
+    flat: dict[str, object] = {}
     for key, value in content.items():
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = value
@@ -127,20 +131,20 @@ def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    """Return the commit of the working tree, with `-dirty` where it was changed since; empty outside git."""
+    """Return the commit of the working tree, with `-dirty` if it was changed since; empty outside git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  a fixed command
     return done.stdout.strip()
 
 
 def _key(name: str) -> str:
-    """Return a name that MLflow takes for a metric: classes may be called what it does not allow."""
+    """Return a name that MLflow accepts for a metric; names of classes may have characters that it does not."""
     return re.sub(r"[^\w\-. /:]", "_", name)
 
 
-def _known(run_id: str) -> bool:
+def _exists(run_id: str) -> bool:
     try:
-        found = mlflow.get_run(run_id)
+        run = mlflow.get_run(run_id)
     except MlflowException:
         return False
-    return str(found.info.lifecycle_stage) == "active"
+    return str(run.info.lifecycle_stage) == "active"

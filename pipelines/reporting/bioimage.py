@@ -1,6 +1,6 @@
-"""The bundle as a BioImage.IO package: one zip that BioImage.IO's tools, and what is built on them, run as it is.
+"""The bundle as a BioImage.IO package: a zip that the tools of BioImage.IO, and programs built on them, run as it is.
 
-The package follows the model description 0.5 (https://bioimage-io.github.io/spec-bioimage-io): the graph, an input and
+The package follows the model description 0.5 (https://bioimage-io.github.io/spec-bioimage-io): the graph, an input with
 the outputs that it must give, and the card as documentation.
 """
 
@@ -23,11 +23,11 @@ def package(folder: Path, card: str, target: Path) -> None:
     """Write the bundle in `folder` with its `card` as the zip `target`."""
     model = bundle.load(folder, threads=1)
     pixels = model.example[:1]
-    found = model.predict(pixels)
+    prediction = model.predict(pixels)
     outputs = {
-        "logits": (found.logits, "logit of each class, calibrated: softmax gives probabilities"),
-        "embedding": (found.embedding, "the feature map averaged over positions"),
-        "activation_map": (found.activation_map, "what each position adds to each logit"),
+        "logits": (prediction.logits, "calibrated logit of each class; softmax gives probabilities"),
+        "embedding": (prediction.embedding, "feature map, averaged over positions"),
+        "activation_map": (prediction.activation_map, "contribution of each position to each logit"),
     }
     assert tuple(outputs) == bundle.OUTPUTS
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
@@ -45,13 +45,13 @@ def describe(spec: Spec, outputs: dict[str, tuple[np.ndarray[Any, Any], str]]) -
     """Return the content of `rdf.yaml`."""
     height, width = spec.canvas
     batch, channel = {"type": "batch"}, {"type": "channel", "channel_names": ["brightfield"]}
-    about = f"Calls single cells in brightfield by the medium that they grew in: {', '.join(spec.classes)}."
-    layout = f"raw counts of one cell a row, in the middle of {height} by {width} px of its own background"
+    summary = f"Classifies brightfield images of single cells as {', '.join(spec.classes)}."
+    layout = f"raw counts, one cell per image, in the middle of {height} by {width} px of its own background"
     return {
         "format_version": FORMAT,
         "type": "model",
         "name": f"fatescope {spec.task}",
-        "description": f"{about} Trained on simulated cells." if spec.simulated else about,
+        "description": f"{summary} Trained on simulated cells." if spec.simulated else summary,
         "authors": [{"name": "the laboratory that trained it"}],
         "cite": [{"text": "arXiv 2312.06665", "url": "https://arxiv.org/abs/2312.06665"}],
         "license": "Apache-2.0",
@@ -87,8 +87,8 @@ def describe(spec: Spec, outputs: dict[str, tuple[np.ndarray[Any, Any], str]]) -
 
 
 def _channels(name: str, count: int, spec: Spec) -> dict[str, Any]:
-    # An identifier there has letters, digits and underscores only.
-    classes = ["".join(c if c.isalnum() else "_" for c in each) for each in spec.classes]
+    # BioImage.IO allows letters, digits and underscores in identifiers.
+    classes = ["".join(c if c.isalnum() else "_" for c in name) for name in spec.classes]
     return {"type": "channel", "channel_names": [f"e{i}" for i in range(count)] if name == "embedding" else classes}
 
 

@@ -1,7 +1,7 @@
-"""Write the card of the model that was trained, before any registry has seen it; `register` adds what the gate says.
+"""Write the model card, before the model is registered; the stage `register` adds the verdict of the gate.
 
-Beside the card, `card/` holds its pictures: those of `evaluate`, and `examples.png`, cells that were called right and
-wrong, with what the network looked at.
+Beside the card, `card/` has its images: the plots of the stage `evaluate`, and `examples.png` with cells that were
+classified correctly and incorrectly, and their class activation maps.
 """
 
 import logging
@@ -11,8 +11,10 @@ from typing import Annotated
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import typer
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fatescope.command import AuditFile, CellsFolder, MetricsFile, ModelsFolder, OutFolder, ParamsFile, TaskName, run
@@ -26,51 +28,58 @@ from pipelines.reporting import bioimage, model_card
 log = logging.getLogger(__name__)
 
 BIOIMAGE = "bioimageio.zip"
-EACH = 4
-"""Cells of each kind that are shown."""
+SHOWN = 4
+"""Correctly classified cells that are shown, and incorrectly classified ones."""
 
 
-def choose(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return up to EACH cells called right and EACH called wrong, of all classes by turns, the surest first.
+def choose_examples(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return up to SHOWN correct and SHOWN incorrect predictions, classes in turn, the most confident first.
 
-    The surest mistakes teach most about a model.
+    Confident mistakes teach most about a model.
     """
     columns = [name for name in predictions.columns if name.startswith("p_")]
     table = predictions.assign(
         right=predictions["label"] == predictions["predicted"], confidence=predictions[columns].max(axis=1)
     ).sort_values(["confidence", "cell_id"], ascending=[False, True])
     table["turn"] = table.groupby(["right", "label"]).cumcount()
-    return table.sort_values(["right", "turn"], ascending=[False, True], kind="stable").groupby("right").head(EACH)
+    return table.sort_values(["right", "turn"], ascending=[False, True], kind="stable").groupby("right").head(SHOWN)
 
 
-def draw(model: Bundle, source: CellDataset, chosen: pd.DataFrame) -> Figure:
-    """Draw each of the chosen cells beside the activation map of its call."""
-    where = pd.Index(source.manifest["cell_id"]).get_indexer(pd.Index(chosen["cell_id"]))
-    said = model.predict(source.pixels[where])
-    classes = np.array(model.spec.classes)
-    kinds = [(right, np.flatnonzero(chosen["right"].to_numpy() == right)) for right in (True, False)]
-    kinds = [(right, places) for right, places in kinds if len(places)]
-    figure = Figure(figsize=(2.4 * EACH, 1.5 * len(kinds)), layout="constrained")
-    grid = figure.subplots(len(kinds), 2 * EACH, squeeze=False)
-    for row, (right, places) in zip(grid, kinds, strict=True):
-        for axes in row:
-            axes.set_axis_off()
-        for left, beside, place in zip(row[::2], row[1::2], places, strict=False):
-            each, cell = chosen.iloc[place], source.manifest.iloc[where[place]]
-            crop = dataset.crop(source.pixels[where[place]], cell["height"], cell["width"])
+def draw_examples(model: Bundle, source: CellDataset, examples: pd.DataFrame) -> Figure:
+    """Draw each example beside the class activation map of its predicted class, correct ones in the first row."""
+    cells = pd.Index(source.manifest["cell_id"]).get_indexer(pd.Index(examples["cell_id"]))
+    maps = model.predict(source.pixels[cells]).activation_map
+    rows = [places for right in (True, False) if len(places := np.flatnonzero(examples["right"] == right))]
+    figure = Figure(figsize=(2.4 * SHOWN, 1.5 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), 2 * SHOWN, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for row, places in zip(grid, rows, strict=True):
+        for left, right, place in zip(row[::2], row[1::2], places, strict=False):
+            example = examples.iloc[place]
+            predicted = model.spec.classes.index(example["predicted"])
+            cell = source.manifest.iloc[cells[place]]
+            crop = dataset.crop(source.pixels[cells[place]], cell["height"], cell["width"])
             left.imshow(crop, cmap="gray")
-            call = int(np.flatnonzero(classes == each["predicted"])[0])
-            attention = said.activation_map[place, call]
-            strongest = float(np.abs(attention).max()) or 1.0
-            beside.imshow(crop, cmap="gray")
-            beside.imshow(
-                attention, cmap="bwr", vmin=-strongest, vmax=strongest, alpha=0.45, interpolation="bilinear",
-                extent=cam.extent(crop.shape, model.spec.canvas, model.spec.params["train"], attention.shape),
-            )  # fmt: skip
-            beside.set(xlim=(-0.5, crop.shape[1] - 0.5), ylim=(crop.shape[0] - 0.5, -0.5))
-            label = f"{each['label']}" if right else f"{each['label']}, called {each['predicted']}"
-            left.set_title(f"{label}\n{each['confidence']:.0%} sure", fontsize=7, loc="left")
+            left.set_title(_title(example), fontsize=7, loc="left")
+            _draw_map(right, crop, maps[place, predicted], model)
     return figure
+
+
+def _title(example: pd.Series) -> str:
+    label = example["label"] if example["right"] else f"{example['label']}, predicted {example['predicted']}"
+    return f"{label}\nconfidence {example['confidence']:.0%}"
+
+
+def _draw_map(axes: Axes, crop: npt.NDArray[np.uint16], activation: npt.NDArray[np.float32], model: Bundle) -> None:
+    """Draw the activation map of one class over its crop."""
+    strongest = float(np.abs(activation).max()) or 1.0
+    axes.imshow(crop, cmap="gray")
+    axes.imshow(
+        activation, cmap="bwr", vmin=-strongest, vmax=strongest, alpha=0.45, interpolation="bilinear",
+        extent=cam.extent(crop.shape, model.spec.canvas, model.spec.params["train"], activation.shape),
+    )  # fmt: skip
+    axes.set(xlim=(-0.5, crop.shape[1] - 0.5), ylim=(crop.shape[0] - 0.5, -0.5))
 
 
 def main(
@@ -85,15 +94,15 @@ def main(
 ) -> None:
     """Write the model card of a task, and its BioImage.IO package."""
     mpl.use("Agg")
-    settings, known = load(params), dataset.load(source)
+    settings, cells = load(params), dataset.load(source)
     pictures = target / "card"
     shutil.rmtree(pictures, ignore_errors=True)
     shutil.copytree(plots, pictures)
     model = bundle.load(models / "bundle", settings.train.threads)
     predictions = pd.read_parquet(models / "predictions.parquet")
-    chosen = choose(predictions[predictions["split"] == model.spec.split])
-    draw(model, known, chosen).savefig(pictures / model_card.EXAMPLES, dpi=130)
-    model_card.write(model_card.read_sources(models / "bundle", known, metrics, audit, pictures), target)
+    examples = choose_examples(predictions[predictions["split"] == model.spec.split])
+    draw_examples(model, cells, examples).savefig(pictures / model_card.EXAMPLES, dpi=130)
+    model_card.write(model_card.read_sources(models / "bundle", cells, metrics, audit, pictures), target)
     bioimage.package(models / "bundle", (target / model_card.MD).read_text(), target / BIOIMAGE)
     log.info("%s: card written to %s", task, target / model_card.HTML)
 

@@ -1,6 +1,7 @@
-"""Decide which cells train, validate and test: at random, and so that no acquisition group is on two sides.
+"""Assign cells to training, validation and test: at random, and so that no acquisition group is in two of them.
 
-A class whose groups are too few for a grouped split is marked as confounded; nothing falls back to the random split.
+These are the two schemes; the grouped one is the one to rely on. A class with too few groups for it is marked as
+confounded, and nothing falls back to the random scheme silently.
 """
 
 import logging
@@ -20,17 +21,18 @@ from fatescope.errors import SplitError
 log = logging.getLogger(__name__)
 
 MIN_GROUPS = len(SPLITS)
-"""A class needs a group for each part."""
+"""A class needs a group in each split."""
 
-Parts = npt.NDArray[np.object_]
+Assignment = npt.NDArray[np.object_]
+"""(N,) the split of each cell: a name in SPLITS, or None for a cell that has no place under a scheme."""
 
 
 def split(
     labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], params: Split
-) -> tuple[Parts, Parts, dict[str, str]]:
-    """Return the parts (N,) of the random and of the grouped split, and why each confounded class has none.
+) -> tuple[Assignment, Assignment, dict[str, str]]:
+    """Return the random and the grouped assignment, and class → why the latter leaves it out.
 
-    Raises SplitError where a class has fewer cells than there are parts, or a group in `params.leave_out` is unknown.
+    Raises SplitError where a class has fewer cells than there are splits, or a group in `params.leave_out` is unknown.
     """
     _check(labels, groups, params)
     confounded = {
@@ -41,17 +43,17 @@ def split(
     grouped = np.full(len(labels), None, dtype=object)
     usable = np.flatnonzero(~np.isin(labels, list(confounded)))
     if len(usable):
-        parts = _grouped(labels[usable], groups[usable], params)
-        if parts is None:
-            reason = "no grouped split leaves cells of every class in every part"
+        assignment = _grouped(labels[usable], groups[usable], params)
+        if assignment is None:
+            reason = "no division of the groups leaves every class with training, validation and test cells"
             confounded |= dict.fromkeys(np.unique(labels[usable]).tolist(), reason)
         else:
-            grouped[usable] = parts
+            grouped[usable] = assignment
     return _random(labels, params), grouped, confounded
 
 
 def leave_one_group_out(groups: npt.NDArray[np.str_]) -> list[tuple[str, npt.NDArray[np.int64]]]:
-    """Return, for each group, its name and the rows (n,) to test on when everything else is trained on."""
+    """Return, for each group, its name and the (n,) rows to test on when all other cells are trained on."""
     folds = LeaveOneGroupOut().split(groups, groups=groups)
     return [(str(groups[test[0]]), test) for _, test in folds]
 
@@ -61,49 +63,50 @@ def _check(labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], params: S
     rare = {str(n): int(c) for n, c in zip(names, counts, strict=True) if c < len(SPLITS)}
     if rare:
         raise SplitError(
-            f"too few cells to split: {rare}; each class needs {len(SPLITS)}, so add cells or leave it out"
+            f"too few cells to split: {rare}; each class needs {len(SPLITS)}, so add cells or leave the class out"
         )
     unknown = sorted(set(params.leave_out) - set(groups))
     if unknown:
         raise SplitError(f"split.leave_out names {unknown}, but the groups are {sorted(set(groups))[:20]}")
 
 
-def _random(labels: npt.NDArray[np.str_], params: Split) -> Parts:
-    parts = np.full(len(labels), "train", dtype=object)
+def _random(labels: npt.NDArray[np.str_], params: Split) -> Assignment:
+    assignment = np.full(len(labels), "train", dtype=object)
     rest = np.arange(len(labels))
-    for part, share in (("test", params.test_share), ("validation", params.validation_share)):
-        # Every class gets a cell in every part, also where the share alone would give it none.
+    for name, share in (("test", params.test_share), ("validation", params.validation_share)):
+        # Every class gets a cell in every split, also where the share alone would give it none.
         size = max(round(share * len(rest)), len(np.unique(labels)))
         splitter = StratifiedShuffleSplit(1, test_size=size, random_state=params.seed)
         keep, cut = next(splitter.split(rest, labels[rest]))
-        parts[rest[cut]] = part
+        assignment[rest[cut]] = name
         rest = rest[keep]
-    return parts
+    return assignment
 
 
-def _grouped(labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], params: Split) -> Parts | None:
-    parts = np.full(len(labels), "train", dtype=object)
+def _grouped(labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], params: Split) -> Assignment | None:
+    """Return the grouped assignment, or None where there is none with every class in every split."""
+    assignment = np.full(len(labels), "train", dtype=object)
     rest = np.arange(len(labels))
     if params.leave_out:
         held_out = np.isin(groups, params.leave_out)
-        parts[held_out] = "test"
+        assignment[held_out] = "test"
         rest = np.flatnonzero(~held_out)
         shares = [("validation", params.validation_share)]
     else:
         shares = [("test", params.test_share), ("validation", params.validation_share)]
-    for part, share in shares:
+    for name, share in shares:
         cut = _cut_groups(labels[rest], groups[rest], share, params.seed)
         if cut is None:
             return None
-        parts[rest[cut]] = part
+        assignment[rest[cut]] = name
         rest = np.delete(rest, cut)
-    return parts
+    return assignment
 
 
 def _cut_groups(
     labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], share: float, seed: int
 ) -> npt.NDArray[np.int64] | None:
-    """Return the rows of whole groups that hold every class on both sides and come nearest to `share`, or None."""
+    """Return the rows of whole groups, about `share` of each class, so that every class is on both sides; or None."""
     classes = np.unique(labels)
     fewest = min(len(np.unique(groups[labels == name])) for name in classes)
     if fewest < 2:
@@ -118,31 +121,30 @@ def _cut_groups(
 
 
 def _imbalance(labels: npt.NDArray[np.str_], test: npt.NDArray[np.int64], share: float) -> float:
-    """Return how far the share of each class that is in `test` is from `share`, root mean square."""
+    """Return the root mean square difference, over classes, between the share of cells in `test` and `share`."""
     chosen = np.zeros(len(labels), bool)
     chosen[test] = True
     return math.sqrt(np.mean([(chosen[labels == name].mean() - share) ** 2 for name in np.unique(labels)]))
 
 
 def main(params: ParamsFile, source: CellsFolder, target: OutFile) -> None:
-    """Split the cells in the folder SOURCE and write the Parquet file TARGET.
-
-    Cells of a class that no task names have no part in either split: they may be too few to have one.
-    """
+    """Assign cells to training, validation and test, at random and by acquisition group."""
     settings = load(params)
     manifest = dataset.load(source, ["cell_id", "label", "group"]).manifest
     table = manifest[["cell_id", "label"]].assign(random=None, grouped=None)
-    asked = np.flatnonzero(manifest["label"].isin({n for names in settings.dataset.tasks.values() for n in names}))
-    if not len(asked):
-        known = sorted(manifest["label"].unique())
-        raise SplitError(f"{source} has cells of {known}, none of which a task names; change dataset.tasks")
-    labels, groups = (manifest[name].to_numpy(str)[asked] for name in ("label", "group"))
+    # Classes of no task stay without a split: they may have too few cells for one.
+    named = {name for classes in settings.dataset.tasks.values() for name in classes}
+    rows = np.flatnonzero(manifest["label"].isin(named))
+    if not len(rows):
+        classes = sorted(manifest["label"].unique())
+        raise SplitError(f"{source} has cells of {classes}, none of which a task names; change dataset.tasks")
+    labels, groups = (manifest[name].to_numpy(str)[rows] for name in ("label", "group"))
     random, grouped, confounded = split(labels, groups, settings.split)
-    for name, parts in zip(SCHEMES, (random, grouped), strict=True):
-        table.loc[asked, name] = parts
-        log.info("%s\n", pd.crosstab(table["label"], table[name]).to_string())
+    for scheme, assignment in zip(SCHEMES, (random, grouped), strict=True):
+        table.loc[rows, scheme] = assignment
+        log.info("%s split, cells:\n%s\n", scheme, pd.crosstab(table["label"], table[scheme]).to_string())
     for name, reason in confounded.items():
-        log.warning("confounded: %s cannot be told from its acquisition groups: %s", name, reason)
+        log.warning("%s is confounded with its acquisition groups: %s", name, reason)
     target.parent.mkdir(parents=True, exist_ok=True)
     save(Splits(table, confounded), target)
 

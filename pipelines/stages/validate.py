@@ -1,8 +1,8 @@
-"""Stop before bad data trains anything: check the cells against the expectations that production windows meet too.
+"""Check the cells against expectations before anything is trained on them; production windows are checked by the same.
 
 `validation.json`: `passed`, and under `expectations` one entry each: `table`, `expectation` in words, `column`,
-`severity` (`critical` stops the line, `warning` does not), `passed`, `found` in words, `unexpected` rows, and `where`:
-the classes and groups with most of the rows that fail. `validation/index.html` is the same as a page.
+`severity` (`critical` fails the stage, `warning` does not), `passed`, `found` in words, `unexpected` rows, and `where`:
+the classes and groups with most of the rows that fail. `validation/index.html` shows the same.
 """
 
 import json
@@ -32,11 +32,12 @@ def validate(manifest: pd.DataFrame, dataset: Dataset, params: Validation, docs:
     return expectations.check(tables, docs)
 
 
-def tell(results: list[dict[str, Any]]) -> str:
-    """Return a table for people of the expectations that failed: what, on how many, where."""
+def describe(results: list[dict[str, Any]]) -> str:
+    """Return `results` as text, two lines each: the expectation, and how many rows fail it and where."""
     return "\n".join(
-        f"  {each['severity']:8}  {each['expectation']}\n            {'; '.join([each['found'], *each['where']])}"
-        for each in results
+        f"  {result['severity']:8}  {result['expectation']}\n"
+        f"            {'; '.join([result['found'], *result['where']])}"
+        for result in results
     )
 
 
@@ -49,18 +50,18 @@ def main(
     """Check the cells against the expectations of the section validate; fail where they do not hold."""
     settings = load(params)
     results = validate(load_cells(source).manifest, settings.dataset, settings.validation, docs)
-    failed = [each for each in results if not each["passed"]]
-    critical = [each for each in failed if each["severity"] == "critical"]
+    failed = [result for result in results if not result["passed"]]
+    critical = [result for result in failed if result["severity"] == "critical"]
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps({"passed": not critical, "expectations": results}, indent=2, default=str) + "\n")
     if critical:
         raise DataError(
-            f"{len(critical)} of {len(results)} expectations failed; mend the data, or the parameter that is named. "
-            f"The page {docs / 'index.html'} has all of them.\n{tell(failed)}"
+            f"{len(critical)} of {len(results)} expectations failed; correct the data, or change the parameter that is "
+            f"named. All results are in {docs / 'index.html'}.\n{describe(failed)}"
         )
     if failed:
-        log.warning("%d warnings:\n%s", len(failed), tell(failed))
-    log.info("%d expectations hold; see %s", len(results) - len(failed), docs / "index.html")
+        log.warning("%d warnings:\n%s", len(failed), describe(failed))
+    log.info("%d expectations are met; see %s", len(results) - len(failed), docs / "index.html")
 
 
 if __name__ == "__main__":

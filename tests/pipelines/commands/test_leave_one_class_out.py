@@ -42,5 +42,5 @@ def test_an_unknown_medium_is_called_what_it_resembles(tmp_path):
     assert report["composition"]["oligodendrocyte"] > 0.5
     assert report["trained"]["balanced_accuracy"] > 0.8
     assert (tmp_path / "held_out/NT3.png").stat().st_size > 1000
-    with pytest.raises(ParamsError, match="holding out 'RA/SHH' needs two others"):
+    with pytest.raises(ParamsError, match="leaving out 'RA/SHH' needs two others"):
         leave_one_class_out.main(params, "multiclass", "RA/SHH", *paths)

@@ -4,7 +4,7 @@ import pandas as pd
 from pipelines.stages import card
 
 
-def test_the_surest_calls_of_all_classes_are_shown():
+def test_the_most_confident_predictions_of_all_classes_are_shown():
     rng = np.random.default_rng(0)
     called = rng.integers(0, 2, 60)
     sure = rng.uniform(0.5, 1, 60)
@@ -17,9 +17,9 @@ def test_the_surest_calls_of_all_classes_are_shown():
             "p_b": np.where(called == 1, sure, 1 - sure),
         }
     )
-    chosen = card.choose(table)
-    assert chosen["right"].tolist() == [True] * card.EACH + [False] * card.EACH
-    for _, each in chosen.groupby("right"):
-        assert each["label"].value_counts().to_dict() == {"a": 2, "b": 2}
+    chosen = card.choose_examples(table)
+    assert chosen["right"].tolist() == [True] * card.SHOWN + [False] * card.SHOWN
+    for _, examples in chosen.groupby("right"):
+        assert examples["label"].value_counts().to_dict() == {"a": 2, "b": 2}
     wrong = table[(table["label"] == "a") & (table["predicted"] == "b")]
     assert wrong.loc[wrong["p_b"].idxmax(), "cell_id"] in set(chosen["cell_id"])
