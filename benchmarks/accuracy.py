@@ -1,10 +1,10 @@
-"""How well `fit` does on real cells, beside gradient boosting on simple figures of the same cells.
+"""Accuracy of a fit on real cells, beside gradient boosting on simple features of the same cells.
 
-Run with `make bench-accuracy SETS=folder`, where the folder holds `malaria.zip` and `jurkat_ifc.zip`; about an
-hour on two cores. The data presets (`fatescope.config.presets`) read the paths.
-- malaria: the grouped split of the line, no patient in two parts; fitted on training and validation cells.
-- Jurkat: 900 cells each of G1, S_phase and G2, brightfield alone, five folds at random (their groups allow no other);
-  each fold is fitted on the other four, without looking at it.
+Run with `fatescope bench accuracy --sets FOLDER`, where the folder holds `malaria.zip` and `jurkat_ifc.zip`; about an
+hour on two cores. The presets of the same names read the paths.
+- malaria: the grouped scheme, no patient in two splits; fitted on training and validation cells.
+- Jurkat: 900 cells each of G1, S_phase and G2, brightfield alone, five random folds (their groups allow no other);
+  each fold is predicted by a network that was fitted on the other four.
 """
 
 import json

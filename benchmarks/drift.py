@@ -1,9 +1,9 @@
-"""How often drift is called where there is none, and how often it is found where there is some.
+"""How often the drift detector raises an alarm without drift, and how often it finds drift.
 
-Run with `make bench-drift` after `make repro` on the default data; about half a minute. The detector is the one that
-watches in production: the bundle's own reference. New cells are drawn by `pipelines.commands.simulate` with the same
-lamp, gain and focus as the test groups of that reference (cells of the same run that nobody has seen), and then
-changed. It writes `docs/explanation/drift.md` and `reports/bench/drift.json`.
+Run with `fatescope bench drift` after `fatescope repro` on the default data; about half a minute. The detector is the
+one that watches in production, with the bundle's own reference. New cells are drawn by `pipelines.commands.simulate`
+with the lamp, gain and focus of the test groups of that reference (unseen cells of the same runs), and then changed. It
+writes `docs/explanation/drift.md` and `reports/bench/drift.json`.
 """
 
 import re
@@ -164,7 +164,7 @@ def power(model: Bundle, detector: Detector, known: CellDataset, new: CellDatase
         **{name: rates(detector, describe(model, known, change)) for name, change in CHANGES.items()},
         "a new medium, all": rates(detector, strange),
         "a new medium, half": rates(detector, half),
-        "one class alone: told as a mixture, which is no fault": rates(
+        "one class alone: reported as another mixture, which is no fault": rates(
             detector, like[medium == medium.iloc[0]], told=on_mixture
         ),
     }
@@ -221,11 +221,11 @@ def main() -> None:
     Path("docs/explanation/drift.md").write_text(text, encoding="utf-8")
 
 
-TEXT = """# How often drift is called
+TEXT = """# How often drift is found
 
-Written by `make bench-drift` (seed {seed}) after `make repro` on the default, simulated data: {windows} windows each,
-{task} model, {cells} cells of {groups} acquisition groups in its reference, of which it was tested on {tested}. Another
-model has other figures.
+Written by `fatescope bench drift` (seed {seed}) after `fatescope repro` on the default, simulated data: {windows}
+windows each, {task} model, {cells} cells of {groups} acquisition groups in its reference, of which it was tested on
+{tested}. Another model has other figures.
 
 ## False alarms
 
@@ -233,17 +233,17 @@ The stated level is {alpha:.0%} of windows of like cells.
 
 {quiet}
 
-A run that is in no data has a lamp of its own: the last line is what the first sample of a new run may raise. Add cells
-of more runs to the data to make it rarer.
+A run that is in no data has a lamp of its own: the last row says how often the first sample of a new run raises an
+alarm. Add cells of more runs to the data to make it rarer.
 
 ## Power
 
 {power}
 
-The thresholds allow for what the acquisition groups of the reference differ by: with few groups they are wide, and a
-change that is smaller than that, or a medium that looks to the model like one that it knows, is not found. More runs of
-each class in the data make them narrower. `novelty`, which finds the new media, was worked out with these two in view;
-it was not tried on others, or on real ones.
+The thresholds allow for how much the acquisition groups of the reference differ: with few groups they are wide, and a
+smaller change, or a medium that looks to the model like one that it knows, is not found. More runs of each class in the
+data make them narrower. `novelty`, which finds the new media, was developed with these two in view; it was not tried on
+others, or on real ones.
 """
 
 

@@ -1,8 +1,8 @@
-"""How fast ingest is beside plain loops that only decode, and whether its memory grows with the number of cells.
+"""Speed of ingest beside plain loops that only decode, and whether its memory grows with the number of cells.
 
-Run with `make bench-ingest`. The peer is `tifffile.imread` in a loop, which is what its documentation shows; the same
-loop with our own decoder is printed beside it. Decoding is all that a loop does; ingest also hashes, measures, centres
-and writes each cell.
+Run with `fatescope bench ingest`. The peer is `tifffile.imread` in a loop, which is what its documentation shows; the
+same loop with our own decoder is printed beside it. A loop only decodes; ingest also hashes, measures, centres and
+writes every cell.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""A million cells through ingest and scoring on one machine, beside what bounds them; and what a billion would take.
+"""A million cells through ingest and batch scoring on one machine, beside what bounds them; and what a billion take.
 
-Run with `make bench-scale`; about half an hour and 6 GB of disk. DISTINCT cells are drawn and each is linked until
-there are MANY files, so that names and files are a million and pixels are not; the files are in the page cache in both
+Run with `fatescope bench scale`; about half an hour and 6 GB of disk. DISTINCT cells are drawn and linked until there
+are MANY files, so that there are a million names and files but fewer pixels; the files are in the page cache in both
 cases. The model is ResNet18 at 60x60, trained briefly (`benchmarks.service`). The limit is the same graph on the same
-files in this process or in two, without anything around it: decoded and classified a batch at a time, nothing listed,
-judged or written. It writes `docs/explanation/scale.md` and `reports/bench/scale.json`.
+files in this process or in two, without anything around it: files are decoded and classified in batches, and nothing is
+listed, assessed or written. It writes `docs/explanation/scale.md` and `reports/bench/scale.json`.
 """
 
 import itertools
@@ -106,7 +106,7 @@ def ingest(data: Path, target: Path) -> tuple[float, float]:
 
 
 def score(data: Path, out: Path, model: Path, *told: str) -> tuple[float, float]:
-    """Return the seconds and the peak memory, MB, of `make score`, the start of Python and of the model included."""
+    """Return the seconds and the peak memory, MB, of batch scoring, the start of Python and of the model included."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "service.batch.run", str(data), str(out), "--model", str(model), *told]
     return watched(subprocess.Popen(command, stderr=subprocess.DEVNULL))
@@ -128,14 +128,14 @@ def arithmetic(found: dict[str, float]) -> list[tuple[str, str, str]]:
             f"{found['stored']:,.0f} bytes a cell",
             f"{BILLION * found['stored'] / 1e12:.1f} TB",
         ),
-        ("Rows of `make score`", f"{found['row']:.0f} bytes a cell", f"{BILLION * found['row'] / 1e9:.0f} GB"),
+        ("Rows of batch scoring", f"{found['row']:.0f} bytes a cell", f"{BILLION * found['row'] / 1e9:.0f} GB"),
         (
             "`ingest`, one machine like this",
             f"{found['ingested']:,.0f} cells a second on {CORES} cores",
             f"{BILLION / found['ingested'] / hour:,.0f} h",
         ),
         (
-            "`make score` on CPUs",
+            "Batch scoring on CPUs",
             f"{core:,.0f} cells a second a core, decoding included",
             f"{BILLION / core / hour:,.0f} core hours; {BILLION / core / hour / 64:,.1f} h on 64 cores",
         ),
@@ -175,13 +175,13 @@ def main() -> None:
         found["ingested"] = MANY / ingest_seconds
         found["stored"], found["raw"] = size(folder / "cells") / MANY, size(folder / "drawn") / DISTINCT
     figures = [
-        Figure("make score, a million cells, cells a second over the limit", found["scored"] / max(limits), ">= 0.85"),
+        Figure("batch scoring, a million cells, rate over the limit", found["scored"] / max(limits), ">= 0.85"),
         Figure("rows that were written over cells", rows / MANY, ">= 1"),
         Figure(f"its peak memory at {MANY:,} over {FEW:,} cells", memory / few_memory, "<= 1.15"),
         Figure("its peak memory, MB", memory),
         Figure(f"{CORES} cores over one, {FEW:,} cells", FEW / both / one),
         Figure(f"two workers of a core over one of a core, {FEW:,} cells", FEW / apart / one),
-        Figure("make score, cells a second", found["scored"]),
+        Figure("batch scoring, cells a second", found["scored"]),
         Figure("limit, one process of two threads, cells a second", limits[0]),
         Figure("limit, two processes of one thread, cells a second", limits[1]),
         Figure("files that a core decodes a second", found["decoded"]),
@@ -202,8 +202,8 @@ def page(figures: list[Figure], found: dict[str, Any]) -> str:
 
 TEXT = """# A million cells, and a billion
 
-Written by `make bench-scale` (seed {seed}): a million files, which are links to {distinct:,} cells that are drawn, on
-two cores, ResNet18 at 60x60. The limit is the same graph fed with the same files and nothing else.
+Written by `fatescope bench scale` (seed {seed}): a million files, which are links to {distinct:,} simulated cells, on
+two cores, ResNet18 at 60x60. The limit is the same graph, fed with the same files, and nothing else.
 
 ## Measured
 
@@ -217,11 +217,11 @@ two cores, ResNet18 at 60x60. The limit is the same graph fed with the same file
 |---|---|---|
 {worked_out}
 
-- `make score` is bound by cores: parts share nothing but the folder, so that twice the machines take half the time
-  (`RAY=ADDRESS`), as long as the storage of SRC gives each core its files a second.
-- A million files in one folder tree cost more to list, copy and keep than the bytes in them: an export of this size
-  belongs into stacks, a few hundred pages a TIFF file, which `make score` reads page by page.
-- Training does not need them all: `ingest.share` takes a share of an export, evenly.
+- Batch scoring is bound by cores: parts share nothing but the folder, so that twice the machines take half the time
+  (`fatescope score --ray ADDRESS`), as long as the storage of the images gives every core its files a second.
+- A million files in one folder tree cost more to list, copy and keep than the bytes in them. Pack an export of this
+  size into stacks of a few hundred pages a TIFF file, which batch scoring reads page by page.
+- Training does not need them all: `ingest.share` takes an even share of an export.
 """
 
 

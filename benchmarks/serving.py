@@ -1,9 +1,9 @@
-"""How fast the service is beside what bounds it and beside the services that others would write for the same model.
+"""Speed of the service beside what bounds it, and beside other services for the same model.
 
-Run with `make bench-serving`; about a quarter of an hour. ResNet18 at 60x60, trained briefly on drawn cells, on two
-cores that server and load share; the load comes from a process of its own (`benchmarks.load`).
-- the limit is the same graph in this process: 2,000 files decoded and classified a batch at a time, at its best batch;
-- the peers are `mlflow models serve` on the registered model, LitServe and plain FastAPI with the same engine and
+Run with `fatescope bench serving`; about a quarter of an hour. ResNet18 at 60x60, trained briefly on simulated cells,
+on two cores that server and load share; the load comes from a process of its own (`benchmarks.load`).
+- The limit is the same graph in this process: 2,000 files decoded and classified in batches of the best size.
+- The peers are `mlflow models serve` on the registered model, LitServe and plain FastAPI with the same engine and
   decoder as ours, and our own service with the network run by PyTorch, eagerly and in fp32.
 """
 

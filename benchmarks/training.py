@@ -1,12 +1,12 @@
-"""How fast `fit` is beside what bounds it and beside a plain recipe, and whether its memory grows with the cells.
+"""Speed of training beside what bounds it and beside a plain recipe, and whether its memory grows with the cells.
 
-Run with `make bench-training`. All on ResNet18 at 60x60, batch 128, two threads, and on cells that
+Run with `fatescope bench training`. All on ResNet18 at 60x60, batch 128, two threads, and on cells that
 `pipelines.commands.simulate` draws:
 - the limit is the same network, optimizer and precision stepping on one constant batch in memory;
 - the peer is the recipe of torchvision's own tutorials: `ImageFolder` of 8-bit PNGs, a `DataLoader`, fp32;
 - memory is the peak of a process that fits on few and on many cells of a memory map, without the pages of the map
   itself, which the system may drop.
-Rates and accuracies are medians of three turns; in each all are run one after the other, with a seed of its own.
+Rates and accuracies are medians of three rounds; in each round all are run one after the other, with a seed of its own.
 """
 
 import json

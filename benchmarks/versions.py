@@ -1,8 +1,8 @@
-"""What a version of the data costs: `dvc add`, `push` and `pull` of many small files and of the same in stacks.
+"""The cost of a version of the data: `dvc add`, `push` and `pull` of many small files and of the same cells in stacks.
 
-Run with `make bench-versions`; about ten minutes and 3 GB of disk. FILES made-up cells of a kilobyte or so, each of
-its own content, once as a file each and once in TIFF stacks of PAGES; the remote is a folder on the same disk. The peer
-is `cp -r` of the same files. DVC is as it comes, which is how the project has it.
+Run with `fatescope bench versions`; about ten minutes and 3 GB of disk. FILES made-up cells of about a kilobyte, all
+different, once as a file each and once in TIFF stacks of PAGES; the remote is a folder on the same disk. The peer is
+`cp -r` of the same files. DVC has its default settings, which are the project's.
 """
 
 import os

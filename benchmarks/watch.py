@@ -1,6 +1,6 @@
-"""What recording costs the requests: the same service with and without it, in turn, in one run.
+"""The cost of recording predictions: the same service with and without it, in turn, in one run.
 
-Run with `make bench-watch`; about five minutes. The bundle and the load are those of `benchmarks.serving`.
+Run with `fatescope bench watch`; about five minutes. The bundle and the load are those of `benchmarks.serving`.
 """
 
 import tempfile

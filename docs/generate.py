@@ -5,7 +5,7 @@ With `--check` nothing is written; stale pages are named, and the exit code is 1
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,11 +26,16 @@ PAGES: dict[str, Callable[[Path], str]] = {
 """File → what writes its text from the root of the project."""
 
 
+def stale_pages(fresh: Mapping[Path, str]) -> list[Path]:
+    """Return the paths that are missing or do not have the text that they should have."""
+    return [path for path, text in fresh.items() if not path.exists() or path.read_text() != text]
+
+
 def main() -> None:
     """Write the pages, or with `--check` name those that are stale."""
     check = "--check" in sys.argv[1:]
     fresh = {TARGET / name: f"{HEAD}\n{page(ROOT).strip()}\n" for name, page in PAGES.items()}
-    stale = [path for path, text in fresh.items() if not path.exists() or path.read_text() != text]
+    stale = stale_pages(fresh)
     for path in stale:
         if not check:
             path.parent.mkdir(exist_ok=True)
