@@ -6,7 +6,7 @@ from typing import Any
 
 from generators.markdown import code, docstring, sentence, table
 from generators.schema import kind
-from service.api.app import app
+from service.api.app import build_app
 
 INTRODUCTION = """\
 The same document is served as `/openapi.json`, and as a page under `/docs`. [Send cells from a
@@ -21,20 +21,21 @@ METHODS = ("get", "post", "put", "delete")
 
 def page(_: Path) -> str:
     """Return the page."""
-    document = app.openapi()
+    document = build_app().openapi()
+    schemas = document["components"]["schemas"]
     parts = ["# HTTP API", INTRODUCTION, "## Endpoints"]
     for path, methods in document["paths"].items():
         for method in METHODS:
             if method in methods:
-                parts += [f"### {method.upper()} {path}", *_endpoint(methods[method])]
+                parts += [f"### {method.upper()} {path}", *_endpoint(methods[method], schemas)]
     parts += ["## Objects"]
-    for name, schema in sorted(document["components"]["schemas"].items()):
+    for name, schema in sorted(schemas.items()):
         if not name.startswith(("Body_", "HTTPValidation", "ValidationError")):
             parts += [f"### {name}", *_object(schema)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _endpoint(operation: Mapping[str, Any]) -> list[str]:
+def _endpoint(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[str]:
     parts = [docstring(operation.get("description"))]
     if parameters := operation.get("parameters"):
         rows = [
@@ -43,7 +44,7 @@ def _endpoint(operation: Mapping[str, Any]) -> list[str]:
         ]
         parts.append(table(["parameter", "in", "type", "meaning"], rows))
     if body := operation.get("requestBody"):
-        rows = [[code(media), _body(each.get("schema", {}))] for media, each in body["content"].items()]
+        rows = [[code(media), _body(each.get("schema", {}), schemas)] for media, each in body["content"].items()]
         parts.append(table(["body", "content"], rows))
     rows = [
         [code(status), "; ".join(filter(None, (_response(media, each) for media, each in _contents(answer))))]
@@ -51,9 +52,10 @@ def _endpoint(operation: Mapping[str, Any]) -> list[str]:
         if str(status).startswith("2")
     ]
     parts.append(table(["answer", "content"], rows))
-    refused = sorted(str(status) for status in operation["responses"] if not str(status).startswith("2"))
-    if refused:
-        parts.append(f"Other answers are a [Refusal](#refusal): {', '.join(refused)}.")
+    errors = {str(code_): each for code_, each in operation["responses"].items() if not str(code_).startswith("2")}
+    if errors:
+        shape = kind(errors[min(errors)]["content"]["application/json"]["schema"], linked=True)
+        parts.append(f"Errors ({', '.join(sorted(errors))}) have the body {shape}.")
     return parts
 
 
@@ -66,13 +68,12 @@ def _response(media: str, content: Mapping[str, Any]) -> str:
     return f"{code(media)} {kind(schema, linked=True) if schema else ''}".strip()
 
 
-def _body(schema: Mapping[str, Any]) -> str:
+def _body(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        schema_of = app.openapi()["components"]["schemas"][name]
         if not name.startswith("Body_"):
             return kind(schema, linked=True)
-        schema = schema_of
+        schema = schemas[name]
     required = schema.get("required", [])
     fields = [
         f"{code(name)} ({kind(each)}{'' if name in required else ', optional'})"
