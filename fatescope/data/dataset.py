@@ -1,9 +1,10 @@
-"""The cell table: a manifest of one row a cell, and memory-mapped pixels in the same order.
+"""The dataset of cells on disk: a manifest of one row per cell, and memory-mapped pixels in the same order.
 
-`manifest.parquet` columns: `cell_id` (path, and `#page` in a file of several), `label` (class name), `group`, every
-named group of `dataset.pattern`, `path` (relative to the data folder), `sha256` (of the file), `page`, `height`,
-`width` (native, px), `bit_depth`, `pixel_hash` (equal for equal pixels), and the figures of `features.ACQUISITION`.
-`pixels.npy`: (N, H, W) uint16, each cell in the middle of a common canvas, padded with its own background level.
+`manifest.parquet` columns: `cell_id` (path, with `#page` where a file has several pages), `label` (class name),
+`group`, every named group of `dataset.pattern`, `path` (relative to the data folder), `sha256` (of the file), `page`,
+`height`, `width` (native, px), `bit_depth`, `pixel_hash` (equal for equal pixels), and the features of
+`features.ACQUISITION`.
+`pixels.npy`: (N, H, W) uint16, each cell centred on a common canvas and padded with its own background level.
 `quarantine.parquet` columns: `path`, `code`, `reason`.
 `summary.json`: see `pipelines.stages.ingest.Summary`.
 """
@@ -39,7 +40,7 @@ class CellDataset:
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """Height and width in px that every cell is placed on."""
+        """Return height and width in px of the canvas of every cell."""
         return self.pixels.shape[1], self.pixels.shape[2]
 
 
@@ -53,56 +54,56 @@ def load(folder: Path, columns: list[str] | None = None) -> CellDataset:
         # Mode r, because a version-controlled output may be linked read-only.
         pixels = np.load(folder / PIXELS, mmap_mode="r")
     except FileNotFoundError as error:
-        raise DataError(f"{folder}: holds no cells ({error}); run the ingest stage") from error
+        raise DataError(f"{folder}: has no dataset of cells ({error}); run the ingest stage") from error
     if len(manifest) != len(pixels):
         raise DataError(
-            f"{folder}: {len(manifest)} rows but {len(pixels)} images; they are of different runs, run ingest again"
+            f"{folder}: {len(manifest)} rows but {len(pixels)} images, not of one run; run the ingest stage again"
         )
     return CellDataset(manifest, pixels)
 
 
 def crop(pixels: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
-    """Return the native crop (height, width) that was centred on a canvas (H, W)."""
+    """Return the native crop (height, width) from (H, W) pixels of the canvas on which it is centred."""
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     return pixels[top : top + height, left : left + width]
 
 
 def load_summary(folder: Path) -> dict[str, object]:
-    """Return what ingest said of the cells in `folder`."""
-    content: dict[str, object] = json.loads((folder / SUMMARY).read_text())
-    return content
+    """Return the summary that the stage ingest wrote for the cells in `folder`."""
+    summary: dict[str, object] = json.loads((folder / SUMMARY).read_text())
+    return summary
 
 
 def read_quarantine(path: Path, codes: Iterable[str]) -> list[str]:
-    """Return the first three reasons of each of `codes` in the quarantine at `path`."""
+    """Return up to three reasons for each of `codes` from the quarantine table at `path`."""
     table = pd.read_parquet(path)
     return [reason for code in codes for reason in table.loc[table["code"] == code, "reason"].head(3)]
 
 
 class TableWriter:
-    """Stream rows into a Parquet file whose schema is that of the first rows, or `schema`."""
+    """Write rows to a Parquet file as they come, with `schema` or, without one, that of the first rows."""
 
     ROW_GROUP = 2048
-    """Rows that are gathered before they are written: a row group of a few hundred costs more than its rows."""
+    """Rows that are collected before they are written, because small row groups cost more than their rows."""
 
     def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
         self._path, self._schema = path, schema
         self._writer: pq.ParquetWriter | None = pq.ParquetWriter(path, schema) if schema is not None else None
-        self._waiting: list[pa.Table] = []
+        self._buffer: list[pa.Table] = []
 
     def append(self, columns: dict[str, object]) -> None:
-        """Write rows given as columns of equal length."""
-        self._waiting.append(pa.table(columns, schema=self._schema))
-        self._schema = self._waiting[-1].schema
-        if sum(map(len, self._waiting)) >= self.ROW_GROUP:
+        """Add rows, given as columns of equal length."""
+        self._buffer.append(pa.table(columns, schema=self._schema))
+        self._schema = self._buffer[-1].schema
+        if sum(map(len, self._buffer)) >= self.ROW_GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        if self._waiting:
+        if self._buffer:
             if self._writer is None:
                 self._writer = pq.ParquetWriter(self._path, self._schema)
-            self._writer.write_table(pa.concat_tables(self._waiting))
-            self._waiting = []
+            self._writer.write_table(pa.concat_tables(self._buffer))
+            self._buffer = []
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +115,7 @@ class TableWriter:
 
 
 class PixelWriter:
-    """Stream (B, H, W) uint16 blocks into an `.npy` file whose length is not known beforehand."""
+    """Write (B, H, W) blocks of uint16 pixels to an `.npy` file whose length is not known beforehand."""
 
     def __init__(self, path: Path, canvas: tuple[int, int]) -> None:
         self._file = path.open("wb")

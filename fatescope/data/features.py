@@ -1,6 +1,6 @@
-"""Numbers per image that ingest stores, the audit questions and drift watches. NumPy only.
+"""Features of an image, which ingest stores, the audit tests and drift detection monitors. NumPy only.
 
-`acquisition` describes lamp, gain, focus and crop; `cell` describes the cell itself and is what a CNN must beat.
+`acquisition` describes illumination, gain, focus and crop; `cell` describes the cell, and is the baseline of the CNN.
 """
 
 from typing import Any
@@ -24,38 +24,38 @@ ACQUISITION = (
 )
 RINGS = 6
 """Concentric rings of the radial profile."""
-_PART = 64
-"""Cells that are worked out together: they stay in the cache of a core."""
+_CHUNK = 64
+"""Cells that are processed together, few enough for the cache of a core."""
 QUANTILES = (0.005, 0.02, 0.1, 0.5, 0.9, 0.98, 0.995)
 CELL = (
-    "area",  # share of pixels that differ from the background by a quarter of the contrast, 0 to 1
+    "area",  # share of pixels whose deviation is more than a quarter of the contrast, 0 to 1
     "elongation",  # ratio of the principal axes of the deviation, from 1
-    "skewness",  # of the deviation
+    "skewness",  # of the deviation from the background
     "edges",  # mean gradient over mean deviation
     "grain",  # energy of the Laplacian over energy of the gradient
     *(f"quantile_{q:g}" for q in QUANTILES),  # of the deviation, in units of the contrast
-    "spot",  # the strongest deviation after a blur, in units of the contrast: a nucleus, a granule, a parasite
-    *(f"ring_{i}" for i in range(RINGS)),  # mean deviation by distance from the middle, in units of its mean size
-    *(f"ring_spread_{i}" for i in range(RINGS)),  # its spread in that ring, likewise
+    "spot",  # the largest deviation after a blur, in units of the contrast: a nucleus, a granule, a parasite
+    *(f"ring_{i}" for i in range(RINGS)),  # mean deviation by distance from the centre, in units of its mean magnitude
+    *(f"ring_spread_{i}" for i in range(RINGS)),  # its standard deviation in that ring, in the same units
 )
 
 
 def acquisition(pixels: Pixels, bit_depth: int) -> Floats:
-    """Return (B, len(ACQUISITION)) figures of (B, H, W) native crops of one size and bit depth."""
-    parts = [_acquisition(pixels[i : i + _PART], 2**bit_depth - 1) for i in range(0, len(pixels), _PART)]
-    return np.concatenate(parts) if parts else np.zeros((0, len(ACQUISITION)), np.float32)
+    """Return (B, len(ACQUISITION)) features of (B, H, W) native crops of one size and bit depth."""
+    chunks = [_acquisition(pixels[i : i + _CHUNK], 2**bit_depth - 1) for i in range(0, len(pixels), _CHUNK)]
+    return np.concatenate(chunks) if chunks else np.zeros((0, len(ACQUISITION)), np.float32)
 
 
 def _acquisition(pixels: Pixels, top: int) -> Floats:
     frame = border(pixels)
     level = median(frame)
-    # Deviations from the background are small, so that single precision loses nothing of their squares.
+    # Deviations from the background are small, so that single precision is enough for their squares.
     dev = np.subtract(pixels, level[:, None, None], dtype=np.float32)
     flat = dev.reshape(len(dev), -1)
     mean = np.einsum("bi->b", flat) / flat.shape[1]
     variance = np.maximum(np.einsum("bi,bi->b", flat, flat) / flat.shape[1] - mean**2, 0)
-    bends = _laplacian(dev)
-    energy = np.einsum("bij,bij->b", bends, bends) / bends[0].size
+    laplacian = _laplacian(dev)
+    energy = np.einsum("bij,bij->b", laplacian, laplacian) / laplacian[0].size
     brightest = pixels.max(axis=(1, 2))
     saturation = (pixels >= top).mean(axis=(1, 2)) if brightest.max() >= top else np.zeros(len(pixels))
     columns = (
@@ -72,9 +72,9 @@ def _acquisition(pixels: Pixels, top: int) -> Floats:
 
 
 def cell(pixels: Pixels) -> Floats:
-    """Return (B, len(CELL)) figures of (B, H, W) cells on one canvas.
+    """Return (B, len(CELL)) features of (B, H, W) cells on one canvas.
 
-    None changes with lamp level or gain: all are made from the deviation from the background, and are ratios.
+    None changes with illumination or gain: all are ratios of deviations from the background.
     """
     images = pixels.astype(np.float32)
     dev = images - background(images)[:, None, None].astype(np.float32)
@@ -84,14 +84,14 @@ def cell(pixels: Pixels) -> Floats:
     squares = (dev**2).sum((1, 2))
     contrast = squares / total
     gradient = np.hypot(np.diff(dev, axis=1)[:, :, :-1], np.diff(dev, axis=2)[:, :-1, :])
-    bends = _laplacian(dev)
+    laplacian = _laplacian(dev)
     rings, ring_spreads = _radial(dev, unit)
     columns = (
         (size > contrast[:, None, None] / 4).mean((1, 2)),
         _elongation(size, total),
         (dev**3).mean((1, 2)) / np.maximum(squares / dev[0].size, 1e-9) ** 1.5,
         gradient.mean((1, 2)) / unit,
-        (bends**2).mean((1, 2)) / np.maximum((gradient**2).mean((1, 2)), 1e-9),
+        (laplacian**2).mean((1, 2)) / np.maximum((gradient**2).mean((1, 2)), 1e-9),
         *np.quantile(dev.reshape(len(dev), -1), QUANTILES, axis=1) / np.maximum(contrast, 1e-6),
         _blur(size).max((1, 2)) / np.maximum(contrast, 1e-6),
         *rings,
@@ -102,34 +102,35 @@ def cell(pixels: Pixels) -> Floats:
 
 def _laplacian(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     count, height, width = images.shape
-    # Row after row, neighbours are a fixed step apart: long additions are faster than many short ones.
+    # In a flat array neighbours are a fixed step apart, and one long addition is faster than many short ones.
     flat, size = images.reshape(count, -1), (height - 2) * width
-    bends = flat[:, :size] + flat[:, 2 * width :]
+    result = flat[:, :size] + flat[:, 2 * width :]
     inner = flat[:, width : width + size]
-    bends[:, 1:] += inner[:, :-1]
-    bends[:, :-1] += inner[:, 1:]
-    bends -= 4 * inner
-    # What ran over the ends of a row is cut off.
-    framed: npt.NDArray[Any] = bends.reshape(count, height - 2, width)[:, :, 1:-1]
-    return framed
+    result[:, 1:] += inner[:, :-1]
+    result[:, :-1] += inner[:, 1:]
+    result -= 4 * inner
+    # The first and last column mix neighbouring rows.
+    trimmed: npt.NDArray[Any] = result.reshape(count, height - 2, width)[:, :, 1:-1]
+    return trimmed
 
 
 def _blur(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the mean over 3x3 px."""
+    """Return the mean over 3x3 px neighbourhoods."""
     rows = images[:, :-2] + images[:, 1:-1] + images[:, 2:]
     mean: npt.NDArray[Any] = (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) / 9
     return mean
 
 
 def _elongation(size: Floats, total: Floats) -> Floats:
-    """Return the ratio of the principal axes of the mass `size`, from its second moments."""
+    """Return the ratio of the principal axes of the mass distribution `size`, from its second moments."""
     y, x = np.mgrid[: size.shape[1], : size.shape[2]].astype(np.float32)
     my, mx = (size * y).sum((1, 2)) / total, (size * x).sum((1, 2)) / total
     yy = (size * y**2).sum((1, 2)) / total - my**2
     xx = (size * x**2).sum((1, 2)) / total - mx**2
     xy = (size * y * x).sum((1, 2)) / total - my * mx
-    middle, swing = (yy + xx) / 2, np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
-    ratio: Floats = np.sqrt((middle + swing) / np.maximum(middle - swing, 1e-3))
+    # The eigenvalues of the matrix of second moments.
+    mean, difference = (yy + xx) / 2, np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
+    ratio: Floats = np.sqrt((mean + difference) / np.maximum(mean - difference, 1e-3))
     return ratio
 
 

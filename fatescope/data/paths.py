@@ -1,4 +1,4 @@
-"""How the paths of an export spell facts."""
+"""Parse the paths of an export: class, acquisition group, channel and other fields of a cell."""
 
 import os
 import re
@@ -9,14 +9,14 @@ from pathlib import Path
 from fatescope.config import Dataset
 
 ORIGIN = "origin.json"
-"""A file at the top of the data folder that says where the cells come from; never a cell."""
+"""A file at the top of the data folder that records where the cells come from; never an image."""
 CORRECTIONS = "corrections.jsonl"
-"""What people said of cells, at the top of the folder that the service keeps their corrections in; never a cell."""
+"""Labels that people corrected, at the top of the folder of corrections of the service; never an image."""
 
 
 @dataclass(frozen=True)
 class ParsedPath:
-    """What one path says of its image."""
+    """What the path of an image encodes."""
 
     facts: dict[str, str]
     """Named group of the pattern → value; an optional group that is absent is the empty string."""
@@ -27,14 +27,14 @@ class ParsedPath:
 
 
 class PathParser:
-    """Reads paths by `dataset.pattern`."""
+    """Parses paths with `dataset.pattern`."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._pattern = re.compile(dataset.pattern)
 
     def read(self, path: str) -> ParsedPath | None:
-        """Return what `path` (relative, with `/`) says, or None where the pattern does not match."""
+        """Return what `path` (relative, with `/`) encodes, or None where the pattern does not match."""
         match = self._pattern.search(path)
         if match is None:
             return None
@@ -43,31 +43,32 @@ class PathParser:
         group = "_".join(facts[name] for name in self._dataset.group)
         return ParsedPath(facts, self._dataset.classes.get(value, value), group)
 
-    def is_input(self, name: ParsedPath) -> bool:
-        """Tell whether this is the channel that the model sees."""
-        return self._dataset.input_channel is None or name.facts["channel"] == self._dataset.input_channel
+    def is_input(self, parsed: ParsedPath) -> bool:
+        """Return whether an image is of the channel that the model gets."""
+        return self._dataset.input_channel is None or parsed.facts["channel"] == self._dataset.input_channel
 
 
 class PatternDiagnostics:
-    """Says how far a path agrees with a pattern that does not match it."""
+    """Explains where a path departs from a pattern that does not match it."""
 
     def __init__(self, pattern: str) -> None:
-        # Every beginning of the pattern that is a pattern itself, the longest first.
-        self._beginnings = [(end, each) for end in range(len(pattern) - 1, 0, -1) if (each := _compiled(pattern[:end]))]
+        # Every prefix of the pattern that is a valid pattern, the longest first.
+        prefixes = ((end, _compile(pattern[:end])) for end in range(len(pattern) - 1, 0, -1))
+        self._prefixes = [(end, prefix) for end, prefix in prefixes if prefix is not None]
         self._pattern = pattern
 
     def reason(self, path: str) -> str:
         """Return where `path` departs from the pattern."""
-        for end, beginning in self._beginnings:
-            match = beginning.search(path)
+        for end, prefix in self._prefixes:
+            match = prefix.search(path)
             if match and match[0]:
                 rest = self._pattern[end:]
-                shown = f"{rest[:40]}…" if len(rest) > 40 else rest
-                return f"fits dataset.pattern up to '{self._pattern[:end]}', then not '{shown}'"
+                excerpt = f"{rest[:40]}…" if len(rest) > 40 else rest
+                return f"fits dataset.pattern up to '{self._pattern[:end]}', but not the rest, '{excerpt}'"
         return "fits no part of dataset.pattern"
 
 
-def _compiled(pattern: str) -> re.Pattern[str] | None:
+def _compile(pattern: str) -> re.Pattern[str] | None:
     try:
         return re.compile(pattern)
     except re.error:
@@ -75,7 +76,7 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
 
 
 def is_hidden(path: str) -> bool:
-    """Tell of a relative path, with `/`, whether it is what systems keep beside files and people do not see."""
+    """Return whether a relative path, with `/`, is hidden or metadata of an operating system."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 
@@ -86,8 +87,8 @@ def list_files(folder: Path) -> Iterator[str]:
 
 def _walk(folder: Path, prefix: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
-        found = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
-    for name, is_folder in found:
+        listing = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+    for name, is_folder in listing:
         if is_folder:
             yield from _walk(folder / name, f"{prefix}{name}/")
         else:

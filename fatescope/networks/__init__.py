@@ -1,1 +1,1 @@
-"""The networks in PyTorch: backbones, the head that all of them share, and symmetries of images."""
+"""The networks in PyTorch: backbones, the head that they share, ensembles, and symmetries of images."""

@@ -1,7 +1,7 @@
-"""The CNNs by name: each turns (B, 1, H, W) images into a (B, C, h, w) feature map.
+"""The CNNs by name: a backbone maps (B, 1, H, W) images to a (B, C, h, w) feature map.
 
-They come from torchvision, with two changes: the stem takes one grey channel, and the classifier is left off, because
-`fatescope.networks.network` gives each the same head.
+Most come from torchvision, with two changes: the stem takes one grey channel, and the classifier is removed, because
+`fatescope.networks.network` gives every backbone the same head.
 """
 
 import re
@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from fatescope.errors import ParamsError
 
 Weights = str | dict[str, Tensor]
-"""`none`, `imagenet`, or the state dict of torchvision's model of the name."""
+"""`none`, `imagenet`, or a state dict of torchvision's model of that name."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A feature extractor and the number of channels that it ends in."""
+    """A feature extractor and the number of channels of its feature map."""
 
     features: nn.Module
     channels: int
@@ -35,45 +35,45 @@ class Backbone:
 def build(name: str, weights: str, input_size: tuple[int, int]) -> Backbone:
     """Build the backbone `name` with `weights`: `none`, `imagenet`, or the path of a state dict.
 
-    The path, read by `torch.load` unless it ends in .safetensors, is of torchvision's model; or it is of a bundle, and
-    the backbone goes on from where that model ended, with an ensemble from its first member that fits.
-    Raises ParamsError for an unknown name, an input size that it cannot take, and weights that cannot be had.
+    The file, read by `torch.load` unless it ends in .safetensors, has the weights of torchvision's model or those of a
+    bundle; of an ensemble, the first member with this backbone is taken.
+    Raises ParamsError for an unknown name, an input size that is too small, or weights that cannot be obtained.
     """
     if name not in BACKBONES:
-        raise ParamsError(f"train.backbone: '{name}' is none of {sorted(BACKBONES)}")
+        raise ParamsError(f"train.backbone: '{name}' is not one of {sorted(BACKBONES)}")
     if min(input_size) < SMALLEST.get(name, 0):
         raise ParamsError(f"train.input_size: {name} needs {SMALLEST[name]} px a side or more, got {list(input_size)}")
     if weights in {"none", "imagenet"}:
         return BACKBONES[name](weights)
-    state = _read(Path(weights))
+    state = _read_state_dict(Path(weights))
     try:
-        return _of_bundle(name, state) if "temperature" in state else BACKBONES[name](state)
+        return _from_bundle(name, state) if "temperature" in state else BACKBONES[name](state)
     except RuntimeError as error:
         raise ParamsError(f"train.weights: {weights} does not hold the weights of {name}: {error}") from error
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ParamsError(f"train.weights: '{path}' is neither none, imagenet nor a file")
+        raise ParamsError(f"train.weights: '{path}' is neither none, nor imagenet, nor a file")
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    # A file that is damaged, or something else, fails in as many ways as a pickle has commands.
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    # A damaged or foreign file raises anything: unpickling has as many ways to fail as there are classes.
     except Exception as error:
         raise ParamsError(f"train.weights: {path} cannot be read as weights ({type(error).__name__})") from error
-    if not isinstance(found, dict):
-        raise ParamsError(f"train.weights: {path} holds a {type(found).__name__} and no state dict")
-    return found
+    if not isinstance(state, dict):
+        raise ParamsError(f"train.weights: {path} holds a {type(state).__name__} instead of a state dict")
+    return state
 
 
-def _of_bundle(name: str, state: dict[str, Tensor]) -> Backbone:
-    """Return the backbone of a `Network`, or of the first member of an `Ensemble` that has one of the name."""
+def _from_bundle(name: str, state: dict[str, Tensor]) -> Backbone:
+    """Return the backbone of a `Network`, or of the first member of an `Ensemble` that has the backbone `name`."""
     backbone = BACKBONES[name]("none")
-    members = sorted({found[0] for key in state if (found := re.match(r"(members\.\d+\.)?features\.", key))})
-    mismatch = RuntimeError("it is of another kind")
-    for prefix in members:
-        mine = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    prefixes = sorted({match[0] for key in state if (match := re.match(r"(members\.\d+\.)?features\.", key))})
+    mismatch = RuntimeError("it has no backbone")
+    for prefix in prefixes:
+        member = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         try:
-            backbone.features.load_state_dict(mine)
+            backbone.features.load_state_dict(member)
         except RuntimeError as error:
             mismatch = error
         else:
@@ -112,12 +112,12 @@ def _mobilenet_v3_large(weights: Weights) -> Backbone:
 def _vgg19_bn(weights: Weights) -> Backbone:
     features = _torchvision("vgg19_bn", weights).features
     features[0] = _grey_stem(features[0])
-    # The last pooling is left to the head, which pools over all that is left.
+    # Without the last pooling: the head pools over all positions.
     return Backbone(features[:-1], 512)
 
 
 def _inception_v3(weights: Weights) -> Backbone:
-    """Return Inception up to its last mixed block; it needs images of 75 px a side or more."""
+    """Return Inception v3 up to its last mixed block; it needs images of 75 px or more on each side."""
     model = _torchvision("inception_v3", weights)
     model.Conv2d_1a_3x3.conv = _grey_stem(model.Conv2d_1a_3x3.conv)
     # In the order of torchvision's own forward, without the auxiliary classifier.
@@ -136,10 +136,10 @@ def _inception_v3(weights: Weights) -> Backbone:
 
 
 def _compact(weights: Weights) -> Backbone:
-    """Return the shape of the paper's own network (arXiv 2312.06665): convolution and pooling, three times."""
+    """Return the architecture of the paper's own network (arXiv 2312.06665): three times convolution and pooling."""
     if weights != "none":
         raise ParamsError(
-            "train.weights: torchvision has none for backbone compact; set none, or the path of a bundle's"
+            "train.weights: torchvision has none for the backbone compact; set none, or the path of a bundle's weights"
         )
     widths, layers = (1, 32, 64, 128), list[nn.Module]()
     for narrow, wide in pairwise(widths):
@@ -157,36 +157,36 @@ BACKBONES: dict[str, Callable[[Weights], Backbone]] = {
     "vgg19_bn": _vgg19_bn,
 }
 SMALLEST = {"inception_v3": 75}
-"""The shortest side, px, of images that a backbone takes, where it is picky."""
+"""Backbone → the shortest side, px, of images that it accepts; others accept any."""
 
 
 def _torchvision(name: str, weights: Weights) -> Any:  # noqa: ANN401  its layers are attributes that torch does not type
     if weights == "none":
-        return _built(name, None)
+        return _build_torchvision(name, None)
     if weights == "imagenet":
         try:
-            return _built(name, "DEFAULT")
-        # torch raises a RuntimeError where what came is not what its hash says.
+            return _build_torchvision(name, "DEFAULT")
+        # torch raises RuntimeError where the hash of the download is wrong.
         except (URLError, OSError, HTTPException, RuntimeError) as error:
             raise ParamsError(
-                f"train.weights: the imagenet weights of {name} cannot be had ({error}); "
-                "set train.weights to none or to the path of a file that holds them"
+                f"train.weights: the imagenet weights of {name} cannot be downloaded ({error}); "
+                "set train.weights to none or to the path of a file with weights"
             ) from error
-    assert isinstance(weights, dict), "`build` lets no other name through"
-    model = _built(name, None)
+    assert isinstance(weights, dict), "`build` passes no other name"
+    model = _build_torchvision(name, None)
     model.load_state_dict(weights)
     return model
 
 
-def _built(name: str, weights: str | None) -> nn.Module:
-    # Inception and its kin would spend half a minute drawing truncated normals, which train no better here.
-    plain = {"init_weights": False} if name == "inception_v3" and weights is None else {}
-    model: nn.Module = torchvision.models.get_model(name, weights=weights, **plain)
+def _build_torchvision(name: str, weights: str | None) -> nn.Module:
+    # Inception would spend half a minute on truncated normals, which train no better here.
+    options = {"init_weights": False} if name == "inception_v3" and weights is None else {}
+    model: nn.Module = torchvision.models.get_model(name, weights=weights, **options)
     return model
 
 
 def _grey_stem(colour: nn.Conv2d) -> nn.Conv2d:
-    """Return a convolution of one channel that answers to a grey image as `colour` does to it three times over."""
+    """Return a convolution of one channel that maps a grey image to what `colour` makes of three equal channels."""
     grey = nn.Conv2d(
         1,
         colour.out_channels,

@@ -1,6 +1,6 @@
-"""Normalisation, backbone and head as one module: raw pixels in, logits, embedding and activation map out.
+"""Preprocessing, backbone and head as one module: raw pixels in, logits, embedding and activation map out.
 
-`Network` is one CNN; `Ensemble` joins several into one module with the same outputs.
+`Network` is one CNN; `Ensemble` combines several into one module with the same outputs.
 
 Preprocessing is part of the module, and so of the exported graph: training and serving cannot disagree.
 """
@@ -8,35 +8,27 @@ Preprocessing is part of the module, and so of the exported graph: training and 
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fatescope.data.images import FRAME, background
 from fatescope.inference.bundle import OPSET, OUTPUTS, Spec
 from fatescope.networks import backbones
 from fatescope.networks.backbones import Backbone
+from fatescope.networks.preprocessing import normalise, resize
 from fatescope.networks.symmetry import is_stretched, symmetries_of
-
-_LIFT = 8.0
-"""Brings the share of light that a cell takes away, often an eighth, to the size that a CNN expects."""
-
-LEVELS = 1000
-"""Cells whose backgrounds say what level is common to all."""
 
 
 class Outputs(NamedTuple):
-    """What the network says of (B, 1, H, W) cells."""
+    """The outputs of a network for (B, 1, H, W) cells."""
 
     logits: Tensor
     """(B, K), divided by the temperature."""
     embedding: Tensor
     """(B, C): the feature map averaged over positions."""
     activation_map: Tensor
-    """(B, K, h, w): what each position adds to each logit (class activation map, Zhou et al. 2016)."""
+    """(B, K, h, w): the contribution of each position to each logit (class activation map, Zhou et al. 2016)."""
 
 
 class Network(nn.Module):
@@ -60,7 +52,7 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(backbone.channels, classes)
         self.register_buffer("temperature", torch.ones(()))
-        # Of the training cells, where all cells are seen beside it; weights of other networks do not have it.
+        # The common background level, counts, for the normalisation `fixed`; other networks have no such weight.
         self.level: Tensor | None
         self.register_buffer("level", torch.ones(()) if normalisation == "fixed" else None)
         self._input_size, self._resize, self._normalisation = input_size, resize, normalisation
@@ -75,22 +67,23 @@ class Network(nn.Module):
         return self.forward_head(self.forward_features(pixels))
 
     def forward_preprocessed(self, images: Tensor) -> Outputs:
-        """Classify images that `preprocess` made, looking once at each."""
+        """Classify images that `preprocess` returned, without averaging over views."""
         return self.forward_head(self.features(images))
 
     def forward_features(self, pixels: Tensor) -> Tensor:
-        """Return the (B, C, h, w) feature map of raw pixels, the mean of their `views` turned back.
+        """Return the (B, C, h, w) feature map of raw pixels, the mean over their `views` after inverting each symmetry.
 
-        All that is made of it is linear, so that logits and activation map are means over the views too.
+        Everything after the feature map is linear, so that logits and activation map are means over the views too.
         """
         images = self.preprocess(pixels)
         if self.views == "one":
             return cast("Tensor", self.features(images))
         symmetries = symmetries_of(self._input_size, is_stretched(pixels.shape[2:], self._input_size, self._resize))
-        # As one batch: the graph has the backbone once.
-        seen = self.features(torch.cat([symmetry.apply(images) for symmetry in symmetries]))
-        maps = seen.unflatten(0, (len(symmetries), -1)).unbind()
-        return torch.stack([symmetry.invert(each) for each, symmetry in zip(maps, symmetries, strict=True)]).mean(0)
+        # In one batch, so that the graph has the backbone once.
+        features = self.features(torch.cat([symmetry.apply(images) for symmetry in symmetries]))
+        maps = features.unflatten(0, (len(symmetries), -1)).unbind()
+        aligned = [symmetry.invert(view) for view, symmetry in zip(maps, symmetries, strict=True)]
+        return torch.stack(aligned).mean(0)
 
     def forward_head(self, feature_map: Tensor) -> Outputs:
         """Return the outputs for a (B, C, h, w) feature map."""
@@ -103,7 +96,7 @@ class Network(nn.Module):
 class Ensemble(nn.Module):
     """Several networks as one: the paper's idea of VGG joined with Inception (arXiv 2312.06665).
 
-    `probabilities` averages what the members say; `embeddings` puts one new linear layer on all of their embeddings.
+    `probabilities` averages those of the members; `embeddings` puts one new linear layer on all of their embeddings.
     The activation map is the mean of the members', or their sum under that layer, on the grid of the finest.
     """
 
@@ -113,33 +106,33 @@ class Ensemble(nn.Module):
     def __init__(self, members: list[Network], classes: int, join: str) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self._widths = [each.linear.in_features for each in members]
-        # Made for both, so that the members' own layers stay what they were.
+        self._widths = [member.linear.in_features for member in members]
+        # The members keep their own linear layers in either case.
         self.linear = nn.Linear(sum(self._widths), classes) if join == "embeddings" else None
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, pixels: Tensor) -> Outputs:
         """Classify (B, 1, H, W) raw pixels, float32 counts on a canvas."""
         members = cast("list[Network]", list(self.members))
-        maps = [each.forward_features(pixels) for each in members]
-        embeddings = [each.mean((2, 3)) for each in maps]
+        maps = [member.forward_features(pixels) for member in members]
+        embeddings = [feature_map.mean((2, 3)) for feature_map in maps]
         embedding = torch.cat(embeddings, dim=1)
         if self.linear is not None:
             weights = torch.split(self.linear.weight, self._widths, dim=1)
             logits, share = self.linear(embedding), 1.0
         else:
-            heads = [each.linear for each in members]
-            each_says = [functional.softmax(head(x), dim=1) for head, x in zip(heads, embeddings, strict=True)]
-            logits = torch.stack(each_says).mean(0).clamp_min(1e-12).log()
+            heads = [member.linear for member in members]
+            probabilities = [functional.softmax(head(x), dim=1) for head, x in zip(heads, embeddings, strict=True)]
+            logits = torch.stack(probabilities).mean(0).clamp_min(1e-12).log()
             weights, share = tuple(head.weight for head in heads), 1.0 / len(heads)
         activations = [functional.conv2d(x, w[:, :, None, None]) for x, w in zip(maps, weights, strict=True)]
-        finest = max((each.shape[2:] for each in activations), key=lambda size: int(size[0]) * int(size[1]))
-        fitted = [functional.interpolate(x, size=finest, mode="bilinear", align_corners=False) for x in activations]
-        return Outputs(logits / self.temperature, embedding, share * torch.stack(fitted).sum(0) / self.temperature)
+        finest = max((activation.shape[2:] for activation in activations), key=lambda size: int(size[0]) * int(size[1]))
+        resized = [functional.interpolate(x, size=finest, mode="bilinear", align_corners=False) for x in activations]
+        return Outputs(logits / self.temperature, embedding, share * torch.stack(resized).sum(0) / self.temperature)
 
 
 def restore(spec: Spec, weights: Path) -> Network | Ensemble:
-    """Build the network of a bundle with its `weights`, in evaluation mode, to run without the graph."""
+    """Build the network of a bundle with its `weights`, in evaluation mode, to run it without the ONNX graph."""
     members = []
     for fit in spec.params["train"]:
         size = (fit["input_size"][0], fit["input_size"][1])
@@ -152,53 +145,10 @@ def restore(spec: Spec, weights: Path) -> Network | Ensemble:
     return network.eval()
 
 
-def normalise(pixels: Tensor, how: str, level: Tensor | None = None) -> Tensor:
-    """Remove the lamp from (B, 1, H, W) raw pixels, each image by itself; or, with `fixed`, leave it in.
-
-    The level is the median of the border, where there is background. `contrast` divides the deviation from it by its
-    own size (L2 norm squared over L1 norm, which padding does not change): lamp, gain and black level are gone, and
-    with them how dark a cell is. `background` divides by the level: what is left is the share of light that the cell
-    takes away, which needs a camera whose black level is near zero. A blank image becomes zeros.
-
-    `fixed` is `background` by one `level` (counts) for all images. Out of focus, the halo of a cell reaches the border
-    and lifts its level by more than the cell takes away; here it stays where it is. The lamp stays too: use it where
-    the audit finds nothing in the background.
-    """
-    if how == "fixed":
-        assert level is not None, "fixed is by a level"
-        return (pixels - level) * (_LIFT / level)
-    own = _border_median(pixels)
-    deviation = pixels - own
-    if how == "background":
-        return deviation * (_LIFT / own.clamp_min(1.0))
-    size = deviation.abs()
-    contrast = (deviation * deviation).sum((2, 3), keepdim=True) / size.sum((2, 3), keepdim=True).clamp_min(1e-6)
-    return deviation / contrast.clamp_min(1e-6)
-
-
-def common_level(pixels: npt.NDArray[np.uint16], rows: npt.NDArray[np.int64]) -> float:
-    """Return the median background, counts, of up to LEVELS of the `rows` of (N, H, W) pixels, for `fixed`."""
-    some = rows[:: max(1, len(rows) // LEVELS)]
-    return float(np.median(background(pixels[some])))
-
-
-def resize(images: Tensor, size: tuple[int, int], how: str) -> Tensor:
-    """Bring normalised (B, 1, H, W) images to `size` (height, width): `stretch`, or `pad` with background (zero)."""
-    height, width = images.shape[2:]
-    scale = min(size[0] / height, size[1] / width)
-    inner = size if how == "stretch" else (round(height * scale), round(width * scale))
-    if inner != (height, width):
-        images = functional.interpolate(images, size=inner, mode="bilinear", align_corners=False)
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    if inner != size:
-        images = functional.pad(images, (left, size[1] - inner[1] - left, top, size[0] - inner[0] - top))
-    return images
-
-
 def export(network: Network | Ensemble, canvas: tuple[int, int], path: Path) -> None:
-    """Write `network` as an ONNX graph that takes any number of cells on `canvas`."""
+    """Write `network` as an ONNX graph that takes any number of cells on `canvas` (height, width)."""
     network = network.cpu().eval()
-    # Two cells, because an export traced with one would fix the batch at one.
+    # Two cells, because a trace with one would fix the batch size at one.
     example = torch.rand(2, 1, *canvas) * 1000
     torch.onnx.export(
         network,
@@ -212,15 +162,3 @@ def export(network: Network | Ensemble, canvas: tuple[int, int], path: Path) -> 
         opset_version=OPSET,
         verbose=False,
     )
-
-
-def _border_median(pixels: Tensor) -> Tensor:
-    """Return the median of the outer FRAME px of (B, 1, H, W) images as (B, 1, 1, 1)."""
-    inner = pixels[:, :, FRAME:-FRAME, :]
-    parts = (pixels[:, :, :FRAME, :], pixels[:, :, -FRAME:, :], inner[:, :, :, :FRAME], inner[:, :, :, -FRAME:])
-    frame = torch.cat([part.flatten(1) for part in parts], dim=1)
-    middle = frame.shape[1] // 2
-    if torch.compiler.is_exporting():
-        # ONNX has no selection; the sort gives the same number.
-        return frame.sort(dim=1).values[:, middle, None, None, None]
-    return frame.kthvalue(middle + 1, dim=1).values[:, None, None, None]

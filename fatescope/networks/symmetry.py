@@ -1,4 +1,4 @@
-"""The symmetries of an image: a cell in flow has no up and no left."""
+"""The symmetries of an image: a cell in flow has no preferred orientation."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 class Symmetry(NamedTuple):
-    """One of the symmetries of a rectangle or a square."""
+    """One symmetry of a rectangle or a square."""
 
     transposed: bool
     """Whether rows and columns are swapped first."""
     flipped: list[int]
-    """The axes of (B, C, H, W) that are then mirrored."""
+    """The axes of (B, C, H, W) that are then flipped."""
 
     def apply(self, images: Tensor) -> Tensor:
         """Transform (B, C, H, W) images; a transposed image is (B, C, W, H)."""
@@ -25,14 +25,14 @@ class Symmetry(NamedTuple):
 
 
 def symmetries_of(size: tuple[int, int], stretched: bool) -> list[Symmetry]:
-    """Return the eight symmetries of an image of a square `size`; the four of a rectangle else.
+    """Return the eight symmetries of a square image, or the four of a rectangle.
 
-    What was `stretched` along one axis more than along the other is a rectangle, whatever its sides.
+    An image that was `stretched` more along one axis than along the other counts as a rectangle, whatever its `size`.
     """
-    swaps = [False, True] if size[0] == size[1] and not stretched else [False]
-    return [Symmetry(swapped, mirrored) for swapped in swaps for mirrored in ([], [2], [3], [2, 3])]
+    transpositions = [False, True] if size[0] == size[1] and not stretched else [False]
+    return [Symmetry(transposed, flipped) for transposed in transpositions for flipped in ([], [2], [3], [2, 3])]
 
 
 def is_stretched(canvas: tuple[int, ...], size: tuple[int, int], how: str) -> bool:
-    """Return whether (H, W) pixels come to the input `size` with other proportions than they have."""
+    """Return whether resizing a `canvas` to the input `size` changes its aspect ratio."""
     return how == "stretch" and canvas[0] * size[1] != canvas[1] * size[0]

@@ -12,7 +12,7 @@ from fatescope.config import Audit, Dataset
 from fatescope.data import features
 from fatescope.data.dataset import CellDataset, crop
 from fatescope.errors import DataError
-from fatescope.networks.network import common_level, normalise
+from fatescope.networks.preprocessing import common_level, normalise
 from pipelines.evaluation import bootstrap, confounding
 from pipelines.evaluation.audit_report import STAGES, Stage
 from pipelines.evaluation.bootstrap import Weights

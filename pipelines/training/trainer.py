@@ -15,7 +15,8 @@ from tqdm import tqdm
 from fatescope.config import Train
 from fatescope.errors import ParamsError
 from fatescope.networks import backbones
-from fatescope.networks.network import Network, common_level
+from fatescope.networks.network import Network
+from fatescope.networks.preprocessing import common_level
 from fatescope.networks.symmetry import is_stretched
 from pipelines.training import distributed, layers
 from pipelines.training.augmentation import augment

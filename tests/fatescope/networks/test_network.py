@@ -10,7 +10,7 @@ from safetensors.torch import load_model, save_file, save_model
 
 from fatescope.errors import ParamsError
 from fatescope.inference import bundle
-from fatescope.networks import backbones, network, symmetry
+from fatescope.networks import backbones, network, preprocessing, symmetry
 from tests.support.images import draw_cell
 
 
@@ -33,8 +33,8 @@ def make(name="compact", classes=3, input_size=(45, 60), resize="pad", normalisa
 
 def test_normalisation_removes_lamp_and_gain(rng):
     pixels = cells(rng)
-    expected = network.normalise(pixels, "contrast")
-    torch.testing.assert_close(network.normalise(pixels * 1.7 + 250, "contrast"), expected, rtol=1e-3, atol=1e-3)
+    expected = preprocessing.normalise(pixels, "contrast")
+    torch.testing.assert_close(preprocessing.normalise(pixels * 1.7 + 250, "contrast"), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_normalisation_does_not_see_the_padding(rng):
@@ -43,27 +43,27 @@ def test_normalisation_does_not_see_the_padding(rng):
     pixels[:, :, :4] = pixels[:, :, -4:] = pixels[:, :, :, :4] = pixels[:, :, :, -4:] = level
     padded = torch.nn.functional.pad(pixels, (10, 10, 10, 10), value=float(level))
     for how in ("contrast", "background"):
-        inner = network.normalise(padded, how)[:, :, 10:-10, 10:-10]
-        torch.testing.assert_close(inner, network.normalise(pixels, how))
+        inner = preprocessing.normalise(padded, how)[:, :, 10:-10, 10:-10]
+        torch.testing.assert_close(inner, preprocessing.normalise(pixels, how))
 
 
 def test_normalisation_by_background_keeps_how_dark_a_cell_is(rng):
     pixels = cells(rng)
     pixels[:, :, :2] = pixels[:, :, -2:] = pixels[:, :, :, :2] = pixels[:, :, :, -2:] = 700
-    expected = network.normalise(pixels, "background")
-    torch.testing.assert_close(network.normalise(pixels * 1.7, "background"), expected)
+    expected = preprocessing.normalise(pixels, "background")
+    torch.testing.assert_close(preprocessing.normalise(pixels * 1.7, "background"), expected)
     faint = 700 + (pixels - 700) / 2
-    torch.testing.assert_close(network.normalise(faint, "background"), expected / 2)
-    torch.testing.assert_close(network.normalise(faint, "contrast"), network.normalise(pixels, "contrast"))
+    torch.testing.assert_close(preprocessing.normalise(faint, "background"), expected / 2)
+    torch.testing.assert_close(preprocessing.normalise(faint, "contrast"), preprocessing.normalise(pixels, "contrast"))
 
 
 def test_a_fixed_level_keeps_what_lifts_the_border():
     level = torch.tensor(700.0)
     images = torch.full((2, 1, 60, 80), 700.0)
     images[1] += 7  # a halo, or the lamp
-    seen = network.normalise(images, "fixed", level)
-    torch.testing.assert_close(seen.mean((1, 2, 3)), torch.tensor([0.0, network._LIFT / 100]))
-    torch.testing.assert_close(seen[:1], network.normalise(images[:1], "background"))
+    seen = preprocessing.normalise(images, "fixed", level)
+    torch.testing.assert_close(seen.mean((1, 2, 3)), torch.tensor([0.0, preprocessing.SCALE / 100]))
+    torch.testing.assert_close(seen[:1], preprocessing.normalise(images[:1], "background"))
 
 
 def test_a_fixed_level_is_kept_with_the_weights(rng, tmp_path):
@@ -85,12 +85,12 @@ def test_a_fixed_level_is_kept_with_the_weights(rng, tmp_path):
 
 @pytest.mark.parametrize("how", ["contrast", "background"])
 def test_a_blank_image_is_no_nan(how):
-    assert torch.equal(network.normalise(torch.full((1, 1, 60, 80), 500.0), how), torch.zeros(1, 1, 60, 80))
+    assert torch.equal(preprocessing.normalise(torch.full((1, 1, 60, 80), 500.0), how), torch.zeros(1, 1, 60, 80))
 
 
 @pytest.mark.parametrize(("how", "inner"), [("pad", (45, 60)), ("stretch", (60, 60))])
 def test_resize(how, inner):
-    resized = network.resize(torch.ones(1, 1, 60, 80), (60, 60), how)
+    resized = preprocessing.resize(torch.ones(1, 1, 60, 80), (60, 60), how)
     assert resized.shape == (1, 1, 60, 60)
     assert (resized[0, 0] != 0).sum() == inner[0] * inner[1]
 
@@ -156,7 +156,7 @@ def test_a_grey_stem_answers_as_the_colour_stem_to_grey():
     ("name", "weights", "message"),
     [
         ("resnet19", "none", r"'resnet19' is none of \['compact'"),
-        ("resnet18", "/no/such/file", "neither none, imagenet nor a file"),
+        ("resnet18", "/no/such/file", "neither none, nor imagenet, nor a file"),
         ("compact", "imagenet", "torchvision has none for backbone compact"),
         ("inception_v3", "none", r"needs 75 px a side or more, got \[45, 60\]"),
     ],
@@ -175,9 +175,7 @@ def test_weights_that_cannot_be_downloaded_are_told(monkeypatch, failure):
         raise failure
 
     monkeypatch.setattr(torchvision.models, "get_model", fail)
-    message = (
-        "train.weights: the imagenet weights of resnet18 cannot be had .*; set train.weights to none or to the path"
-    )
+    message = "imagenet weights of resnet18 cannot be downloaded .*; set train.weights to none or to the path"
     with pytest.raises(ParamsError, match=message):
         backbones.build("resnet18", "imagenet", (45, 60))
 

@@ -97,7 +97,7 @@ def test_splits_survive_the_disk_and_answer(params, tmp_path):
     rows = found.indices("grouped", "test", ["a", "o"])
     assert (grouped[rows] == "test").all()
     assert len(rows) == (grouped == "test").sum()
-    with pytest.raises(SplitError, match=r"split 'grouped' has no test cells of \{'n': '1 group, 3 needed'\}"):
+    with pytest.raises(SplitError, match=r"scheme 'grouped' has no test cells of \{'n': '1 group, 3 needed'\}"):
         found.indices("grouped", "test", ["a", "n"])
 
 
