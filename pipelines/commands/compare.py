@@ -12,7 +12,8 @@ import typer
 
 from fatescope.command import CellsFolder, OutFolder, ParamsFile, SplitsFile, TaskName, run
 from fatescope.config import load
-from fatescope.data import dataset, splits
+from fatescope.data import dataset
+from fatescope.data.splits import load as load_splits
 from pipelines.registry import versions
 from pipelines.registry.comparison import CHANGES, compare
 from pipelines.registry.paired import predict_paired
@@ -32,13 +33,13 @@ def main(
 ) -> None:
     """Compare two registered versions of a task on the same test cells."""
     mpl.use("Agg")
-    settings, known, divided = load(params), dataset.load(source), splits.load(parts)
+    settings, cells, splits = load(params), dataset.load(source), load_splits(parts)
     with versions.download(task, a) as before, versions.download(task, b) as after:
-        paired = predict_paired(before, after, known, divided, settings.train.threads)
-    comparison, changed = compare(task, a, b, paired, known, settings.evaluate)
+        paired = predict_paired(before, after, cells, splits, settings.train.threads)
+    comparison, changed = compare(task, a, b, paired, cells, settings.evaluate)
     comparison.write(target / f"{a}-{b}.json")
     changed.drop(columns="row").to_csv(target / f"{a}-{b}-changed.csv", index=False)
-    drawn = {kind: comparison_page.draw_changed(known, changed, kind) for kind in CHANGES}
+    drawn = {kind: comparison_page.draw_changed(cells, changed, kind) for kind in CHANGES}
     figures = {kind: figure for kind, figure in drawn.items() if figure is not None}
     (target / f"{a}-{b}.html").write_text(comparison_page.render(comparison, figures))
     log.info("%s\nwritten to %s", comparison.describe(), target / f"{a}-{b}.html")

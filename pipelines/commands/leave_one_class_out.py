@@ -22,9 +22,10 @@ from sklearn.metrics import balanced_accuracy_score
 
 from fatescope.command import BestFile, CellsFolder, OutFolder, ParamsFile, SplitsFile, TaskName, run
 from fatescope.config import Params, Train, load
-from fatescope.data import dataset, splits
+from fatescope.data import dataset
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
+from fatescope.data.splits import load as load_splits
 from fatescope.errors import ParamsError
 from fatescope.inference import composition, uncertainty
 from fatescope.inference.uncertainty import Assessment
@@ -70,7 +71,7 @@ class LeftOutReport(Report):
 
 
 def leave_out(
-    source: CellDataset, divided: Splits, task: str, medium: str, settings: Train, params: Params
+    source: CellDataset, splits: Splits, task: str, medium: str, settings: Train, params: Params
 ) -> LeftOutReport:
     """Fit `settings` on the classes of `task` without `medium`, and classify the test cells of `medium`.
 
@@ -80,12 +81,12 @@ def leave_out(
     classes = [name for name in everything if name != medium]
     if medium not in everything or len(classes) < 2:
         raise ParamsError(f"task '{task}' has the classes {everything}: leaving out '{medium}' needs two others")
-    scheme = divided.available(everything)[0]
-    examples = load_examples(source, divided, scheme, classes)
+    scheme = splits.available(everything)[0]
+    examples = load_examples(source, splits, scheme, classes)
     groups = source.manifest["group"].to_numpy(str)
     [candidate] = selection.train_candidates(examples, groups, len(classes), [[settings]], params, _untracked)
     model = selection.refit_candidate(candidate, examples, len(classes), params.train.seeds[0], params, _untracked)
-    tested, left_out = divided.indices(scheme, "test", classes), divided.indices(scheme, "test", [medium])
+    tested, left_out = splits.indices(scheme, "test", classes), splits.indices(scheme, "test", [medium])
     known, unseen = (_assess(candidate, model, source, rows) for rows in (tested, left_out))
     shares = composition.estimate(unseen.probabilities, candidate.prior, candidate.calibration.composition_error).shares
     accuracy = balanced_accuracy_score(examples.targets[tested], known.probabilities.argmax(1))
@@ -158,7 +159,7 @@ def main(
     mpl.use("Agg")
     settings = load(params)
     fit = settings.train.changed(json.loads(best.read_text())["best"]["params"])
-    report = leave_out(dataset.load(source), splits.load(parts), task, medium, fit, settings)
+    report = leave_out(dataset.load(source), load_splits(parts), task, medium, fit, settings)
     name = "".join(character if character.isalnum() else "_" for character in medium)
     report.write(target / f"{name}.json")
     draw(report).savefig(target / f"{name}.png", dpi=120)

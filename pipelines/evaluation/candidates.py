@@ -25,7 +25,7 @@ class TrainedModel:
 
 
 def run_models(
-    models: Path, trained: dict[str, Any], source: CellDataset, divided: Splits, params: Params, classes: list[str]
+    models: Path, trained: dict[str, Any], source: CellDataset, splits: Splits, params: Params, classes: list[str]
 ) -> list[TrainedModel]:
     """Run every bundle that `trained`, the content of `models.json`, lists on the test cells of its scheme."""
     return [
@@ -36,7 +36,7 @@ def run_models(
             run_model(
                 bundle.load(models / entry["folder"], params.train.threads),
                 source,
-                divided.indices(entry["split"], "test", classes),
+                splits.indices(entry["split"], "test", classes),
             ),
         )
         for entry in trained["models"]

@@ -34,7 +34,7 @@ class PairedPredictions:
     cost_after: float
 
 
-def predict_paired(before: Path, after: Path, source: CellDataset, divided: Splits, threads: int) -> PairedPredictions:
+def predict_paired(before: Path, after: Path, source: CellDataset, splits: Splits, threads: int) -> PairedPredictions:
     """Run the bundles in the folders `before` and `after` on the test cells that neither was fitted on.
 
     The scheme is that of `after`. Raises BundleError where the classes differ, and DataError where a class has no cell
@@ -44,7 +44,7 @@ def predict_paired(before: Path, after: Path, source: CellDataset, divided: Spli
     classes, scheme = models[1].spec.classes, models[1].spec.split
     if models[0].spec.classes != classes:
         raise BundleError(f"its classes are {models[0].spec.classes}, not {classes}")
-    rows = divided.indices(scheme, "test", classes)
+    rows = splits.indices(scheme, "test", classes)
     hashes = source.manifest["pixel_hash"].to_numpy()[rows]
     rows = rows[bundle.exclude_seen(before, hashes) & bundle.exclude_seen(after, hashes)]
     targets = np.array([classes.index(label) for label in source.manifest["label"].to_numpy()[rows]], np.int64)

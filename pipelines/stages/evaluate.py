@@ -20,8 +20,9 @@ import typer
 
 from fatescope.command import AuditFile, CellsFolder, ModelsFolder, OutFile, ParamsFile, SplitsFile, TaskName, run
 from fatescope.config import Params, load
-from fatescope.data import dataset, splits
+from fatescope.data import dataset
 from fatescope.data.dataset import CellDataset
+from fatescope.data.splits import load as load_splits
 from pipelines.evaluation import curves
 from pipelines.evaluation.audit_report import AuditReport, AuditSummary
 from pipelines.evaluation.candidates import TrainedModel, compare_candidates, compare_seeds, run_models
@@ -129,15 +130,15 @@ def main(
 ) -> None:
     """Evaluate the models of a task on test cells: metrics, intervals, plots."""
     mpl.use("Agg")
-    settings, known, divided = load(params), dataset.load(source), splits.load(parts)
+    settings, cells, splits = load(params), dataset.load(source), load_splits(parts)
     classes, trained = settings.classes(task), json.loads((models / "models.json").read_text())
     report = AuditReport.read(audit)
-    ran = run_models(models, trained, known, divided, settings, classes)
+    ran = run_models(models, trained, cells, splits, settings, classes)
     evaluations: dict[str, SchemeEvaluation] = {}
     for model in ran:
         if model.scheme not in evaluations:  # the model to serve comes first
-            evaluations[model.scheme] = evaluate_scheme(model, known, report, settings)
-    metrics = summarise(task, ran, evaluations, trained, report.summarise(classes), divided.confounded_in(classes))
+            evaluations[model.scheme] = evaluate_scheme(model, cells, report, settings)
+    metrics = summarise(task, ran, evaluations, trained, report.summarise(classes), splits.confounded_in(classes))
     metrics.write(target)
     curves.write_tables({scheme: evaluation.tables for scheme, evaluation in evaluations.items()}, tables)
     pd.concat([tabulate_predictions(evaluation) for evaluation in evaluations.values()]).to_parquet(

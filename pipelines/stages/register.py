@@ -27,9 +27,10 @@ from fatescope.command import (
     run,
 )
 from fatescope.config import Params, load
-from fatescope.data import dataset, splits
+from fatescope.data import dataset
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
+from fatescope.data.splits import load as load_splits
 from fatescope.errors import BundleError, DataError, ImageError
 from fatescope.inference import bundle
 from fatescope.model_registry import CHALLENGER, CHAMPION, model_name
@@ -52,9 +53,7 @@ def find_damage(folder: Path, threads: int) -> str | None:
     return None
 
 
-def run_champion(
-    task: str, folder: Path, source: CellDataset, divided: Splits, threads: int
-) -> Champion | NoComparison:
+def run_champion(task: str, folder: Path, source: CellDataset, splits: Splits, threads: int) -> Champion | NoComparison:
     """Run the champion and the bundle in `folder` on the same cells now."""
     current = versions.get_by_alias(task, CHAMPION)
     if current is None:
@@ -62,7 +61,7 @@ def run_champion(
     number = str(current.version)
     try:
         with versions.download(task, number) as before:
-            return Champion(number, predict_paired(before, folder, source, divided, threads))
+            return Champion(number, predict_paired(before, folder, source, splits, threads))
     except BundleError as error:
         return NoComparison(f"nothing to compare with: version {number} does not run here ({error})", blocks=False)
     except (DataError, ImageError) as error:
@@ -73,7 +72,7 @@ def register(
     task: str,
     models: Path,
     sources: model_card.Sources,
-    known: CellDataset,
+    cells: CellDataset,
     parts: Path,
     params: Params,
 ) -> Verdict:
@@ -84,7 +83,7 @@ def register(
         return verdict
     # Versions are numbered one after the other; the card that goes into the version must name it.
     number = str(existing.version) if existing is not None else versions.next_number(task)
-    verdict = decide(task, models / "bundle", sources, known, splits.load(parts), params, number)
+    verdict = decide(task, models / "bundle", sources, cells, load_splits(parts), params, number)
     complete = replace(sources, gate=verdict, history=tuple(versions.history(task, without=number)))
     if existing is None:
         tags = {"bundle": digest, "splits_hash": hashlib.sha256(parts.read_bytes()).hexdigest()}
@@ -97,14 +96,14 @@ def decide(
     task: str,
     folder: Path,
     sources: model_card.Sources,
-    known: CellDataset,
-    divided: Splits,
+    cells: CellDataset,
+    splits: Splits,
     params: Params,
     number: str,
 ) -> Verdict:
     """Return the verdict of the gate on the bundle in `folder`, which is or will be the version `number`."""
     threads = params.train.threads
-    comparison = run_champion(task, folder, known, divided, threads)
+    comparison = run_champion(task, folder, cells, splits, threads)
     criteria = gate.decide(task, sources.metrics, find_damage(folder, threads), comparison, params.gate)
     passed = all(criterion.holds for criterion in criteria.values())
     current = versions.get_by_alias(task, CHAMPION) if passed else None
@@ -161,9 +160,9 @@ def main(
 
     The card of the registered version, with the verdict in it, is written beside the verdict.
     """
-    settings, known = load(params), dataset.load(source)
-    sources = model_card.read_sources(models / "bundle", known, metrics, audit, pictures)
-    verdict = register(task, models, sources, known, parts, settings)
+    settings, cells = load(params), dataset.load(source)
+    sources = model_card.read_sources(models / "bundle", cells, metrics, audit, pictures)
+    verdict = register(task, models, sources, cells, parts, settings)
     verdict.write(target)
     complete = replace(sources, gate=verdict, history=tuple(versions.history(task, without=verdict.version)))
     model_card.write(complete, target.parent / "registered")

@@ -21,11 +21,11 @@ pytestmark = pytest.mark.slow
 PLOTS = ("confusion", "roc", "reliability", "risk_coverage", "groups", "composition")
 
 
-def test_the_line(line, folder):
+def test_the_pipeline(artifacts, folder):
     registry = mlflow.MlflowClient()
-    # Evaluation: both splits, with a prediction for each test cell.
+    # Evaluation: both schemes, with a prediction for each test cell.
     metrics = json.loads((folder / "reports/binary/metrics.json").read_text())
-    predictions = pd.read_parquet(line / "binary/predictions.parquet")
+    predictions = pd.read_parquet(artifacts / "binary/predictions.parquet")
     assert list(metrics["splits"]) == ["grouped", "random"]
     for name, result in metrics["splits"].items():
         assert result["balanced_accuracy"] > 0.8
@@ -43,10 +43,10 @@ def test_the_line(line, folder):
 
     assert metrics["audit"]["pairs"][0]["classes"] == ["astrocyte", "oligodendrocyte"]
 
-    # The bundle gives the probabilities that evaluation wrote, for the cells of its own test part.
-    model = bundle.load(line / "binary/bundle", threads=1)
+    # The bundle gives the probabilities that evaluation wrote, for its own test cells.
+    model = bundle.load(artifacts / "binary/bundle", threads=1)
     model.check()
-    known = dataset.load(line / "cells")
+    known = dataset.load(artifacts / "cells")
     some = predictions[predictions["split"] == "grouped"].iloc[3]
     row = known.manifest.index[known.manifest["cell_id"] == some["cell_id"]]
     probabilities = model.predict(known.pixels[row]).probabilities[0]
@@ -58,8 +58,8 @@ def test_the_line(line, folder):
     assert abs(datetime.now(UTC) - datetime.fromisoformat(model.spec.made)) < timedelta(hours=1)
     assert not model.spec.simulated
 
-    # Runs: one a split, with the figures of evaluation, and below it one a fit with parameters and curves.
-    trained = json.loads((line / "binary/models.json").read_text())
+    # Runs: one a scheme, with the metrics of evaluation, and below it one a fit with parameters and curves.
+    trained = json.loads((artifacts / "binary/models.json").read_text())
     for entry in trained["models"]:
         run = registry.get_run(entry["run_id"])
         assert run.data.params["fit.epochs"] == "40"
@@ -69,7 +69,7 @@ def test_the_line(line, folder):
         reached = metrics["splits"][entry["split"]]["balanced_accuracy"]
         assert run.data.metrics["test.balanced_accuracy"] == reached
 
-    # The other seed, and the random split beside it.
+    # The other seed, and the random split.
     folders = [entry["folder"] for entry in trained["models"]]
     assert folders[0] == "bundle"
     assert {entry["seed"] for entry in trained["models"] if entry["split"] == "grouped"} == {0, 1}
@@ -79,7 +79,7 @@ def test_the_line(line, folder):
         metrics["splits"]["random"]["balanced_accuracy"] - metrics["splits"]["grouped"]["balanced_accuracy"]
     )
     for path in folders:
-        bundle.load(line / "binary" / path, threads=1).check()
+        bundle.load(artifacts / "binary" / path, threads=1).check()
 
     # The registry: a champion, once, that MLflow itself can load.
     verdict = run_register(folder)
@@ -90,8 +90,8 @@ def test_the_line(line, folder):
     np.testing.assert_allclose(table[["p_oligodendrocyte", "p_astrocyte"]].to_numpy()[0], probabilities, atol=1e-5)
 
 
-def test_the_pictures_of_evaluation_are_in_its_runs(line):
-    for entry in json.loads((line / "binary/models.json").read_text())["models"]:
+def test_the_plots_of_evaluation_are_in_its_runs(artifacts):
+    for entry in json.loads((artifacts / "binary/models.json").read_text())["models"]:
         kept = {each.path for each in mlflow.MlflowClient().list_artifacts(entry["run_id"])}
         assert kept >= {f"{plot}_{entry['split']}.png" for plot in PLOTS} | {"audit.json"}
 
@@ -122,7 +122,7 @@ def test_a_shortcut_is_no_champion(folder, empty_registry):
     assert empty_registry.get_model_version("fatescope-binary", "1").tags["audit"] == "shortcut"
 
 
-def test_a_run_that_this_server_does_not_know_is_made_anew(folder, empty_registry):
+def test_a_run_that_this_server_does_not_have_is_made_anew(folder, empty_registry):
     assert run_register(folder)["version"] == "1"
     assert (
         len(empty_registry.search_runs([empty_registry.get_experiment_by_name("fatescope-binary").experiment_id])) == 1
@@ -130,9 +130,9 @@ def test_a_run_that_this_server_does_not_know_is_made_anew(folder, empty_registr
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("f32", bundle.TOLERANCE), ("bf16", None)])
-def test_openvino_reproduces_the_test_tensors(line, precision, tolerance):
-    model = bundle.load(line / "binary/bundle", threads=1)
-    core, path = openvino.Core(), line / "binary/bundle" / bundle.GRAPH
+def test_openvino_reproduces_the_test_tensors(artifacts, precision, tolerance):
+    model = bundle.load(artifacts / "binary/bundle", threads=1)
+    core, path = openvino.Core(), artifacts / "binary/bundle" / bundle.GRAPH
     compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     found = compiled(model.example[:, None].astype(np.float32))["logits"]
     expected = model.predict(model.example).logits
@@ -141,31 +141,31 @@ def test_openvino_reproduces_the_test_tensors(line, precision, tolerance):
         np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
-def test_whoever_may_read_the_graph_may_read_the_bundle(line):
-    assert len({path.stat().st_mode for path in (line / "binary/bundle").iterdir()}) == 1
+def test_whoever_may_read_the_graph_may_read_the_bundle(artifacts):
+    assert len({path.stat().st_mode for path in (artifacts / "binary/bundle").iterdir()}) == 1
 
 
-def test_damage_is_refused(line, tmp_path):
+def test_damage_is_refused(artifacts, tmp_path):
     for name, message in [
         (bundle.GRAPH, "model.onnx was changed or damaged"),
         (bundle.TEST, "test.safetensors was changed or damaged"),
         (bundle.SPEC, "damaged"),
     ]:
-        copy = shutil.copytree(line / "binary/bundle", tmp_path / name)
+        copy = shutil.copytree(artifacts / "binary/bundle", tmp_path / name)
         (copy / name).write_bytes((copy / name).read_bytes()[:-9] + b"123456789")
         with pytest.raises(BundleError, match=message):
             bundle.load(copy, threads=1)
     (copy / bundle.SPEC).unlink()
     with pytest.raises(BundleError, match="not a bundle"):
         bundle.load(copy, threads=1)
-    copy = shutil.copytree(line / "binary/bundle", tmp_path / "incomplete")
+    copy = shutil.copytree(artifacts / "binary/bundle", tmp_path / "incomplete")
     (copy / bundle.WEIGHTS).unlink()
     with pytest.raises(BundleError, match=r"weights\.safetensors is missing"):
         bundle.load(copy, threads=1)
 
 
-def test_a_newer_format_is_refused(line, tmp_path):
-    copy = shutil.copytree(line / "binary/bundle", tmp_path / "newer")
+def test_a_newer_format_is_refused(artifacts, tmp_path):
+    copy = shutil.copytree(artifacts / "binary/bundle", tmp_path / "newer")
     spec = json.loads((copy / bundle.SPEC).read_text())
     (copy / bundle.SPEC).write_text(json.dumps({**spec, "opset": 99}))
     with pytest.raises(BundleError, match="ONNX opset 99, but this version runs up to 20"):
@@ -178,9 +178,14 @@ def test_a_newer_format_is_refused(line, tmp_path):
         bundle.load(copy, threads=1)
 
 
-def test_a_task_without_cells_is_an_error(line, tmp_path):
+def test_a_task_without_cells_is_an_error(artifacts, tmp_path):
     params = write_params(tmp_path, {"dataset.tasks": {"binary": ["NT3", "astrocyte"]}})
     with pytest.raises(DataError, match=r"task 'binary' needs cells of \['NT3'\]"):
         train.main(
-            params, "binary", line / "cells", line / "splits.parquet", line / "binary/best.json", tmp_path / "out"
+            params,
+            "binary",
+            artifacts / "cells",
+            artifacts / "splits.parquet",
+            artifacts / "binary/best.json",
+            tmp_path / "out",
         )

@@ -1,4 +1,4 @@
-"""The line of the tests: its parameters, and its last stage."""
+"""The pipeline of the tests: its parameters, and its last stage."""
 
 import json
 
@@ -22,17 +22,17 @@ CHANGES = {
 
 
 def run_register(folder, models=None, metrics=None):
-    """Register what is in `models`, with the figures of `metrics`; both are the line's own unless given."""
-    told = folder / "reports/binary"
+    """Register what is in `models`, with the metrics of the file `metrics`; by default those of the pipeline."""
+    reports = folder / "reports/binary"
     register.main(
         folder / "params.yaml",
         "binary",
         folder / "artifacts/cells",
         folder / "artifacts/splits.parquet",
         models or folder / "artifacts/binary",
-        metrics or told / "metrics.json",
+        metrics or reports / "metrics.json",
         folder / "reports/audit.json",
-        told / "card",
-        told / "gate.json",
+        reports / "card",
+        reports / "gate.json",
     )
-    return json.loads((told / "gate.json").read_text())
+    return json.loads((reports / "gate.json").read_text())

@@ -1,4 +1,4 @@
-"""The audit is held to the truth: to what was planted, and to what is known of real sets."""
+"""The audit is held to what was planted, and to what is known of real data sets."""
 
 import json
 from concurrent.futures import ProcessPoolExecutor
@@ -33,7 +33,7 @@ FOUND_FROM = 0.5
 
 
 def examine(folder, changes, data=None):
-    """Run the line up to the audit in `folder` and return its report."""
+    """Run the stages up to the audit in `folder` and return its report."""
     folder.mkdir(exist_ok=True)
     path = write_params(folder, changes)
     if data is None:
@@ -68,14 +68,14 @@ def test_a_planted_shortcut_is_found_and_ten_seeds_without_one_raise_no_alarm(tm
 
 
 def test_the_neural_stem_cell_sample_is_a_shortcut_between_o_and_the_others(unpack, tmp_path):
-    report = examine(tmp_path / "line", preset("nsc_sample"), unpack("nsc_sample"))
+    report = examine(tmp_path / "pipeline", preset("nsc_sample"), unpack("nsc_sample"))
     assert verdicts(report) == {
         ("RA/SHH", "astrocyte"): "clean",
         ("RA/SHH", "oligodendrocyte"): "shortcut",
         ("astrocyte", "oligodendrocyte"): "shortcut",
     }
     assert all(pair["confounded"] for pair in report["pairs"])
-    assert {path.stem for path in (tmp_path / "line/plots").iterdir()} == {
+    assert {path.stem for path in (tmp_path / "pipeline/plots").iterdir()} == {
         "acquisition",
         "baseline",
         "groups",
@@ -85,7 +85,7 @@ def test_the_neural_stem_cell_sample_is_a_shortcut_between_o_and_the_others(unpa
 
 @pytest.mark.slow
 def test_jurkat_is_clean_on_background_and_confounded_by_montage(unpack, tmp_path):
-    report = examine(tmp_path / "line", {**preset("jurkat_ifc"), "audit.max_cells": 2000}, unpack("jurkat_ifc"))
+    report = examine(tmp_path / "pipeline", {**preset("jurkat_ifc"), "audit.max_cells": 2000}, unpack("jurkat_ifc"))
     assert set(verdicts(report).values()) == {"clean"}
     assert all(pair["confounded"] for pair in report["pairs"])
     assert report["resampled"]["G2"] == "cells"
@@ -97,7 +97,7 @@ def test_jurkat_is_clean_on_background_and_confounded_by_montage(unpack, tmp_pat
 @pytest.mark.slow
 def test_malaria_is_grouped_by_patient(unpack, tmp_path):
     dataset = {**preset("malaria"), "ingest.share": 0.2}
-    report = examine(tmp_path / "line", dataset, unpack("malaria"))
+    report = examine(tmp_path / "pipeline", dataset, unpack("malaria"))
     [pair] = report["pairs"]
     assert (pair["split"], pair["confounded"], pair["verdict"]) == ("grouped", False, "clean")
     assert set(report["baseline"]) == {"random", "grouped"}
@@ -107,7 +107,7 @@ def test_malaria_is_grouped_by_patient(unpack, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_is_deterministic_and_takes_no_more_cells_than_it_is_told(tmp_path, export):
+def test_it_is_deterministic_and_takes_no_more_cells_than_the_limit(tmp_path, export):
     changes = {
         "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]},
         "audit.max_cells": 30,
@@ -120,12 +120,12 @@ def test_it_is_deterministic_and_takes_no_more_cells_than_it_is_told(tmp_path, e
 
 def test_what_cannot_be_told_apart_is_an_error(tmp_path, export):
     with pytest.raises(DataError, match="two classes of at least 3 cells are needed"):
-        examine(tmp_path / "line", {"dataset.tasks": {"binary": ["astrocyte", "NT3"]}}, export)
+        examine(tmp_path / "pipeline", {"dataset.tasks": {"binary": ["astrocyte", "NT3"]}}, export)
 
 
 @pytest.mark.slow
 def test_normalisation_takes_the_lamp_away(make_params, rng):
-    """Two classes of the same cells, one under a brighter lamp: raw it is a shortcut, normalised it is none."""
+    """Two classes of the same cells, one under a brighter lamp: a shortcut in raw pixels, none in normalised ones."""
     count = 120
     manifest = {
         "label": np.repeat(["astrocyte", "oligodendrocyte"], count),
@@ -144,7 +144,7 @@ def test_normalisation_takes_the_lamp_away(make_params, rng):
 
 
 def test_a_group_that_is_called_like_a_number_is_no_cell(rng, make_params):
-    """Of a confounded class cells are drawn, of the other groups: a group 0 and the first cell are two things."""
+    """Cells of a confounded class are resampled, groups of the others: group 0 and the first cell are two units."""
     frame = pd.DataFrame({"label": ["alone"] * 6 + ["many"] * 6, "group": ["x"] * 6 + ["0", "1", "2"] * 2})
     source = CellDataset(frame.assign(height=60, width=80), np.stack([draw_cell(rng, 60, 80) for _ in range(12)]))
     settings = make_params().audit

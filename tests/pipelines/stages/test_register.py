@@ -1,4 +1,4 @@
-"""The registry: a champion, a worse challenger, a better one, a shortcut, a rollback; and MLflow's own servers."""
+"""The registry: champion, challengers, a shortcut and a rollback; and the servers of MLflow."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 
 def variant(folder, target, name, change):
-    """Write the line's model with its linear layer changed, as another model of the same task; return its folder."""
+    """Write the model of the pipeline with another linear layer, as another model of the task; return its folder."""
     source, models = folder / "artifacts/binary", target / name
     trained = json.loads((source / "models.json").read_text())["models"]
     # The candidate that is one network, whichever was chosen.
@@ -52,7 +52,7 @@ def variant(folder, target, name, change):
 
 
 def always(first):
-    """Make a layer call the class `first` whatever it sees, half of the cells rightly."""
+    """Make a layer predict the class `first` for every cell, which is right for half of them."""
 
     def change(linear):
         linear.weight.zero_()
@@ -62,18 +62,18 @@ def always(first):
 
 
 def swapped(linear):
-    """Make a layer call each cell the other class."""
+    """Make a layer predict the other class for every cell."""
     linear.weight.copy_(linear.weight.flip(0))
     linear.bias.copy_(linear.bias.flip(0))
 
 
-def test_the_walk_of_a_champion(folder, empty_registry, tmp_path):
+def test_the_life_of_a_champion(folder, empty_registry, tmp_path):
     name, registry = "fatescope-binary", empty_registry
 
     def champion():
         return str(registry.get_model_version_by_alias(name, "champion").version)
 
-    # A first version has nobody to beat.
+    # A first version has none to beat.
     first = run_register(folder, variant(folder, tmp_path, "first", always(0)))
     assert (first["version"], first["champion"], first["compared"]) == ("1", True, "no champion yet")
     # A worse one is a challenger, and no more.
@@ -112,7 +112,7 @@ def test_the_walk_of_a_champion(folder, empty_registry, tmp_path):
     assert champion() == "1"
     record = json.loads(registry.get_model_version(name, "3").tags["rolled_back"])
     assert (record["who"], record["why"], record["to"]) == ("Ada", "calls debris astrocyte", "1")
-    # The next `dvc repro` leaves that as it is, and the next card tells it.
+    # The next `dvc repro` leaves that as it is, and the next card mentions it.
     assert run_register(folder)["version"] == "3"
     assert champion() == "1"
     assert len(registry.search_model_versions(f"name = '{name}'")) == 4
@@ -138,7 +138,7 @@ def test_a_champion_that_has_seen_the_test_cells_is_not_beaten_on_them(folder, e
     assert str(empty_registry.get_model_version_by_alias("fatescope-binary", "champion").version) == "1"
 
 
-def test_what_a_version_says_of_itself(folder, empty_registry):
+def test_the_tags_and_the_bundle_of_a_version(folder, empty_registry):
     run_register(folder)
     version = empty_registry.get_model_version("fatescope-binary", "1")
     spec = bundle.read_spec(folder / "artifacts/binary/bundle")
