@@ -74,7 +74,7 @@ def draw_reliability(diagram: pd.DataFrame, metrics: SchemeMetrics, title: str) 
         axes.plot(bins["confidence"], bins["accuracy"], "o-", color=colour, label=label, markersize=4)
     lowest = max(0, diagram[["confidence", "accuracy"]].min().min() - 0.05)
     axes.set(xlim=(lowest, 1.01), ylim=(lowest, 1.01))
-    axes.legend(loc="upper left", frameon=False)
+    axes.legend(loc="best", frameon=False)
     return figure
 
 

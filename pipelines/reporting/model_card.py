@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from fatescope.data.dataset import CellDataset
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
-from fatescope.model_registry import model_name
+from fatescope.model_registry import CHAMPION, model_name
 from pipelines.evaluation.audit_report import AuditReport, PairAudit
 from pipelines.evaluation.metrics_report import Metrics
 from pipelines.registry.records import Verdict, VersionSummary
@@ -108,7 +108,14 @@ def render(sources: Sources) -> str:
         gate=sources.gate,
         history=sources.history,
         missing=MISSING,
+        model_uri=_model_uri(sources),
     )
+
+
+def _model_uri(sources: Sources) -> str:
+    """Return the address of the version in MLflow, or of the champion where there is no version yet."""
+    name = model_name(sources.spec.task)
+    return f"models:/{name}/{sources.gate.version}" if sources.gate else f"models:/{name}@{CHAMPION}"
 
 
 def _is_suspicious(pair: PairAudit, classes: list[str]) -> bool:
