@@ -23,7 +23,8 @@ from fatescope.data.images import Pixels
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Bundle
-from monitoring.drift import ALPHA, Detector, Report
+from monitoring.drift import Detector, Report
+from monitoring.thresholds import ALPHA
 from pipelines.commands import simulate
 
 SEED = 0

@@ -1,1 +1,1 @@
-"""Expectations on cells, and what watches the service in production."""
+"""Drift of production cells from the cells that a model knows: statistics, metrics for Prometheus, incidents."""

@@ -1,4 +1,4 @@
-"""What drift is told by: cells as arrays, and statistics of a window beside what is known (see `monitoring.drift`)."""
+"""Statistics of a window of cells beside a reference; `monitoring.drift` says which there are and what they mean."""
 
 from dataclasses import dataclass, replace
 
@@ -12,159 +12,165 @@ from fatescope.inference.uncertainty import UNLIKE, UNSURE
 Floats = npt.NDArray[np.floating]
 Rows = npt.NDArray[np.int64]
 
-FIGURES = (*ACQUISITION, "height", "width")
+FEATURES = (*ACQUISITION, "height", "width")
 """Columns whose distributions are compared."""
-RATES = {"unsure": UNSURE, "unlike": UNLIKE}
-"""Statistic → the verdict that it is the rate of."""
-EDGE = 0.005
-"""Share of the reference that lies beyond either end of what counts as known."""
-LEAST = 1e-3
-"""Share that a part of a distribution has at least, for the population stability index."""
+VERDICT_RATES = {"unsure": UNSURE, "unlike": UNLIKE}
+"""Statistic → the verdict whose rate it compares."""
+TAIL = 0.005
+"""Share of the reference beyond either end of the range that counts as known."""
+MIN_SHARE = 1e-3
+"""Lower bound on the share of cells in a bin of the population stability index, which is infinite for empty bins."""
 _DECILES = np.linspace(0.1, 0.9, 9)
-_EXPLAINED = 0.95
-"""Share of what groups differ by that `novelty` disregards."""
-_CALLED = 15
-"""Cells of a group that are called alike, from which their mean is asked."""
+_EXPLAINED_VARIANCE = 0.95
+"""Share of the variance between groups that `novelty` disregards."""
+_MIN_CELLS_PER_MEAN = 15
+"""Cells of a group and predicted class that a mean embedding needs."""
 
 
 @dataclass(frozen=True)
 class CellFeatures:
-    """n cells."""
+    """Features of n cells, as arrays."""
 
-    figures: Floats
-    """(n, len(FIGURES))"""
+    features: Floats
+    """(n, len(FEATURES))"""
     kernel: Floats
-    """(n, F) random features of the kernel on the embedding."""
-    called: Floats
-    """(n, K) 1 for the most probable class."""
+    """(n, F) random Fourier features of the embedding."""
+    predicted: Floats
+    """(n, K) 1 for the most probable class, else 0."""
     verdicts: npt.NDArray[np.bool_]
-    """(n, len(RATES)) whether it has the verdict."""
+    """(n, len(VERDICT_RATES)) whether a cell has the verdict."""
 
-    def of(self, rows: Rows) -> "CellFeatures":
-        """Return some of them."""
-        return CellFeatures(self.figures[rows], self.kernel[rows], self.called[rows], self.verdicts[rows])
+    def take(self, rows: Rows) -> "CellFeatures":
+        """Return the cells at `rows`."""
+        return CellFeatures(self.features[rows], self.kernel[rows], self.predicted[rows], self.verdicts[rows])
 
 
 @dataclass(frozen=True)
-class Sums:
-    """Of cells by called class: what means are made of, so that groups can be taken out."""
+class ClassSums:
+    """Sums of kernel features by predicted class, from which those of a group can be subtracted."""
 
     kernel: Floats
-    """(K, F) sums of the kernel's random features."""
+    """(K, F)"""
     counts: Floats
-    """(K,)"""
+    """(K,) cells."""
 
     @classmethod
-    def of(cls, cells: CellFeatures) -> "Sums":
-        """Return those of `cells`."""
-        return cls(cells.called.T @ cells.kernel, cells.called.sum(0))
+    def of(cls, cells: CellFeatures) -> "ClassSums":
+        """Sum over `cells`."""
+        return cls(cells.predicted.T @ cells.kernel, cells.predicted.sum(0))
+
+    def without(self, other: "ClassSums") -> "ClassSums":
+        """Return the sums without those of some of the cells."""
+        return ClassSums(self.kernel - other.kernel, self.counts - other.counts)
 
     @property
     def means(self) -> Floats:
-        """Return (K, F) means; 0 for a class without any."""
+        """Return the (K, F) means; 0 for a class without cells."""
         means: Floats = self.kernel / np.maximum(self.counts, 1)[:, None]
         return means
 
 
 @dataclass(frozen=True)
-class Space:
-    """Where the embeddings of a reference lie, and along what its groups differ."""
+class EmbeddingSpace:
+    """Mean embeddings of a reference, and the directions along which its acquisition groups differ."""
 
     means: Floats
-    """(K, F) of the kernel's random features, by called class."""
+    """(K, F) mean kernel features by predicted class."""
     directions: Floats
-    """(r, F), orthonormal: most of what groups differ by among cells called alike."""
+    """(r, F), orthonormal; they explain most of the variance between groups within a predicted class."""
 
     @classmethod
-    def of(cls, everything: Sums, groups: list[Sums]) -> "Space":
-        """Return the space of the sums of all cells, and of each of their groups."""
+    def of(cls, everything: ClassSums, groups: list[ClassSums]) -> "EmbeddingSpace":
+        """Return the space of a reference from the sums of all its cells and of every group."""
         means, deviations = everything.means, []
-        for each in groups:
-            often = each.counts >= _CALLED
-            deviations.append((each.means - means)[often] * np.sqrt(each.counts[often])[:, None])
         if len(groups) < 2:
             return cls(means, np.zeros((0, means.shape[1])))
-        _, lengths, directions = np.linalg.svd(np.concatenate(deviations), full_matrices=False)
-        explained = np.cumsum(lengths**2) / max(float((lengths**2).sum()), 1e-12)
-        return cls(means, directions[: int(np.searchsorted(explained, _EXPLAINED)) + 1])
+        for group in groups:
+            enough = group.counts >= _MIN_CELLS_PER_MEAN
+            deviations.append((group.means - means)[enough] * np.sqrt(group.counts[enough])[:, None])
+        _, singular_values, directions = np.linalg.svd(np.concatenate(deviations), full_matrices=False)
+        variances = singular_values**2
+        explained = np.cumsum(variances) / max(float(variances.sum()), 1e-12)
+        return cls(means, directions[: int(np.searchsorted(explained, _EXPLAINED_VARIANCE)) + 1])
 
     def novelty(self, cells: CellFeatures) -> float:
-        """Return how far `cells` lie from the means, across `directions`; 0 is what chance makes of like cells."""
-        here = sample(replace(cells, kernel=self._across(cells.kernel)))
-        return _apart(self._across(self.means), np.zeros(len(self.means)), here)
+        """Return the distance of `cells` from the means, orthogonal to `directions`; about 0 for like cells."""
+        window = summarise(replace(cells, kernel=self._remove_directions(cells.kernel)))
+        return _mmd(self._remove_directions(self.means), np.zeros(len(self.means)), window)
 
-    def _across(self, features: Floats) -> Floats:
-        across: Floats = features - features @ self.directions.T @ self.directions
-        return across
+    def _remove_directions(self, kernel: Floats) -> Floats:
+        orthogonal: Floats = kernel - kernel @ self.directions.T @ self.directions
+        return orthogonal
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What is asked of cells."""
+class Summary:
+    """Quantities of a set of cells that `compare` needs."""
 
-    figures: Floats
-    """(len(FIGURES), n), ascending."""
+    features: Floats
+    """(len(FEATURES), n), ascending."""
     kernel: Floats
-    """(K, F) the mean of the kernel's random features over the embeddings of each called class; 0 without any."""
-    scatter: Floats
-    """(K,) the expected square of the error of that mean, by the scatter of the cells."""
-    classes: Floats
-    """(K,) share of each called class."""
-    rates: Floats
-    """(len(RATES),)"""
+    """(K, F) mean kernel features by predicted class; 0 for a class without cells."""
+    squared_error: Floats
+    """(K,) expected squared error of that mean."""
+    class_shares: Floats
+    """(K,) share of every predicted class."""
+    verdict_rates: Floats
+    """(len(VERDICT_RATES),)"""
 
 
-def sample(cells: CellFeatures) -> Sample:
-    """Return what is asked of `cells`."""
-    sums = Sums.of(cells)
-    counts, kernel = sums.counts, sums.means
-    squares = cells.called.T @ (cells.kernel**2).sum(1) / np.maximum(counts, 1)
-    return Sample(
-        np.sort(cells.figures.T, axis=1),
-        kernel,
-        (squares - (kernel**2).sum(1)) / np.maximum(counts - 1, 1),
-        counts / len(cells.called),
-        rates(cells),
+def summarise(cells: CellFeatures) -> Summary:
+    """Return the quantities that `compare` needs of `cells`."""
+    sums = ClassSums.of(cells)
+    counts, means = sums.counts, sums.means
+    squares = cells.predicted.T @ (cells.kernel**2).sum(1) / np.maximum(counts, 1)
+    return Summary(
+        np.sort(cells.features.T, axis=1),
+        means,
+        (squares - (means**2).sum(1)) / np.maximum(counts - 1, 1),
+        counts / len(cells.predicted),
+        verdict_rates(cells),
     )
 
 
-def rates(cells: CellFeatures) -> Floats:
-    """Return the (len(RATES),) shares of the verdicts."""
+def verdict_rates(cells: CellFeatures) -> Floats:
+    """Return the (len(VERDICT_RATES),) shares of cells with each verdict."""
     shares: Floats = cells.verdicts.mean(0)
     return shares
 
 
-def compare(known: Sample, window: Sample) -> dict[str, float]:
-    """Return every statistic of a window beside what is known."""
-    found = dict[str, float]()
-    for i, name in enumerate(FIGURES):
-        before, now = known.figures[i], window.figures[i]
-        found[f"ks_{name}"] = shift.distance(before, now)
-        found[f"psi_{name}"] = _stability(before, now)
-        low, high = np.quantile(before, (EDGE, 1 - EDGE))
-        found[f"outside_{name}"] = float(((now < low) | (now > high)).mean())
-    found["mmd"] = _apart(known.kernel, known.scatter, window)
-    found["classes"] = float(np.abs(known.classes - window.classes).sum() / 2)
-    return found | dict(zip(RATES, np.maximum(window.rates - known.rates, 0).tolist(), strict=True))
+def compare(reference: Summary, window: Summary) -> dict[str, float]:
+    """Return statistic → value for a window beside a reference; all but `novelty`."""
+    statistics = dict[str, float]()
+    for i, name in enumerate(FEATURES):
+        known, recent = reference.features[i], window.features[i]
+        statistics[f"ks_{name}"] = shift.distance(known, recent)
+        statistics[f"psi_{name}"] = _population_stability_index(known, recent)
+        low, high = np.quantile(known, (TAIL, 1 - TAIL))
+        statistics[f"outside_{name}"] = float(((recent < low) | (recent > high)).mean())
+    statistics["mmd"] = _mmd(reference.kernel, reference.squared_error, window)
+    statistics["classes"] = float(np.abs(reference.class_shares - window.class_shares).sum() / 2)
+    excess = np.maximum(window.verdict_rates - reference.verdict_rates, 0)
+    return statistics | dict(zip(VERDICT_RATES, excess.tolist(), strict=True))
 
 
-def _apart(means: Floats, scatter: Floats, window: Sample) -> float:
-    """Return the distance of a window from the (K, F) `means`, whose squared errors are `scatter`, by called class.
+def _mmd(means: Floats, squared_error: Floats, window: Summary) -> float:
+    """Return the maximum mean discrepancy between (K, F) `means` and a window, over cells predicted alike.
 
-    Less what chance makes of it, so that few cells are not farther away than many.
+    What chance contributes, by the (K,) expected squared errors of both means, is subtracted, so that a small window is
+    not farther away than a large one.
     """
-    squares = ((means - window.kernel) ** 2).sum(1) - scatter - window.scatter
-    # A class that the reference does not have says nothing of how its cells look.
-    shares = window.classes * means.any(1)
+    squares = ((means - window.kernel) ** 2).sum(1) - squared_error - window.squared_error
+    # A predicted class that the reference lacks has no mean to compare with.
+    shares = window.class_shares * means.any(1)
     return float(np.sqrt(max(0.0, float((shares * squares).sum()))))
 
 
-def _stability(before: Floats, now: Floats) -> float:
-    """Return the population stability index of sorted samples over the deciles of `before`."""
-    edges = np.quantile(before, _DECILES)
+def _population_stability_index(known: Floats, recent: Floats) -> float:
+    """Return the population stability index (Siddiqi 2006) of sorted samples over the deciles of `known`."""
+    edges = np.quantile(known, _DECILES)
     shares = []
-    for each in (before, now):
-        counts = np.diff(np.concatenate([[0], np.searchsorted(each, edges, side="right"), [len(each)]]))
-        # An empty one would make it infinite; the same for both, however many cells they have.
-        shares.append(np.maximum(counts / len(each), LEAST))
+    for values in (known, recent):
+        counts = np.diff(np.concatenate([[0], np.searchsorted(values, edges, side="right"), [len(values)]]))
+        shares.append(np.maximum(counts / len(values), MIN_SHARE))
     return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())

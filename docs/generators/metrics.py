@@ -7,6 +7,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from fatescope import config
 from generators.markdown import code, sentence, table
 from monitoring.exporter import Exporter
+from monitoring.settings import MonitoringSettings
+from monitoring.sources import connect
 from service.inference import metrics
 
 INTRODUCTION = """\
@@ -22,9 +24,9 @@ def page(root: Path) -> str:
     """Return the page."""
     service = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
     validation = config.load(root / "params.yaml").validation
-    exporter = Exporter(service="http://127.0.0.1:3000", records=Path("records"), window=500, validation=validation)
-    # prometheus-client lists the metrics of a registry nowhere else.
-    drift = [each for each in exporter.registry._collector_to_names if isinstance(each, MetricWrapperBase)]  # noqa: SLF001
+    settings = MonitoringSettings.read({})
+    exporter = Exporter(connect(settings), settings, validation)
+    drift = [each for each in vars(exporter).values() if isinstance(each, MetricWrapperBase)]
     parts = ["# Metrics", INTRODUCTION, "## Service", _table(service), "## Exporter of drift", _table(drift)]
     return "\n\n".join(parts)
 

@@ -5,6 +5,7 @@ A window has no labels and no groups, so the suite comes in parts: `image_expect
 tables with one row a group or class. Great Expectations takes seconds to import: only the functions that need it do.
 """
 
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ def load_gx() -> Any:  # noqa: ANN401  the module, which ships no types
         # It warns of its own use of marshmallow and pandas, which nobody here can mend.
         warnings.simplefilter("ignore")
         import great_expectations as gx  # noqa: PLC0415  see the module's docstring
+    # It sets this logger to INFO itself, and would name a temporary folder at every evaluation of drift.
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     return gx
 
 

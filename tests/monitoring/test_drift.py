@@ -3,6 +3,7 @@ import pytest
 
 from fatescope.data.features import ACQUISITION
 from monitoring import drift
+from monitoring.thresholds import ALPHA
 from tests.support.populations import GROUPS, population
 
 CLASSES = ("p_a", "p_b")
@@ -18,7 +19,7 @@ def test_windows_of_like_cells_hardly_ever_raise_an_alarm(detector, size):
     like = population(200 * size, 1)
     alarms = [bool(detector.evaluate(like.iloc[i * size : (i + 1) * size]).input_drift) for i in range(200)]
     # Four times in a thousand windows would be ALPHA itself plus three standard errors for 200.
-    assert np.mean(alarms) <= drift.ALPHA + 3 * np.sqrt(drift.ALPHA / 200)
+    assert np.mean(alarms) <= ALPHA + 3 * np.sqrt(ALPHA / 200)
 
 
 def test_windows_of_one_lamp_that_the_model_knows_raise_none(detector):
@@ -35,32 +36,32 @@ def test_windows_of_one_lamp_that_the_model_knows_raise_none(detector):
         ({"e0": 2.0, "e3": -2.0}, {"mmd"}),
     ],
 )
-def test_what_is_another_is_found_and_named(detector, changes, statistics):
-    found = {each.statistic for each in detector.evaluate(population(200, 3, **changes)).input_drift}
+def test_a_change_is_found_and_named(detector, changes, statistics):
+    found = {finding.statistic for finding in detector.evaluate(population(200, 3, **changes)).input_drift}
     assert statistics <= found
     touched = {name for name in changes if name in ACQUISITION}
-    assert {each.split("_", 1)[1] for each in found if each.startswith("ks_")} == touched
+    assert {finding.split("_", 1)[1] for finding in found if finding.startswith("ks_")} == touched
 
 
 def test_more_unlike_cells_and_another_mixture(detector):
     window = population(200, 4)
     window.loc[window.index[:60], "verdict"] = "unlike_training"
-    assert {each.statistic for each in detector.evaluate(window).input_drift} == {"unlike"}
+    assert {finding.statistic for finding in detector.evaluate(window).input_drift} == {"unlike"}
     mixed = population(200, 5).assign(p_a=0.9, p_b=0.1)
     report = detector.evaluate(mixed)
     assert report.input_drift == [], "another culture is no fault of the input"
-    assert next(each for each in report.findings if each.statistic == "classes").drifted
+    assert next(finding for finding in report.findings if finding.statistic == "classes").drifted
 
 
-def test_a_large_window_does_not_cry_wolf_over_little(detector):
+def test_a_large_window_raises_no_alarm_over_a_small_difference(detector):
     assert detector.evaluate(population(20_000, 6, background=1.005)).input_drift == []
 
 
 def test_a_report_is_json(detector):
-    told = detector.evaluate(population(100, 7, background=2.0)).as_dict()
-    assert told["cells"] == 100
-    assert "outside_background" in told["drifted"]
-    assert {"statistic", "value", "threshold", "drifted"} == set(told["findings"][0])
+    report = detector.evaluate(population(100, 7, background=2.0)).as_dict()
+    assert report["cells"] == 100
+    assert "outside_background" in report["drifted"]
+    assert {"statistic", "value", "threshold", "drifted"} == set(report["findings"][0])
 
 
 def test_one_cell_of_another_size_is_no_drift_and_a_tenth_of_them_is():
@@ -69,12 +70,12 @@ def test_one_cell_of_another_size_is_no_drift_and_a_tenth_of_them_is():
     window.loc[0, "height"] = 50
     assert not detector.evaluate(window).input_drift
     window.loc[:19, "height"] = 50
-    assert "ks_height" in {each.statistic for each in detector.evaluate(window).input_drift}
+    assert "ks_height" in {finding.statistic for finding in detector.evaluate(window).input_drift}
 
 
 def test_a_changed_mixture_alone_moves_no_embedding():
-    def told(table):
-        return {each.statistic for each in detector.evaluate(table.head(300)).findings if each.drifted}
+    def drifted(table):
+        return {finding.statistic for finding in detector.evaluate(table.head(300)).findings if finding.drifted}
 
     # As of a network: the classes lie apart.
     known, others = (
@@ -82,22 +83,22 @@ def test_a_changed_mixture_alone_moves_no_embedding():
     )
     detector = drift.Detector(known)
     one = others[others["p_a"] > 0.5]
-    assert "classes" in told(one)
-    assert "mmd" not in told(one)
-    assert "mmd" in told(others.assign(e1=others["e1"] + 2 * others["p_a"].round())), "cells of one class are others"
+    assert "classes" in drifted(one)
+    assert "mmd" not in drifted(one)
+    assert "mmd" in drifted(others.assign(e1=others["e1"] + 2 * others["p_a"].round())), "cells of one class are others"
 
 
-def test_a_mixture_is_told_where_each_group_is_of_one_class():
+def test_a_mixture_is_found_where_each_group_is_of_one_class():
     known = population(800, 0)
     of_group = known["group"].str[1:].astype(int) % 2
     known = known.assign(p_a=np.where(of_group, 0.9, 0.1), p_b=np.where(of_group, 0.1, 0.9))
     detector = drift.Detector(known)
-    told = detector.evaluate(known[known["p_a"] > 0.5].head(200))
-    assert "classes" in {each.statistic for each in told.findings if each.drifted}
-    assert not told.input_drift
+    report = detector.evaluate(known[known["p_a"] > 0.5].head(200))
+    assert "classes" in {finding.statistic for finding in report.findings if finding.drifted}
+    assert not report.input_drift
 
 
-def test_a_medium_that_the_model_is_sure_of_is_told_by_its_embedding_alone():
+def test_a_medium_that_the_model_is_sure_of_is_found_by_its_embedding_alone():
     def grown(count, seed):
         table = population(count, seed)
         # Groups differ along one direction of the embedding, by more than the new medium does along another.
@@ -107,8 +108,8 @@ def test_a_medium_that_the_model_is_sure_of_is_told_by_its_embedding_alone():
     others = grown(4000, 1)
     for name, rows in others.groupby("group"):
         assert not detector.evaluate(rows.head(200)).input_drift, name
-    told = detector.evaluate(others.assign(e1=others["e1"] + 0.8).head(200))
-    assert {each.statistic for each in told.input_drift} == {"novelty"}
+    report = detector.evaluate(others.assign(e1=others["e1"] + 0.8).head(200))
+    assert {finding.statistic for finding in report.input_drift} == {"novelty"}
 
 
 def test_the_rates_are_those_of_cells_that_the_model_was_not_fitted_on():

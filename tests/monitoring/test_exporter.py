@@ -5,46 +5,53 @@ import httpx
 import numpy as np
 import pytest
 
-from monitoring.drift import FEWEST
-from monitoring.exporter import Exporter, newest
+from monitoring.drift import MIN_CELLS
+from monitoring.exporter import Exporter
+from monitoring.settings import MonitoringSettings
+from monitoring.sources import ServedModel, connect, read_newest
 from tests.support.populations import population
 
 
-@pytest.fixture
-def exporter(tmp_path, params):
-    """An exporter of a service with one model, version 3, whose reference is known."""
-    made = Exporter("http://service", tmp_path / "records", 200, params.validation)
-    asked = []
+class Service:
+    """A service with one model, whose version can be replaced, and whose reference is known."""
 
-    def answer(request):
-        asked.append(request.url.path)
+    def __init__(self):
+        self.version, self.paths = "3", []
+
+    def respond(self, request):
+        self.paths.append(request.url.path)
         if request.url.path == "/models":
-            return httpx.Response(
-                200,
-                json=[
-                    {
-                        "task": "binary",
-                        "model": {"name": "fatescope-binary", "version": made.now},
-                        "made": "1970-01-02T00:00:00Z",
-                    }
-                ],
-            )
+            model = {"name": "fatescope-binary", "version": self.version}
+            return httpx.Response(200, json=[{"task": "binary", "model": model, "made": "1970-01-02T00:00:00Z"}])
         buffer = io.BytesIO()
         population(400, 0).to_parquet(buffer)
         return httpx.Response(200, content=buffer.getvalue())
 
-    made.now, made.asked = "3", asked
-    made._client = httpx.Client(base_url="http://service", transport=httpx.MockTransport(answer))
-    return made
+
+@pytest.fixture
+def service():
+    return Service()
+
+
+@pytest.fixture
+def exporter(service, tmp_path, params):
+    settings = MonitoringSettings.read({"service": "http://service", "records": tmp_path / "records", "window": 200})
+    client = httpx.Client(base_url="http://service", transport=httpx.MockTransport(service.respond))
+    return Exporter(client, settings, params.validation)
 
 
 def record(exporter, count, number, version="3", **changes):
     table = population(count, number, **changes).drop(columns="group")
     images = {"bit_depth": 12, "saturation": 0.0, "spread": 30.0, "focus": 1.0}
     table = table.assign(**{name: value for name, value in images.items() if name not in changes})
-    path = exporter.records / "binary" / f"20261124T0000{number:02}-{version}-1-{number}-1a2b3c4d.parquet"
+    path = exporter.settings.records / "binary" / f"20261124T0000{number:02}-{version}-1-{number}-1a2b3c4d.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     table.assign(time=np.datetime64("2026-11-24") + np.timedelta64(number, "s")).to_parquet(path)
+
+
+def newest(exporter, version, count):
+    model = ServedModel("binary", "fatescope-binary", version, None, "")
+    return read_newest(exporter.settings.records, model, count)
 
 
 def value(exporter, name, /, **labels):
@@ -52,7 +59,7 @@ def value(exporter, name, /, **labels):
 
 
 def drifted(exporter):
-    """Return the figures beyond their thresholds, of those that `record` leaves as the population draws them."""
+    """Return the features beyond their thresholds, of those that `record` leaves as the population draws them."""
     found = set()
     for metric in exporter.registry.collect():
         if metric.name == "fatescope_drift_statistic":
@@ -65,9 +72,9 @@ def drifted(exporter):
 
 
 @pytest.mark.slow
-def test_like_cells_are_quiet_and_a_lamp_is_told(exporter):
+def test_like_cells_are_quiet_and_another_lamp_is_reported(exporter, service):
     record(exporter, 200, 1)
-    exporter.look()
+    exporter.evaluate()
     assert drifted(exporter) <= {"outside_background_spread"}
     assert value(exporter, "fatescope_window_cells", task="binary") == 200
     assert value(exporter, "fatescope_window_expectations_failed", task="binary", severity="critical") == 0
@@ -85,44 +92,60 @@ def test_like_cells_are_quiet_and_a_lamp_is_told(exporter):
     )
     assert time.time() - value(exporter, "fatescope_exporter_last_success_timestamp_seconds") < 60
     record(exporter, 200, 2, background=1.5, saturation=1.0)
-    exporter.look()
+    exporter.evaluate()
     assert {"ks_background", "outside_background"} <= drifted(exporter)
-    assert exporter.asked.count("/reference/binary") == 1, "a reference is fetched once a version"
+    assert service.paths.count("/reference/binary") == 1, "a reference is fetched once a version"
 
 
 @pytest.mark.slow
-def test_a_new_version_has_a_window_and_a_reference_of_its_own(exporter):
+def test_a_new_version_has_a_window_and_a_reference_of_its_own(exporter, service):
     record(exporter, 200, 1)
-    exporter.look()
-    told = {"task": "binary", "statistic": "mmd", "kind": "input"}
-    assert value(exporter, "fatescope_drift_statistic", **told) is not None
-    exporter.now = "4"
-    exporter.look()
-    assert value(exporter, "fatescope_drift_statistic", **told) is None, "it was of the version before"
+    exporter.evaluate()
+    labels = {"task": "binary", "statistic": "mmd", "kind": "input"}
+    assert value(exporter, "fatescope_drift_statistic", **labels) is not None
+    service.version = "4"
+    exporter.evaluate()
+    assert value(exporter, "fatescope_drift_statistic", **labels) is None, "it was of the version before"
     assert value(exporter, "fatescope_window_cells", task="binary") == 0
-    assert exporter.asked.count("/reference/binary") == 2
+    assert service.paths.count("/reference/binary") == 2
     gone = {"task": "binary", "name": "fatescope-binary", "version": "3", "card": "http://service/card/binary"}
     assert value(exporter, "fatescope_model_info", **gone) is None
 
 
-def test_few_cells_are_not_judged(exporter):
-    record(exporter, FEWEST - 1, 1)
-    assert exporter.look() == {}
-    assert value(exporter, "fatescope_window_cells", task="binary") == FEWEST - 1
+def test_few_cells_are_not_evaluated(exporter):
+    record(exporter, MIN_CELLS - 1, 1)
+    assert exporter.evaluate() == {}
+    assert value(exporter, "fatescope_window_cells", task="binary") == MIN_CELLS - 1
 
 
 def test_rows_are_those_of_the_version_whatever_the_other_numbers_are(exporter):
     """The third file of a process is not of version 3."""
     record(exporter, 50, 3, version="1")
-    assert newest(exporter.records / "binary", "3", 80).empty
-    assert len(newest(exporter.records / "binary", "1", 80)) == 50
+    assert newest(exporter, "3", 80).empty
+    assert len(newest(exporter, "1", 80)) == 50
 
 
 def test_the_newest_rows_are_taken(exporter):
     for number in (1, 2, 3):
         record(exporter, 50, number)
     record(exporter, 50, 9, version="2")
-    window = newest(exporter.records / "binary", "3", 80)
+    window = newest(exporter, "3", 80)
     assert len(window) == 80
     assert (window["time"].dt.second == 3).sum() == 50
     assert (window["time"].dt.second == 2).sum() == 30
+
+
+def test_a_failed_evaluation_is_logged_and_the_next_one_is_tried(exporter, caplog):
+    exporter.client = httpx.Client(
+        base_url="http://service", transport=httpx.MockTransport(lambda _: httpx.Response(503))
+    )
+    exporter.evaluate_or_warn()
+    assert "evaluation failed" in caplog.text
+    assert value(exporter, "fatescope_exporter_last_success_timestamp_seconds") == 0
+
+
+def test_the_key_goes_to_the_service_and_not_into_the_log():
+    settings = MonitoringSettings.read({"api_key": "open sesame"})
+    assert connect(settings).headers["Authorization"] == "Bearer open sesame"
+    assert "open sesame" not in repr(settings)
+    assert "Authorization" not in connect(MonitoringSettings.read({})).headers

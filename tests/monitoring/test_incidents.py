@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from monitoring import incidents
+from monitoring.settings import MonitoringSettings
 from tests.support.populations import population
 
 ALERT = {
@@ -35,19 +36,18 @@ def message(tmp_path, monkeypatch):
         return httpx.Response(200, json=[SERVED]) if known else httpx.Response(200, content=reference.read_bytes())
 
     client = httpx.Client(base_url="http://service", transport=httpx.MockTransport(answer))
-    monkeypatch.setattr(incidents, "client_of", lambda _: client)
+    settings = MonitoringSettings.read({"records": tmp_path / "records", "window": 200})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     mlflow.set_tracking_uri(None)
-    yield lambda *alerts: incidents.receive(
-        {"alerts": alerts}, tmp_path / "incidents", "http://service", tmp_path / "records", 200
-    )
+    receiver = incidents.Incidents(tmp_path / "incidents", client, settings)
+    yield lambda *alerts: receiver.receive({"alerts": alerts})
     mlflow.set_tracking_uri(None)
 
 
 @pytest.mark.slow
-def test_an_incident_has_what_is_needed_and_is_opened_once(message):
+def test_an_incident_is_complete_and_opened_once(message):
     [place] = message(ALERT)
-    assert message(ALERT) == [], "an alert that is told again opens nothing new"
+    assert message(ALERT) == [], "a repeated alert opens nothing new"
     assert len(pd.read_parquet(place / "window.parquet")) == 200
     report = json.loads((place / "report.json").read_text())
     assert "ks_background" in report["drifted"]
@@ -66,19 +66,19 @@ def test_an_incident_has_what_is_needed_and_is_opened_once(message):
     assert json.loads((place / "incident.json").read_text())["ended"] == "2026-11-24T06:00:00Z"
 
 
-def test_other_alerts_and_names_that_lead_elsewhere_open_nothing_there(message, tmp_path):
+def test_other_alerts_and_names_that_lead_elsewhere_open_nothing(message, tmp_path):
     assert message(ALERT | {"labels": {"alertname": "FatescopeDown"}}) == []
     assert message(ALERT | {"status": "resolved", "fingerprint": "../../x"}) == []
     assert not (tmp_path / "incidents").exists()
 
 
-def test_what_is_no_message_is_refused_and_a_fault_is_sent_again():
-    def take(content):
+def test_other_messages_are_refused_and_a_message_that_fails_is_sent_again():
+    def receive(content):
         if content == {"away": True}:
             raise httpx.ConnectError("away")
         content["alerts"]
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), incidents.handler(take))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), incidents.make_handler(receive))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
     assert httpx.post(url, json={"alerts": []}).status_code == 200

@@ -1,0 +1,88 @@
+"""The settings of the exporter and of the receiver of incidents: command-line options, else environment variables.
+
+The addresses that the two programs listen on are options only: where a Kubernetes Service is named `fatescope`, its
+pods have a variable FATESCOPE_PORT that means something else.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import typer
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fatescope.errors import ParamsError
+from monitoring.drift import MIN_CELLS
+
+_PREFIX = "FATESCOPE_"
+
+
+def _refuse_off(records: Path) -> Path:
+    if str(records) == "off":
+        raise ValueError("with FATESCOPE_RECORDS=off the service keeps no prediction log, so that there is no drift")
+    return records
+
+
+class MonitoringSettings(BaseSettings):
+    """Settings of monitoring; an empty variable counts as one that is not set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    service: Annotated[str, Field(pattern=r"^https?://[^/]")] = "http://127.0.0.1:3000"
+    """Address of the service to monitor."""
+    api_key: SecretStr | None = None
+    """Key for the service, where it requires one; not an option, because other users can see those."""
+    records: Annotated[Path, AfterValidator(_refuse_off)] = Path("records")
+    """Folder with the prediction log of the service."""
+    window: Annotated[int, Field(ge=MIN_CELLS)] = 500
+    """Cells of a task, the newest ones, that are compared with the reference of its model."""
+    interval_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
+    """Seconds between two evaluations."""
+
+    @classmethod
+    def read(cls, options: Mapping[str, object]) -> Self:
+        """Return the settings given as `options` (field → value, None if not given), else in the environment.
+
+        Raises ParamsError with one line for every invalid value.
+        """
+        given: dict[str, Any] = {field: value for field, value in options.items() if value is not None}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            problems = error.errors(include_url=False)
+        lines = []
+        for problem in problems:
+            field, rule = str(problem["loc"][0]), problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{_OPTIONS[field]} or {variable(field)}: '{problem['input']}': {rule[0].lower()}{rule[1:]}")
+        raise ParamsError("\n".join(lines))
+
+
+_OPTIONS = {"service": "--service", "records": "--records", "window": "--window", "interval_s": "--every"}
+
+
+def _option(field: str) -> Any:  # noqa: ANN401  as typer.Option itself
+    """Return the command-line option of a field; without it, the environment variable or the default counts."""
+    described = MonitoringSettings.model_fields[field]
+    text = f"{described.description} Without the option: {variable(field)}, else {described.default}."
+    return typer.Option(_OPTIONS[field], help=text)
+
+
+def variable(field: str) -> str:
+    """Return the name of the environment variable of a field."""
+    return _PREFIX + field.upper()
+
+
+def variables() -> dict[str, FieldInfo]:
+    """Return environment variable → field, which has its default and its description."""
+    return {variable(field): described for field, described in MonitoringSettings.model_fields.items()}
+
+
+Service = Annotated[str | None, _option("service")]
+Records = Annotated[Path | None, _option("records")]
+Window = Annotated[int | None, _option("window")]
+Every = Annotated[float | None, _option("interval_s")]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
