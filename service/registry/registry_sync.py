@@ -66,6 +66,7 @@ def _resolve(client: mlflow.MlflowClient, task: str, version: str) -> str:
 
 def download(target: Path, versions: dict[str, str]) -> None:
     """Download the bundles of `versions` that `target` does not have yet, and list them; raises BundleError."""
+    target.mkdir(parents=True, exist_ok=True)
     for task, version in versions.items():
         folder = target / task / version
         if folder.exists():
@@ -98,7 +99,6 @@ def main() -> None:
     target: Path = arguments.target
     try:
         settings = ServiceSettings.read()
-        target.mkdir(parents=True, exist_ok=True)
         versions = target_versions(settings.pin)
         download(target, versions)
     except FatescopeError as error:

@@ -13,21 +13,21 @@ from tests.support.project import ROOT
 from tests.support.servers import serving
 
 
-def test_what_a_bento_installs_is_what_is_tested_here():
-    held = (ROOT / "service" / "requirements.txt").read_text().split()
-    assert held == requirements.pinned(), "run: python -m service.requirements > service/requirements.txt"
-    assert not [line for line in held if line.startswith(("torch", "great-expectations"))]
+def test_a_bento_installs_the_versions_that_are_tested_here():
+    pinned = (ROOT / "service" / "requirements.txt").read_text().split()
+    assert pinned == requirements.pinned(), "run: python -m service.requirements > service/requirements.txt"
+    assert not [line for line in pinned if line.startswith(("torch", "great-expectations"))]
 
 
 @pytest.mark.slow
-def test_a_bento_has_its_champions_and_runs_without_a_registry_or_the_project(tmp_path, rng):
+def test_a_bento_contains_its_champions_and_needs_no_registry_and_no_project(tmp_path, rng):
     source = tmp_path / "project"
     source.mkdir()
     for name in ("service", "pipelines", "fatescope"):
         shutil.copytree(ROOT / name, source / name)
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
-    # As `make bento` fetches them.
+    # As `make bento` downloads them.
     copy_bundle(source / "champions" / "multiclass" / "4", "multiclass")
     (source / "champions" / "champions.json").write_text('{"multiclass": "4"}')
     settings = {"BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "True"}
@@ -41,5 +41,5 @@ def test_a_bento_has_its_champions_and_runs_without_a_registry_or_the_project(tm
     source.rename(tmp_path / "gone")
     (tmp_path / "served").mkdir()
     with serving(tmp_path / "served", built.parent, {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", **EXACT}) as client:
-        answer = client.post("/classify", content=tiff(draw_cell(rng))).raise_for_status().json()
-    assert answer["model"] == {"name": "fatescope-multiclass", "version": "4"}
+        response = client.post("/classify", content=tiff(draw_cell(rng))).raise_for_status().json()
+    assert response["model"] == {"name": "fatescope-multiclass", "version": "4"}

@@ -23,7 +23,7 @@ PAGES = np.stack([typical(i) for i in range(3)])
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
-    """Cells of which a model says something, and what is none; parts of four files."""
+    """A folder of cells and other files, for parts of four files."""
     monkeypatch.setenv("FATESCOPE_ENGINE", "onnxruntime")
     monkeypatch.setenv("FATESCOPE_THREADS", "1")
     monkeypatch.setattr(job, "PART_FILES", 4)
@@ -33,30 +33,30 @@ def source(tmp_path, monkeypatch):
     (folder / "run_1").mkdir(parents=True)
     for i in range(9):
         (folder / "run_1" / f"a_1d1_{i}_Ch1.ome.tif").write_bytes(tiff(typical(i)))
-        (folder / "run_1" / f"a_1d1_{i}_Ch4.ome.tif").write_bytes(b"a marker, which is not looked at")
+        (folder / "run_1" / f"a_1d1_{i}_Ch4.ome.tif").write_bytes(b"a marker channel, which is not used")
     (folder / "stack.tif").write_bytes(tiff(PAGES, photometric="minisblack"))
     (folder / "notes.txt").write_bytes(b"fed on monday")
     (folder / "gone.tif").symlink_to(folder / "nowhere")
     return folder
 
 
-def begin(source, out):
+def plan(source, out):
     return job.create_plan(source, out, Champion("multiclass", "7", source.parent / "bundle"))
 
 
-def work(source, out):
-    planned = job.read_plan(source, out, None) or begin(source, out)
-    todo = job.pending_parts(out, planned.parts)
-    done = list(run.run_local(out, todo, 1, 1, "onnxruntime"))
-    assert job.pending_parts(out, planned.parts) == []
-    return done
+def score(source, out):
+    current = job.read_plan(source, out, None) or plan(source, out)
+    pending = job.pending_parts(out, current.parts)
+    results = list(run.run_local(out, pending, 1, 1, "onnxruntime"))
+    assert job.pending_parts(out, current.parts) == []
+    return results
 
 
-def test_each_cell_is_one_row_and_what_is_none_has_a_reason(source, tmp_path):
+def test_each_cell_is_one_row_and_each_rejected_file_has_a_reason(source, tmp_path):
     out = tmp_path / "out"
-    done = work(source, out)
+    done = score(source, out)
     cells, refused = pd.read_parquet(out / "cells"), pd.read_parquet(out / "refused")
-    assert sum(each.cells for each in done) == len(cells) == 12
+    assert sum(result.cells for result in done) == len(cells) == 12
     assert len(cells.drop_duplicates(["file", "page"])) == 12
     assert cells.loc[cells["file"] == "stack.tif", "page"].tolist() == [0, 1, 2]
     assert dict(zip(refused["file"], refused["code"], strict=True)) == {
@@ -64,43 +64,45 @@ def test_each_cell_is_one_row_and_what_is_none_has_a_reason(source, tmp_path):
         "gone.tif": "unreadable",
     }
     assert "No such file" in refused.set_index("file").loc["gone.tif", "reason"]
-    told = job.summarise(out, len(done))
-    assert asdict(told) == json.loads((out / "summary.json").read_text())
-    assert (told.cells, sum(told.labels.values()), sum(told.verdicts.values())) == (12, 12, 12)
-    assert told.refused == {"not_an_image": 1, "unreadable": 1}
+    summary = job.summarise(out, len(done))
+    assert asdict(summary) == json.loads((out / "summary.json").read_text())
+    assert (summary.cells, sum(summary.labels.values()), sum(summary.verdicts.values())) == (12, 12, 12)
+    assert summary.refused == {"not_an_image": 1, "unreadable": 1}
 
 
-def test_it_says_what_the_model_says(source, tmp_path):
-    work(source, tmp_path / "out")
+def test_rows_agree_with_the_bundle(source, tmp_path):
+    score(source, tmp_path / "out")
     cells = pd.read_parquet(tmp_path / "out" / "cells").set_index("file")
     model = bundle.load(source.parent / "bundle", 1)
-    read = worker.CellDecoder(model.spec).decode(worker.Upload(tiff(typical(5)), "x.tif"))
-    judged = model.assess(model.predict(next(iter(read)).pixels[None]))
+    decoded = worker.CellDecoder(model.spec).decode(worker.Upload(tiff(typical(5)), "x.tif"))
+    expected = model.assess(model.predict(next(decoded).pixels[None]))
     row = cells.loc["run_1/a_1d1_5_Ch1.ome.tif"]
-    np.testing.assert_allclose(row[[f"p_{name}" for name in CLASSES]].astype(float), judged.probabilities[0], atol=1e-5)
-    assert row["label"] == CLASSES[judged.probabilities[0].argmax()]
-    assert row["verdict"] == judged.verdicts[0]
-    assert set(row["conformal_set"]) == {name for name, held in zip(CLASSES, judged.sets[0], strict=True) if held}
+    np.testing.assert_allclose(
+        row[[f"p_{name}" for name in CLASSES]].astype(float), expected.probabilities[0], atol=1e-5
+    )
+    assert row["label"] == CLASSES[expected.probabilities[0].argmax()]
+    assert row["verdict"] == expected.verdicts[0]
+    assert set(row["conformal_set"]) == {name for name, member in zip(CLASSES, expected.sets[0], strict=True) if member}
 
 
-def test_it_goes_on_where_it_was(source, tmp_path):
+def test_an_interrupted_job_repeats_only_the_missing_part(source, tmp_path):
     out = tmp_path / "out"
-    work(source, out)
+    score(source, out)
     lost = out / "cells" / "0000001.parquet"
     before = pd.read_parquet(out / "cells")
     lost.unlink()
-    # What a kill leaves: the beginning of a file.
+    # A killed process leaves the beginning of a file.
     lost.with_name(f".{lost.name}.1").write_bytes(b"PAR1")
-    assert [each.part for each in work(source, out)] == [1]
+    assert [result.part for result in score(source, out)] == [1]
     pd.testing.assert_frame_equal(pd.read_parquet(out / "cells"), before)
 
 
-def test_it_goes_on_with_the_model_that_it_was_begun_with(source, tmp_path):
+def test_a_job_continues_with_the_model_that_it_started_with(source, tmp_path):
     out = tmp_path / "out"
-    planned = begin(source, out)
-    # A new champion since then, or no registry any more, is no matter.
-    assert job.read_plan(source, out, None) == planned
-    assert job.read_plan(source, out, tmp_path / "bundle") == planned
+    current = plan(source, out)
+    # A new champion, or a registry that is gone, makes no difference.
+    assert job.read_plan(source, out, None) == current
+    assert job.read_plan(source, out, tmp_path / "bundle") == current
     copy_bundle(tmp_path / "other", "multiclass", seed=1)
     with pytest.raises(DataError, match=r"started with fatescope-multiclass version 7 on .*; name another folder"):
         job.read_plan(source, out, tmp_path / "other")
@@ -108,7 +110,7 @@ def test_it_goes_on_with_the_model_that_it_was_begun_with(source, tmp_path):
         job.read_plan(tmp_path, out, None)
 
 
-def test_where_nothing_can_begin_it_says_why(source, tmp_path):
+def test_a_job_that_cannot_start_has_its_reason(source, tmp_path):
     champion = Champion("multiclass", "7", tmp_path / "bundle")
     with pytest.raises(DataError, match="where it would be read as images; name a folder outside"):
         job.create_plan(source, source / "run_1" / "out", champion)
@@ -121,28 +123,27 @@ def test_where_nothing_can_begin_it_says_why(source, tmp_path):
         job.create_plan(tmp_path / "empty", tmp_path / "third", champion)
     with pytest.raises(BundleError, match="a model of task 'multiclass', not 'binary'"):
         run.select_model("binary", tmp_path / "bundle", ServiceSettings())
-    assert run.select_model("", tmp_path / "bundle", ServiceSettings()).version == model_store.digest(
-        tmp_path / "bundle"
-    )
+    selected = run.select_model("", tmp_path / "bundle", ServiceSettings())
+    assert selected.version == model_store.digest(tmp_path / "bundle")
 
 
-def test_an_error_of_the_reading_thread_is_raised_where_it_is_asked_for():
+def test_an_error_while_prefetching_is_raised_by_the_iterator():
     def source():
         yield 1
         raise MemoryError("too many")
 
-    found = prefetch(source(), 4)
-    assert next(found) == 1
+    items = prefetch(source(), 4)
+    assert next(items) == 1
     with pytest.raises(MemoryError, match="too many"):
-        next(found)
+        next(items)
 
 
 @pytest.mark.slow
 def test_several_processes_from_the_command_line(source, tmp_path):
     out = tmp_path / "out"
-    begin(source, out)
-    told = ["--model", str(source.parent / "bundle"), "--workers", "2"]
-    command = [sys.executable, "-m", "service.batch.run", str(source), str(out), *told]
+    plan(source, out)
+    options = ["--model", str(source.parent / "bundle"), "--workers", "2"]
+    command = [sys.executable, "-m", "service.batch.run", str(source), str(out), *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "12 cells, 2 refused" in done.stderr
     assert len(pd.read_parquet(out / "cells")) == 12

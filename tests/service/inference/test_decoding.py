@@ -19,29 +19,29 @@ def spec():
     return bundle.read_spec(COMMITTED / "multiclass")
 
 
-def saved(kind, pixels=GREY):
+def encode(kind, pixels=GREY):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
 
 
-def read(spec, raw, name="cell", **changes):
+def decode(spec, raw, name="cell", **changes):
     return list(CellDecoder(spec.model_copy(update=changes)).decode(Upload(raw, name)))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "JPEG"])
-def test_formats_are_told_by_content_and_jpeg_is_lossy(spec, kind):
-    [cell] = read(spec, saved(kind), "cell.doc", bit_depths=[8])
+def test_the_format_is_recognised_by_content_and_jpeg_is_lossy(spec, kind):
+    [cell] = decode(spec, encode(kind), "cell.doc", bit_depths=[8])
     assert isinstance(cell, DecodedCell)
-    assert [each["code"] for each in cell.warnings] == (["lossy"] if kind == "JPEG" else [])
+    assert [warning["code"] for warning in cell.warnings] == (["lossy"] if kind == "JPEG" else [])
     if kind != "JPEG":
         np.testing.assert_array_equal(cell.pixels, images.center(GREY, CANVAS, "x"))
 
 
-def test_colour_is_refused_and_grey_stored_as_colour_is_not(spec):
-    [grey] = read(spec, saved("PNG", np.stack([GREY] * 3, axis=-1)), bit_depths=[8])
+def test_colour_is_rejected_and_grey_stored_as_colour_is_not(spec):
+    [grey] = decode(spec, encode("PNG", np.stack([GREY] * 3, axis=-1)), bit_depths=[8])
     assert isinstance(grey, DecodedCell)
-    [colour] = read(spec, saved("PNG", np.stack([GREY, GREY, 255 - GREY], axis=-1)), bit_depths=[8])
+    [colour] = decode(spec, encode("PNG", np.stack([GREY, GREY, 255 - GREY], axis=-1)), bit_depths=[8])
     assert isinstance(colour, FailedCell)
     assert colour.error.code == "channels"
 
@@ -57,10 +57,10 @@ def test_colour_is_refused_and_grey_stored_as_colour_is_not(spec):
         ("a_1d1_99999999999999999999_Ch1.ome.tif", None, False),
     ],
 )
-def test_object_and_channel_are_read_off_the_name(spec, name, number, other):
-    reader = CellDecoder(spec)
-    assert reader.is_other_channel(name) == other
-    [cell] = reader.decode(Upload(tiff(typical(0)), name))
+def test_object_and_channel_are_parsed_from_the_name(spec, name, number, other):
+    decoder = CellDecoder(spec)
+    assert decoder.is_other_channel(name) == other
+    [cell] = decoder.decode(Upload(tiff(typical(0)), name))
     assert cell.object == number
     assert not CellDecoder(spec.model_copy(update={"channel": None})).is_other_channel(name), (
         "a model of one image a cell"

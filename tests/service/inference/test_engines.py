@@ -19,22 +19,22 @@ PIXELS = np.stack([draw_cell(np.random.default_rng(seed), *CANVAS) for seed in r
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
-def test_engines_agree_on_everything_they_say(folder, name):
+def test_engines_agree_on_all_outputs(folder, name):
     expected = bundle.load(folder, threads=1).predict(PIXELS)
     found = engines.ENGINES[name](folder, 1).predict(PIXELS)
     assert_agree(found, expected)
 
 
-def test_bf16_does_not_cost_the_counts_of_the_camera(folder):
+def test_bf16_keeps_the_precision_of_camera_counts(folder):
     # Cells on a bright background, whose whole contrast is a few bf16 steps.
     bright = (PIXELS // 40 + 4000).astype(np.uint16)
     expected = bundle.load(folder, threads=1).predict(bright).embedding
     found = engines.OpenVino(folder, "bf16", 1).predict(bright).embedding
-    # In bf16 from the first step on, they differ by more than their own size.
+    # With bf16 in the first layers too, they differ by more than their own magnitude.
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
 
 
-def test_the_first_that_agrees_is_taken(folder, monkeypatch):
+def test_the_first_engine_that_agrees_is_used(folder, monkeypatch):
     def wrong(path, threads):
         engine = engines.ENGINES["onnxruntime"](path, threads)
         predict = engine.predict
@@ -54,7 +54,7 @@ def test_the_first_that_agrees_is_taken(folder, monkeypatch):
     loaded.check()
 
 
-def test_where_none_agrees_it_is_not_served(folder):
+def test_a_bundle_that_no_engine_reproduces_is_an_error(folder):
     with pytest.raises(BundleError, match=r"no engine runs it on this machine .*cuda: "):
         engines.start(folder, "cuda")
 

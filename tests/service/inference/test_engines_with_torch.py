@@ -1,4 +1,4 @@
-"""Engines on networks that are made here: these tests need PyTorch, those of test_engines do not."""
+"""Engines with networks that are built here: these tests need PyTorch, those of test_engines do not."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
-def test_engines_agree_on_everything_they_say(folder, name):
+def test_engines_agree_on_all_outputs(folder, name):
     expected = bundle.load(folder, threads=1).predict(PIXELS)
     assert_agree(engines.ENGINES[name](folder, 1).predict(PIXELS), expected)
 
