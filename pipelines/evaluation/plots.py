@@ -6,31 +6,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from pipelines.evaluation.curves import Tables
-from pipelines.evaluation.evaluated_model import EvaluatedModel
 from pipelines.evaluation.metrics_report import CompositionMetrics, SchemeMetrics, SubsetMetrics
+from pipelines.evaluation.scheme_evaluation import SchemeEvaluation
 
 COLOURS = ("#2166ac", "#b2182b", "#1b7837", "#762a83", "#e08214", "#4d4d4d", "#01665e", "#8c510a")
 GREY = "#8a8a8a"
 
 
-def draw(
-    evaluated: EvaluatedModel, metrics: SchemeMetrics, tables: Tables, cultures: pd.DataFrame, manifest: pd.DataFrame
-) -> dict[str, Figure]:
-    """Return the plots of one model by name.
-
-    `tables` are those of `curves.tabulate`, `cultures` the table of `simulate_cultures`, `manifest` has the test cells.
-    """
-    spec = evaluated.model.spec
+def draw(evaluation: SchemeEvaluation) -> dict[str, Figure]:
+    """Return the plots of one model by name."""
+    spec, metrics, tables = evaluation.evaluated.model.spec, evaluation.metrics, evaluation.tables
     title = f"{spec.task}, {spec.split} split" + (", simulated cells" if spec.simulated else "")
-    labels = dict(zip(manifest["group"].astype(str), manifest["label"].astype(str), strict=True))
+    groups, labels = (evaluation.manifest[name].astype(str) for name in ("group", "label"))
     return {
         "confusion": draw_confusion(metrics.confusion, spec.classes, title),
         "roc": draw_roc(tables["roc"], metrics.auc, title),
         "reliability": draw_reliability(tables["reliability"], metrics, title),
         "risk_coverage": draw_risk_coverage(tables["risk_coverage"], title),
-        "groups": draw_groups(metrics.by["group"], labels, title),
-        "composition": draw_composition(cultures, spec.classes, metrics.composition, title),
+        "groups": draw_groups(metrics.by["group"], dict(zip(groups, labels, strict=True)), title),
+        "composition": draw_composition(evaluation.cultures, spec.classes, metrics.composition, title),
     }
 
 

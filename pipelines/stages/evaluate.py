@@ -7,11 +7,10 @@ row a test cell and scheme, with the columns `split` (the scheme), `cell_id`, `l
 `distance`, and the probability of each class as `p_CLASS`.
 """
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import matplotlib as mpl
 import numpy as np
@@ -19,100 +18,116 @@ import pandas as pd
 import typer
 
 from fatescope.command import AuditFile, CellsFolder, ModelsFolder, OutFile, ParamsFile, SplitsFile, TaskName, run
-from fatescope.config import Params, load
+from fatescope.config import load
 from fatescope.data import dataset
 from fatescope.data.dataset import CellDataset
+from fatescope.data.splits import Splits
 from fatescope.data.splits import load as load_splits
+from fatescope.inference import bundle
 from pipelines.evaluation import curves
 from pipelines.evaluation.audit_report import AuditReport, AuditSummary
-from pipelines.evaluation.candidates import TrainedModel, compare_candidates, compare_seeds, run_models
-from pipelines.evaluation.curves import Tables
-from pipelines.evaluation.evaluated_model import compose, measure
-from pipelines.evaluation.metrics_report import Metrics, SchemeMetrics
+from pipelines.evaluation.evaluated_model import EvaluatedModel, run_model
+from pipelines.evaluation.metrics_report import CandidateMetrics, CandidateScore, Metrics, SeedMetrics
 from pipelines.evaluation.plots import draw
+from pipelines.evaluation.scheme_evaluation import SchemeEvaluation, evaluate_scheme
 from pipelines.registry import tracking
+from pipelines.training.report import ModelEntry, TrainingReport
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SchemeEvaluation:
-    """All that is reported of the model to serve under one scheme."""
+class TrainedModel:
+    """A model that the stage train made, and its predictions for the test cells."""
 
-    model: TrainedModel
-    manifest: pd.DataFrame
-    """The test cells."""
-    metrics: SchemeMetrics
-    tables: Tables
-    cultures: pd.DataFrame
-    """The table of `simulate_cultures`."""
+    entry: ModelEntry
+    evaluated: EvaluatedModel
+
+    @property
+    def scheme(self) -> str:
+        """Return the scheme whose training and validation cells the model has seen."""
+        return self.entry.split
 
 
-def evaluate_scheme(model: TrainedModel, source: CellDataset, report: AuditReport, params: Params) -> SchemeEvaluation:
-    """Evaluate the model to serve under one scheme."""
-    evaluated = model.evaluated
-    manifest = source.manifest.iloc[evaluated.rows]
-    baselines = report.tasks.get(evaluated.model.spec.task, {}).get(model.scheme)
-    composition, cultures = compose(evaluated, manifest, params)
-    metrics = measure(evaluated, manifest, baselines, composition, params)
-    return SchemeEvaluation(model, manifest, metrics, curves.tabulate(evaluated, params.evaluate.bins), cultures)
+def run_models(
+    folder: Path, trained: TrainingReport, source: CellDataset, splits: Splits, threads: int
+) -> list[TrainedModel]:
+    """Run every bundle below `folder` that `trained` lists on the test cells of its scheme."""
+    models = []
+    for entry in trained.models:
+        model = bundle.load(folder / entry.folder, threads)
+        rows = splits.indices(entry.split, "test", model.spec.classes)
+        models.append(TrainedModel(entry, run_model(model, source, rows)))
+    return models
+
+
+def compare_seeds(models: list[TrainedModel], chosen: str) -> tuple[SeedMetrics, float | None]:
+    """Return how the balanced accuracy of the candidate `chosen` varies with the seed, and the gap between schemes.
+
+    The gap is the balanced accuracy on the random split less that on the grouped one, None where there is only one.
+    """
+    first = models[0].scheme
+    scored = [(model, model.evaluated.score().balanced_accuracy) for model in models]
+    values = [value for model, value in scored if (model.scheme, model.entry.candidate) == (first, chosen)]
+    others = [value for model, value in scored if model.scheme != first]
+    seeds = SeedMetrics(
+        scheme=first,
+        mean=float(np.mean(values)),
+        deviation=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        values=values,
+    )
+    return seeds, others[0] - values[0] if others else None
+
+
+def compare_candidates(models: list[TrainedModel], trained: TrainingReport) -> dict[str, CandidateMetrics]:
+    """Return the metrics of all candidates under the first scheme."""
+    compared: dict[str, CandidateMetrics] = {}
+    for model in models:
+        name = model.entry.candidate
+        if model.scheme == models[0].scheme and name not in compared:
+            score, candidate = model.evaluated.score(), trained.candidates[name]
+            compared[name] = CandidateMetrics(
+                backbones=[member.backbone for member in candidate.members],
+                **candidate.model_dump(exclude={"members"}),
+                test=CandidateScore(balanced_accuracy=score.balanced_accuracy, macro_f1=score.macro_f1, mcc=score.mcc),
+            )
+    return compared
 
 
 def summarise(
     task: str,
     models: list[TrainedModel],
     evaluations: dict[str, SchemeEvaluation],
-    trained: dict[str, Any],
+    trained: TrainingReport,
     audit: AuditSummary,
     confounded: dict[str, str],
 ) -> Metrics:
-    """Return the content of `metrics.json`; `trained` is that of `models.json`."""
+    """Return the content of `metrics.json`; `confounded` is class → why it has no grouped split."""
     spec = models[0].evaluated.model.spec
-    seeds, gap = compare_seeds(models, trained["chosen"])
+    seeds, gap = compare_seeds(models, trained.chosen)
     return Metrics(
         task=task,
         classes=spec.classes,
         simulated=spec.simulated,
         confounded=confounded,
         schemes={scheme: evaluation.metrics for scheme, evaluation in evaluations.items()},
-        chosen=trained["chosen"],
-        candidates=compare_candidates(models, trained["candidates"]),
+        chosen=trained.chosen,
+        candidates=compare_candidates(models, trained),
         seeds=seeds,
         gap=gap,
         audit=audit,
     )
 
 
-def tabulate_predictions(evaluation: SchemeEvaluation) -> pd.DataFrame:
-    """Return the rows of `predictions.parquet` of one scheme."""
-    evaluated = evaluation.model.evaluated
-    assessment, classes = evaluated.assessment, evaluated.model.spec.classes
-    table = evaluation.manifest[["cell_id", "label", "group"]].reset_index(drop=True)
-    table.insert(0, "split", evaluation.model.scheme)
-    return table.assign(
-        predicted=np.array(classes)[evaluated.predicted],
-        verdict=assessment.verdicts,
-        distance=assessment.distance,
-        **{f"p_{name}": evaluated.probabilities[:, i] for i, name in enumerate(classes)},
-    )
-
-
-def track(evaluation: SchemeEvaluation, metrics: Metrics, audit: Path, target: Path) -> None:
-    """Draw the plots of one scheme into the folder `target`, and log them with the metrics to its MLflow run."""
-    scheme = evaluation.model.scheme
-    with tracking.resumed(metrics.task, scheme, evaluation.model.run_id) as tracked:
+def track(evaluation: SchemeEvaluation, run_id: str, metrics: Metrics, audit: Path, target: Path) -> None:
+    """Draw the plots of one scheme into the folder `target`, and log them with the metrics to the run `run_id`."""
+    with tracking.resumed(metrics.task, evaluation.scheme, run_id) as tracked:
         tracked.log_metrics({"test": evaluation.metrics.model_dump(), "seeds": metrics.seeds.model_dump()})
         tracked.set_tag("audit", metrics.audit.verdict)
-        figures = draw(
-            evaluation.model.evaluated,
-            evaluation.metrics,
-            evaluation.tables,
-            evaluation.cultures,
-            evaluation.manifest,
-        )
-        for name, figure in figures.items():
-            figure.savefig(target / f"{name}_{scheme}.png", dpi=120)
-            tracked.log_artifact(target / f"{name}_{scheme}.png")
+        for name, figure in draw(evaluation).items():
+            path = target / f"{name}_{evaluation.scheme}.png"
+            figure.savefig(path, dpi=120)
+            tracked.log_artifact(path)
         tracked.log_artifact(audit)
 
 
@@ -131,27 +146,24 @@ def main(
     """Evaluate the models of a task on test cells: metrics, intervals, plots."""
     mpl.use("Agg")
     settings, cells, splits = load(params), dataset.load(source), load_splits(parts)
-    classes, trained = settings.classes(task), json.loads((models / "models.json").read_text())
+    classes, trained = settings.classes(task), TrainingReport.load(models)
     report = AuditReport.read(audit)
-    ran = run_models(models, trained, cells, splits, settings, classes)
-    evaluations: dict[str, SchemeEvaluation] = {}
-    for model in ran:
-        if model.scheme not in evaluations:  # the model to serve comes first
-            evaluations[model.scheme] = evaluate_scheme(model, cells, report, settings)
+    ran = run_models(models, trained, cells, splits, settings.train.threads)
+    # The model to serve is the first one of each scheme.
+    served = {model.scheme: model for model in reversed(ran)}
+    schemes = dict.fromkeys(model.scheme for model in ran)
+    evaluations = {
+        scheme: evaluate_scheme(served[scheme].evaluated, cells.manifest, report, settings) for scheme in schemes
+    }
     metrics = summarise(task, ran, evaluations, trained, report.summarise(classes), splits.confounded_in(classes))
     metrics.write(target)
     curves.write_tables({scheme: evaluation.tables for scheme, evaluation in evaluations.items()}, tables)
-    pd.concat([tabulate_predictions(evaluation) for evaluation in evaluations.values()]).to_parquet(
-        predictions, index=False
-    )
+    table = pd.concat([evaluation.tabulate_predictions() for evaluation in evaluations.values()])
+    table.to_parquet(predictions, index=False)
     plots.mkdir(parents=True, exist_ok=True)
     for scheme, evaluation in evaluations.items():
-        track(evaluation, metrics, audit, plots)
-        low, high = evaluation.metrics.intervals["balanced_accuracy"]
-        accuracy = evaluation.metrics.balanced_accuracy
-        log.info(
-            "%s, %s split: balanced accuracy %.3f (95 %% interval %.3f to %.3f)", task, scheme, accuracy, low, high
-        )
+        track(evaluation, served[scheme].entry.run_id, metrics, audit, plots)
+        log.info("%s, %s split: %s", task, scheme, evaluation.describe())
 
 
 if __name__ == "__main__":

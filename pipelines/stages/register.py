@@ -5,7 +5,6 @@ always, because the registry may be another one than last time. Writes `gate.jso
 """
 
 import hashlib
-import json
 import logging
 import shutil
 import tempfile
@@ -40,6 +39,7 @@ from pipelines.registry.log_version import log_version
 from pipelines.registry.paired import predict_paired
 from pipelines.registry.records import Verdict
 from pipelines.reporting import model_card
+from pipelines.training.report import TrainingReport
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def decide(
 def _log_with_card(task: str, models: Path, sources: model_card.Sources, tags: dict[str, str]) -> str:
     """Log a copy of the bundle that contains its card as a new version, and return its number."""
     # The first model is the one to serve.
-    run_id = json.loads((models / "models.json").read_text())["models"][0]["run_id"]
+    run_id = TrainingReport.load(models).models[0].run_id
     with tempfile.TemporaryDirectory(prefix="fatescope-") as name:
         folder = Path(shutil.copytree(models / "bundle", Path(name) / "bundle"))
         model_card.write(sources, folder)
