@@ -7,7 +7,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from generators.markdown import code, docstring, table
+from generators.markdown import code, docstring, sentence, table
+from generators.schema import kind
+from pipelines.evaluation.audit_report import AuditReport
+from pipelines.evaluation.metrics_report import Metrics
+from pipelines.evaluation.report import Report
+from pipelines.registry.comparison import Comparison
+from pipelines.registry.records import Verdict
 
 INTRODUCTION = """\
 Paths are those of `dvc.yaml`, with TASK for the name of a task. Code that a stage depends on is left out here.
@@ -24,6 +30,13 @@ FORMATS = {
     "Versions in the registry": "pipelines/registry/versions.py",
 }
 """Heading → the module whose docstring describes the files."""
+REPORTS: dict[str, type[Report]] = {
+    "The audit: `reports/audit.json`": AuditReport,
+    "Metrics: `reports/TASK/metrics.json`": Metrics,
+    "The verdict of the gate: `reports/TASK/gate.json`": Verdict,
+    "A comparison of versions: `reports/TASK/compare/A-B.json`": Comparison,
+}
+"""Heading → the model of a report; its fields are those of the file."""
 
 
 def page(root: Path) -> str:
@@ -35,7 +48,24 @@ def page(root: Path) -> str:
     parts += ["## Files"]
     for heading, module in FORMATS.items():
         parts += [f"### {heading}", _doc(root / module)]
+    parts += ["## Reports"]
+    objects: dict[str, str] = {}
+    for heading, report in REPORTS.items():
+        schema = report.model_json_schema(mode="validation", by_alias=True)
+        parts += [f"### {heading}", docstring(report.__doc__), _fields(schema)]
+        for name, definition in schema.get("$defs", {}).items():
+            objects[name] = f"#### {name}\n\n{docstring(definition.get('description'))}\n\n{_fields(definition)}"
+    parts += ["### Objects in reports", *(objects[name] for name in sorted(objects))]
     return "\n\n".join(parts)
+
+
+def _fields(schema: Mapping[str, Any]) -> str:
+    """Return a table of the fields of an object."""
+    rows = [
+        [code(name), kind(field, linked=True), sentence(field.get("description"))]
+        for name, field in schema["properties"].items()
+    ]
+    return table(["field", "type", "meaning"], rows)
 
 
 def _doc(module: Path) -> str:

@@ -89,7 +89,7 @@ class Ingest(Section):
     seed: int
     """Seed of that sample."""
     workers: Count
-    """Number of processes that read and decode."""
+    """Processes that read and decode, at most: one for every 5,000 files."""
 
 
 class Validation(Section):

@@ -109,7 +109,6 @@ class Thresholds(Report):
 
 
 Acquisition = dict[Stage, dict[str, dict[str, dict[str, BalancedAccuracy]]]]
-"""Stage → description → scheme → model → balanced accuracy on all classes."""
 
 
 class AuditReport(Report):
@@ -121,7 +120,9 @@ class AuditReport(Report):
     resampled: dict[str, str]
     """Class → what intervals resample: `groups`, or `cells` where it has too few groups."""
     acquisition: Acquisition
+    """Stage → description → scheme → model → balanced accuracy on all classes."""
     pairs: list[PairAudit]
+    """Every pair of classes."""
     baseline: dict[str, BalancedAccuracy]
     """Scheme → a model on simple features of the cell, on all classes."""
     tasks: dict[str, dict[str, TaskBaselines]]
