@@ -8,15 +8,16 @@ hour on two cores. The presets of the same names read the paths.
 """
 
 import json
-import sys
 import tempfile
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+import typer
 from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import balanced_accuracy_score
@@ -24,6 +25,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.report import Figure, publish
 from fatescope import config
+from fatescope.command import run
 from fatescope.config import Train
 from fatescope.config.presets import get_preset
 from fatescope.data import dataset, features, splits
@@ -154,9 +156,11 @@ def lamp(montages: Texts, targets: Indices, calls: Indices) -> list[Figure]:
     ]
 
 
-def main() -> None:
+def main(
+    sets: Annotated[Path, typer.Option("--sets", help="Folder that holds malaria.zip and jurkat_ifc.zip.")],
+) -> None:
     """Measure, print and write the figures."""
-    sets, common = Path(sys.argv[1]), config.load(Path("params.yaml")).train
+    common = config.load(Path("params.yaml")).train
     figures = []
     with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
         figures += malaria(sets / "malaria.zip", Path(name) / "malaria", common)
@@ -165,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

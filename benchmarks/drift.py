@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmarks.report import Figure, publish
-from fatescope import config
+from fatescope import command, config
 from fatescope.data import features, images
 from fatescope.data.images import Pixels
 from fatescope.errors import BundleError
@@ -249,4 +249,4 @@ others, or on real ones.
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -20,6 +20,7 @@ import tifffile
 
 from benchmarks.memory import watched
 from benchmarks.report import Figure, publish
+from fatescope.command import run
 from fatescope.data import images
 
 SEED = 0
@@ -123,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,23 +1,25 @@
-"""Load a server from a process of its own: `python -m benchmarks.load URL CONNECTIONS SECONDS REQUESTS FILE…`.
+"""Load a server from a process of its own: `python -m benchmarks.load --url URL … FILE…`.
 
-Each connection sends a request as soon as its last one is answered, for SECONDS or, where that is 0, until REQUESTS are
-answered. Each FILE is a whole HTTP request as it goes over the wire; they are sent in turn. The result is one line of
-JSON: `{"answers": {status: count}, "seconds", "median_s", "p99_s"}`. Parsing is left out as far as can be, because the
-cores are those of the server.
+Each connection sends a request as soon as its last one is answered, for `--seconds` or, where that is 0, until
+`--requests` are answered. Each FILE is a whole HTTP request as it goes over the wire; they are sent in turn. The result
+is one line of JSON: `{"answers": {status: count}, "seconds", "median_s", "p99_s"}`. Parsing is left out as far as can
+be, because the cores are those of the server.
 """
 
 import asyncio
 import itertools
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import typer
+
+from fatescope.command import run
 
 
 async def connect(
@@ -52,10 +54,10 @@ async def connect(
         writer.close()
 
 
-async def load(url: str, connections: int, seconds: float, count: int, paths: list[str]) -> dict[str, Any]:
+async def load(url: str, connections: int, seconds: float, count: int, paths: list[Path]) -> dict[str, Any]:
     """Load `url` and return what came back."""
     told, taken = Counter[int | str](), list[float]()
-    requests = itertools.cycle([Path(path).read_bytes() for path in paths])
+    requests = itertools.cycle([path.read_bytes() for path in paths])
     deadline = time.monotonic() + (seconds or 1e9)
     budget = itertools.count(count or 10**12, -1)
     begin = time.perf_counter()
@@ -74,6 +76,16 @@ async def load(url: str, connections: int, seconds: float, count: int, paths: li
     }
 
 
+def main(
+    files: Annotated[list[Path], typer.Argument(help="Whole HTTP requests, sent in turn.")],
+    url: Annotated[str, typer.Option(help="Address of the server.")],
+    connections: Annotated[int, typer.Option(help="Connections, each with one request at a time.")],
+    seconds: Annotated[float, typer.Option(help="How long to send; 0 for no limit.")],
+    requests: Annotated[int, typer.Option(help="How many to send; 0 for no limit.")] = 0,
+) -> None:
+    """Load a server, and print what came back as one line of JSON."""
+    print(json.dumps(asyncio.run(load(url, connections, seconds, requests, files))))
+
+
 if __name__ == "__main__":
-    url, connections, seconds, count, *paths = sys.argv[1:]
-    print(json.dumps(asyncio.run(load(url, int(connections), float(seconds), int(count), paths))))
+    run(main)

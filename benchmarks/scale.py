@@ -25,6 +25,7 @@ from benchmarks import service
 from benchmarks.memory import watched
 from benchmarks.report import Figure, publish
 from fatescope import config
+from fatescope.command import run
 from fatescope.data import images
 from fatescope.inference import bundle
 from pipelines.commands import simulate
@@ -226,4 +227,4 @@ two cores, ResNet18 at 60x60. The limit is the same graph, fed with the same fil
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -81,7 +81,9 @@ def load(folder: Path, port: int, request: bytes, seconds: float, count: int = 0
     """Load a server from a process of its own; see `benchmarks.load`."""
     path = folder / "request"
     path.write_bytes(request)
-    command = [sys.executable, "-m", "benchmarks.load", f"http://127.0.0.1:{port}", CONNECTIONS, seconds, count, path]
+    where = ["--url", f"http://127.0.0.1:{port}", "--connections", CONNECTIONS]
+    limits = ["--seconds", seconds, "--requests", count]
+    command = [sys.executable, "-m", "benchmarks.load", *where, *limits, path]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
     told: dict[str, Any] = json.loads(done.stdout)
     told["rate"] = told["answers"].get("200", 0) / told["seconds"]

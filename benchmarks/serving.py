@@ -23,6 +23,7 @@ import psutil
 
 from benchmarks.report import Figure, publish
 from benchmarks.service import CELLS, REPEATS, ROOT, SEED, TASK, batches, form, load, prepare, request, serve
+from fatescope.command import run
 from fatescope.data import images
 from service.inference import engines
 from service.settings import ServiceSettings
@@ -142,7 +143,7 @@ def peers(folder: Path, bundle: Path, address: str, raws: list[bytes]) -> dict[s
     asked = request("/invocations", "application/json", body)
     found["mlflow models serve"] = peer(folder, bundle, command, "/ping", asked, port)
     port = free_port()
-    command, asked = [python, "-m", "benchmarks.peers.lit", str(port)], form("/predict", "request", raws[0])
+    command, asked = [python, "-m", "benchmarks.peers.lit", "--port", str(port)], form("/predict", "request", raws[0])
     found["LitServe"] = peer(folder, bundle, command, "/health", asked, port)
     port = free_port()
     command = [python, "-m", "uvicorn", "benchmarks.peers.plain:app", "--port", str(port), "--log-level", "warning"]
@@ -181,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -30,6 +30,7 @@ from torchvision import transforms
 
 from benchmarks.report import Figure, publish
 from fatescope import config
+from fatescope.command import run
 from fatescope.config import Params, Train
 from fatescope.data import dataset, splits
 from pipelines.commands import simulate
@@ -238,4 +239,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 
 from benchmarks.report import Figure, publish
+from fatescope.command import run
 
 SEED = 0
 FILES, PAGES = 100_000, 500
@@ -75,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmarks import service
 from benchmarks.report import Figure, publish
+from fatescope.command import run
 from tests.support.servers import free_port, ready
 
 TURNS = 3
@@ -61,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,10 +1,13 @@
-"""How a stage or a command is run from the shell: named options, and errors of ours in one line."""
+"""How the functions that are commands are run from the shell: named options, one way to log, to fail and to exit.
+
+Exit codes: 0 done, 1 an error of ours (its message on standard error), 2 a wrong command line, 130 interrupted.
+"""
 
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -22,15 +25,30 @@ AuditFile = Annotated[Path, typer.Option("--audit", help="audit.json of the stag
 OutFile = Annotated[Path, typer.Option("--out", help="File to write.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 
+PACKAGES = ("__main__", "fatescope", "pipelines", "service", "monitoring", "benchmarks")
+"""Loggers whose information is shown; of all others only warnings are."""
+
 
 def run(main: Callable[..., None]) -> None:
-    """Run `main` with options from the command line; print our own errors as one plain line and exit with 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for ours in ("__main__", "fatescope", "pipelines"):
-        logging.getLogger(ours).setLevel(logging.INFO)
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    """Run `main` with options from the command line, as `python -m` of a module does."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(main)
+    execute(app)
+
+
+def execute(app: typer.Typer, name: str | None = None) -> NoReturn:
+    """Run `app`, called `name`, with the command line of this process, and exit with its code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
-        app()
+        code = app(prog_name=name, standalone_mode=False)
     except FatescopeError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"; see {context.command_path} --help" if context else ""
+        print(f"error: {error.format_message().rstrip('.')}{hint}", file=sys.stderr)
+        code = error.exit_code
+    sys.exit(code)

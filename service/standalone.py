@@ -7,32 +7,31 @@ runner does not have a new champion yet, the gateway tries again.
 BentoML sends pickles between the two, so nothing but gateways may be able to reach a runner.
 """
 
-import logging
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from fatescope.errors import FatescopeError
+from fatescope.command import run
+from fatescope.errors import ParamsError
 from service.registry import model_store
-from service.settings import read_or_exit, variable
+from service.settings import ServiceSettings, variable
 
 BENTO = "service.gateway:Fatescope"
 PORTS = {"gateway": 3000, "runner": 3001}
 
 
 def main(
-    part: Literal["gateway", "runner"],
+    part: Annotated[Literal["gateway", "runner"], typer.Argument(metavar="PART", help="What to serve.")],
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: 3000 for the gateway, 3001 for the runner.")] = 0,
 ) -> None:
     """Serve PART until the process is terminated."""
-    settings = read_or_exit()
+    settings = ServiceSettings.read()
     if part == "gateway" and settings.runner is None:
         example = f"http://127.0.0.1:{PORTS['runner']}"
-        sys.exit(f"error: {variable('runner')} is not set; set it to the address of the runner, such as {example}")
+        raise ParamsError(f"{variable('runner')} is not set; set it to the address of the runner, such as {example}")
     from _bentoml_impl.loader import load  # type: ignore[import-untyped]  # noqa: PLC0415  BentoML takes seconds
     from _bentoml_impl.server import serve_http  # type: ignore[import-untyped]  # noqa: PLC0415  the same
 
@@ -41,16 +40,12 @@ def main(
     source = str(Path(__file__).parent.parent)
     runner: str = Runner.name  # type: ignore[attr-defined]  # BentoML makes a service of the class
     options = {"service_name": runner} if part == "runner" else {"dependency_map": {runner: settings.runner}}
-    try:
-        # BentoML prepares the store for a gateway only; the worker processes inherit the variable.
-        os.environ[variable("bundles")] = str(model_store.ensure_store(settings))
-        # As the command line of BentoML does.
-        load(BENTO, source).inject_config()
-        serve_http(BENTO, working_dir=source, host=host, port=port or PORTS[part], **options)
-    except FatescopeError as error:
-        sys.exit(f"error: {error}")
+    # BentoML prepares the store for a gateway only; the worker processes inherit the variable.
+    os.environ[variable("bundles")] = str(model_store.ensure_store(settings))
+    # As the command line of BentoML does.
+    load(BENTO, source).inject_config()
+    serve_http(BENTO, working_dir=source, host=host, port=port or PORTS[part], **options)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
-    typer.run(main)
+    run(main)

@@ -1,16 +1,18 @@
-"""A LitServe service with batches: `python -m benchmarks.peers.lit PORT`, with FATESCOPE_BUNDLE naming a bundle.
+"""A LitServe service with batches: `python -m benchmarks.peers.lit --port PORT`, with FATESCOPE_BUNDLE naming a bundle.
 
 It gives the graph the same engine and decoder as ours, so that what differs is the serving.
 """
 
 import os
-import sys
 from pathlib import Path
+from typing import Annotated
 
 import litserve as ls
 import numpy as np
+import typer
 from fastapi import UploadFile
 
+from fatescope.command import run
 from fatescope.data import images
 from service.inference import engines
 from service.settings import ServiceSettings
@@ -46,6 +48,11 @@ class Classifier(ls.LitAPI):
         return dict(zip(self.model.spec.classes, output.tolist(), strict=True))
 
 
-if __name__ == "__main__":
+def main(port: Annotated[int, typer.Option(help="Port to listen on.")]) -> None:
+    """Serve the bundle until the process is terminated."""
     server = ls.LitServer(Classifier(max_batch_size=64, batch_timeout=0.005), accelerator="cpu", workers_per_device=1)
-    server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")
+    server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -6,7 +6,6 @@ queries the registry every `FATESCOPE_POLL_S` seconds until its standard input c
 process ends.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -16,12 +15,15 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 
 import mlflow
+import typer
 from mlflow.entities.model_registry import RegisteredModel
 
+from fatescope.command import run
 from fatescope.errors import BundleError, FatescopeError
 from fatescope.model_registry import CHAMPION, PREFIX, bundle_uri, model_name
 from service.registry.model_store import LISTING
@@ -88,24 +90,21 @@ def download(target: Path, versions: dict[str, str]) -> None:
             shutil.rmtree(outdated, ignore_errors=True)
 
 
-def main() -> None:
-    """Run as described in the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("target", type=Path, help="the folder of bundles")
-    parser.add_argument("--once", action="store_true", help="end after the first download")
-    arguments = parser.parse_args()
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    target: Path = arguments.target
+def main(
+    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of bundles.")],
+    *,
+    once: Annotated[bool, typer.Option("--once", help="End after the first download.")] = False,
+) -> None:
+    """Keep a folder of bundles in step with the registry, until standard input closes."""
     try:
         settings = ServiceSettings.read()
         versions = target_versions(settings.pin)
         download(target, versions)
     except FatescopeError as error:
         print(json.dumps({"error": str(error)}), flush=True)
-        sys.exit(1)
+        raise typer.Exit(1) from error
     print(json.dumps({"serving": versions}), flush=True)
-    if not arguments.once:
+    if not once:
         _follow(target, versions, settings)
 
 
@@ -128,4 +127,4 @@ def _is_closed(timeout_s: float) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
