@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import pandas as pd
@@ -31,7 +31,8 @@ from prometheus_client import CollectorRegistry, Gauge, start_http_server
 from fatescope.command import run
 from fatescope.config import Validation, load
 from fatescope.inference.uncertainty import VERDICTS
-from fatescope.quality import expectations
+from fatescope.quality import checkpoint, expectations
+from fatescope.quality.results import CheckResult
 from monitoring.drift import MIN_CELLS, MIXTURE, Detector, Report
 from monitoring.settings import Every, Host, MonitoringSettings, Records, Service, Window
 from monitoring.sources import ServedModel, connect, fetch_models, fetch_reference, read_newest
@@ -117,10 +118,10 @@ class Exporter:
         for severity in SEVERITIES:
             self._failed.labels(task, severity).set(sum(result["severity"] == severity for result in failed))
 
-    def _failed_expectations(self, window: pd.DataFrame) -> list[dict[str, Any]]:
+    def _failed_expectations(self, window: pd.DataFrame) -> list[CheckResult]:
         with TemporaryDirectory(prefix="fatescope-") as docs:
             suite = expectations.image_expectations(self.validation)
-            results = expectations.check({"window": (window, suite)}, Path(docs))
+            results = checkpoint.check_tables({"window": (window, suite)}, Path(docs))
         return [result for result in results if not result["passed"]]
 
     def evaluate_or_warn(self) -> None:

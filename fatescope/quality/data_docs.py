@@ -7,7 +7,8 @@ them. Here the pages keep their content, ask no other host for anything, and beg
 import html
 import re
 from pathlib import Path
-from typing import Any
+
+from fatescope.quality.results import CheckResult
 
 _EXTERNAL = re.compile(r'<link[^>]*href="https?://[^>]*>|<script[^>]*src="https?://[^>]*>\s*</script>', re.DOTALL)
 _STYLE = """<style>
@@ -32,27 +33,27 @@ _PAGE = """<!doctype html>
 """
 
 
-def finish(docs: Path, results: list[dict[str, Any]]) -> None:
+def finish(docs: Path, results: list[CheckResult]) -> None:
     """Style every page below `docs`, and write `index.html`, which lists `results` and leads to the others."""
     pages = [page for page in docs.rglob("*.html") if page.name != "index.html"]
     for page in pages:
         text = _EXTERNAL.sub("", page.read_text(encoding="utf-8"))
         page.write_text(text.replace("</head>", f"{_STYLE}</head>", 1), encoding="utf-8")
-    failed = [each for each in results if not each["passed"]]
-    critical = sum(each["severity"] == "critical" for each in failed)
+    failed = [result for result in results if not result["passed"]]
+    critical = sum(result["severity"] == "critical" for result in failed)
     verdict = f"{len(results) - len(failed)} of {len(results)} expectations hold"
-    verdict += f"; {critical} failed and stop the line" if critical else "; nothing stops the line"
+    verdict += f"; {critical} failed and stop the pipeline" if critical else "; nothing stops the pipeline"
     links = sorted((page.relative_to(docs) for page in pages), key=lambda path: (path.parts[0], path.name))
     content = _PAGE.format(
         style=_STYLE,
         verdict=f"{verdict}{f', {len(failed) - critical} warnings' if len(failed) > critical else ''}.",
-        rows="".join(map(_row, sorted(results, key=lambda each: (each["passed"], each["severity"])))),
+        rows="".join(map(_row, sorted(results, key=lambda result: (result["passed"], result["severity"])))),
         links="".join(f'<li><a href="{path}">{path.parts[0]}: {path.stem}</a></li>' for path in links),
     )
     (docs / "index.html").write_text(content, encoding="utf-8")
 
 
-def _row(result: dict[str, Any]) -> str:
+def _row(result: CheckResult) -> str:
     kind = "pass" if result["passed"] else "fail" if result["severity"] == "critical" else "warn"
     mark = f'<span class="{kind}" role="img" aria-label="{kind}"></span>'
     cells = (result["expectation"], result["table"], result["found"], "; ".join(result["where"]))

@@ -8,7 +8,7 @@ the classes and groups with most of the rows that fail. `validation/index.html` 
 import json
 import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 import typer
@@ -17,22 +17,23 @@ from fatescope.command import CellsFolder, OutFile, ParamsFile, run
 from fatescope.config import Dataset, Validation, load
 from fatescope.data.dataset import load as load_cells
 from fatescope.errors import DataError
-from fatescope.quality import expectations
+from fatescope.quality import checkpoint, expectations
+from fatescope.quality.results import CheckResult
 
 log = logging.getLogger(__name__)
 
 
-def validate(manifest: pd.DataFrame, dataset: Dataset, params: Validation, docs: Path) -> list[dict[str, Any]]:
+def validate(manifest: pd.DataFrame, dataset: Dataset, params: Validation, docs: Path) -> list[CheckResult]:
     """Check the manifest and return one result for each expectation; Data Docs go to the folder `docs`."""
     tables = {
         "cells": (expectations.add_checked_columns(manifest, dataset), expectations.cell_expectations(dataset, params)),
         "groups": (expectations.group_table(manifest), expectations.group_expectations(params)),
         "classes": (expectations.class_table(manifest, dataset), expectations.class_expectations(params)),
     }
-    return expectations.check(tables, docs)
+    return checkpoint.check_tables(tables, docs)
 
 
-def describe(results: list[dict[str, Any]]) -> str:
+def describe(results: list[CheckResult]) -> str:
     """Return `results` as text, two lines each: the expectation, and how many rows fail it and where."""
     return "\n".join(
         f"  {result['severity']:8}  {result['expectation']}\n"

@@ -11,7 +11,7 @@ import pytest
 
 from fatescope import config as params_module
 from fatescope.errors import DataError
-from fatescope.quality import expectations
+from fatescope.quality import checkpoint, expectations
 from pipelines.stages import ingest
 from pipelines.stages import validate as stage
 from tests.support.params import write_params
@@ -71,7 +71,7 @@ def test_good_cells_pass_and_the_page_says_so(settings, tmp_path):
     assert page.stat().st_size > 1000
     [cells] = [path for path in (tmp_path / "docs/expectations").glob("*.html") if path.stem == "cells"]
     assert "Every label is one that dataset.classes lists" in cells.read_text()
-    assert "15 of 15 expectations hold; nothing stops the line." in page.read_text()
+    assert "15 of 15 expectations hold; nothing stops the pipeline." in page.read_text()
     for each in (tmp_path / "docs").rglob("*.html"):
         assert not re.search(r'(src|href)="https?://(?!greatexpectations)[^"]*\.(css|js)', each.read_text()), each
 
@@ -118,7 +118,7 @@ def test_a_group_under_another_lamp_warns(settings, tmp_path):
 
 def test_a_window_without_labels_is_checked_by_the_same_object(settings, tmp_path):
     window = broken(spread=[0.0]).drop(columns=["label", "group", "medium", "day", "run", "sha256"])
-    results = expectations.check(
+    results = checkpoint.check_tables(
         {"window": (window, expectations.image_expectations(settings.validation))}, tmp_path / "docs"
     )
     assert [each["column"] for each in results if not each["passed"]] == ["spread"]
@@ -136,7 +136,7 @@ def test_a_failure_stops_the_line_with_a_table_and_leaves_the_report(tmp_path, e
         run_stage(tmp_path, export, {"dataset.classes": {"a": "astrocyte", "x": "oligodendrocyte"}})
     text = str(caught.value)
     assert "Every label is one that dataset.classes lists" in text
-    assert "24 of 48 cells are not so; o o_1_1: 8; o o_1_2: 8; o o_1_3: 8" in text
+    assert "24 of 48 cells violate it; o o_1_1: 8; o o_1_2: 8; o o_1_3: 8" in text
     report = json.loads((tmp_path / "validation.json").read_text())
     assert not report["passed"]
     assert (tmp_path / "docs/index.html").exists()
