@@ -19,7 +19,7 @@ CORE = {
     Requirement(line).name
     for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 }  # fmt: skip
-EXTRAS = ("networks", "quality", "ray_session.py", "cli.py")
+EXTRAS = ("networks", "quality", "ray_session.py", "cli")
 """What in the library needs more than the core dependencies."""
 USE = """
 import json, sys

@@ -155,7 +155,7 @@ def test_a_grey_stem_answers_as_the_colour_stem_to_grey():
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("resnet19", "none", r"'resnet19' is none of \['compact'"),
+        ("resnet19", "none", r"'resnet19' is not one of \['compact'"),
         ("resnet18", "/no/such/file", "neither none, nor imagenet, nor a file"),
         ("compact", "imagenet", "torchvision has none for backbone compact"),
         ("inception_v3", "none", r"needs 75 px a side or more, got \[45, 60\]"),
