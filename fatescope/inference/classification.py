@@ -14,7 +14,7 @@ from fatescope.inference.spec import Spec
 from fatescope.inference.uncertainty import Assessment
 
 MAX_PIXELS = 1_000_000
-"""The most pixels that the header of an image may announce."""
+"""Largest number of pixels that the header of an image may announce."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,19 @@ def read_crops(path: Path, spec: Spec) -> list[Pixels]:
         raise ImageError("unreadable", f"{path}: cannot be read: {error}") from error
     pages = images.decode(raw, str(path), MAX_PIXELS)
     for header, _ in pages:
-        check_bit_depth(header, spec, str(path))
+        if header.bit_depth not in spec.bit_depths:
+            raise wrong_bit_depth(header, spec, str(path))
     return [pixels for _, pixels in pages]
 
 
-def check_bit_depth(header: Header, spec: Spec, name: str) -> None:
-    """Raise ImageError for an image of another bit depth than those that the model was trained on."""
-    if header.bit_depth not in spec.bit_depths:
-        expected = " or ".join(map(str, spec.bit_depths))
-        raise ImageError(
-            "bit_depth",
-            f"{name}: {header.bit_depth} bits per pixel, but the model was trained on {expected} bits; "
-            "export with the camera's own bit depth",
-        )
+def wrong_bit_depth(header: Header, spec: Spec, name: str) -> ImageError:
+    """Return the error for an image of another bit depth than those that the model was trained on."""
+    expected = " or ".join(map(str, spec.bit_depths))
+    return ImageError(
+        "bit_depth",
+        f"{name}: {header.bit_depth} bits per pixel, but the model was trained on {expected} bits; "
+        "export with the bit depth of the camera",
+    )
 
 
 def place(crops: Iterable[npt.NDArray[np.generic]], canvas: tuple[int, int]) -> npt.NDArray[np.uint16]:

@@ -13,14 +13,13 @@ from fatescope.data import features, images, paths
 from fatescope.data.images import Header
 from fatescope.errors import ImageError
 from fatescope.inference.bundle import Spec
+from fatescope.inference.classification import MAX_PIXELS, wrong_bit_depth
 from service.inference import thumbnails
 from service.inference.files import RejectedFile, Upload
 from service.inference.results import DetailsDict, WarningDict
 
-MAX_PIXELS = 1_000_000
-"""Largest number of pixels that the header of an image may announce."""
 MAX_FILE_PIXELS = 100_000_000
-"""Largest number that the pages of one file may announce together: thousands of pages can share the same few bytes."""
+"""Largest number of pixels of all pages of a file together: thousands of pages can share the same few bytes."""
 _MAX_DIGITS = 18
 """Longest object number that is believed; it fits a 64-bit integer."""
 
@@ -119,7 +118,7 @@ class CellDecoder:
             return FailedCell(name, index, number, page)
         header, pixels = page
         if header.bit_depth not in self._spec.bit_depths:
-            return FailedCell(name, index, number, _wrong_bit_depth(header, self._spec, name))
+            return FailedCell(name, index, number, wrong_bit_depth(header, self._spec, name))
         return DecodedCell(
             file=name,
             page=index,
@@ -139,15 +138,6 @@ class CellDecoder:
         number = facts.get("object", "")
         believable = number.isdecimal() and len(number) <= _MAX_DIGITS
         return int(number) if believable else None, facts.get("channel")
-
-
-def _wrong_bit_depth(header: Header, spec: Spec, name: str) -> ImageError:
-    expected = " or ".join(map(str, spec.bit_depths))
-    return ImageError(
-        "bit_depth",
-        f"{name}: {header.bit_depth} bits per pixel, but the model was trained on {expected} bits; "
-        "export with the bit depth of the camera",
-    )
 
 
 def _check_size(headers: list[Header], name: str) -> None:
