@@ -6,7 +6,7 @@
 `features.ACQUISITION`.
 `pixels.npy`: (N, H, W) uint16, each cell centred on a common canvas and padded with its own background level.
 `quarantine.parquet` columns: `path`, `code`, `reason`.
-`summary.json`: see `pipelines.stages.ingest.Summary`.
+`summary.json`: see `pipelines.ingestion.summary.Summary`.
 """
 
 import json

@@ -83,7 +83,7 @@ def test_too_many_refused_files_stop_the_stage(params, export, tmp_path):
 
 
 def test_an_interrupted_run_leaves_nothing_and_starts_again_clean(params, export, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "_count_duplicates", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(stage, "summarise", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         ingest(params, export, tmp_path / "cells")
     assert not (tmp_path / "cells").exists()
