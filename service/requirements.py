@@ -1,22 +1,34 @@
-"""Print what the service needs, pinned to what is installed here: `python -m service.requirements`.
+"""Print what the service needs, as constraints.txt pins it: `python -m service.requirements`.
 
 `service/requirements.txt` holds it for the Bento, which has no use for training: PyTorch and its gigabytes stay out.
 """
 
 import tomllib
-from importlib.metadata import requires, version
+from importlib.metadata import requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
+ROOT = Path(__file__).parent.parent
 
 
 def pinned() -> list[str]:
-    """Return `name==version` of every package that the core and the extra `service` need, on this machine."""
-    # Not the metadata of the installed package, which are those of the day it was installed.
-    project = tomllib.loads(PYPROJECT.read_text())["project"]
+    """Return the pins, for every Python, of all packages that the core and the extra `service` need.
+
+    Raises KeyError for a package that constraints.txt does not pin.
+    """
+    pins: dict[str, list[str]] = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            pins.setdefault(canonicalize_name(Requirement(line).name), []).append(line)
+    return [line for name in sorted(_closure()) for line in pins[name]]
+
+
+def _closure() -> set[str]:
+    """Return the canonical names of the packages, by what the packages installed here require."""
+    # Not the metadata of the installed project, which are those of the day it was installed.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     waiting = [(line, "") for line in project["dependencies"] + project["optional-dependencies"]["service"]]
     resolved: set[tuple[str, str]] = set()
     while waiting:
@@ -29,7 +41,7 @@ def pinned() -> list[str]:
             if (name, extra) not in resolved:
                 resolved.add((name, extra))
                 waiting += [(needed, extra) for needed in requires(name) or []]
-    return sorted({f"{name}=={version(name)}" for name, _ in resolved})
+    return {name for name, _ in resolved}
 
 
 if __name__ == "__main__":
