@@ -114,13 +114,13 @@ def test_a_bomb_is_refused_from_its_header(monkeypatch):
         images.decode(raw, "x.tif", MEGAPIXEL)
 
 
-def test_a_circle_of_directories_ends():
+def test_a_cycle_of_directories_ends():
     # One directory without entries whose next directory is itself.
     with pytest.raises(ImageError, match="directory cannot be read"):
         images.read_headers(b"II*\0\x08\0\0\0" + b"\0\0" + b"\x08\0\0\0", "x.tif")
 
 
-def test_a_long_circle_or_description_takes_no_time():
+def test_a_long_cycle_or_description_takes_no_time():
     # A directory that is its own next one, with a description as long as the file.
     entry = struct.pack("<HHII", 270, 2, 2_000_000, 0)
     raw = b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 8) + bytes(2_000_000)

@@ -91,7 +91,7 @@ def test_a_file_of_another_bit_depth_is_refused(model, tmp_path):
         model.classify(tmp_path / "none.tif")
 
 
-def test_a_changed_file_is_found(folder, tmp_path):
+def test_a_changed_file_is_detected(folder, tmp_path):
     copy = tmp_path / "bundle"
     copy.mkdir()
     for path in folder.iterdir():
@@ -113,14 +113,6 @@ def test_a_bundle_of_another_format_is_refused(folder, tmp_path, change, message
     (tmp_path / bundle.SPEC).write_text(json.dumps(spec | change))
     with pytest.raises(BundleError, match=message):
         fatescope.load(tmp_path)
-
-
-def test_a_bundle_of_before_opens(folder, tmp_path):
-    """`made` came later than the format."""
-    spec = json.loads((folder / bundle.SPEC).read_text())
-    del spec["made"]
-    (tmp_path / bundle.SPEC).write_text(json.dumps(spec))
-    assert bundle.read_spec(tmp_path).made is None
 
 
 def test_a_folder_that_is_no_bundle_says_how_to_get_one(tmp_path):

@@ -9,23 +9,23 @@ from fatescope.networks import backbones
 SIDE = 256
 
 
-def looks_at(backbone):
-    """Return where the middle position of a feature map looks, by the slope of what it says over the input."""
+def receptive_field(backbone):
+    """Return the centre of the receptive field of the first position and the step to the next, from gradients."""
     torch.manual_seed(0)
     features = backbones.build(backbone, "none", (SIDE, SIDE)).features.eval()
     image = torch.rand(1, 1, SIDE, SIDE, requires_grad=True)
-    found = features(image)
-    middle = found.shape[3] // 2
-    [slope] = torch.autograd.grad(found[0, :, middle, middle].square().sum(), image)
-    weight = slope[0, 0].square().sum(0)
-    step = SIDE / 2 ** round(math.log2(found.shape[3]))
+    feature_map = features(image)
+    middle = feature_map.shape[3] // 2
+    [gradient] = torch.autograd.grad(feature_map[0, :, middle, middle].square().sum(), image)
+    weight = gradient[0, 0].square().sum(0)
+    step = SIDE / 2 ** round(math.log2(feature_map.shape[3]))
     return float((weight * torch.arange(SIDE)).sum() / weight.sum()) - step * middle, step
 
 
 @pytest.mark.parametrize("backbone", backbones.BACKBONES)
-def test_where_a_position_of_the_feature_map_looks(backbone):
-    first, step = cam.ALIGNMENT[backbone]
-    found = looks_at(backbone)
-    assert found[1] == step
-    # The weights are random: what a position looks at weighs to one side or the other.
-    assert found[0] == pytest.approx(first, abs=step / 6)
+def test_the_centre_of_the_receptive_field_of_a_position(backbone):
+    expected, expected_step = cam.ALIGNMENT[backbone]
+    first, step = receptive_field(backbone)
+    assert step == expected_step
+    # The weights are random, so that the centre of gravity is off the centre of the field.
+    assert first == pytest.approx(expected, abs=step / 6)

@@ -31,13 +31,13 @@ def make(name="compact", classes=3, input_size=(45, 60), resize="pad", normalisa
     ).eval()
 
 
-def test_normalisation_removes_lamp_and_gain(rng):
+def test_normalisation_removes_illumination_and_gain(rng):
     pixels = cells(rng)
     expected = preprocessing.normalise(pixels, "contrast")
     torch.testing.assert_close(preprocessing.normalise(pixels * 1.7 + 250, "contrast"), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_normalisation_does_not_see_the_padding(rng):
+def test_padding_does_not_change_normalisation(rng):
     pixels = cells(rng)
     level = pixels[0].quantile(0.9)
     pixels[:, :, :4] = pixels[:, :, -4:] = pixels[:, :, :, :4] = pixels[:, :, :, -4:] = level
@@ -57,34 +57,34 @@ def test_normalisation_by_background_keeps_how_dark_a_cell_is(rng):
     torch.testing.assert_close(preprocessing.normalise(faint, "contrast"), preprocessing.normalise(pixels, "contrast"))
 
 
-def test_a_fixed_level_keeps_what_lifts_the_border():
+def test_a_fixed_level_does_not_follow_the_border():
     level = torch.tensor(700.0)
     images = torch.full((2, 1, 60, 80), 700.0)
-    images[1] += 7  # a halo, or the lamp
-    seen = preprocessing.normalise(images, "fixed", level)
-    torch.testing.assert_close(seen.mean((1, 2, 3)), torch.tensor([0.0, preprocessing.SCALE / 100]))
-    torch.testing.assert_close(seen[:1], preprocessing.normalise(images[:1], "background"))
+    images[1] += 7  # a halo, or more light
+    normalised = preprocessing.normalise(images, "fixed", level)
+    torch.testing.assert_close(normalised.mean((1, 2, 3)), torch.tensor([0.0, preprocessing.SCALE / 100]))
+    torch.testing.assert_close(normalised[:1], preprocessing.normalise(images[:1], "background"))
 
 
 def test_a_fixed_level_is_kept_with_the_weights(rng, tmp_path):
-    made = make(normalisation="fixed")
-    made.level.fill_(650.0)
+    model = make(normalisation="fixed")
+    model.level.fill_(650.0)
     pixels = cells(rng)
     with torch.inference_mode():
-        expected = made(pixels).logits
-    save_model(made, str(tmp_path / "weights.safetensors"))
-    again = make(normalisation="fixed")
-    load_model(again, str(tmp_path / "weights.safetensors"))
-    network.export(made, (60, 80), tmp_path / "model.onnx")
+        expected = model(pixels).logits
+    save_model(model, str(tmp_path / "weights.safetensors"))
+    loaded = make(normalisation="fixed")
+    load_model(loaded, str(tmp_path / "weights.safetensors"))
+    network.export(model, (60, 80), tmp_path / "model.onnx")
     graph = bundle.Graph(tmp_path / "model.onnx", threads=1).predict(pixels[:, 0].numpy().astype(np.uint16))
     with torch.inference_mode():
-        torch.testing.assert_close(again(pixels).logits, expected)
-        assert not torch.allclose(again(pixels + 50).logits, expected, atol=1e-3)
+        torch.testing.assert_close(loaded(pixels).logits, expected)
+        assert not torch.allclose(loaded(pixels + 50).logits, expected, atol=1e-3)
     np.testing.assert_allclose(graph.logits, expected.numpy(), atol=bundle.TOLERANCE)
 
 
 @pytest.mark.parametrize("how", ["contrast", "background"])
-def test_a_blank_image_is_no_nan(how):
+def test_a_blank_image_becomes_zeros(how):
     assert torch.equal(preprocessing.normalise(torch.full((1, 1, 60, 80), 500.0), how), torch.zeros(1, 1, 60, 80))
 
 
@@ -106,22 +106,22 @@ def test_the_activation_map_adds_up_to_the_logits(rng, name):
 
 
 @pytest.mark.parametrize(("name", "size"), [("compact", (60, 60)), ("resnet18", (60, 60)), ("compact", (45, 60))])
-def test_views_are_averaged_and_the_answer_does_not_turn_with_the_cell(rng, name, size):
+def test_views_are_averaged_and_mirroring_the_cell_changes_nothing(rng, name, size):
     once, averaged = make(name, input_size=size), make(name, input_size=size, views="symmetries")
     averaged.load_state_dict(once.state_dict())
     averaged.temperature.fill_(2.0)
     pixels = cells(rng)
     with torch.inference_mode():
-        found = averaged(pixels)
-        ways = symmetry.symmetries_of(size, stretched=False)
-        said = [once.forward_preprocessed(way.apply(once.preprocess(pixels))) for way in ways]
+        outputs = averaged(pixels)
+        symmetries = symmetry.symmetries_of(size, stretched=False)
+        views = [once.forward_preprocessed(one.apply(once.preprocess(pixels))) for one in symmetries]
         mirrored = averaged(pixels.flip(3))
-    torch.testing.assert_close(found.logits, torch.stack([each.logits for each in said]).mean(0) / 2)
-    torch.testing.assert_close(found.embedding, torch.stack([each.embedding for each in said]).mean(0))
-    torch.testing.assert_close(mirrored.logits, found.logits)
-    torch.testing.assert_close(mirrored.activation_map, found.activation_map.flip(3), rtol=1e-4, atol=1e-4)
-    added = found.activation_map.mean((2, 3)) + once.linear.bias / 2
-    torch.testing.assert_close(added, found.logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(outputs.logits, torch.stack([view.logits for view in views]).mean(0) / 2)
+    torch.testing.assert_close(outputs.embedding, torch.stack([view.embedding for view in views]).mean(0))
+    torch.testing.assert_close(mirrored.logits, outputs.logits)
+    torch.testing.assert_close(mirrored.activation_map, outputs.activation_map.flip(3), rtol=1e-4, atol=1e-4)
+    added = outputs.activation_map.mean((2, 3)) + once.linear.bias / 2
+    torch.testing.assert_close(added, outputs.logits, rtol=1e-4, atol=1e-4)
 
 
 def test_the_temperature_scales_the_logits(rng):
@@ -141,11 +141,11 @@ def test_the_exported_graph_agrees_at_any_batch(rng, tmp_path, views):
         pixels = cells(rng, count)
         with torch.inference_mode():
             expected = model(pixels)
-        for ours, theirs in zip(expected, session.run(list(bundle.OUTPUTS), {"pixels": pixels.numpy()}), strict=True):
-            np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-4, atol=1e-4)
+        for tensor, output in zip(expected, session.run(list(bundle.OUTPUTS), {"pixels": pixels.numpy()}), strict=True):
+            np.testing.assert_allclose(output, tensor.numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_a_grey_stem_answers_as_the_colour_stem_to_grey():
+def test_a_grey_stem_equals_the_colour_stem_on_grey_images():
     colour = torch.nn.Conv2d(3, 8, 3)
     grey = backbones._grey_stem(colour)
     images = torch.rand(2, 1, 10, 10)
@@ -157,11 +157,11 @@ def test_a_grey_stem_answers_as_the_colour_stem_to_grey():
     [
         ("resnet19", "none", r"'resnet19' is not one of \['compact'"),
         ("resnet18", "/no/such/file", "neither none, nor imagenet, nor a file"),
-        ("compact", "imagenet", "torchvision has none for backbone compact"),
+        ("compact", "imagenet", "torchvision has none for the backbone compact"),
         ("inception_v3", "none", r"needs 75 px a side or more, got \[45, 60\]"),
     ],
 )
-def test_what_cannot_be_built_is_said(name, weights, message):
+def test_a_wrong_backbone_size_or_file_is_named(name, weights, message):
     with pytest.raises(ParamsError, match=message):
         backbones.build(name, weights, (45, 60))
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_built_is_said(name, weights, message):
     "failure",
     [URLError("no route to host"), ConnectionResetError("reset by peer"), RuntimeError('invalid hash value "12ab"')],
 )
-def test_weights_that_cannot_be_downloaded_are_told(monkeypatch, failure):
+def test_a_failed_download_of_weights_is_reported(monkeypatch, failure):
     def fail(*_, **__):
         raise failure
 
@@ -190,8 +190,8 @@ def test_weights_come_from_a_file(tmp_path):
     with pytest.raises(ParamsError, match="does not hold the weights of resnet18"):
         backbones.build("resnet18", str(tmp_path / "other.pth"), (45, 60))
     save_file(model.state_dict(), tmp_path / "resnet18.safetensors")
-    again = backbones.build("resnet18", str(tmp_path / "resnet18.safetensors"), (45, 60))
-    torch.testing.assert_close(again.features[0].weight, built.features[0].weight)
+    from_safetensors = backbones.build("resnet18", str(tmp_path / "resnet18.safetensors"), (45, 60))
+    torch.testing.assert_close(from_safetensors.features[0].weight, built.features[0].weight)
     for name, content in {"a.pth": b"", "b.pth": b"text", "c.safetensors": b"text"}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ParamsError, match=f"{name} cannot be read as weights"):
@@ -199,7 +199,7 @@ def test_weights_come_from_a_file(tmp_path):
 
 
 def test_weights_come_from_a_bundle(tmp_path):
-    """As where a laboratory goes on from an earlier model, with other classes."""
+    """As where a laboratory continues from an earlier model, with other classes."""
     single, path = make("compact"), str(tmp_path / "weights.safetensors")
     save_model(single, path)
     built = backbones.build("compact", path, (45, 60))
@@ -218,7 +218,7 @@ def test_weights_come_from_a_bundle(tmp_path):
     [
         ("probabilities", {"compact": (45, 60), "mobilenet_v2": (60, 60)}),
         ("embeddings", {"compact": (45, 60), "mobilenet_v2": (60, 60)}),
-        # The paper's own.
+        # That of the paper.
         pytest.param("embeddings", {"vgg19_bn": (60, 60), "inception_v3": (75, 75)}, marks=pytest.mark.slow),
     ],
 )
@@ -230,13 +230,13 @@ def test_an_ensemble_is_one_graph(rng, tmp_path, join, members):
     pixels = cells(rng)
     with torch.inference_mode():
         expected = ensemble(pixels)
-        said = [each(pixels) for each in members]
-    for ours, theirs in zip(expected, session.run(list(bundle.OUTPUTS), {"pixels": pixels.numpy()}), strict=True):
-        np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(expected.embedding, torch.cat([each.embedding for each in said], dim=1))
-    assert expected.activation_map.shape[2:] == max(each.activation_map.shape[2:] for each in said)
+        parts = [member(pixels) for member in members]
+    for tensor, output in zip(expected, session.run(list(bundle.OUTPUTS), {"pixels": pixels.numpy()}), strict=True):
+        np.testing.assert_allclose(output, tensor.numpy(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(expected.embedding, torch.cat([part.embedding for part in parts], dim=1))
+    assert expected.activation_map.shape[2:] == max(part.activation_map.shape[2:] for part in parts)
     if join == "probabilities":
-        mean = torch.stack([each.logits.softmax(1) for each in said]).mean(0)
+        mean = torch.stack([part.logits.softmax(1) for part in parts]).mean(0)
         torch.testing.assert_close(expected.logits.softmax(1), mean)
     else:
         with torch.inference_mode():
@@ -246,7 +246,7 @@ def test_an_ensemble_is_one_graph(rng, tmp_path, join, members):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["compact", "mobilenet_v3_large", "resnet18"])
 def test_three_runtimes_agree(rng, tmp_path, name):
-    """ONNX Runtime, OpenVINO and PyTorch give the same logits; `test_line` has them in bf16, on a trained network."""
+    """ONNX Runtime, OpenVINO and PyTorch give the same logits; `test_pipeline` compares bf16 on a trained network."""
     model = make(name)
     pixels = torch.cat([cells(rng, 8), (cells(rng, 8) * 1.3).round()])
     with torch.inference_mode():

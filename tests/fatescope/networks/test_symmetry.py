@@ -20,10 +20,10 @@ def test_what_is_stretched(canvas, size, how, expected):
 @pytest.mark.parametrize(
     ("size", "stretched", "count"), [((60, 60), False, 8), ((60, 60), True, 4), ((45, 60), False, 4)]
 )
-def test_symmetries_are_all_different_and_can_be_undone(size, stretched, count):
-    ways = symmetry.symmetries_of(size, stretched)
+def test_symmetries_are_all_different_and_can_be_inverted(size, stretched, count):
+    symmetries = symmetry.symmetries_of(size, stretched)
     image = torch.arange(size[0] * size[1]).reshape(1, 1, *size)
-    turned = [way.apply(image) for way in ways]
-    assert len({each.flatten().numpy().tobytes() for each in turned}) == len(ways) == count
-    for each, way in zip(turned, ways, strict=True):
-        assert torch.equal(way.invert(each), image)
+    views = [one.apply(image) for one in symmetries]
+    assert len({view.flatten().numpy().tobytes() for view in views}) == len(symmetries) == count
+    for view, one in zip(views, symmetries, strict=True):
+        assert torch.equal(one.invert(view), image)
