@@ -81,7 +81,7 @@ def fit_and_predict(
 ) -> npt.NDArray[np.floating]:
     """Return the (n, K) probabilities of a network, fitted on `train`, for the cells of `test`."""
     examples = Examples(source.pixels, targets, train, train[:0])
-    network, _ = fit(examples, int(targets.max()) + 1, settings, SEED, lambda *_: None)
+    network = fit(examples, int(targets.max()) + 1, settings, SEED, lambda *_: None).network
     return softmax(predict(network, source.pixels, test).logits, axis=1)
 
 

@@ -29,6 +29,9 @@ class Train(Section):
     """Largest number of passes over the training cells."""
     patience: Count
     """Epochs without a lower validation loss after which training stops early."""
+    minutes: Annotated[float, Field(gt=0)]
+    """Minutes that all fits of the stage `train` may take together. Where `epochs` would take longer on this machine,
+    all fits get fewer; what was planned is in `models.json`."""
     batch_size: Count
     """Cells in a training step."""
     learning_rate: Annotated[float, Field(gt=0)]

@@ -66,7 +66,7 @@ class Tune(Section):
         return self
 
 
-SEARCHABLE = set(Train.model_fields) - {"seeds", "epochs", "patience", "threads", "weights", "views"}
+SEARCHABLE = set(Train.model_fields) - {"seeds", "epochs", "patience", "minutes", "threads", "weights", "views"}
 """Fields of `train` that a trial may set; `views` is not one, because trials classify each cell once."""
 INTEGERS = {name for name, field in Train.model_fields.items() if field.annotation is int}
 """Fields of `train` that are integers."""

@@ -6,8 +6,11 @@ chosen, and the chosen candidate on the random scheme.
 
 `models.json`: `chosen` (the candidate that is served, `single` or `ensemble`); `candidates` (name → `members`, which
 are the section `train` of each network with the epochs of its refit; `validation_loss`, `validation_balanced_accuracy`,
-`temperature`; `parameters`, `multiply_adds` a cell, `fit_seconds` and, where it could be measured, `energy_wh`); and
-`models`, one entry a bundle, the served one first: `folder`, `split` (its scheme), `candidate`, `seed`, `run_id`.
+`temperature`; `parameters`, `multiply_adds` a cell, `fit_seconds` and, where it could be measured, `energy_wh`);
+`models`, one entry a bundle, the served one first: `folder`, `split` (its scheme), `candidate`, `seed`, `run_id`; and
+`budget`: `minutes` and `epochs` of the section `train`, and `planned_epochs`, as many of them as fit into the minutes
+on this machine. `shortened` says of a candidate and of a model that its fits took fewer steps than planned, because
+steps were slower than those that were timed for the plan.
 
 Several GPUs train one network together under `torchrun` (`pipelines.training.distributed`).
 """
@@ -16,6 +19,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, NamedTuple
@@ -26,10 +30,10 @@ from pipelines.registry import tracking
 from pipelines.registry.tracking import Tracked
 from pipelines.settings import PipelineSettings
 from pipelines.training import distributed, selection, trainer
+from pipelines.training.budget import TrainingPlan, plan_training
 from pipelines.training.bundle_writer import build_spec, write_bundle
 from pipelines.training.context import TrainingContext, load_context
-from pipelines.training.examples import Examples
-from pipelines.training.report import CandidateReport, ModelEntry, TrainingReport
+from pipelines.training.report import BudgetReport, CandidateReport, ModelEntry, TrainingReport
 from pipelines.training.selection import ENSEMBLE, SINGLE, Candidate, OpenRun
 
 log = logging.getLogger(__name__)
@@ -60,40 +64,30 @@ def candidate_settings(params: Params, best: dict[str, Any]) -> dict[str, list[T
 
 
 def train_scheme(
-    context: TrainingContext, scheme: str, settings: dict[str, list[Train]], target: Path, tracked: Tracked | None
+    context: TrainingContext, scheme: str, plan: TrainingPlan, target: Path, tracked: Tracked | None
 ) -> SchemeResult:
-    """Train the candidates of `settings` on one scheme, and write a bundle of each below `target`."""
+    """Train the candidates of `plan` on one scheme, and write a bundle of each below `target`."""
     open_run, params, classes = _run_opener(context.task, tracked), context.params, len(context.classes)
     examples = context.examples(scheme)
     candidates = selection.train_candidates(
-        examples, context.groups, classes, list(settings.values()), params, open_run
+        examples, context.groups, classes, list(plan.settings.values()), params, open_run, plan.seconds
     )
     chosen = min(candidates, key=lambda candidate: candidate.calibration.loss)
     serves = scheme == context.schemes[0]
     models: list[ModelEntry] = []
     for candidate in sorted(candidates, key=lambda candidate: candidate is not chosen):
-        # Only of the model that is served, the spread over seeds is measured.
+        # The spread over seeds is measured for the model that is served alone.
         for seed in params.train.seeds if serves and candidate is chosen else params.train.seeds[:1]:
+            refit = selection.refit_candidate(candidate, examples, classes, seed, params, open_run, plan.seconds)
             folder = "bundle" if serves and not models else f"{COMPARED}/{scheme}-{candidate.name}-{seed}"
-            _refit_and_write(candidate, examples, scheme, seed, context, target / folder, open_run)
+            if distributed.is_primary():
+                write_bundle(
+                    refit, build_spec(candidate, refit, examples, scheme, seed, context), context, target / folder
+                )
             run_id = tracked.run_id if tracked else ""
-            models.append(ModelEntry(folder=folder, split=scheme, candidate=candidate.name, seed=seed, run_id=run_id))
+            entry = {"folder": folder, "split": scheme, "candidate": candidate.name, "seed": seed, "run_id": run_id}
+            models.append(ModelEntry.model_validate(entry | {"shortened": refit.shortened}))
     return SchemeResult(chosen.name, {candidate.name: _report(candidate) for candidate in candidates}, models)
-
-
-def _refit_and_write(
-    candidate: Candidate,
-    examples: Examples,
-    scheme: str,
-    seed: int,
-    context: TrainingContext,
-    folder: Path,
-    open_run: OpenRun,
-) -> None:
-    refit = selection.refit_candidate(candidate, examples, len(context.classes), seed, context.params, open_run)
-    if distributed.is_primary():
-        spec = build_spec(candidate, refit, examples, scheme, seed, context)
-        write_bundle(refit, spec, context, folder)
 
 
 def _report(candidate: Candidate) -> CandidateReport:
@@ -107,6 +101,7 @@ def _report(candidate: Candidate) -> CandidateReport:
         multiply_adds=candidate.model.multiply_adds,
         fit_seconds=candidate.fits.seconds,
         energy_wh=candidate.fits.energy_wh,
+        shortened=candidate.shortened,
     )
 
 
@@ -125,27 +120,40 @@ def _run_opener(task: str, tracked: Tracked | None) -> OpenRun:
     return open_run
 
 
-def _track(context: TrainingContext, scheme: str, settings: dict[str, list[Train]], target: Path) -> SchemeResult:
+def _track(context: TrainingContext, scheme: str, plan: TrainingPlan, target: Path) -> SchemeResult:
     """Train on one scheme in a tracked run of the primary process."""
     with tracking.resumed(context.task, scheme) if distributed.is_primary() else nullcontext() as tracked:
         if tracked:
             tracked.set_tags({"split": scheme, "data_hash": context.data_hash})
-        result = train_scheme(context, scheme, settings, target, tracked)
+        result = train_scheme(context, scheme, plan, target, tracked)
         if tracked:
             candidates = {name: report.model_dump(mode="json") for name, report in result.candidates.items()}
             tracked.log_metrics({"candidates": candidates})
-            fit = settings[result.chosen][0].model_dump(mode="json")
-            tracked.log_params({"candidate": result.chosen, "fit": fit})
+            fit = plan.settings[result.chosen][0].model_dump(mode="json")
+            tracked.log_params({"candidate": result.chosen, "fit": fit, "epochs": context.params.train.epochs})
+            tracked.set_tags(
+                {"shortened": any(report.shortened for report in (*result.candidates.values(), *result.models))}
+            )
     return result
 
 
 def train(context: TrainingContext, settings: dict[str, list[Train]], target: Path) -> TrainingReport:
     """Train on all schemes of the task; on those after the first, only the candidate that was chosen there."""
+    plan = plan_training(context, settings)
     first, *others = context.schemes
-    served = _track(context, first, settings, target)
-    chosen = {served.chosen: settings[served.chosen]}
-    models = [*served.models, *(model for scheme in others for model in _track(context, scheme, chosen, target).models)]
-    return TrainingReport(chosen=served.chosen, candidates=served.candidates, models=models)
+    served = _track(context, first, plan, target)
+    chosen = replace(plan, settings={served.chosen: plan.settings[served.chosen]})
+    compared = [_track(context, scheme, chosen, target) for scheme in others]
+    params = context.params.train
+    report = TrainingReport(
+        chosen=served.chosen,
+        candidates=served.candidates,
+        models=[model for result in (served, *compared) for model in result.models],
+        budget=BudgetReport(minutes=params.minutes, epochs=params.epochs, planned_epochs=plan.epochs),
+    )
+    if shortened := [model.folder for model in report.models if model.shortened]:
+        log.warning("train.minutes: the fits of %s were shortened, because steps took longer than planned", shortened)
+    return report
 
 
 def main(

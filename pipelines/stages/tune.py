@@ -166,7 +166,8 @@ def _name(task: str, params: Params, tags: dict[str, str]) -> str:
     budget = {"trials", "minutes", "workers", "startup_trials"}
     decides = [
         params.tune.model_dump(mode="json", exclude=budget),
-        params.train.model_dump(mode="json", exclude={"threads", "epochs"}) | {"seeds": params.train.seeds[0]},
+        params.train.model_dump(mode="json", exclude={"threads", "epochs", "minutes"})
+        | {"seeds": params.train.seeds[0]},
         params.classes(task),
         tags,
     ]

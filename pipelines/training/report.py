@@ -29,6 +29,8 @@ class CandidateReport(BaseModel):
     """For one cell."""
     fit_seconds: float
     energy_wh: float | None = None
+    shortened: bool
+    """Whether a fit took fewer steps than planned, because it would have exceeded its time."""
 
 
 class ModelEntry(BaseModel):
@@ -44,6 +46,21 @@ class ModelEntry(BaseModel):
     seed: int
     run_id: str
     """Its MLflow run; empty where nothing is tracked."""
+    shortened: bool
+    """Whether its refit took fewer steps than planned, because it would have exceeded its time."""
+
+
+class BudgetReport(BaseModel):
+    """How the time that training may take was kept."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    minutes: float
+    """`train.minutes`."""
+    epochs: int
+    """`train.epochs`."""
+    planned_epochs: int
+    """Epochs that all fits were planned with: as many of `epochs` as fit into the minutes."""
 
 
 class TrainingReport(BaseModel):
@@ -54,6 +71,7 @@ class TrainingReport(BaseModel):
     chosen: str
     candidates: dict[str, CandidateReport]
     models: list[ModelEntry]
+    budget: BudgetReport
 
     def save(self, folder: Path) -> None:
         """Write `models.json` into `folder`."""

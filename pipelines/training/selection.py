@@ -4,6 +4,7 @@ Each candidate is first trained on the training cells and calibrated on the vali
 candidates and for how many epochs to train. Then it is trained again, on both ("refit").
 """
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from pipelines.training.examples import Examples
 from pipelines.training.prediction import predict
 from pipelines.training.trainer import Fit, Report
 
+Seconds = Callable[[Train, Examples], float]
+"""Returns the time that one fit may take."""
 OpenRun = Callable[[str, Train], AbstractContextManager[Report]]
 """Opens a tracked run for one fit, by a name and its settings; gives the function that the fit reports to."""
 
@@ -42,6 +45,8 @@ class Candidate:
     model: ModelCost
     fits: FitCost
     """Cost of all its fits on the training cells."""
+    shortened: bool
+    """Whether any of its fits was shortened, because time was short."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Refit:
     outliers: MahalanobisDetector
     cost: FitCost
     """Cost of its fits."""
+    shortened: bool
+    """Whether any of its fits was shortened, because time was short."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,12 @@ def train_candidates(
     settings: list[list[Train]],
     params: Params,
     open_run: OpenRun,
+    seconds: Seconds = lambda *_: math.inf,
 ) -> list[Candidate]:
     """Train each candidate of `settings` (one entry a network) on the training cells, and calibrate it.
 
-    A network that two candidates share is trained once. `groups` (N,) are the acquisition groups of all cells.
+    A network that two candidates share is trained once. `groups` (N,) are the acquisition groups of all cells;
+    `seconds` gives the time that a fit may take.
     """
     # By their JSON, because settings hold lists and cannot be hashed.
     fits: dict[str, MeteredFit] = {}
@@ -80,7 +89,8 @@ def train_candidates(
         if _key(member) not in fits:
             with open_run(f"candidate {member.backbone}", member) as report:
                 meter = Meter()
-                fit = trainer.fit(examples, classes, member, params.train.seeds[0], report)
+                seed, limit_s = params.train.seeds[0], seconds(member, examples)
+                fit = trainer.fit(examples, classes, member, seed, report, limit_s)
             fits[_key(member)] = MeteredFit(fit, meter.cost())
     return [
         _calibrate_candidate(examples, groups, classes, members, [fits[_key(member)] for member in members], params)
@@ -119,25 +129,32 @@ def _calibrate_candidate(
         prior=prior,
         model=model_cost(network, examples.pixels.shape[1:]),
         fits=sum((metered.cost for metered in fits[1:]), fits[0].cost),
+        shortened=any(metered.fit.shortened for metered in fits),
     )
 
 
 def refit_candidate(
-    candidate: Candidate, examples: Examples, classes: int, seed: int, params: Params, open_run: OpenRun
+    candidate: Candidate,
+    examples: Examples,
+    classes: int,
+    seed: int,
+    params: Params,
+    open_run: OpenRun,
+    seconds: Seconds = lambda *_: math.inf,
 ) -> Refit:
     """Train `candidate` on training and validation cells together, with the temperature of its calibration."""
     merged = examples.merge_validation()
-    meter, networks = Meter(), []
+    meter, fits = Meter(), []
     for member in candidate.members:
         with open_run(f"refit {member.backbone} seed {seed}", member) as report:
-            networks.append(trainer.fit(merged, classes, member, seed, report).network)
-    network = join_networks(networks, merged, classes, params.ensemble.join)
+            fits.append(trainer.fit(merged, classes, member, seed, report, seconds(member, merged)))
+    network = join_networks([fit.network for fit in fits], merged, classes, params.ensemble.join)
     network.temperature.fill_(candidate.calibration.temperature)
     cost = meter.cost()
     sample = sample_classes(merged.targets, merged.train)
     embedding = predict(network, merged.pixels, sample).embedding
     outliers = MahalanobisDetector.fit(embedding, merged.targets[sample], params.calibrate.directions)
-    return Refit(network, outliers, cost)
+    return Refit(network, outliers, cost, any(fit.shortened for fit in fits))
 
 
 def _key(settings: Train) -> str:

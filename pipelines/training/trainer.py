@@ -1,8 +1,7 @@
 """Train one network: the loop that `tune` and `train` share."""
 
 import math
-from collections.abc import Callable
-from copy import deepcopy
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,9 @@ from pipelines.training import distributed, layers
 from pipelines.training.augmentation import augment
 from pipelines.training.dataloader import open_loader
 from pipelines.training.device import autocast, select_device
+from pipelines.training.early_stopping import BestEpoch
 from pipelines.training.examples import Examples, Indices, class_weights, iterate_batches, steps_per_epoch
+from pipelines.training.pace import Pace
 from pipelines.training.prediction import predict
 
 Report = Callable[[int, dict[str, float]], None]
@@ -35,16 +36,19 @@ class Fit(NamedTuple):
     network: Network
     epochs: int
     """Epochs that a fit on more cells of the kind should take: all, or up to the best one after an early stop."""
+    shortened: bool
+    """Whether it took fewer steps than `params` say, because time was short."""
 
 
-def fit(examples: Examples, classes: int, params: Train, seed: int, report: Report) -> Fit:
+def fit(examples: Examples, classes: int, params: Train, seed: int, report: Report, seconds: float = math.inf) -> Fit:
     """Train a network for up to `params.epochs` and return it as it was after the best epoch.
 
     Best is the lowest loss on the validation cells; training stops after `params.patience` epochs without a better one.
-    Without validation cells the network is that of the last epoch. `report` receives the metrics of each epoch, in the
-    primary process. Raises ParamsError where the loss is no longer finite.
+    Without validation cells the network is that of the last epoch. A fit that would take longer than `seconds` takes
+    fewer steps (`Pace`). `report` receives the metrics of each epoch, in the primary process.
+    Raises ParamsError where the loss is no longer finite.
     """
-    loop = TrainingLoop(examples, classes, params, seed)
+    loop = TrainingLoop(examples, classes, params, seed, seconds)
     best = BestEpoch(loop.network, params)
     for epoch in tqdm(range(params.epochs), desc=f"fit {params.backbone}", unit="epoch", delay=1):
         metrics = loop.run_epoch()
@@ -53,12 +57,14 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
         _check_finite(metrics, epoch, params)
         if distributed.is_primary():
             report(epoch, metrics)
-        if len(examples.validation) and best.update(epoch, metrics["validation_loss"]):
+        stops = len(examples.validation) and best.update(epoch, metrics["validation_loss"])
+        if stops or loop.pace.finished:
             break
     best.restore()
     # Until now it classified each cell once, which is enough to compare epochs.
     loop.network.views = params.views
-    return Fit(loop.network.eval(), params.epochs if epoch + 1 == params.epochs else best.epoch + 1)
+    epochs = epoch + 1 if loop.pace.finished else best.epoch + 1
+    return Fit(loop.network.eval(), epochs, loop.pace.shortened)
 
 
 def build_network(params: Train, classes: int) -> Network:
@@ -78,7 +84,7 @@ def build_network(params: Train, classes: int) -> Network:
 class TrainingLoop:
     """A network, its optimizer and its one-cycle schedule, stepped epoch by epoch."""
 
-    def __init__(self, examples: Examples, classes: int, params: Train, seed: int) -> None:
+    def __init__(self, examples: Examples, classes: int, params: Train, seed: int, seconds: float = math.inf) -> None:
         torch.set_num_threads(params.threads)
         torch.manual_seed(seed)
         device = select_device()
@@ -93,20 +99,26 @@ class TrainingLoop:
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(), params.learning_rate, weight_decay=params.weight_decay, fused=True
         )
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer,
-            params.learning_rate,
-            total_steps=params.epochs * steps_per_epoch(len(examples.train), params.batch_size),
-        )
+        steps = params.epochs * steps_per_epoch(len(examples.train), params.batch_size)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, params.learning_rate, total_steps=steps)
         self._balance = class_weights(examples.targets[examples.train], classes)
         self._weights = torch.from_numpy(self._balance).float().to(device)
         self._load = open_loader(examples.pixels, examples.train, device)
         self._examples, self._params, self._device = examples, params, device
+        self.pace = Pace(steps, seconds)
 
     def run_epoch(self) -> dict[str, float]:
-        """Train on all training cells once; return the `train_loss`."""
-        losses = [self._step(rows) for rows in iterate_batches(self._examples, self._balance, self._params, self._rng)]
+        """Train on all training cells once, or until the schedule ends; return the `train_loss`."""
+        losses = []
+        for rows in self.batches():
+            losses.append(self.step(rows))
+            if self.pace.finished:
+                break
         return {"train_loss": float(torch.stack(losses).mean())}
+
+    def batches(self) -> Iterator[Indices]:
+        """Yield the batches of an epoch."""
+        return iterate_batches(self._examples, self._balance, self._params, self._rng)
 
     def validate(self) -> dict[str, float]:
         """Return `validation_loss` and `validation_balanced_accuracy`.
@@ -122,14 +134,15 @@ class TrainingLoop:
             "validation_balanced_accuracy": float(balanced_accuracy_score(targets, logits.argmax(1))),
         }
 
-    def _step(self, rows: Indices) -> Tensor:
+    def step(self, rows: Indices) -> Tensor:
         """Take one step of the optimizer on the cells of `rows`; return their loss."""
         targets = torch.from_numpy(self._examples.targets[rows]).to(self._device)
         loss = self._loss(self._load(rows), targets)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._optimizer.step()
-        self._schedule.step()
+        for _ in range(self.pace.advance()):
+            self._schedule.step()
         return loss.detach()
 
     def _loss(self, pixels: Tensor, targets: Tensor) -> Tensor:
@@ -142,28 +155,6 @@ class TrainingLoop:
             logits = self._model(images)
         weights = self._weights if params.balance == "weights" else None
         return functional.cross_entropy(logits.float(), targets, weights, label_smoothing=params.label_smoothing)
-
-
-class BestEpoch:
-    """Keeps the state of a network after the epoch with the lowest validation loss, and says when to stop."""
-
-    def __init__(self, network: Network, params: Train) -> None:
-        self._network, self._patience = network, params.patience
-        # References to the weights themselves: without validation they are those of the last epoch.
-        self._state, self._loss = network.state_dict(), float("inf")
-        self.epoch = params.epochs - 1
-
-    def update(self, epoch: int, loss: float) -> bool:
-        """Keep the state where `loss` is the lowest so far; return whether training has lost its patience."""
-        if loss < self._loss:
-            self._state, self._loss, self.epoch = deepcopy(self._network.state_dict()), loss, epoch
-            return False
-        return epoch - self.epoch >= self._patience
-
-    def restore(self) -> None:
-        """Load the best state into the network, in all processes."""
-        self._network.load_state_dict(self._state)
-        distributed.broadcast_state(self._network)
 
 
 class _Preprocessed(nn.Module):

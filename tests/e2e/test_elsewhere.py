@@ -41,6 +41,8 @@ SPACE = {
     "train.batch_size": 16,
     "train.patience": 99,
     "train.threads": 1,
+    "train.minutes": 60,  # no result depends on how fast this machine is
+    "tune.minutes": 60,
     "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]},
 }
 

@@ -19,6 +19,8 @@ QUICK = {
     "train.batch_size": 32,
     "train.seeds": [0],
     "train.threads": 1,
+    "train.minutes": 60,  # no result depends on how fast this machine is
+    "tune.minutes": 60,
     "gate.max_calibration_error": 0.25,  # of 189 test cells, chance alone makes half of that
     "tune.trials": 2,
     "tune.epochs": 2,

@@ -32,6 +32,7 @@ QUICK = {
     "train.batch_size": 16,
     "train.seeds": [0],
     "train.threads": 1,
+    "train.minutes": 60,  # no result depends on how fast this machine is
     "ensemble.members": 1,
     "tune.trials": 0,
     "gate.max_calibration_error": 0.25,  # a few dozen test cells

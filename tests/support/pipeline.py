@@ -11,6 +11,8 @@ CHANGES = {
     "train.learning_rate": 0.01,
     "train.seeds": [0, 1],
     "train.threads": 1,
+    "train.minutes": 60,  # no result depends on how fast this machine is
+    "tune.minutes": 60,
     "dataset.tasks": {"binary": ["oligodendrocyte", "astrocyte"]},
     "tune.trials": 2,
     "tune.epochs": 2,

@@ -34,7 +34,7 @@ def short(make_params, **changes):
 
 def test_it_learns_and_reports_each_epoch(make_params, examples):
     reports = []
-    network, epochs = trainer.fit(
+    network, epochs, _ = trainer.fit(
         examples, 2, short(make_params), 0, lambda epoch, figures: reports.append((epoch, figures))
     )
     assert epochs == 15
@@ -54,7 +54,7 @@ def loss_of(network, examples):
 
 def test_the_best_epoch_is_kept(make_params, examples):
     reports = []
-    network, _ = trainer.fit(
+    network, _, _ = trainer.fit(
         examples, 2, short(make_params), 0, lambda _, figures: reports.append(figures["validation_loss"])
     )
     assert loss_of(network, examples) == pytest.approx(min(reports), rel=1e-3)
@@ -64,7 +64,7 @@ def test_the_best_epoch_is_kept(make_params, examples):
 def test_the_loss_is_of_the_mixture_that_the_network_learns(make_params, examples, balance):
     reports = []
     settings = short(make_params, epochs=1, balance=balance)
-    network, _ = trainer.fit(examples, 2, settings, 0, lambda _, figures: reports.append(figures["validation_loss"]))
+    network, _, _ = trainer.fit(examples, 2, settings, 0, lambda _, figures: reports.append(figures["validation_loss"]))
     logits = predict(network, examples.pixels, examples.validation).logits
     truth = examples.targets[examples.validation]
     losses = -log_softmax(logits, axis=1)[np.arange(len(truth)), truth]
@@ -78,7 +78,7 @@ def test_a_fit_that_gets_no_better_ends_early(make_params, examples):
     targets = np.random.default_rng(0).integers(0, 2, len(examples.targets))
     chance = Examples(examples.pixels, targets, examples.train, examples.validation)
     losses = []
-    _, epochs = trainer.fit(
+    _, epochs, _ = trainer.fit(
         chance,
         2,
         short(make_params, epochs=40, patience=3),
@@ -131,7 +131,7 @@ def test_views_are_for_the_finished_network(make_params, examples):
 
 def test_a_seed_decides(make_params, examples):
     def weights(seed):
-        network, _ = trainer.fit(examples, 2, short(make_params, epochs=1), seed, lambda *_: None)
+        network, _, _ = trainer.fit(examples, 2, short(make_params, epochs=1), seed, lambda *_: None)
         return network.linear.weight.detach()
 
     first, second, third = weights(0), weights(0), weights(1)

@@ -1,0 +1,128 @@
+"""How many epochs fit into `train.minutes` on this machine, decided before the first fit."""
+
+import logging
+import time
+from dataclasses import dataclass
+from itertools import islice
+
+from fatescope.config import Train
+from pipelines.training import distributed
+from pipelines.training.context import TrainingContext
+from pipelines.training.examples import Examples, steps_per_epoch
+from pipelines.training.pace import Clock
+from pipelines.training.prediction import BATCH, predict
+from pipelines.training.trainer import TrainingLoop
+
+log = logging.getLogger(__name__)
+
+WARM_UP, TIMED = 2, 5
+"""Steps before the clock starts, and steps that are timed."""
+LIMIT_S = 5.0
+"""Seconds after which no further step is timed."""
+PLANNED_SHARE = 0.9
+"""Share of the budget that epochs are planned for; the rest is for steps slower than those that were timed."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What training takes on this machine."""
+
+    step_s: float
+    """One step."""
+    cell_s: float
+    """Validation, for one cell."""
+
+    def fit_s(self, settings: Train, train: int, validation: int) -> float:
+        """Return the seconds of a whole fit on so many training and validation cells."""
+        steps = steps_per_epoch(train, settings.batch_size)
+        return settings.epochs * (steps * self.step_s + validation * self.cell_s)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The epochs of all fits of the stage, and the time that each may take."""
+
+    settings: dict[str, list[Train]]
+    """Candidate → the settings of its networks, with the epochs that the budget has room for."""
+    epochs: int
+    """Those epochs, the same for all networks."""
+    slack: float
+    """Time that a fit may take, as a multiple of what it takes at the speed that was measured."""
+    speeds: dict[str, Speed]
+    """Settings (`_key`) → speed."""
+
+    def seconds(self, settings: Train, examples: Examples) -> float:
+        """Return the time that one fit may take; the times of all fits add up to the budget."""
+        return self.slack * self.speeds[_key(settings)].fit_s(settings, len(examples.train), len(examples.validation))
+
+
+def measure_speed(examples: Examples, classes: int, settings: Train, clock: Clock = time.monotonic) -> Speed:
+    """Time a few steps of a fit, and the validation of one batch, with a network that is thrown away."""
+    loop = TrainingLoop(examples, classes, settings, seed=0)
+    ends = [clock()]
+    for rows in islice(loop.batches(), WARM_UP + TIMED):
+        # A number, because a GPU works on after the call has returned.
+        float(loop.step(rows))
+        ends.append(clock())
+        if distributed.broadcast_object(ends[-1] - ends[0] > LIMIT_S):
+            break
+    timed = ends[WARM_UP:] if len(ends) > WARM_UP + 1 else ends
+    cells = examples.train[:BATCH]
+    start_s = clock()
+    predict(loop.network, examples.pixels, cells)
+    speed = Speed((timed[-1] - timed[0]) / (len(timed) - 1), (clock() - start_s) / len(cells))
+    return distributed.broadcast_object(speed)
+
+
+def plan_training(
+    context: TrainingContext, settings: dict[str, list[Train]], clock: Clock = time.monotonic
+) -> TrainingPlan:
+    """Return the plan in which all fits of the stage end within `train.minutes`.
+
+    All networks get the same number of epochs, so that candidates and schemes stay comparable: those of `train.epochs`
+    where they fit, else as many as do, but one at least. Where not even one does, fits end within it (`Pace`).
+    """
+    start_s, budget_s = clock(), context.params.train.minutes * 60
+    examples = context.examples(context.schemes[0])
+    members = {_key(member): member for candidate in settings.values() for member in candidate}
+    speeds = {key: measure_speed(examples, len(context.classes), member, clock) for key, member in members.items()}
+    left_s = distributed.broadcast_object(max(budget_s - (clock() - start_s), 1.0))
+    needed_s, epochs = _needed_s(context, settings, speeds), context.params.train.epochs
+    planned = min(epochs, max(1, int(epochs * PLANNED_SHARE * left_s / needed_s)))
+    if planned < epochs:
+        log.warning(
+            "train.minutes: all fits with %d epochs would take about %.1f minutes on this machine, and %g are allowed; "
+            "they get %d epochs. Raise train.minutes for a better model",
+            *(epochs, needed_s / 60, context.params.train.minutes, planned),
+        )
+    changed = {
+        name: [member.model_copy(update={"epochs": planned}) for member in candidate]
+        for name, candidate in settings.items()
+    }
+    return TrainingPlan(changed, planned, left_s / (needed_s * planned / epochs), speeds)
+
+
+def _needed_s(context: TrainingContext, settings: dict[str, list[Train]], speeds: dict[str, Speed]) -> float:
+    """Return the seconds of all fits of the stage, if the slowest candidate is chosen and no fit stops early."""
+
+    def fits_s(members: list[Train], train: int, validation: int) -> float:
+        return sum(speeds[_key(member)].fit_s(member, train, validation) for member in members)
+
+    total_s = 0.0
+    for scheme in context.schemes:
+        examples = context.examples(scheme)
+        train, validation = len(examples.train), len(examples.validation)
+        refits_s = [fits_s(members, train + validation, 0) for members in settings.values()]
+        if scheme == context.schemes[0]:
+            distinct = {_key(member): member for members in settings.values() for member in members}
+            total_s += fits_s(list(distinct.values()), train, validation)
+            total_s += sum(refits_s) + (len(context.params.train.seeds) - 1) * max(refits_s)
+        else:
+            candidates_s = [fits_s(members, train, validation) for members in settings.values()]
+            total_s += max(map(sum, zip(candidates_s, refits_s, strict=True)))
+    return total_s
+
+
+def _key(settings: Train) -> str:
+    """Return what is the same for fits of the same speed, as text, because settings hold lists."""
+    return settings.model_dump_json(exclude={"epochs", "seeds"})
