@@ -131,9 +131,9 @@ def _track(context: TrainingContext, scheme: str, plan: TrainingPlan, target: Pa
             tracked.log_metrics({"candidates": candidates})
             fit = plan.settings[result.chosen][0].model_dump(mode="json")
             tracked.log_params({"candidate": result.chosen, "fit": fit, "epochs": context.params.train.epochs})
-            tracked.set_tags(
-                {"shortened": any(report.shortened for report in (*result.candidates.values(), *result.models))}
-            )
+            shortened = [report.shortened for report in result.candidates.values()]
+            shortened += [model.shortened for model in result.models]
+            tracked.set_tags({"shortened": any(shortened)})
     return result
 
 
