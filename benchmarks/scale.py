@@ -109,7 +109,18 @@ def ingest(data: Path, target: Path) -> tuple[float, float]:
 def score(data: Path, out: Path, model: Path, *told: str) -> tuple[float, float]:
     """Return the seconds and the peak memory, MB, of batch scoring, the start of Python and of the model included."""
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "service.batch.run", str(data), str(out), "--model", str(model), *told]
+    command = [
+        sys.executable,
+        "-m",
+        "fatescope.cli",
+        "score",
+        str(data),
+        "--out",
+        str(out),
+        "--model",
+        str(model),
+        *told,
+    ]
     return watched(subprocess.Popen(command, stderr=subprocess.DEVNULL))
 
 

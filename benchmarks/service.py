@@ -50,7 +50,7 @@ def prepare(folder: Path) -> Path:
     parts, best, models = artifacts / "splits.parquet", artifacts / "best.json", artifacts / TASK
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     mlflow.set_tracking_uri(None)
-    simulate.main(path, folder / "data")
+    simulate.simulate(config.load(path).simulate, folder / "data")
     ingest.main(path, folder / "data", artifacts / "cells")
     split.main(path, artifacts / "cells", parts)
     tune.main(path, TASK, artifacts / "cells", parts, artifacts / "study.journal", best, folder / "search")

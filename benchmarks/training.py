@@ -56,7 +56,7 @@ def prepare(folder: Path, settings: Params) -> tuple[Examples, npt.NDArray[np.in
     content = json.loads(settings.model_dump_json(by_alias=True))
     content["simulate"]["cells"] = CELLS
     path.write_text(json.dumps(content))
-    simulate.main(path, folder / "data")
+    simulate.simulate(config.load(path).simulate, folder / "data")
     ingest.main(path, folder / "data", folder / "cells")
     split.main(path, folder / "cells", folder / "splits.parquet")
     known, divided = dataset.load(folder / "cells"), splits.load(folder / "splits.parquet")

@@ -1,7 +1,7 @@
 """The environment variables that the service reads, in one place.
 
 Each program reads them once, where it starts (gateway, runner, `service.standalone`, `service.registry.registry_sync`,
-`service.batch.run`), and passes on what its parts need. Libraries read two more: MLflow `MLFLOW_TRACKING_URI`, CUDA
+`service.batch`), and passes on what its parts need. Libraries read two more: MLflow `MLFLOW_TRACKING_URI`, CUDA
 `CUDA_VISIBLE_DEVICES`.
 """
 
@@ -42,7 +42,7 @@ def _parse_key_hashes(value: object) -> object:
         if not re.fullmatch(r"[0-9a-f]{64}", entry):
             raise ValueError(
                 f"an entry of {len(entry)} characters is not a SHA-256 hash in hexadecimal; make a key and its hash "
-                "with `python -m service.api.auth`"
+                "with `fatescope keys new`"
             )
     return tuple(bytes.fromhex(entry) for entry in hashes)
 

@@ -1,9 +1,9 @@
-"""`benchmarks.md`: what each benchmark measures, from the docstrings of `benchmarks` and the Makefile."""
+"""`benchmarks.md`: what each benchmark measures, from the docstrings of `benchmarks`."""
 
 import ast
-import re
 from pathlib import Path
 
+from fatescope.cli.pipeline import BENCHMARKS
 from generators.markdown import code, docstring, table
 
 INTRODUCTION = """\
@@ -16,13 +16,10 @@ is in [Results](../explanation/results.md).
 
 def page(root: Path) -> str:
     """Return the page."""
-    targets = set(re.findall(r"^bench-(\w+):", (root / "Makefile").read_text(), re.MULTILINE))
-    found = {path.stem: ast.get_docstring(ast.parse(path.read_text())) for path in (root / "benchmarks").glob("*.py")}
-    names = sorted(targets & set(found))
-    if missing := targets - set(found):
-        raise ValueError(f"the Makefile has benchmarks without a module: {sorted(missing)}")
+    texts = {name: ast.get_docstring(ast.parse((root / f"benchmarks/{name}.py").read_text())) for name in BENCHMARKS}
+    names = sorted(texts)
     commands = [[code(f"fatescope bench {name}"), code(f"make bench-{name}")] for name in names]
     parts = ["# Benchmarks", INTRODUCTION, table(["command", "the same"], commands)]
     for name in names:
-        parts += [f"## {name}", docstring(found[name])]
+        parts += [f"## {name}", docstring(texts[name])]
     return "\n\n".join(parts)

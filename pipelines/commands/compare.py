@@ -4,34 +4,24 @@ Writes into one folder: `A-B.json` (`pipelines.registry.comparison.Comparison`),
 predicted class changed, and `A-B.html`, which shows both, with images of such cells.
 """
 
-import logging
-from typing import Annotated
+from pathlib import Path
 
 import matplotlib as mpl
-import typer
 
-from fatescope.command import CellsFolder, OutFolder, ParamsFile, SplitsFile, TaskName, run
 from fatescope.config import load
 from fatescope.data import dataset
 from fatescope.data.splits import load as load_splits
 from pipelines.registry import versions
-from pipelines.registry.comparison import CHANGES, compare
+from pipelines.registry.comparison import CHANGES, Comparison, compare
 from pipelines.registry.paired import predict_paired
 from pipelines.reporting import comparison_page
 
-log = logging.getLogger(__name__)
 
+def main(params: Path, task: str, a: str, b: str, source: Path, parts: Path, target: Path) -> Comparison:
+    """Compare the versions `a` and `b` of a task, numbers or aliases, on the same test cells.
 
-def main(
-    params: ParamsFile,
-    task: TaskName,
-    a: Annotated[str, typer.Option("--a", help="Version or alias to compare from.")],
-    b: Annotated[str, typer.Option("--b", help="Version or alias to compare with.")],
-    source: CellsFolder,
-    parts: SplitsFile,
-    target: OutFolder,
-) -> None:
-    """Compare two registered versions of a task on the same test cells."""
+    Writes the files of the module into the folder `target`, and returns the content of `A-B.json`.
+    """
     mpl.use("Agg")
     settings, cells, splits = load(params), dataset.load(source), load_splits(parts)
     with versions.download(task, a) as before, versions.download(task, b) as after:
@@ -42,8 +32,4 @@ def main(
     drawn = {kind: comparison_page.draw_changed(cells, changed, kind) for kind in CHANGES}
     figures = {kind: figure for kind, figure in drawn.items() if figure is not None}
     (target / f"{a}-{b}.html").write_text(comparison_page.render(comparison, figures))
-    log.info("%s\nwritten to %s", comparison.describe(), target / f"{a}-{b}.html")
-
-
-if __name__ == "__main__":
-    run(main)
+    return comparison

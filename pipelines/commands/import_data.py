@@ -10,19 +10,16 @@ import os
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from tqdm import tqdm
 
-from fatescope.command import OutFolder, ParamsFile, run
-from fatescope.config import Dataset, load
+from fatescope.config import Dataset
 from fatescope.data.folders import replace_folder, scratch_folder
 from fatescope.data.paths import ORIGIN, is_hidden, list_files
 from fatescope.errors import DataError
 from pipelines.ingestion.archive import unpack
 from pipelines.ingestion.origin import is_simulated, read_origin, write_origin
-from pipelines.ingestion.survey import ExportSurvey, describe, explain_no_cells, survey
+from pipelines.ingestion.survey import ExportSurvey, explain_no_cells, survey
 
 log = logging.getLogger(__name__)
 
@@ -107,17 +104,3 @@ def _link_known(target: Path, folder: Path) -> int:
             "content; put the new export into a folder of another name, or remove the old files first"
         )
     return same
-
-
-def main(
-    params: ParamsFile,
-    source: Annotated[Path, typer.Option("--source", help="Folder or zip of exported cells.")],
-    target: OutFolder,
-) -> None:
-    """Import an export into the data folder, and show how dataset.pattern reads its paths."""
-    dataset = load(params).dataset
-    log.info("%s", describe(dataset, import_export(dataset, source, target)))
-
-
-if __name__ == "__main__":
-    run(main)

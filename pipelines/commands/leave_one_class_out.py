@@ -7,20 +7,17 @@ Writes `MEDIUM.json` (a `LeftOutReport`) and `MEDIUM.png`.
 """
 
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-import typer
 from matplotlib.figure import Figure
 from pydantic import Field
 from sklearn.metrics import balanced_accuracy_score
 
-from fatescope.command import BestFile, CellsFolder, OutFolder, ParamsFile, SplitsFile, TaskName, run
 from fatescope.config import Params, Train, load
 from fatescope.data import dataset
 from fatescope.data.dataset import CellDataset
@@ -35,8 +32,6 @@ from pipelines.training import selection, trainer
 from pipelines.training.examples import load_examples
 from pipelines.training.prediction import predict
 from pipelines.training.selection import Candidate, Refit
-
-log = logging.getLogger(__name__)
 
 
 class KnownCells(Report):
@@ -146,16 +141,11 @@ def draw(report: LeftOutReport) -> Figure:
     return figure
 
 
-def main(
-    params: ParamsFile,
-    task: TaskName,
-    medium: Annotated[str, typer.Option("--medium", help="Class to leave out of training.")],
-    source: CellsFolder,
-    parts: SplitsFile,
-    best: BestFile,
-    target: OutFolder,
-) -> None:
-    """Train a task without one of its classes, and report what its cells are called."""
+def main(params: Path, task: str, medium: str, source: Path, parts: Path, best: Path, target: Path) -> LeftOutReport:
+    """Train a task without its class `medium`, and report how its cells are classified.
+
+    Writes `MEDIUM.json` and `MEDIUM.png` into the folder `target`, and returns the content of the first.
+    """
     mpl.use("Agg")
     settings = load(params)
     fit = settings.train.changed(json.loads(best.read_text())["best"]["params"])
@@ -163,10 +153,4 @@ def main(
     name = "".join(character if character.isalnum() else "_" for character in medium)
     report.write(target / f"{name}.json")
     draw(report).savefig(target / f"{name}.png", dpi=120)
-    predicted = ", ".join(f"{share:.0%} {label}" for label, share in report.called.items())
-    log.info("cells of %s, not seen in training, are classified as %s", medium, predicted)
-    log.info("%.0f %% of them are recognised as unlike the training cells", 100 * report.unlike)
-
-
-if __name__ == "__main__":
-    run(main)
+    return report

@@ -16,8 +16,7 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from fatescope.command import OutFolder, ParamsFile, run
-from fatescope.config import Simulate, load
+from fatescope.config import Simulate
 from fatescope.data.folders import fresh_folder
 from fatescope.errors import DataError
 from pipelines.ingestion.origin import write_origin
@@ -163,12 +162,3 @@ def _ome_xml(pixels: Pixels, channel: str) -> str:
         f'<Channel ID="Channel:0:0" Name="{channel}" SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="1"/>'
         "</Pixels></Image></OME>"
     )
-
-
-def main(params: ParamsFile, target: OutFolder) -> None:
-    """Draw the cells that the section simulate describes into a new folder."""
-    simulate(load(params).simulate, target)
-
-
-if __name__ == "__main__":
-    run(main)

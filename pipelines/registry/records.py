@@ -56,6 +56,15 @@ class Verdict(Report):
         return [name for name, criterion in self.criteria.items() if not criterion.holds]
 
 
+class Promotion(Report):
+    """Who made a version the champion whatever the gate had decided, when and why."""
+
+    who: str
+    when: str
+    """ISO 8601, UTC."""
+    why: str
+
+
 class Rollback(Report):
     """Who took a version back as champion, when and why, and to which version."""
 

@@ -2,7 +2,8 @@
 
 Tags of a version: `bundle` (SHA-256 of the spec as trained), `data_hash`, `git_commit`, `splits_hash`, `split`
 (the scheme), `audit`, `confounded`, `balanced_accuracy` with `balanced_accuracy.low` and `.high`, `replaced` (the
-champion before it), and as JSON `gate` (a `records.Verdict`) and `rolled_back` (a `records.Rollback`).
+champion before it), and as JSON `gate` (a `records.Verdict`), `promoted` (a `records.Promotion`: a person made it the
+champion, not the gate) and `rolled_back` (a `records.Rollback`).
 """
 
 import tempfile
@@ -17,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from fatescope.errors import BundleError
 from fatescope.model_registry import bundle_uri, model_name
-from pipelines.registry.records import Rollback, Verdict, VersionSummary
+from pipelines.registry.records import Promotion, Rollback, Verdict, VersionSummary
 from pipelines.registry.tracking import client
 
 MAX_TAG = 5000
@@ -82,14 +83,22 @@ def history(task: str, without: str | None = None) -> list[VersionSummary]:
 
 
 def _summarise(version: ModelVersion) -> VersionSummary:
-    tags, verdict, note = version.tags, verdict_of(version), ""
-    if "rolled_back" in tags:
-        record = Rollback.model_validate_json(tags["rolled_back"])
-        note = f"rolled back by {record.who} on {record.when[:10]}: {record.why}"
+    tags, verdict = version.tags, verdict_of(version)
     return VersionSummary(
         version=str(version.version),
         created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M"),
         balanced_accuracy=tags.get("balanced_accuracy", "missing"),
         verdict="missing" if verdict is None else "champion" if verdict.champion else "refused",
-        note=note,
+        note=note_on(version),
     )
+
+
+def note_on(version: ModelVersion) -> str:
+    """Return in words, in the order of time, what people did with a version: promoted it, rolled it back."""
+    tags, records = version.tags, list[tuple[str, Promotion | Rollback]]()
+    if "promoted" in tags:
+        records.append(("promoted", Promotion.model_validate_json(tags["promoted"])))
+    if "rolled_back" in tags:
+        records.append(("rolled back", Rollback.model_validate_json(tags["rolled_back"])))
+    records.sort(key=lambda item: item[1].when)
+    return "; ".join(f"{act} by {record.who} on {record.when[:10]}: {record.why}" for act, record in records)

@@ -1,4 +1,4 @@
-"""API keys. `python -m service.api.auth` makes one, and prints the hash for `FATESCOPE_API_KEYS`.
+"""API keys. `fatescope keys new` makes one, and prints the hash for `FATESCOPE_API_KEYS`.
 
 The service knows the SHA-256 hash of each accepted key. A key has 256 random bits, so a fast hash is enough.
 """
@@ -10,7 +10,6 @@ import secrets
 from starlette.requests import Request
 
 from service.inference.errors import RequestError
-from service.settings import variable
 
 _KEY_BYTES = 32
 
@@ -37,12 +36,7 @@ class APIKeyAuth:
             )  # fmt: skip
 
 
-def main() -> None:
-    """Make a key."""
+def new_key() -> tuple[str, str]:
+    """Return a new API key, and its SHA-256 in hexadecimal, which is all that the service needs to know."""
     key = secrets.token_urlsafe(_KEY_BYTES)
-    print(f"key, for the client:    {key}")
-    print(f"hash, for the service:  {variable('api_keys')}={hashlib.sha256(key.encode()).hexdigest()}")
-
-
-if __name__ == "__main__":
-    main()
+    return key, hashlib.sha256(key.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Classify a folder of images: `make score SRC=folder OUT=folder`, or `python -m service.batch.run --help`.
+"""Classify a folder of images: `fatescope score SRC --out OUT`.
 
 Small and large jobs run the same code (`service.batch.worker`): in processes of this machine, or, with `--ray ADDRESS`
 (`auto` for the cluster of this machine), in actors of Ray Data, one per GPU or group of cores. SRC and OUT must then be
@@ -20,7 +20,6 @@ from typing import Any
 from tqdm import tqdm
 
 from fatescope import ray_session
-from fatescope.command import run
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from service.batch import job
@@ -125,7 +124,7 @@ def run_on_ray(out: Path, pending: list[int], workers: int, threads: int, addres
             yield PartResult(**row)
 
 
-def main(
+def score(
     source: Path,
     out: Path,
     task: str = "",
@@ -134,10 +133,11 @@ def main(
     threads: int = 0,
     ray: str = "",
 ) -> None:
-    """Classify the images below SOURCE into the folder OUT.
+    """Classify the images below `source` into the folder `out`.
 
-    TASK chooses among the champions of the registry; MODEL is a bundle folder to use instead. WORKERS processes run
-    with THREADS CPU threads each; 0 means one worker per GPU, or per group of cores.
+    `task` chooses among the champions of the registry; `model` is a bundle folder to use instead. `workers` processes
+    run with `threads` CPU threads each; 0 means one worker per GPU, or per group of cores. `ray` is the address of a
+    cluster to use instead of this machine. Raises DataError, BundleError or ParamsError.
     """
     settings = ServiceSettings.read()
     gpus, cores = engines.gpus(), engines.available_cores()
@@ -159,7 +159,3 @@ def main(
         raise DataError(f"{out}: {len(missing)} parts are not done; run the same command again to continue")
     summary = job.summarise(out, plan.parts)
     log.info("%d cells, %d refused: %s", summary.cells, sum(summary.refused.values()), out / job.SUMMARY)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -55,7 +55,17 @@ def test_a_node_that_dies_costs_no_cell_and_doubles_none(two_nodes, tmp_path, mo
     monkeypatch.setattr(job, "PART_FILES", PART)
     planned = job.create_plan(source, out, Champion("binary", "bundle", tmp_path / "bundle"))
     assert planned.parts == FILES // PART + 1
-    command = [sys.executable, "-m", "service.batch.run", str(source), str(out), "--model", str(tmp_path / "bundle")]
+    command = [
+        sys.executable,
+        "-m",
+        "fatescope.cli",
+        "score",
+        str(source),
+        "--out",
+        str(out),
+        "--model",
+        str(tmp_path / "bundle"),
+    ]
     with (tmp_path / "driver.log").open("w") as log:
         driver = subprocess.Popen([*command, "--ray", address], env=os.environ | QUIET | EXACT, stdout=log, stderr=log)
     end = time.monotonic() + 120

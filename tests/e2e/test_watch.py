@@ -202,8 +202,7 @@ def test_from_traffic_to_an_incident_and_on_to_a_new_champion(watched):
     assert "make adopt SRC=" in (new_medium / "README.md").read_text()
     write_params(project, QUICK | {"dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte", "RA/SHH"]}})
     labelled = write_cells(project.parent / "labelled", "n")
-    adopt = "--params", "params.yaml", "--source", str(labelled), "--out", "data"
-    run(project, sys.executable, "-m", "pipelines.commands.import_data", *adopt)
+    run(project, sys.executable, "-m", "fatescope.cli", "data", "import", str(labelled))
     run(project, "dvc", "repro")
     gate = json.loads((project / "reports/binary/gate.json").read_text())
     assert (gate["version"], gate["champion"]) == ("2", True), gate["criteria"]

@@ -143,7 +143,7 @@ def test_several_processes_from_the_command_line(source, tmp_path):
     out = tmp_path / "out"
     plan(source, out)
     options = ["--model", str(source.parent / "bundle"), "--workers", "2"]
-    command = [sys.executable, "-m", "service.batch.run", str(source), str(out), *options]
+    command = [sys.executable, "-m", "fatescope.cli", "score", str(source), "--out", str(out), *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "12 cells, 2 refused" in done.stderr
     assert len(pd.read_parquet(out / "cells")) == 12

@@ -1,0 +1,78 @@
+"""The command line of `fatescope`: every command in the order of a project's life."""
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from fatescope import command
+from fatescope.cli import data, demo, doctor, models, pipeline, serving
+from fatescope.cli.console import examples
+
+QUIET = {
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Nothing here reports to anyone."""
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=examples("fatescope demo", "fatescope repro", "fatescope serve"),
+)
+
+
+@app.callback(invoke_without_command=True)
+def fatescope(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Predict the fate of cells from label-free images: train, audit, serve and monitor a classifier.
+
+    For research use only.
+    """
+    if show_version:
+        print(_version())
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.command(epilog=examples("fatescope demo", "fatescope demo --folder try --port 3000", "fatescope demo --once"))(
+    demo.demo
+)
+app.command(epilog=examples("fatescope doctor", "fatescope doctor --json"))(doctor.doctor)
+app.add_typer(data.data, name="data")
+app.command(epilog=examples("fatescope repro", "fatescope repro --preset thorough", "fatescope repro train@binary"))(
+    pipeline.repro
+)
+app.command(epilog=examples("fatescope audit", "fatescope audit export.zip --preset ideas", "fatescope audit --json"))(
+    pipeline.audit
+)
+app.command(epilog=examples("fatescope tune binary"))(pipeline.tune)
+app.command("held-out", epilog=examples("fatescope held-out multiclass NT3"))(pipeline.held_out)
+app.add_typer(models.models, name="models")
+app.command(epilog=examples("fatescope serve", "fatescope serve --bundles bundles --port 3001"))(serving.serve)
+app.command(epilog=examples("fatescope watch"))(serving.watch)
+app.command(
+    epilog=examples("fatescope score export --out scored", "fatescope score export --out scored --model bundles/binary")
+)(serving.score)
+app.add_typer(serving.keys, name="keys")
+app.command(epilog=examples("fatescope bento"))(serving.bento)
+app.command(epilog=examples("fatescope bench", "fatescope bench training"))(pipeline.bench)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    command.execute(app, "fatescope")
+
+
+def _version() -> str:
+    try:
+        return version("fatescope")
+    except PackageNotFoundError:
+        return "unknown: not installed"

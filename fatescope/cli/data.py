@@ -1,0 +1,122 @@
+"""`fatescope data`: cells for a project."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fatescope.cli import console, project
+
+data = console.group(
+    "Cells for a project: draw them, or import an export.",
+    "fatescope data import export.zip",
+    "fatescope data simulate --out drawn",
+)
+
+
+@data.command(
+    epilog=console.examples(
+        "fatescope data simulate --out drawn", "fatescope data simulate --out lamp --cells 400 --shortcut 0.5"
+    )
+)
+def simulate(
+    out: Annotated[Path, typer.Option(help="The folder to write, which must be new or empty.")],
+    params: console.ParamsPath = project.PARAMS,
+    cells: Annotated[int | None, typer.Option(help="Number of cells. [default: simulate.cells]", min=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn. [default: simulate.seed]")] = None,
+    shortcut: Annotated[
+        float | None,
+        typer.Option(help="How strongly the lamp follows the medium. [default: simulate.shortcut]", min=0, max=1),
+    ] = None,
+) -> None:
+    """Draw cells as an imaging flow cytometer exports them."""
+    from fatescope import config
+    from pipelines.commands import simulate as command
+
+    settings = config.load(params).simulate
+    given = {"cells": cells, "seed": seed, "shortcut": shortcut}
+    changes = {name: value for name, value in given.items() if value is not None}
+    # Through JSON, so that the changes are checked as the file is.
+    changed = settings.model_validate_json(json.dumps(settings.model_dump(mode="json") | changes))
+    command.simulate(changed, out)
+
+
+@data.command(
+    "import",
+    epilog=console.examples("fatescope data import export.zip", "fatescope data import export --preset ideas"),
+)
+def import_data(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The export: a folder or a zip.")],
+    preset: Annotated[
+        str | None, typer.Option(help="Set dataset in params.yaml for a known export first; see `data presets`.")
+    ] = None,
+    as_json: console.AsJson = False,
+) -> None:
+    """Import an export, and make a version of the data.
+
+    Prints how dataset.pattern reads the paths, and why not where it does not. Simulated cells are replaced, real ones
+    are added to.
+    """
+    from fatescope import config
+    from fatescope.config import presets
+    from pipelines.commands import import_data as command
+    from pipelines.ingestion.survey import describe
+
+    project.require()
+    if preset is not None:
+        presets.apply_preset(project.PARAMS, preset)
+    # A version made without the cells of the last one would drop them.
+    if not project.DATA.is_dir() and project.DATA_VERSION.exists() and not project.data_is_drawn():
+        project.dvc("pull", str(project.DATA_VERSION), quiet=as_json)
+    dataset = config.load(project.PARAMS).dataset
+    survey = command.import_export(dataset, source, project.DATA)
+    project.add_version()
+    if as_json:
+        classes: dict[str, int] = {}
+        for (label, _), count in survey.cells.items():
+            classes[label] = classes.get(label, 0) + count
+        content = {
+            "cells": classes,
+            "groups": len({group for _, group in survey.cells}),
+            "channels": dict(survey.channels),
+            "unlisted": dict(survey.unlisted),
+            "unmatched": len(survey.unmatched),
+        }
+        console.print_json(content)
+        return
+    print(describe(dataset, survey))
+    print("\nTo keep this version of the data:\n  git add data.dvc params.yaml")
+    print(f"  git commit -m 'Import {source.name}'")
+
+
+@data.command(epilog=console.examples("fatescope data fetch"))
+def fetch() -> None:
+    """Get the project's cells.
+
+    Draws the default ones, or pulls the laboratory's version with DVC; what is there already stays.
+    """
+    project.require()
+    project.fetch_data()
+
+
+@data.command("presets", epilog=console.examples("fatescope data presets", "fatescope data presets ideas"))
+def list_presets(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print what this preset sets.")] = None,
+    as_json: console.AsJson = False,
+) -> None:
+    """List the presets of params.yaml, or print one.
+
+    A data preset sets `dataset` for a known export, a settings preset what a search and training cost.
+    """
+    from fatescope.config import presets
+
+    chosen = [presets.get_preset(name)] if name else presets.list_presets()
+    if as_json:
+        entries = [{"name": one.name, "kind": one.kind, "title": one.title, "values": one.values()} for one in chosen]
+        console.print_json(entries)
+    elif name:
+        print(chosen[0].path.read_text(encoding="utf-8"), end="")
+    else:
+        for one in chosen:
+            print(f"{one.kind:<9} {one.name:<12} {one.title}")

@@ -1,0 +1,182 @@
+"""`fatescope doctor`: what this machine has, what is missing, and the line that mends it."""
+
+import json
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import metadata
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from fatescope.cli import console, machine
+
+PORTS = {3000: "fatescope serve", 5000: "make ui", 9090: "Prometheus in fatescope watch"}
+ENGINES = {"onnxruntime": "pip install -e .", "openvino": "pip install -e '.[service]'",
+           "torch": "pip install -e '.[pipelines]'"}  # fmt: skip
+PROGRAMS = {
+    "git": "apt install git",
+    "dvc": "pip install -e '.[pipelines]'",
+    "bentoml": "pip install -e '.[service]'",
+    "make": "apt install make",
+    "prometheus": "apt install prometheus prometheus-alertmanager",
+}
+PIPELINE = ("git", "dvc", "torch")
+"""What `fatescope repro` cannot do without."""
+DISK_GB, MEMORY_GB = 2.0, 4.0
+"""Less leaves too little for the artifacts of a run, or for training beside the service."""
+PROBE_S = 120.0
+
+State = Literal["ok", "warning", "missing"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked for."""
+
+    name: str
+    state: State
+    detail: str
+    required: bool = False
+    """Whether nothing works without it."""
+    remedy: str = ""
+    """The line that mends it."""
+
+
+def doctor(as_json: console.AsJson = False) -> None:
+    """Check this machine, and say how to mend what is missing.
+
+    The exit code is 1 where something required is missing: a supported Python and ONNX Runtime; in the folder of a
+    project also what its pipeline needs.
+    """
+    checks = diagnose(Path.cwd())
+    if as_json:
+        console.print_json({"ok": not _failed(checks), "checks": [asdict(check) for check in checks]})
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            print(f"{check.state:<8} {check.name:<{width}}  {check.detail}")
+            if check.remedy:
+                print(f"{'':<8} {'':<{width}}  → {check.remedy}")
+        print("Nothing required is missing." if not _failed(checks) else "Something required is missing.")
+    raise typer.Exit(int(_failed(checks)))
+
+
+def diagnose(folder: Path) -> list[Check]:
+    """Return all checks, as seen from `folder`."""
+    required = PIPELINE if (folder / "dvc.yaml").exists() else ()
+    return [
+        check_python(),
+        check_processor(),
+        check_memory(),
+        check_disk(folder),
+        check_gpu(),
+        *check_engines(required),
+        *(check_program(name, name in required) for name in PROGRAMS),
+        *(check_port(port) for port in PORTS),
+    ]
+
+
+def check_python(requires: str | None = None) -> Check:
+    """Check the version of Python against `requires`, else against what the installed package asks for."""
+    requires = requires or metadata("fatescope")["Requires-Python"]
+    running = platform.python_version()
+    # Of the form >=3.11,<3.14.
+    (first,), (after,) = (re.findall(rf"{sign}\s*3\.(\d+)", requires) for sign in (">=", "<(?!=)"))
+    if int(first) <= sys.version_info.minor < int(after):
+        return Check("Python", "ok", running, required=True)
+    detail = f"{running}, but {requires} is supported"
+    return Check("Python", "missing", detail, required=True, remedy=f"make PYTHON=python3.{int(after) - 1}")
+
+
+def check_processor() -> Check:
+    """Check the processor, which the speed of the engines depends on."""
+    found = machine.processor()
+    absent = [name for name in ("AVX-512", "bf16") if name not in found.features]
+    detail = f"{found.name}, {found.cores} cores; {', '.join(found.features) or 'features unknown'}"
+    if platform.machine() in ("x86_64", "AMD64") and "AVX2" not in found.features:
+        return Check("processor", "warning", f"{detail}; without AVX2 everything is several times slower")
+    return Check("processor", "ok", detail + (f"; no {' or '.join(absent)}" if absent else ""))
+
+
+def check_memory() -> Check:
+    """Check the memory."""
+    size = machine.memory_gb()
+    state: State = "ok" if size >= MEMORY_GB else "warning"
+    return Check("memory", state, f"{size:.1f} GB" + ("" if state == "ok" else f"; {MEMORY_GB:.0f} GB are advised"))
+
+
+def check_disk(folder: Path) -> Check:
+    """Check the free space where the current folder is."""
+    free = machine.free_disk_gb(folder)
+    if free >= DISK_GB:
+        return Check("disk", "ok", f"{free:.1f} GB free")
+    return Check("disk", "warning", f"{free:.1f} GB free; {DISK_GB:.0f} GB are advised", remedy="dvc gc --workspace")
+
+
+def check_gpu() -> Check:
+    """Check for GPUs of NVIDIA and their driver."""
+    found = machine.gpus()
+    if found:
+        return Check("GPU", "ok", "; ".join(f"{gpu.name}, {gpu.memory}, driver {gpu.driver}" for gpu in found))
+    if devices := machine.gpu_devices():
+        detail = f"{devices} with a device file, but nvidia-smi does not report them; the driver may be missing"
+        return Check("GPU", "warning", detail, remedy="nvidia-smi")
+    return Check("GPU", "ok", "none; the processor does the work")
+
+
+def check_engines(required: tuple[str, ...]) -> list[Check]:
+    """Run a graph of one addition in each inference library, side by side."""
+    probes = {
+        name: subprocess.Popen(
+            [sys.executable, "-m", "fatescope.cli.probe", name],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for name in ENGINES
+    }  # fmt: skip
+    return [engine_check(name, process, name == "onnxruntime" or name in required) for name, process in probes.items()]
+
+
+def engine_check(name: str, process: "subprocess.Popen[str]", required: bool) -> Check:
+    """Wait for the probe of an engine, and return what it found."""
+    try:
+        output, errors = process.communicate(timeout=PROBE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return Check(name, "missing", f"did not answer in {PROBE_S:.0f} s", required)
+    if process.returncode == 0:
+        found = json.loads(output)
+        return Check(name, "ok", f"{found['version']}, runs on {found['devices']}", required)
+    if process.returncode < 0:
+        detail = f"cannot run here: {signal.Signals(-process.returncode).name}"
+    else:
+        detail = (errors.strip().splitlines() or ["no message"])[-1]
+    return Check(name, "missing", detail, required, ENGINES[name])
+
+
+def check_program(name: str, required: bool) -> Check:
+    """Check for a program beside this Python or on the path."""
+    beside = Path(sys.executable).with_name(name)
+    path = str(beside) if beside.exists() else shutil.which(name)
+    if path:
+        return Check(name, "ok", path, required)
+    return Check(name, "missing" if required else "warning", "not found", required, PROGRAMS[name])
+
+
+def check_port(port: int) -> Check:
+    """Check whether a port that a command listens on is free."""
+    name = f"port {port}"
+    if machine.port_is_free(port):
+        return Check(name, "ok", f"free, for {PORTS[port]}")
+    remedy = f"fatescope serve --port {port + 1}" if port == 3000 else f"lsof -i :{port}"
+    return Check(name, "warning", f"in use; {PORTS[port]} needs it", remedy=remedy)
+
+
+def _failed(checks: list[Check]) -> bool:
+    return any(check.required and check.state == "missing" for check in checks)

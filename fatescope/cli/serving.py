@@ -1,0 +1,132 @@
+"""Commands around the service: `serve`, `watch`, `score`, `bento` and `keys`."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fatescope.cli import console, processes
+
+BENTO = "service.gateway:Fatescope"
+SERVICE_EXTRA = "pip install -e '.[service]'"
+PROMETHEUS, ALERTMANAGER = "prometheus", "prometheus-alertmanager"
+Port = Annotated[int, typer.Option(help="The port of the page and the HTTP API.", min=1, max=65535)]
+
+keys = console.group("API keys of the service.", "fatescope keys new")
+
+
+def serve_command(port: int, host: str | None) -> list[str]:
+    """Return the command line of the service."""
+    import service
+
+    command = [console.program("bentoml", SERVICE_EXTRA), "serve", BENTO, "--port", str(port)]
+    # Where the sources are: the current folder need not be the project's.
+    command += ["--working-dir", str(Path(service.__file__).parents[1])]
+    return [*command, "--host", host] if host else command
+
+
+def serve(
+    port: Port = 3000,
+    host: Annotated[
+        str | None,
+        typer.Option(help="The address to bind to. [default: 127.0.0.1, or 0.0.0.0 where keys are asked for]"),
+    ] = None,
+    bundles: Annotated[
+        Path | None,
+        typer.Option(help="A folder with one bundle folder a task, served in place of the champions of the registry."),
+    ] = None,
+) -> None:
+    """Serve the champions as a web page and an HTTP API."""
+    command = serve_command(port, host)
+    if bundles is not None:
+        os.environ["FATESCOPE_BUNDLES"] = str(bundles.resolve())
+    print(f"Service  http://{host or '127.0.0.1'}:{port}", flush=True)
+    # In place of this process, so that signals reach the service.
+    os.execv(command[0], command)  # noqa: S606  a command of our own
+
+
+def watch(port: Port = 3000) -> None:
+    """Run the service with its monitoring.
+
+    Drift exporter, incidents, Prometheus and Alertmanager; Ctrl-C ends all of them.
+    """
+    import monitoring
+
+    configuration = Path(monitoring.__file__).parent / "prometheus"
+    debian = "on Debian: apt install prometheus prometheus-alertmanager"
+    url = f"http://127.0.0.1:{port}"
+    commands = {
+        "service": serve_command(port, None),
+        "exporter": [sys.executable, "-m", "monitoring.exporter", "--service", url],
+        "incidents": [sys.executable, "-m", "monitoring.incidents", "--service", url],
+        "Alertmanager": [
+            console.program(ALERTMANAGER, debian), "--config.file", str(configuration / "alertmanager.yml"),
+            "--storage.path", ".prometheus/alerts", "--web.listen-address", "127.0.0.1:9093",
+            "--cluster.listen-address=",
+        ],
+        "Prometheus": [
+            console.program(PROMETHEUS, debian), "--config.file", str(configuration / "prometheus.yml"),
+            "--storage.tsdb.path", ".prometheus", "--web.listen-address", "127.0.0.1:9090",
+        ],
+    }  # fmt: skip
+    with processes.running(commands, {}, Path.cwd()) as started:
+        print(f"Service {url}, Prometheus http://127.0.0.1:9090, drift http://127.0.0.1:9300", flush=True)
+        processes.wait(started)
+
+
+def score(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder of images, with any folders below it.")],
+    out: Annotated[
+        Path, typer.Option(help="The folder of the results; the same one continues a job that was cut off.")
+    ],
+    task: Annotated[str, typer.Option(help="The task whose champion classifies. [default: multiclass if served]")] = "",
+    model: Annotated[Path | None, typer.Option(help="A bundle folder to use in place of a champion.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes; 0 is one a GPU, or one for each group of cores.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads of a process; 0 shares out the cores.")] = 0,
+    ray: Annotated[
+        str, typer.Option(help="Address of a Ray cluster to use, `auto` for the one this machine is of.")
+    ] = "",
+) -> None:
+    """Classify the images of a folder, however many.
+
+    OUT has a row for each cell, the reason for each file that was refused, and counts in summary.json.
+    """
+    from service.batch import run
+
+    run.score(source, out, task=task, model=model, workers=workers, threads=threads, ray=ray)
+
+
+def bento() -> None:
+    """Pack the service and its champions into a Bento.
+
+    It runs without a registry, and `bentoml containerize` makes an image of it.
+    """
+    champions = Path("champions")
+    shutil.rmtree(champions, ignore_errors=True)
+    for command in (
+        [sys.executable, "-m", "service.registry.registry_sync", str(champions), "--once"],
+        [console.program("bentoml", SERVICE_EXTRA), "build"],
+    ):
+        code = processes.foreground(command)
+        if code:
+            raise typer.Exit(code)
+
+
+@keys.command(epilog=console.examples("fatescope keys new", "fatescope keys new --json"))
+def new(as_json: console.AsJson = False) -> None:
+    """Make an API key.
+
+    The key is for the client, its hash for the environment of the service.
+    """
+    from service.api import auth
+    from service.settings import variable
+
+    key, digest = auth.new_key()
+    if as_json:
+        console.print_json({"key": key, "hash": digest, "variable": variable("api_keys")})
+        return
+    print(f"key, for the client:    {key}")
+    print(f"hash, for the service:  {variable('api_keys')}={digest}")

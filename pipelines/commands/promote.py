@@ -1,0 +1,70 @@
+"""Make a version the champion whatever the gate decided, and record who did so, when and why.
+
+The record is the tag `promoted` of the version; `rollback` takes it back as it does any champion.
+"""
+
+from datetime import UTC, datetime
+from typing import TypedDict
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from fatescope.errors import BundleError, DataError
+from fatescope.inference import bundle
+from fatescope.model_registry import CHAMPION, model_name
+from pipelines.registry import tracking, versions
+from pipelines.registry.records import Promotion
+
+
+class Promoted(TypedDict):
+    """What was done."""
+
+    model: str
+    version: str
+    replaced: str | None
+    """The champion before."""
+    failed: list[str]
+    """Criteria of the gate that the version does not meet."""
+    promoted: dict[str, str]
+    """The record: `who`, `when`, `why`."""
+
+
+def promote(task: str, version: str, why: str, who: str) -> Promoted:
+    """Give `champion` of `task` to `version`, a number or an alias.
+
+    Raises DataError without a reason or where the version is the champion already, and BundleError where it does not
+    exist or does not reproduce its test tensors here: nothing may serve it.
+    """
+    if not why.strip():
+        raise DataError("promote: give a reason; whoever reads the card will want to know")
+    chosen = _find(task, version)
+    number, champion = str(chosen.version), versions.get_by_alias(task, CHAMPION)
+    if champion is not None and str(champion.version) == number:
+        raise DataError(f"promote: version {number} of {model_name(task)} is the champion already")
+    with versions.download(task, number) as folder:
+        bundle.load(folder, threads=1).check()
+    verdict = versions.verdict_of(chosen)
+    record = Promotion(who=who, when=datetime.now(UTC).isoformat(timespec="seconds"), why=why)
+    replaced = str(champion.version) if champion else None
+    # The record first: an alias that moved without one could not be explained.
+    versions.set_tags(task, number, {"promoted": record.to_json()} | ({"replaced": replaced} if replaced else {}))
+    tracking.client().set_registered_model_alias(model_name(task), CHAMPION, number)
+    return {
+        "model": model_name(task),
+        "version": number,
+        "replaced": replaced,
+        "failed": verdict.failed if verdict else [],
+        "promoted": record.model_dump(),
+    }
+
+
+def _find(task: str, version: str) -> ModelVersion:
+    """Return a version by its number or alias; raises BundleError where there is none."""
+    name, client = model_name(task), tracking.client()
+    try:
+        if version.isdecimal():
+            return client.get_model_version(name, version)
+        return client.get_model_version_by_alias(name, version)
+    except MlflowException as error:
+        raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()}") from error

@@ -1,0 +1,112 @@
+"""The command as a whole: its help, its start, how it fails."""
+
+import hashlib
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from fatescope.cli.app import app
+from tests.support.project import ROOT
+
+HEAVY = {"numpy", "pandas", "pydantic", "torch", "mlflow", "optuna", "bentoml", "dvc", "onnxruntime", "rich", "ruamel"}
+
+
+def walk(command, path=()):
+    """Yield path and command of a command and all below it."""
+    yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from walk(below, (*path, name))
+
+
+COMMANDS = dict(walk(typer.main.get_command(app)))
+
+
+def examples(command):
+    """Return the command lines of the examples of a command's help."""
+    return [line.strip() for line in (command.epilog or "").splitlines() if line.strip().startswith("fatescope ")]
+
+
+def test_the_commands_are_those_of_the_documentation():
+    assert {" ".join(path) for path in COMMANDS if path} == {
+        "audit", "bench", "bento", "data", "data fetch", "data import", "data presets", "data simulate", "demo",
+        "doctor", "held-out", "keys", "keys new", "models", "models compare", "models list", "models promote",
+        "models pull", "models rollback", "repro", "score", "serve", "tune", "watch",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(path) or "fatescope")
+def test_every_command_has_help_with_an_example(fatescope, path):
+    result = fatescope(*path, "--help")
+    assert (result.code, result.errors) == (0, "")
+    assert "Examples:\n" in result.output
+    assert examples(COMMANDS[path])[0] in result.output
+    for parameter in COMMANDS[path].params:
+        assert parameter.help, f"{path}: {parameter.name}"
+
+
+@pytest.mark.parametrize("line", [line for command in COMMANDS.values() for line in examples(command)])
+def test_examples_can_be_parsed(line):
+    words, command = shlex.split(line)[1:], COMMANDS[()]
+    while getattr(command, "commands", {}) and words:
+        command = command.commands[words.pop(0)]
+    command.make_context("fatescope", words)
+
+
+@pytest.mark.parametrize("group", [(), ("data",), ("models",), ("keys",)])
+def test_a_group_alone_prints_its_help(fatescope, group):
+    result = fatescope(*group)
+    assert result.code == 0
+    assert "Commands:\n" in result.output
+
+
+def test_help_imports_no_library():
+    code = "import sys; import fatescope.cli.app; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
+
+
+def test_version(fatescope):
+    result = fatescope("--version")
+    assert result.code == 0
+    assert result.output[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["models", "list"], 1, "no registry: MLFLOW_TRACKING_URI is not set"),
+        (["repro"], 1, "params.yaml: not in this folder; run from the folder of the project"),
+        (["bench", "nothing"], 1, "no benchmark 'nothing'; there are accuracy, drift"),
+        (["data", "presets", "nothing"], 1, "preset 'nothing' does not exist"),
+        (["score"], 2, "Missing argument 'SRC'; see fatescope score --help"),
+        (["score", "--model"], 2, "Option '--model' requires an argument"),
+        (["nothing"], 2, "No such command 'nothing'; see fatescope --help"),
+        (["models", "promote", "binary", "2"], 2, "Missing option"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(fatescope, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    result = fatescope(*arguments)
+    assert (result.code, result.output) == (code, "")
+    assert result.errors.startswith("error: ")
+    assert message in result.errors
+    assert len(result.errors.splitlines()) == 1
+    assert not any(tmp_path.iterdir()), "nothing is made by a command that fails"
+
+
+def test_a_key_and_its_hash(fatescope):
+
+    made = json.loads(fatescope("keys", "new", "--json").output)
+    assert made["hash"] == hashlib.sha256(made["key"].encode()).hexdigest()
+    assert f"{made['variable']}=" in fatescope("keys", "new").output
+
+
+def test_benchmarks_that_are_listed_exist(fatescope):
+    listed = {line.split()[0] for line in fatescope("bench").output.splitlines()}
+    programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "run(main)" in path.read_text()}
+    assert listed == programs - {"load"}
