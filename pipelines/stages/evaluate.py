@@ -88,7 +88,7 @@ def compare_candidates(models: list[TrainedModel], trained: TrainingReport) -> d
             score, candidate = model.evaluated.score(), trained.candidates[name]
             compared[name] = CandidateMetrics(
                 backbones=[member.backbone for member in candidate.members],
-                **candidate.model_dump(exclude={"members"}),
+                **candidate.model_dump(exclude={"members", "shortened"}),
                 test=CandidateScore(balanced_accuracy=score.balanced_accuracy, macro_f1=score.macro_f1, mcc=score.mcc),
             )
     return compared

@@ -15,14 +15,13 @@ steps were slower than those that were timed for the plan.
 Several GPUs train one network together under `torchrun` (`pipelines.training.distributed`).
 """
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fatescope.command import BestFile, CellsFolder, OutFolder, ParamsFile, SplitsFile, TaskName, run
 from fatescope.config import Params, Train, load
@@ -35,6 +34,7 @@ from pipelines.training.bundle_writer import build_spec, write_bundle
 from pipelines.training.context import TrainingContext, load_context
 from pipelines.training.report import BudgetReport, CandidateReport, ModelEntry, TrainingReport
 from pipelines.training.selection import ENSEMBLE, SINGLE, Candidate, OpenRun
+from pipelines.tuning.result import SearchResult
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +50,20 @@ class SchemeResult(NamedTuple):
     candidates: dict[str, CandidateReport]
     models: list[ModelEntry]
 
+    @property
+    def shortened(self) -> bool:
+        """Whether any fit took fewer steps than planned."""
+        candidates = any(report.shortened for report in self.candidates.values())
+        return candidates or any(model.shortened for model in self.models)
 
-def candidate_settings(params: Params, best: dict[str, Any]) -> dict[str, list[Train]]:
-    """Return candidate → the settings of its networks, from the content of `best.json`."""
-    candidates = {SINGLE: [params.train.changed(best["best"]["params"])]}
+
+def candidate_settings(params: Params, best: SearchResult) -> dict[str, list[Train]]:
+    """Return candidate → the settings of its networks, from the result of the search."""
+    candidates = {SINGLE: [params.train.changed(best.best.params)]}
     if params.ensemble.members > 1:
-        if len(best["members"]) > 1:
-            members = best["members"][: params.ensemble.members]
-            candidates[ENSEMBLE] = [params.train.changed(trial["params"]) for trial in members]
+        if len(best.members) > 1:
+            members = best.members[: params.ensemble.members]
+            candidates[ENSEMBLE] = [params.train.changed(trial.params) for trial in members]
         else:
             log.warning("no ensemble: the search has one distinct trial only; raise tune.trials or add to tune.space")
     return candidates
@@ -131,9 +137,7 @@ def _track(context: TrainingContext, scheme: str, plan: TrainingPlan, target: Pa
             tracked.log_metrics({"candidates": candidates})
             fit = plan.settings[result.chosen][0].model_dump(mode="json")
             tracked.log_params({"candidate": result.chosen, "fit": fit, "epochs": context.params.train.epochs})
-            shortened = [report.shortened for report in result.candidates.values()]
-            shortened += [model.shortened for model in result.models]
-            tracked.set_tags({"shortened": any(shortened)})
+            tracked.set_tag("shortened", str(result.shortened))
     return result
 
 
@@ -162,7 +166,7 @@ def main(
     """Train the model of a task with the settings that tune found, and write its bundle."""
     parameters = load(params)
     context = load_context(parameters, task, source, parts, tracking.git_commit())
-    settings = candidate_settings(parameters, json.loads(best.read_text()))
+    settings = candidate_settings(parameters, SearchResult.load(best))
     with distributed.process_group(PipelineSettings()):
         if distributed.is_primary():
             rmtree(target / COMPARED, ignore_errors=True)

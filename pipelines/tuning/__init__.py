@@ -1,1 +1,1 @@
-"""The search over networks and settings: its space, the Optuna study, its workers, its plots."""
+"""The search for hyperparameters: what may be tried, the study, its budget, its workers and its result."""

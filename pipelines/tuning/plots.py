@@ -1,7 +1,7 @@
-"""Pictures of a study: what it found when, what mattered, and where the good values lie.
+"""Plots of a study: its history, the importance of each parameter, and the values of trials along each parameter.
 
-A pruned trial counts with the best that it had reached: most trials of a small budget are pruned, and what they say of
-the space is not thrown away.
+A pruned trial has the best value that it had reached: most trials of a small budget are pruned, and still tell
+something about the space.
 """
 
 import warnings
@@ -15,40 +15,45 @@ from matplotlib import pyplot as plt
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from optuna.visualization import matplotlib as pictures
+from optuna.visualization import matplotlib as charts
 
 VALUE = "balanced accuracy (validation)"
 
 
-def draw(study: Study, target: Path) -> None:
-    """Write `history.png`, `slice.png` and, where trials are enough, `importance.png` into the folder `target`."""
+def draw_study(study: Study, target: Path) -> None:
+    """Write `history.png`, `slice.png` and, with enough trials, `importance.png` into the folder `target`.
+
+    Where no trial has a value, nothing is written.
+    """
     mpl.use("Agg")
-    shown = as_shown(study)
-    _save(target / "history.png", lambda: pictures.plot_optimization_history(shown, target_name=VALUE))
-    _save(target / "slice.png", lambda: pictures.plot_slice(shown, target_name=VALUE))
-    # Importance is how the value varies with a parameter: it takes a few values that differ.
+    shown = with_values(study)
+    if not shown.trials:
+        return
+    _save(target / "history.png", lambda: charts.plot_optimization_history(shown, target_name=VALUE))
+    _save(target / "slice.png", lambda: charts.plot_slice(shown, target_name=VALUE))
+    # Importance is the share of the variance that a parameter explains, which takes a few different values.
     if len(shown.trials) > 3 and len({trial.value for trial in shown.trials}) > 1:
-        _save(target / "importance.png", lambda: pictures.plot_param_importances(shown, target_name=VALUE))
+        _save(target / "importance.png", lambda: charts.plot_param_importances(shown, target_name=VALUE))
 
 
-def as_shown(study: Study) -> Study:
-    """Return the trials of `study` that have a value, complete, with choices written as people would."""
+def with_values(study: Study) -> Study:
+    """Return a copy of `study` with the trials that have a value, all as complete, and with readable choices."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     shown = optuna.create_study(direction="maximize")
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
         reached = trial.value if trial.value is not None else max(trial.intermediate_values.values(), default=None)
         if reached is not None:
-            shown.add_trial(_plain(trial, reached))
+            shown.add_trial(_readable(trial, reached))
     return shown
 
 
-def _plain(trial: FrozenTrial, value: float) -> FrozenTrial:
+def _readable(trial: FrozenTrial, value: float) -> FrozenTrial:
     params: dict[str, Any] = dict(trial.params)
     distributions: dict[str, BaseDistribution] = dict(trial.distributions)
     for name, distribution in trial.distributions.items():
         if isinstance(distribution, CategoricalDistribution):
-            # They are kept as JSON; its quotes and brackets say nothing here.
-            distributions[name] = CategoricalDistribution([_text(each) for each in distribution.choices])
+            # Choices are kept as JSON; its quotes and brackets are left out here.
+            distributions[name] = CategoricalDistribution([_text(choice) for choice in distribution.choices])
             params[name] = _text(params[name])
     return optuna.trial.create_trial(state=TrialState.COMPLETE, value=value, params=params, distributions=distributions)
 
@@ -59,10 +64,10 @@ def _text(choice: object) -> str:
 
 def _save(path: Path, plot: Callable[[], Any]) -> None:
     with warnings.catch_warnings():
-        # Optuna calls its matplotlib pictures experimental.
+        # Optuna calls its matplotlib charts experimental.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.simplefilter("ignore", UserWarning)
-        # It also changes the style of all pictures that come after.
+        # Optuna also changes the style of all later figures.
         with mpl.rc_context():
             plot()
             figure = plt.gcf()

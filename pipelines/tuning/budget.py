@@ -1,0 +1,56 @@
+"""The budget of a search, in trials and minutes, over all its processes and sessions."""
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from fatescope.config import Tune
+from pipelines.tuning.recovery import queue_again, retried, was_lost
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+NEEDED = "needs_minutes"
+"""The attribute of a trial that did not fit into the budget: what it would take of it."""
+
+
+class TrialTooLongError(Exception):
+    """A trial would not end within the budget; its value would be that of a schedule cut short."""
+
+    def __init__(self, needed: float, left: float) -> None:
+        super().__init__(f"it takes about {needed:.2g} of tune.minutes, and {max(left, 0):.2g} are left")
+        self.needed = needed
+        """What it takes of `tune.minutes`."""
+
+
+def count_trials(study: Study) -> int:
+    """Return how many trials count against the budget: all but those that were tried again."""
+    known = study.get_trials(deepcopy=False)
+    return sum(trial.state in {*FINISHED, TrialState.RUNNING} for trial in known) - len(retried(study))
+
+
+def minutes_left(study: Study, params: Tune) -> float:
+    """Return the minutes that the finished trials have left, shared between the workers.
+
+    Lost trials do not count: nobody knows how long they ran. They end when their loss is noticed, which may be the next
+    morning.
+    """
+    known = study.get_trials(deepcopy=False, states=FINISHED)
+    return params.minutes - sum(_minutes(trial) for trial in known if not was_lost(trial)) / params.workers
+
+
+def may_start(study: Study, params: Tune) -> bool:
+    """Return whether the budget has room for one more trial, if it takes no longer than the shortest one so far."""
+    left = minutes_left(study, params)
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    shortest = min((_minutes(trial) for trial in complete), default=0.0)
+    return count_trials(study) < params.trials and left > 0 and shortest / params.workers <= left
+
+
+def queue_affordable(study: Study, params: Tune) -> None:
+    """Queue the trials again that were too long for an earlier budget and fit into what is left of this one."""
+    left, done = minutes_left(study, params), retried(study)
+    for trial in study.get_trials(deepcopy=True, states=(TrialState.FAIL,)):
+        if trial.number not in done and trial.user_attrs.get(NEEDED, float("inf")) <= left:
+            queue_again(study, trial)
+
+
+def _minutes(trial: FrozenTrial) -> float:
+    return trial.duration.total_seconds() / 60 if trial.duration else 0.0
