@@ -171,7 +171,7 @@ def test_a_newer_format_is_refused(artifacts, tmp_path):
     with pytest.raises(BundleError, match="ONNX opset 99, but this version runs up to 20"):
         bundle.load(copy, threads=1)
     (copy / bundle.SPEC).write_text(json.dumps({**spec, "format": 1}))
-    with pytest.raises(BundleError, match="format 1, but this version reads 2; run `dvc repro train`"):
+    with pytest.raises(BundleError, match="format 1, but this version reads 2; train again with `dvc repro train`"):
         bundle.load(copy, threads=1)
     (copy / bundle.SPEC).write_text(json.dumps({**spec, "format": 3, "unheard_of": 1}))
     with pytest.raises(BundleError, match="format 3, but this version reads 2; update fatescope"):
