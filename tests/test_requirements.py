@@ -1,0 +1,79 @@
+"""What `make repro`, `make serve` and `make watch` install is what the code of these packages imports."""
+
+import ast
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.support.project import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OWN = {"fatescope", "pipelines", "service", "monitoring", "benchmarks", "tests"}
+OPTIONAL = {"ray", "torch"}
+"""Imported where they are asked for: a Ray cluster by pipelines and service, PyTorch as an engine of the service."""
+
+
+def imports(folder):
+    """Return the top-level modules that the code in `folder` imports, but those of the standard library."""
+    names = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module.partition(".")[0])
+    return names - sys.stdlib_module_names - OWN
+
+
+def closure(lines):
+    """Return the canonical names of the distributions that requirements bring."""
+    known, waiting = set(), [(Requirement(line), "") for line in lines]
+    while waiting:
+        requirement, extra = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        for chosen in {"", *requirement.extras}:
+            if (name, chosen) not in known:
+                known.add((name, chosen))
+                try:
+                    waiting += [(Requirement(line), chosen) for line in requires(name) or []]
+                except PackageNotFoundError:
+                    continue
+    return {name for name, _ in known}
+
+
+@pytest.mark.parametrize(
+    ("extra", "folders"),
+    [
+        ("pipelines", ["pipelines", "fatescope/networks", "fatescope/quality"]),
+        ("service", ["service"]),
+        ("monitoring", ["monitoring", "fatescope/quality"]),
+    ],
+)
+def test_an_extra_brings_what_its_package_imports(extra, folders):
+    brought = closure(PROJECT["dependencies"] + PROJECT["optional-dependencies"][extra])
+    distributions = packages_distributions()
+    imported = set().union(*map(imports, folders)) - OPTIONAL
+    missing = {name for name in imported if not {canonicalize_name(owner) for owner in distributions[name]} & brought}
+    assert not missing, f"add to the extra {extra} in pyproject.toml"
+
+
+def test_training_brings_no_tool_of_tests_clusters_or_clouds():
+    brought = closure(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["pipelines"])
+    assert not brought & {
+        "bentoml",
+        "openvino",
+        "ray",
+        "boto3",
+        "dvc-s3",
+        "psycopg",
+        "pytest",
+        "mypy",
+        "playwright",
+        "moto",
+    }
