@@ -23,56 +23,56 @@ from fatescope.command import run
 
 
 async def connect(
-    where: tuple[str, int],
+    address: tuple[str, int],
     requests: Iterator[bytes],
     left: Callable[[], bool],
-    told: Counter[int | str],
-    taken: list[float],
+    answers: Counter[int | str],
+    latencies: list[float],
 ) -> None:
-    """Send requests over one connection while some are `left`; reconnect where the server closes."""
+    """Send requests over one connection while `left` is true; reconnect when the server closes it."""
     reader = writer = None
     while left():
         start = time.perf_counter()
         try:
             if writer is None:
-                reader, writer = await asyncio.open_connection(*where)
+                reader, writer = await asyncio.open_connection(*address)
             writer.write(next(requests))
             head = await reader.readuntil(b"\r\n\r\n")
             fields = head.lower()
             at = fields.find(b"content-length:")
             await reader.readexactly(int(fields[at + 15 : fields.find(b"\r", at)]))
-            told[int(head[9:12])] += 1
+            answers[int(head[9:12])] += 1
             if b"connection: close" in fields:
                 raise ConnectionResetError
         except (OSError, asyncio.IncompleteReadError) as error:
-            told[type(error).__name__] += not isinstance(error, ConnectionResetError)
+            answers[type(error).__name__] += not isinstance(error, ConnectionResetError)
             if writer is not None:
                 writer.close()
             reader = writer = None
-        taken.append(time.perf_counter() - start)
+        latencies.append(time.perf_counter() - start)
     if writer is not None:
         writer.close()
 
 
 async def load(url: str, connections: int, seconds: float, count: int, paths: list[Path]) -> dict[str, Any]:
-    """Load `url` and return what came back."""
-    told, taken = Counter[int | str](), list[float]()
+    """Send requests to `url`; return the counts of responses and the latencies."""
+    answers, latencies = Counter[int | str](), list[float]()
     requests = itertools.cycle([path.read_bytes() for path in paths])
     deadline = time.monotonic() + (seconds or 1e9)
     budget = itertools.count(count or 10**12, -1)
-    begin = time.perf_counter()
-    where = urlsplit(url)
-    address = (where.hostname or "", where.port or 80)
+    start = time.perf_counter()
+    parts = urlsplit(url)
+    address = (parts.hostname or "", parts.port or 80)
 
     def left() -> bool:
         return time.monotonic() < deadline and next(budget) > 0
 
-    await asyncio.gather(*(connect(address, requests, left, told, taken) for _ in range(connections)))
+    await asyncio.gather(*(connect(address, requests, left, answers, latencies) for _ in range(connections)))
     return {
-        "answers": dict(told),
-        "seconds": time.perf_counter() - begin,
-        "median_s": float(np.median(taken)),
-        "p99_s": float(np.quantile(taken, 0.99)),
+        "answers": dict(answers),
+        "seconds": time.perf_counter() - start,
+        "median_s": float(np.median(latencies)),
+        "p99_s": float(np.quantile(latencies, 0.99)),
     }
 
 

@@ -1,4 +1,4 @@
-"""What a command takes, with all processes that it starts."""
+"""Time and memory of a command, with all processes that it starts."""
 
 import subprocess
 import time
@@ -6,20 +6,20 @@ import time
 import psutil
 
 
-def watched(process: "subprocess.Popen[bytes]") -> tuple[float, float]:
+def measure(process: "subprocess.Popen[bytes]") -> tuple[float, float]:
     """Wait for a process; return its seconds, and the peak of its and its children's memory, MB, each page once (PSS).
 
-    Reading the memory of a large process takes time itself, so it is looked at twice a second.
+    Reading the memory of a large process takes time itself, so that it is read twice a second.
     """
-    begun, peak, known = time.perf_counter(), 0, psutil.Process(process.pid)
+    start, peak, parent = time.perf_counter(), 0, psutil.Process(process.pid)
     while process.poll() is None:
         total = 0
-        for each in [known, *known.children(recursive=True)]:
+        for member in [parent, *parent.children(recursive=True)]:
             try:
-                total += each.memory_full_info().pss
+                total += member.memory_full_info().pss
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         peak = max(peak, total)
-        time.sleep(0.5 if time.perf_counter() - begun > 5 else 0.05)
+        time.sleep(0.5 if time.perf_counter() - start > 5 else 0.05)
     assert process.returncode == 0, f"{process.args!r} failed"
-    return time.perf_counter() - begun, peak / 1e6
+    return time.perf_counter() - start, peak / 1e6

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Figure:
-    """A ratio, the bar it must reach (`>=` or `<=`), and how it was measured; without a bar it is for reading only."""
+    """A measured value with its bar, such as `>= 0.97`; without a bar it is for information only."""
 
     figure: str
     value: float
@@ -18,7 +18,7 @@ class Figure:
 
     @property
     def holds(self) -> bool | None:
-        """Tell whether the bar is reached."""
+        """Return whether the value meets the bar; None without a bar."""
         if self.bar is None:
             return None
         kind, limit = self.bar.split()
@@ -27,14 +27,14 @@ class Figure:
 
 def publish(name: str, figures: list[Figure], packages: list[str], seed: int) -> None:
     """Print a table of `figures` and write `reports/bench/NAME.json`."""
-    for each in figures:
-        mark = {True: "holds", False: "MISSED", None: ""}[each.holds]
-        print(f"{each.figure:<78} {each.value:>10.3f}  {each.bar or '':<8} {mark}")
+    for figure in figures:
+        mark = {True: "holds", False: "MISSED", None: ""}[figure.holds]
+        print(f"{figure.figure:<78} {figure.value:>10.3f}  {figure.bar or '':<8} {mark}")
     content = {
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), **{each: version(each) for each in packages}},
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
         "seed": seed,
-        "figures": [{**asdict(each), "holds": each.holds} for each in figures],
+        "figures": [{**asdict(figure), "holds": figure.holds} for figure in figures],
     }
     target = Path("reports/bench") / f"{name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +43,6 @@ def publish(name: str, figures: list[Figure], packages: list[str], seed: int) ->
 
 
 def _processor() -> str:
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.exists() else []
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -16,13 +16,12 @@ import tempfile
 import time
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks import service
-from benchmarks.memory import watched
+from benchmarks.memory import measure
 from benchmarks.report import Figure, publish
 from fatescope import config
 from fatescope.command import run
@@ -40,62 +39,64 @@ BATCH = 64
 CORES = 2
 BILLION = 1e9
 GPU_SHARE = 0.3
-"""Of the peak of a GPU that a ResNet on images this small is assumed to reach."""
+"""Assumed share of the peak of a GPU that a ResNet reaches on images this small."""
 GPU_TFLOPS = 65.0
 """Peak of an NVIDIA T4 in fp16, by its data sheet; nothing here was measured on a GPU."""
 
 
 def draw(folder: Path) -> list[Path]:
-    """Return the DISTINCT cells that are drawn below `folder`."""
+    """Simulate DISTINCT cells below `folder` and return their files."""
     settings = config.load(service.ROOT / "params.yaml").simulate
     simulate.simulate(settings.model_copy(update={"cells": DISTINCT, "marker_channels": 0, "seed": SEED}), folder)
     return sorted(folder.rglob("*_Ch1.ome.tif"))[:DISTINCT]
 
 
-def link(folder: Path, drawn: list[Path], count: int) -> Path:
-    """Make `folder` an export of `count` files: links to what was drawn, 1,000 in a folder."""
-    for i, path in zip(range(count), itertools.cycle(drawn), strict=False):
+def link(folder: Path, distinct: list[Path], count: int) -> Path:
+    """Make `folder` an export of `count` files, links to the simulated ones, 1,000 in a folder."""
+    for i, path in zip(range(count), itertools.cycle(distinct), strict=False):
         sample = folder / f"{path.name.split('_')[0]}_{i // 1000}"
         sample.mkdir(parents=True, exist_ok=True)
-        medium, taken = path.name.split("_")[:2]
-        os.link(path, sample / f"{medium}_{taken}_{i + 1}_Ch1.ome.tif")
+        medium, run = path.name.split("_")[:2]
+        os.link(path, sample / f"{medium}_{run}_{i + 1}_Ch1.ome.tif")
     return folder
 
 
-def bound(model: Path, paths: list[Path], threads: int) -> None:
-    """Decode and classify files: the work itself."""
+def decode_and_classify(model: Path, paths: list[Path], threads: int) -> None:
+    """Decode and classify files, and write the seconds to a file of the folder FATESCOPE_BOUND."""
     loaded, _ = engines.start(model, ServiceSettings.read().engine, threads)
-    begun = time.perf_counter()
+    began = time.perf_counter()
     for start in range(0, len(paths), BATCH):
-        placed = []
+        centred = []
         for path in paths[start : start + BATCH]:
             [(_, pixels)] = images.decode(path.read_bytes(), "cell", 1_000_000)
-            placed.append(images.center(pixels, loaded.spec.canvas, "cell"))
-        loaded.predict(np.stack(placed))
-    (Path(os.environ["FATESCOPE_BOUND"]) / str(os.getpid())).write_text(str(time.perf_counter() - begun))
+            centred.append(images.center(pixels, loaded.spec.canvas, "cell"))
+        loaded.predict(np.stack(centred))
+    (Path(os.environ["FATESCOPE_BOUND"]) / str(os.getpid())).write_text(str(time.perf_counter() - began))
 
 
 def limit(model: Path, paths: list[Path], processes: int) -> float:
-    """Return cells a second of `bound` on all cores, by so many processes; loading is not counted."""
-    with tempfile.TemporaryDirectory() as told:
-        os.environ["FATESCOPE_BOUND"] = told
+    """Return the cells per second of `decode_and_classify` on all cores with so many processes, without loading."""
+    with tempfile.TemporaryDirectory() as results:
+        os.environ["FATESCOPE_BOUND"] = results
         context = get_context("spawn")
         shares = [paths[i::processes] for i in range(processes)]
-        running = [context.Process(target=bound, args=(model, each, CORES // processes)) for each in shares]
-        for each in running:
-            each.start()
-        for each in running:
-            each.join()
-            assert each.exitcode == 0
-        return len(paths) / max(float(path.read_text()) for path in Path(told).iterdir())
+        running = [
+            context.Process(target=decode_and_classify, args=(model, share, CORES // processes)) for share in shares
+        ]
+        for process in running:
+            process.start()
+        for process in running:
+            process.join()
+            assert process.exitcode == 0
+        return len(paths) / max(float(path.read_text()) for path in Path(results).iterdir())
 
 
 def decoding(paths: list[Path]) -> float:
-    """Return the files a second that one core decodes."""
-    begun = time.perf_counter()
+    """Return the files per second that one core decodes."""
+    start = time.perf_counter()
     for path in paths:
         images.decode(path.read_bytes(), "cell", 1_000_000)
-    return len(paths) / (time.perf_counter() - begun)
+    return len(paths) / (time.perf_counter() - start)
 
 
 def ingest(data: Path, target: Path) -> tuple[float, float]:
@@ -103,10 +104,10 @@ def ingest(data: Path, target: Path) -> tuple[float, float]:
     shutil.rmtree(target, ignore_errors=True)
     options = "--params", "params.yaml", "--data", str(data), "--out", str(target)
     command = [sys.executable, "-m", "pipelines.stages.ingest", *options]
-    return watched(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+    return measure(subprocess.Popen(command, stderr=subprocess.DEVNULL))
 
 
-def score(data: Path, out: Path, model: Path, *told: str) -> tuple[float, float]:
+def score(data: Path, out: Path, model: Path, *options: str) -> tuple[float, float]:
     """Return the seconds and the peak memory, MB, of batch scoring, the start of Python and of the model included."""
     shutil.rmtree(out, ignore_errors=True)
     command = [
@@ -119,9 +120,9 @@ def score(data: Path, out: Path, model: Path, *told: str) -> tuple[float, float]
         str(out),
         "--model",
         str(model),
-        *told,
+        *options,
     ]
-    return watched(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+    return measure(subprocess.Popen(command, stderr=subprocess.DEVNULL))
 
 
 def size(folder: Path) -> int:
@@ -129,22 +130,22 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def arithmetic(found: dict[str, float]) -> list[tuple[str, str, str]]:
-    """Return what BILLION cells take: (what, how it is worked out, amount)."""
-    core, hour = found["scored"] / CORES, 3600
-    gpu = GPU_SHARE * GPU_TFLOPS * 1e12 / (2 * found["multiply_adds"])
+def arithmetic(measured: dict[str, float]) -> list[tuple[str, str, str]]:
+    """Return what BILLION cells need: (what, how it is computed, amount)."""
+    core, hour = measured["scored"] / CORES, 3600
+    gpu = GPU_SHARE * GPU_TFLOPS * 1e12 / (2 * measured["multiply_adds"])
     return [
-        ("Images as they came", f"{found['raw']:,.0f} bytes a file", f"{BILLION * found['raw'] / 1e12:.1f} TB"),
+        ("Images of the export", f"{measured['raw']:,.0f} bytes a file", f"{BILLION * measured['raw'] / 1e12:.1f} TB"),
         (
             "The store of `ingest`",
-            f"{found['stored']:,.0f} bytes a cell",
-            f"{BILLION * found['stored'] / 1e12:.1f} TB",
+            f"{measured['stored']:,.0f} bytes a cell",
+            f"{BILLION * measured['stored'] / 1e12:.1f} TB",
         ),
-        ("Rows of batch scoring", f"{found['row']:.0f} bytes a cell", f"{BILLION * found['row'] / 1e9:.0f} GB"),
+        ("Rows of batch scoring", f"{measured['row']:.0f} bytes a cell", f"{BILLION * measured['row'] / 1e9:.0f} GB"),
         (
             "`ingest`, one machine like this",
-            f"{found['ingested']:,.0f} cells a second on {CORES} cores",
-            f"{BILLION / found['ingested'] / hour:,.0f} h",
+            f"{measured['ingested']:,.0f} cells a second on {CORES} cores",
+            f"{BILLION / measured['ingested'] / hour:,.0f} h",
         ),
         (
             "Batch scoring on CPUs",
@@ -158,58 +159,58 @@ def arithmetic(found: dict[str, float]) -> list[tuple[str, str, str]]:
         ),
         (
             "cores that decode for such a GPU",
-            f"{found['decoded']:,.0f} files a second a core",
-            f"{gpu / found['decoded']:.1f} cores a GPU, else it waits",
+            f"{measured['decoded']:,.0f} files a second a core",
+            f"{gpu / measured['decoded']:.1f} cores a GPU, else it waits",
         ),
     ]
 
 
 def main() -> None:
     """Measure, print and write the figures."""
-    found = dict[str, float]()
+    measured = dict[str, float]()
     with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
         folder = Path(name)
         model = service.prepare(folder)
-        drawn = draw(folder / "drawn")
-        some, all_of_them = link(folder / "some", drawn, FEW), link(folder / "all", drawn, MANY)
-        found["multiply_adds"] = bundle.open_spec(model).cost["multiply_adds"]
-        found["decoded"] = decoding(drawn)
-        limits = [limit(model, drawn, processes) for processes in (1, CORES)]
+        distinct = draw(folder / "drawn")
+        some, all_of_them = link(folder / "some", distinct, FEW), link(folder / "all", distinct, MANY)
+        measured["multiply_adds"] = bundle.open_spec(model).cost["multiply_adds"]
+        measured["decoded"] = decoding(distinct)
+        limits = [limit(model, distinct, processes) for processes in (1, CORES)]
         one = FEW / score(some, folder / "out", model, "--workers", "1", "--threads", "1")[0]
-        apart = score(some, folder / "out", model, "--workers", "2", "--threads", "1")[0]
-        both, few_memory = score(some, folder / "out", model)
+        two_workers = score(some, folder / "out", model, "--workers", "2", "--threads", "1")[0]
+        by_default, few_memory = score(some, folder / "out", model)
         seconds, memory = score(all_of_them, folder / "out", model)
-        found["scored"] = MANY / seconds
+        measured["scored"] = MANY / seconds
         rows = sum(pq.ParquetFile(path).metadata.num_rows for path in (folder / "out" / job.CELLS).glob("*.parquet"))
-        found["row"] = size(folder / "out" / job.CELLS) / rows
+        measured["row"] = size(folder / "out" / job.CELLS) / rows
         _, few_ingest = ingest(some, folder / "cells")
         ingest_seconds, ingest_memory = ingest(all_of_them, folder / "cells")
-        found["ingested"] = MANY / ingest_seconds
-        found["stored"], found["raw"] = size(folder / "cells") / MANY, size(folder / "drawn") / DISTINCT
+        measured["ingested"] = MANY / ingest_seconds
+        measured["stored"], measured["raw"] = size(folder / "cells") / MANY, size(folder / "drawn") / DISTINCT
     figures = [
-        Figure("batch scoring, a million cells, rate over the limit", found["scored"] / max(limits), ">= 0.85"),
+        Figure("batch scoring, a million cells, rate over the limit", measured["scored"] / max(limits), ">= 0.85"),
         Figure("rows that were written over cells", rows / MANY, ">= 1"),
         Figure(f"its peak memory at {MANY:,} over {FEW:,} cells", memory / few_memory, "<= 1.15"),
         Figure("its peak memory, MB", memory),
-        Figure(f"{CORES} cores over one, {FEW:,} cells", FEW / both / one),
-        Figure(f"two workers of a core over one of a core, {FEW:,} cells", FEW / apart / one),
-        Figure("batch scoring, cells a second", found["scored"]),
+        Figure(f"{CORES} cores over one, {FEW:,} cells", FEW / by_default / one),
+        Figure(f"two workers of a core over one of a core, {FEW:,} cells", FEW / two_workers / one),
+        Figure("batch scoring, cells a second", measured["scored"]),
         Figure("limit, one process of two threads, cells a second", limits[0]),
         Figure("limit, two processes of one thread, cells a second", limits[1]),
-        Figure("files that a core decodes a second", found["decoded"]),
-        Figure("ingest, cells a second", found["ingested"]),
+        Figure("files that a core decodes a second", measured["decoded"]),
+        Figure("ingest, cells a second", measured["ingested"]),
         Figure(f"peak memory of ingest at {MANY:,} over {FEW:,} cells", ingest_memory / few_ingest, "<= 1.15"),
         Figure("peak memory of ingest, MB", ingest_memory),
     ]  # fmt: skip
     publish("scale", figures, ["openvino", "onnxruntime", "pyarrow", "imagecodecs"], SEED)
-    Path("docs/explanation/scale.md").write_text(page(figures, found), encoding="utf-8")
+    Path("docs/explanation/scale.md").write_text(page(figures, measured), encoding="utf-8")
 
 
-def page(figures: list[Figure], found: dict[str, Any]) -> str:
+def page(figures: list[Figure], measured: dict[str, float]) -> str:
     """Return the page as Markdown."""
-    measured = "\n".join(f"| {each.figure} | {each.value:,.2f} | {each.bar or ''} |" for each in figures)
-    worked_out = "\n".join(f"| {' | '.join(each)} |" for each in arithmetic(found))
-    return TEXT.format(measured=measured, worked_out=worked_out, distinct=DISTINCT, seed=SEED)
+    rows = "\n".join(f"| {figure.figure} | {figure.value:,.2f} | {figure.bar or ''} |" for figure in figures)
+    computed = "\n".join(f"| {' | '.join(row)} |" for row in arithmetic(measured))
+    return TEXT.format(measured=rows, worked_out=computed, distinct=DISTINCT, seed=SEED)
 
 
 TEXT = """# A million cells, and a billion

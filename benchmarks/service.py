@@ -1,6 +1,6 @@
-"""A service to measure: a bundle made for it, the service that serves it, and the load on it.
+"""A service to measure: its bundle, the processes that serve it, and the load on it.
 
-ResNet18 at 60x60, trained briefly on drawn cells, so that its answers are those of a model and not of chance.
+The model is a ResNet18 at 60x60, trained briefly on simulated cells, so that its predictions are not chance.
 """
 
 import io
@@ -26,14 +26,14 @@ from tests.support.servers import ended
 SEED = 0
 TASK = "multiclass"
 CELLS = 2_000
-"""Cells that are drawn, and of a request to /classify_batch."""
+"""Cells that are simulated, and that one request to /classify_batch has."""
 REPEATS = 5
 CONNECTIONS = 64
 ROOT = Path(__file__).parent.parent
 
 
 def prepare(folder: Path) -> Path:
-    """Draw cells, train on them for a few epochs, and return the bundle."""
+    """Simulate cells, train on them for a few epochs, and return the bundle."""
     content = json.loads(config.load(ROOT / "params.yaml").model_dump_json(by_alias=True))
     content["simulate"]["cells"] = CELLS
     content["tune"]["trials"] = 0
@@ -61,7 +61,7 @@ def prepare(folder: Path) -> Path:
 def serve(
     folder: Path, bundle: Path, port: int, engine: str | None = None, records: str | None = None
 ) -> AbstractContextManager[Any]:
-    """Start our service with `bundle`, which records into `folder` unless `records` says otherwise."""
+    """Start our service with `bundle`; its prediction log is in `folder`, or where `records` says."""
     environment = {
         "FATESCOPE_BUNDLES": str(bundle.parent.parent / "served"),
         "FATESCOPE_RECORDS": records or str(folder / "records"),
@@ -69,42 +69,43 @@ def serve(
         "BENTOML_DO_NOT_TRACK": "True",
         **({"FATESCOPE_ENGINE": engine} if engine else {}),
     }
-    place = bundle.parent.parent / "served" / TASK
-    if not place.exists():
-        place.parent.mkdir(exist_ok=True)
-        place.symlink_to(bundle)
+    served = bundle.parent.parent / "served" / TASK
+    if not served.exists():
+        served.parent.mkdir(exist_ok=True)
+        served.symlink_to(bundle)
     command = [str(Path(sys.executable).with_name("bentoml")), "serve", "service.gateway:Fatescope"]
     return ended([*command, "--working-dir", str(ROOT), "--port", str(port)], folder, environment)
 
 
 def load(folder: Path, port: int, request: bytes, seconds: float, count: int = 0) -> dict[str, Any]:
-    """Load a server from a process of its own; see `benchmarks.load`."""
+    """Load a server from a process of its own, and return what `benchmarks.load` prints, with `rate` and `failed`."""
     path = folder / "request"
     path.write_bytes(request)
-    where = ["--url", f"http://127.0.0.1:{port}", "--connections", CONNECTIONS]
+    address = ["--url", f"http://127.0.0.1:{port}", "--connections", CONNECTIONS]
     limits = ["--seconds", seconds, "--requests", count]
-    command = [sys.executable, "-m", "benchmarks.load", *where, *limits, path]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
-    told: dict[str, Any] = json.loads(done.stdout)
-    told["rate"] = told["answers"].get("200", 0) / told["seconds"]
-    told["failed"] = sum(told["answers"].values()) - told["answers"].get("200", 0)
-    return told
+    command = [sys.executable, "-m", "benchmarks.load", *address, *limits, path]
+    completed = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
+    result: dict[str, Any] = json.loads(completed.stdout)
+    succeeded = result["answers"].get("200", 0)
+    result["rate"] = succeeded / result["seconds"]
+    result["failed"] = sum(result["answers"].values()) - succeeded
+    return result
 
 
 def form(path: str, part: str, raw: bytes) -> bytes:
-    """Return a whole request that uploads a file in a form."""
+    """Return a complete HTTP request that uploads a file in a form."""
     name = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="a_1d1_3_Ch1.ome.tif"\r\n\r\n' % part.encode()
     return request(path, "multipart/form-data; boundary=b", name + raw + b"\r\n--b--\r\n")
 
 
 def request(path: str, kind: str, body: bytes) -> bytes:
-    """Return a whole request."""
+    """Return a complete HTTP request."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
 def batches(port: int, raws: list[bytes]) -> float:
-    """Return the cells a second of /classify_batch, all of them in one zip."""
+    """Return the median rate of /classify_batch in cells per second, with all cells in one zip."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for number, raw in enumerate(raws):
@@ -116,9 +117,9 @@ def batches(port: int, raws: list[bytes]) -> float:
         url = f"http://127.0.0.1:{port}/classify_batch"
         rates = []
         for _ in range(REPEATS + 1):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             command = ["curl", "--silent", "--fail", "-F", f"files=@{path}", url]
-            done = subprocess.run(command, capture_output=True, check=True)
-            rates.append(len(raws) / (time.perf_counter() - begun))
-            assert json.loads(done.stdout)["sample"]["cells"] == len(raws)
+            completed = subprocess.run(command, capture_output=True, check=True)
+            rates.append(len(raws) / (time.perf_counter() - start))
+            assert json.loads(completed.stdout)["sample"]["cells"] == len(raws)
     return median(rates[1:])

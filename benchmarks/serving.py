@@ -32,7 +32,7 @@ from tests.support.servers import ended, free_port, ready
 BATCHES = (16, 32, 64, 128, 256)
 SECONDS = 60
 MANY = 100_000
-"""Requests over which memory is watched; the first tenth warms up."""
+"""Requests over which memory is measured; the first tenth warms up."""
 
 
 def register(bundle: Path) -> str:
@@ -51,42 +51,42 @@ def register(bundle: Path) -> str:
 
 
 def in_process(bundle: Path, raws: list[bytes]) -> tuple[float, int]:
-    """Return the cells a second of the graph in this process, decoding included, and its best batch."""
+    """Return the rate of the graph in this process in cells per second, with decoding, and its best batch size."""
     settings = ServiceSettings.read()
     model, name = engines.start(bundle, settings.engine, settings.threads)
     print(f"engine: {name}", flush=True)
-    found = {}
+    medians = {}
     for batch in BATCHES:
         rates = []
         for _ in range(REPEATS):
-            begun = time.perf_counter()
+            began = time.perf_counter()
             for start in range(0, len(raws), batch):
-                placed = []
+                centred = []
                 for raw in raws[start : start + batch]:
                     [(_, pixels)] = images.decode(raw, "cell", 1_000_000)
-                    placed.append(images.center(pixels, model.spec.canvas, "cell"))
-                model.predict(np.stack(placed))
-            rates.append(len(raws) / (time.perf_counter() - begun))
-        found[batch] = median(rates)
-    best = max(found, key=lambda batch: found[batch])
-    return found[best], best
+                    centred.append(images.center(pixels, model.spec.canvas, "cell"))
+                model.predict(np.stack(centred))
+            rates.append(len(raws) / (time.perf_counter() - began))
+        medians[batch] = median(rates)
+    best = max(medians, key=lambda batch: medians[batch])
+    return medians[best], best
 
 
 def memory(process: subprocess.Popen[bytes]) -> float:
-    """Return what the processes of a server hold for themselves, bytes."""
+    """Return the memory in bytes that belongs to the processes of a server alone (USS)."""
     parent = psutil.Process(process.pid)
-    return float(sum(each.memory_full_info().uss for each in [parent, *parent.children(recursive=True)]))
+    return float(sum(member.memory_full_info().uss for member in [parent, *parent.children(recursive=True)]))
 
 
 def ours(folder: Path, bundle: Path, raws: list[bytes], limit: float) -> tuple[list[Figure], float, float]:
-    """Measure our own service; return the figures, the requests a second, and the cells a second in batches."""
+    """Measure our own service; return the figures, and the rates in requests and in cells of batches per second."""
     port = free_port()
-    begun = time.perf_counter()
+    began = time.perf_counter()
     with serve(folder, bundle, port) as process:
         ready(f"http://127.0.0.1:{port}/readyz")
-        started = time.perf_counter() - begun
+        started = time.perf_counter() - began
         many = batches(port, raws)
-        # In a form, as the peers get it.
+        # In a form, as the peers receive it.
         single = load(folder, port, form("/classify", "image", raws[0]), SECONDS)
         as_body = load(folder, port, request("/classify", "application/octet-stream", raws[0]), SECONDS / 4)
         bare = request("/classify", "application/octet-stream", raws[0])
@@ -114,7 +114,7 @@ def ours(folder: Path, bundle: Path, raws: list[bytes], limit: float) -> tuple[l
 
 
 def eager(folder: Path, bundle: Path, raws: list[bytes]) -> tuple[dict[str, Any], float]:
-    """Load our service with the network run by PyTorch, eagerly and in fp32; return also its cells a second."""
+    """Load our service with eager PyTorch in fp32; return the result, and its cells per second in batches."""
     port = free_port()
     with serve(folder, bundle, port, "torch"):
         ready(f"http://127.0.0.1:{port}/readyz")
@@ -123,7 +123,7 @@ def eager(folder: Path, bundle: Path, raws: list[bytes]) -> tuple[dict[str, Any]
 
 
 def peer(folder: Path, bundle: Path, command: list[str], probe: str, request: bytes, port: int) -> dict[str, Any]:
-    """Load a peer that `command` starts."""
+    """Start a peer by `command` and load it."""
     environment = {"FATESCOPE_BUNDLE": str(bundle), "PYTHONPATH": str(ROOT)}
     with ended(command, folder, environment):
         ready(f"http://127.0.0.1:{port}{probe}")
@@ -131,24 +131,24 @@ def peer(folder: Path, bundle: Path, command: list[str], probe: str, request: by
 
 
 def peers(folder: Path, bundle: Path, address: str, raws: list[bytes]) -> dict[str, dict[str, Any]]:
-    """Load each of the peers."""
-    python, found = sys.executable, {}
+    """Load every peer; return name → result."""
+    python, results = sys.executable, {}
     port = free_port()
-    at = ["--host", "127.0.0.1", "--port", str(port)]
-    command = [python, "-m", "mlflow", "models", "serve", "-m", address, "--env-manager", "local", *at]
+    address_options = ["--host", "127.0.0.1", "--port", str(port)]
+    command = [python, "-m", "mlflow", "models", "serve", "-m", address, "--env-manager", "local", *address_options]
     [(_, pixels)] = images.decode(raws[0], "cell", 1_000_000)
     canvas = tuple(json.loads((bundle / "spec.json").read_text())["canvas"])
-    placed = images.center(pixels, canvas, "cell")
-    body = json.dumps({"inputs": placed[None].tolist()}, separators=(",", ":")).encode()
-    asked = request("/invocations", "application/json", body)
-    found["mlflow models serve"] = peer(folder, bundle, command, "/ping", asked, port)
+    centred = images.center(pixels, canvas, "cell")
+    body = json.dumps({"inputs": centred[None].tolist()}, separators=(",", ":")).encode()
+    sent = request("/invocations", "application/json", body)
+    results["mlflow models serve"] = peer(folder, bundle, command, "/ping", sent, port)
     port = free_port()
-    command, asked = [python, "-m", "benchmarks.peers.lit", "--port", str(port)], form("/predict", "request", raws[0])
-    found["LitServe"] = peer(folder, bundle, command, "/health", asked, port)
+    command, sent = [python, "-m", "benchmarks.peers.lit", "--port", str(port)], form("/predict", "request", raws[0])
+    results["LitServe"] = peer(folder, bundle, command, "/health", sent, port)
     port = free_port()
     command = [python, "-m", "uvicorn", "benchmarks.peers.plain:app", "--port", str(port), "--log-level", "warning"]
-    found["plain FastAPI"] = peer(folder, bundle, command, "/docs", form("/predict", "image", raws[0]), port)
-    return found
+    results["plain FastAPI"] = peer(folder, bundle, command, "/docs", form("/predict", "image", raws[0]), port)
+    return results
 
 
 def main() -> None:
@@ -160,22 +160,22 @@ def main() -> None:
         raws = [path.read_bytes() for path in sorted((folder / "data").rglob("*_Ch1.ome.tif"))[:CELLS]]
         limit, best = in_process(bundle, raws)
         figures, rate, many = ours(folder, bundle, raws, limit)
-        told = peers(folder, bundle, register(bundle), raws)
-        told["our service on eager PyTorch"], eagerly = eager(folder, bundle, raws)
+        results = peers(folder, bundle, register(bundle), raws)
+        results["our service on eager PyTorch"], eager_rate = eager(folder, bundle, raws)
         figures += [
-            Figure("/classify_batch, cells a second over our service on eager PyTorch", many / eagerly, ">= 3"),
-            Figure("our service on eager PyTorch: /classify_batch, cells a second", eagerly),
+            Figure("/classify_batch, cells a second over our service on eager PyTorch", many / eager_rate, ">= 3"),
+            Figure("our service on eager PyTorch: /classify_batch, cells a second", eager_rate),
         ]
         bars = {"mlflow models serve": ">= 3", "our service on eager PyTorch": ">= 3"}
-        for peer_name, found in told.items():
+        for peer_name, result in results.items():
             figures += [
                 Figure(
-                    f"/classify, requests a second over {peer_name}", rate / found["rate"], bars.get(peer_name, ">= 1")
+                    f"/classify, requests a second over {peer_name}", rate / result["rate"], bars.get(peer_name, ">= 1")
                 ),
-                Figure(f"{peer_name}: requests a second", found["rate"]),
-                Figure(f"{peer_name}: median ms", 1000 * found["median_s"]),
-                Figure(f"{peer_name}: 99th percentile ms", 1000 * found["p99_s"]),
-                Figure(f"{peer_name}: answers other than 200", found["failed"]),
+                Figure(f"{peer_name}: requests a second", result["rate"]),
+                Figure(f"{peer_name}: median ms", 1000 * result["median_s"]),
+                Figure(f"{peer_name}: 99th percentile ms", 1000 * result["p99_s"]),
+                Figure(f"{peer_name}: answers other than 200", result["failed"]),
             ]
         figures += [Figure("the graph in process, cells a second", limit), Figure("its best batch", best)]
     publish("serving", figures, ["bentoml", "openvino", "onnxruntime", "torch", "mlflow", "litserve", "fastapi"], SEED)

@@ -51,7 +51,7 @@ FEW, MANY = 4_000, 80_000
 
 
 def prepare(folder: Path, settings: Params) -> tuple[Examples, npt.NDArray[np.int64], int]:
-    """Draw and ingest cells; return the examples without validation cells, the test rows and the number of classes."""
+    """Simulate and ingest cells; return examples without validation cells, the test rows and the number of classes."""
     path = folder / "params.yaml"
     content = json.loads(settings.model_dump_json(by_alias=True))
     content["simulate"]["cells"] = CELLS
@@ -59,32 +59,32 @@ def prepare(folder: Path, settings: Params) -> tuple[Examples, npt.NDArray[np.in
     simulate.simulate(config.load(path).simulate, folder / "data")
     ingest.main(path, folder / "data", folder / "cells")
     split.main(path, folder / "cells", folder / "splits.parquet")
-    known, divided = dataset.load(folder / "cells"), splits.load(folder / "splits.parquet")
+    cells, assigned = dataset.load(folder / "cells"), splits.load(folder / "splits.parquet")
     classes = settings.classes("multiclass")
-    targets = np.array([classes.index(x) for x in known.manifest["label"]], np.int64)
-    rows = [divided.indices("random", part, classes) for part in ("train", "validation", "test")]
+    targets = np.array([classes.index(x) for x in cells.manifest["label"]], np.int64)
+    rows = [assigned.indices("random", name, classes) for name in ("train", "validation", "test")]
     train = np.sort(np.concatenate(rows[:2]))
-    return Examples(known.pixels, targets, train, train[:0]), rows[2], len(classes)
+    return Examples(cells.pixels, targets, train, train[:0]), rows[2], len(classes)
 
 
 def fit_rate(examples: Examples, classes: int, settings: Train, seed: int) -> tuple[float, trainer.Fit]:
-    """Return the images a second of `fit` from the end of the first epoch to that of the last, and what was fitted."""
+    """Return the images per second of `fit`, from the end of the first epoch to that of the last, and the fit."""
     ends: list[float] = []
-    made = trainer.fit(examples, classes, settings, seed, lambda *_: ends.append(time.perf_counter()))
+    fit = trainer.fit(examples, classes, settings, seed, lambda *_: ends.append(time.perf_counter()))
     steps = len(examples.train) // settings.batch_size
-    return steps * settings.batch_size * (len(ends) - 1) / (ends[-1] - ends[0]), made
+    return steps * settings.batch_size * (len(ends) - 1) / (ends[-1] - ends[0]), fit
 
 
 def constant_rate(examples: Examples, classes: int, settings: Train, *, plain: bool = False) -> float:
-    """Return the images a second of the same network and step on one batch that is ready in memory.
+    """Return the images per second of the same network and step on one batch in memory.
 
-    With `plain`, of the network with the convolutions of PyTorch on all maps.
+    With `plain`, the network has the convolutions of PyTorch everywhere.
     """
     torch.manual_seed(SEED)
     network = trainer.build_network(settings, classes).to(memory_format=torch.channels_last).train()
-    for each in network.modules() if plain else ():
-        if isinstance(each, SmallMapConv2d):
-            each.__class__ = torch.nn.Conv2d
+    for module in network.modules() if plain else ():
+        if isinstance(module, SmallMapConv2d):
+            module.__class__ = torch.nn.Conv2d
     optimizer = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
@@ -95,28 +95,28 @@ def constant_rate(examples: Examples, classes: int, settings: Train, *, plain: b
     targets = torch.from_numpy(examples.targets[rows])
     for step in range(STEPS + 2):
         if step == 2:  # the first two warm up
-            begun = time.perf_counter()
+            start = time.perf_counter()
         with autocast(torch.device("cpu")):
             logits = network.forward_preprocessed(images).logits
         optimizer.zero_grad(set_to_none=True)
         functional.cross_entropy(logits.float(), targets).backward()
         optimizer.step()
-    return STEPS * len(rows) / (time.perf_counter() - begun)
+    return STEPS * len(rows) / (time.perf_counter() - start)
 
 
 def write_folders(folder: Path, examples: Examples, test: npt.NDArray[np.int64]) -> None:
-    """Write the cells as 8-bit PNGs, a folder a class, as `ImageFolder` takes them."""
-    top = float(np.quantile(examples.pixels[examples.train[::10]], 0.999))
-    for part, rows in (("train", examples.train), ("test", test)):
+    """Write the cells as 8-bit PNGs, one folder per class, as `ImageFolder` reads them."""
+    white = float(np.quantile(examples.pixels[examples.train[::10]], 0.999))
+    for split_name, rows in (("train", examples.train), ("test", test)):
         for row in rows:
-            path = folder / part / str(examples.targets[row]) / f"{row}.png"
+            path = folder / split_name / str(examples.targets[row]) / f"{row}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            scaled = np.clip(examples.pixels[row] / top * 255, 0, 255).astype(np.uint8)
+            scaled = np.clip(examples.pixels[row] / white * 255, 0, 255).astype(np.uint8)
             Image.fromarray(scaled).save(path)
 
 
 def peer(folder: Path, classes: int, settings: Train, seed: int) -> tuple[float, float]:
-    """Train as torchvision's tutorials do; return images a second, and the balanced accuracy on the test cells."""
+    """Train as torchvision's tutorials do; return images per second, and balanced accuracy on the test cells."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(seed)
     to_tensor = [
@@ -145,9 +145,9 @@ def peer(folder: Path, classes: int, settings: Train, seed: int) -> tuple[float,
     rate = len(loader) * settings.batch_size * (len(ends) - 1) / (ends[-1] - ends[0])
     model.eval()
     with torch.inference_mode():
-        called = [(model(images).argmax(1), targets) for images, targets in DataLoader(test, 256)]
-    guess, truth = (torch.cat(each).numpy() for each in zip(*called, strict=True))
-    return rate, float(balanced_accuracy_score(truth, guess))
+        batches = [(model(images).argmax(1), targets) for images, targets in DataLoader(test, 256)]
+    predicted, targets = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+    return rate, float(balanced_accuracy_score(targets, predicted))
 
 
 MEMORY = """
@@ -163,14 +163,14 @@ pixels = np.load(sys.argv[1], mmap_mode="r")
 targets = np.arange(len(pixels)) % 4
 rows = np.arange(len(pixels))
 peak = 0.0
-def watch():
+def record_peak():
     global peak
     while True:
-        # Without the pages of the file that are mapped now: what belongs to the process alone, MB.
+        # The memory of the process alone, MB, without pages of the memory map.
         lines = Path("/proc/self/status").read_text().splitlines()
         peak = max(peak, *(int(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon")))
         time.sleep(0.02)
-threading.Thread(target=watch, daemon=True).start()
+threading.Thread(target=record_peak, daemon=True).start()
 examples = Examples(pixels, targets, rows[rows % 5 > 0], rows[rows % 5 == 0])
 trainer.fit(examples, 4, settings, 0, lambda *_: None)
 print(peak)
@@ -178,7 +178,7 @@ print(peak)
 
 
 def memory(folder: Path, count: int) -> float:
-    """Return the MB that a process has at most to itself while it fits two epochs on `count` cells of a memory map."""
+    """Return the peak memory in MB of a process that fits two epochs on `count` cells of a memory map."""
     path = folder / f"pixels{count}.npy"
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=(count, 60, 80))
     rng = np.random.default_rng(SEED)
@@ -186,36 +186,36 @@ def memory(folder: Path, count: int) -> float:
         pixels[start : start + 4000] = rng.normal(700, 30, (4000, 60, 80)).astype(np.uint16)
     del pixels
     command = [sys.executable, "-c", MEMORY, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    completed = subprocess.run(command, capture_output=True, text=True, check=True)
     path.unlink()
-    return float(done.stdout)
+    return float(completed.stdout)
 
 
 def main() -> None:
     """Measure, print and write the figures."""
-    whole = config.load(Path("params.yaml"))
+    params = config.load(Path("params.yaml"))
     change = {"backbone": "resnet18", "input_size": (60, 60), "batch_size": 128, "epochs": EPOCHS, "threads": 2}
-    settings = whole.train.model_copy(update=change | {"weights": "none"})
+    settings = params.train.model_copy(update=change | {"weights": "none"})
     torch.set_num_threads(settings.threads)
     with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
         folder = Path(name)
-        examples, test, classes = prepare(folder, whole)
+        examples, test, classes = prepare(folder, params)
         write_folders(folder / "png", examples, test)
         limit, plain, short, ours, theirs = [], [], [], [], []
         for turn in range(REPEATS):
             limit.append(constant_rate(examples, classes, settings))
             plain.append(constant_rate(examples, classes, settings, plain=True))
             short.append(fit_rate(examples, classes, settings.model_copy(update={"epochs": 4}), turn)[0])
-            rate, made = fit_rate(examples, classes, settings, turn)
-            called = predict(made.network, examples.pixels, test).logits.argmax(1)
-            ours.append((rate, float(balanced_accuracy_score(examples.targets[test], called))))
-            # In a process of its own, whose memory nobody has tuned.
+            rate, fit = fit_rate(examples, classes, settings, turn)
+            predicted = predict(fit.network, examples.pixels, test).logits.argmax(1)
+            ours.append((rate, float(balanced_accuracy_score(examples.targets[test], predicted))))
+            # In a process of its own, without the memory settings of this one.
             with get_context("spawn").Pool(1) as pool:
                 theirs.append(pool.apply(peer, (folder / "png", classes, settings, turn)))
-            print(f"turn {turn}: ours {ours[-1]}, theirs {theirs[-1]}", flush=True)
+            print(f"round {turn}: fit {ours[-1]}, peer {theirs[-1]}", flush=True)
         used = {count: memory(folder, count) for count in (FEW, MANY)}
     shares = [a / b for a, b in zip(short, limit, strict=True)]
-    (rate, accuracy), (peer_rate, peer_accuracy) = (np.median(each, axis=0).tolist() for each in (ours, theirs))
+    (rate, accuracy), (peer_rate, peer_accuracy) = (np.median(rounds, axis=0).tolist() for rounds in (ours, theirs))
     products = [a / b for a, b in zip(limit, plain, strict=True)]
     gains = [a[0] / b[0] for a, b in zip(ours, theirs, strict=True)]
     publish(
@@ -223,12 +223,14 @@ def main() -> None:
         [
             Figure("fit over the same step on one constant batch", median(shares), ">= 0.95"),
             Figure("fit over ImageFolder, DataLoader and fp32", median(gains), ">= 1.8"),
-            Figure(f"balanced accuracy less theirs after {EPOCHS} epochs", accuracy - peer_accuracy, ">= 0.0"),
-            Figure("balanced accuracy of ours", accuracy),
-            Figure("balanced accuracy of theirs", peer_accuracy),
+            Figure(
+                f"balanced accuracy less that of the peer after {EPOCHS} epochs", accuracy - peer_accuracy, ">= 0.0"
+            ),
+            Figure("balanced accuracy of fit", accuracy),
+            Figure("balanced accuracy of the peer", peer_accuracy),
             Figure("images a second, fit", rate),
             Figure("images a second, constant batch", median(limit)),
-            Figure("constant batch over the same without small_maps", median(products)),
+            Figure("constant batch over the same with convolutions of PyTorch", median(products)),
             Figure("images a second, ImageFolder, DataLoader and fp32", peer_rate),
             Figure(f"peak of own memory with {MANY:,} over {FEW:,} cells", used[MANY] / used[FEW], "<= 1.1"),
             Figure(f"peak of own memory with {MANY:,} cells, MB", used[MANY]),

@@ -23,40 +23,40 @@ FILES, PAGES = 100_000, 500
 
 
 def draw(single: Path, stacked: Path) -> None:
-    """Write FILES cells as a file each, and as stacks."""
+    """Write FILES cells, once in files of their own and once in stacks."""
     rng = np.random.default_rng(SEED)
     for group in range(FILES // PAGES):
         pages = rng.normal(700, 10, (PAGES, 24, 30)).astype(np.uint16)
-        place = single / f"a_1d{group}"
-        place.mkdir(parents=True)
+        target = single / f"a_1d{group}"
+        target.mkdir(parents=True)
         for i, page in enumerate(pages):
-            tifffile.imwrite(place / f"a_1d{group}_{i}_Ch1.ome.tif", page, metadata=None)
+            tifffile.imwrite(target / f"a_1d{group}_{i}_Ch1.ome.tif", page, metadata=None)
         stacked.mkdir(exist_ok=True)
         tifffile.imwrite(stacked / f"a_1d{group}_1_Ch1.ome.tif", pages, photometric="minisblack", metadata=None)
 
 
-def timed(*command: str | Path, at: Path) -> float:
+def seconds_of(*command: str | Path, at: Path) -> float:
     """Return the seconds that a command takes in the folder `at`."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run(list(map(str, command)), cwd=at, check=True, capture_output=True)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def version(folder: Path, source: Path) -> dict[str, float]:
-    """Return the seconds of `cp`, and of each command that makes a version of `source` and fetches it elsewhere."""
+    """Return command → seconds: `cp`, and every command that versions `source` and fetches it elsewhere."""
     project, other, remote = folder / "project", folder / "other", folder / "remote"
     project.mkdir(parents=True)
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "remote", "add", "-q", "-d", "r", remote]):
-        timed(*command, at=project)
-    found = {"cp": timed("cp", "-r", source, project / "data", at=folder)}
-    # Cold caches are those of another machine; here all of it is in the page cache, for all commands alike.
-    found["add"] = timed("dvc", "add", "-q", "data", at=project)
-    found["status"] = timed("dvc", "status", "-q", at=project)
-    found["push"] = timed("dvc", "push", "-q", at=project)
+        seconds_of(*command, at=project)
+    seconds = {"cp": seconds_of("cp", "-r", source, project / "data", at=folder)}
+    # All files are in the page cache, for all commands alike; on another machine the first access is slower.
+    seconds["add"] = seconds_of("dvc", "add", "-q", "data", at=project)
+    seconds["status"] = seconds_of("dvc", "status", "-q", at=project)
+    seconds["push"] = seconds_of("dvc", "push", "-q", at=project)
     shutil.copytree(project, other, ignore=shutil.ignore_patterns("data", "cache", "tmp"))
-    found["pull"] = timed("dvc", "pull", "-q", at=other)
+    seconds["pull"] = seconds_of("dvc", "pull", "-q", at=other)
     assert sum(len(names) for _, _, names in os.walk(other / "data")) == sum(len(n) for _, _, n in os.walk(source))
-    return found
+    return seconds
 
 
 def main() -> None:

@@ -19,16 +19,16 @@ SECONDS = 10
 
 
 def rates(folder: Path, bundle: Path, raws: list[bytes], records: str) -> tuple[float, float, int]:
-    """Return requests a second of /classify, cells a second of /classify_batch, and the cells that were answered."""
+    """Return requests per second of /classify, cells per second of /classify_batch, and the cells with a response."""
     port = free_port()
     with service.serve(folder, bundle, port, records=records):
         ready(f"http://127.0.0.1:{port}/readyz")
-        asked = service.form("/classify", "image", raws[0])
-        warm = service.load(folder, port, asked, 3)
-        told = service.load(folder, port, asked, SECONDS)
-        many = service.batches(port, raws)
-    answered = sum(each["answers"]["200"] for each in (warm, told)) + len(raws) * (service.REPEATS + 1)
-    return told["rate"], many, answered
+        request = service.form("/classify", "image", raws[0])
+        warm_up = service.load(folder, port, request, 3)
+        measured = service.load(folder, port, request, SECONDS)
+        in_batches = service.batches(port, raws)
+    answered = sum(result["answers"]["200"] for result in (warm_up, measured)) + len(raws) * (service.REPEATS + 1)
+    return measured["rate"], in_batches, answered
 
 
 def main() -> None:
@@ -37,25 +37,25 @@ def main() -> None:
         folder = Path(name)
         bundle = service.prepare(folder)
         raws = [path.read_bytes() for path in sorted((folder / "data").rglob("*_Ch1.ome.tif"))[: service.CELLS]]
-        with_it, without, answered = [], [], 0
+        recording, silent, answered = [], [], 0
         for _ in range(TURNS):
-            with_it.append(rates(folder, bundle, raws, str(folder / "records")))
-            without.append(rates(folder, bundle, raws, "off"))
-            answered += with_it[-1][2]
+            recording.append(rates(folder, bundle, raws, str(folder / "records")))
+            silent.append(rates(folder, bundle, raws, "off"))
+            answered += recording[-1][2]
         rows = sum(len(pd.read_parquet(path, columns=["time"])) for path in (folder / "records").glob("*/*.parquet"))
         size = sum(path.stat().st_size for path in (folder / "records").glob("*/*.parquet"))
     figures = [
         Figure(
             "/classify, requests a second with recording over without",
-            median(each[0] for each in with_it) / median(each[0] for each in without), ">= 0.97",
+            median(turn[0] for turn in recording) / median(turn[0] for turn in silent), ">= 0.97",
         ),
         Figure(
             "/classify_batch, cells a second with recording over without",
-            median(each[1] for each in with_it) / median(each[1] for each in without), ">= 0.97",
+            median(turn[1] for turn in recording) / median(turn[1] for turn in silent), ">= 0.97",
         ),
         Figure("rows that were recorded over cells that were answered", rows / answered, ">= 1"),
-        Figure("/classify, requests a second without recording, lowest turn", min(each[0] for each in without)),
-        Figure("/classify, requests a second without recording, highest turn", max(each[0] for each in without)),
+        Figure("/classify, requests a second without recording, lowest turn", min(turn[0] for turn in silent)),
+        Figure("/classify, requests a second without recording, highest turn", max(turn[0] for turn in silent)),
         Figure("bytes a row on disk", size / rows),
     ]  # fmt: skip
     publish("watch", figures, ["bentoml", "pyarrow"], service.SEED)

@@ -1,1 +1,1 @@
-"""Services that others would write for the same model, as the documentation of their framework shows."""
+"""Services for the same model, written as the documentation of their frameworks shows."""

@@ -1,6 +1,6 @@
 """A LitServe service with batches: `python -m benchmarks.peers.lit --port PORT`, with FATESCOPE_BUNDLE naming a bundle.
 
-It gives the graph the same engine and decoder as ours, so that what differs is the serving.
+It uses the engine and the decoder of our service, so that only the serving differs.
 """
 
 import os
@@ -19,20 +19,20 @@ from service.settings import ServiceSettings
 
 
 class Classifier(ls.LitAPI):
-    """Classifies one image a request."""
+    """Classifies one image per request."""
 
-    def setup(self, device: str) -> None:  # noqa: ARG002  as it is called
+    def setup(self, device: str) -> None:  # noqa: ARG002  LitServe passes it
         """Load the model."""
         settings = ServiceSettings.read()
         self.model, _ = engines.start(Path(os.environ["FATESCOPE_BUNDLE"]), settings.engine, settings.threads)
 
     def decode_request(self, request: UploadFile) -> np.ndarray:
-        """Turn a file into pixels on the canvas."""
+        """Return the pixels of a file, on the canvas."""
         [(_, pixels)] = images.decode(request.file.read(), "", 1_000_000)
         return images.center(pixels, self.model.spec.canvas, "")
 
     def batch(self, inputs: list[np.ndarray]) -> np.ndarray:
-        """Join what came together."""
+        """Stack requests into a batch."""
         return np.stack(inputs)
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
@@ -40,11 +40,11 @@ class Classifier(ls.LitAPI):
         return self.model.predict(inputs).probabilities
 
     def unbatch(self, output: np.ndarray) -> list[np.ndarray]:
-        """Part the answers."""
+        """Return the results of a batch one by one."""
         return list(output)
 
     def encode_response(self, output: np.ndarray) -> dict[str, float]:
-        """Name the classes."""
+        """Return class → probability."""
         return dict(zip(self.model.spec.classes, output.tolist(), strict=True))
 
 

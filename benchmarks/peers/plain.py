@@ -1,6 +1,6 @@
 """A plain FastAPI service: `uvicorn benchmarks.peers.plain:app`, with FATESCOPE_BUNDLE naming a bundle.
 
-It gives the graph the same engine and decoder as ours, so that what differs is the serving.
+It uses the engine and the decoder of our service, so that only the serving differs.
 """
 
 import os
@@ -21,6 +21,6 @@ bundle, _ = engines.start(Path(os.environ["FATESCOPE_BUNDLE"]), settings.engine,
 def predict(image: UploadFile = File()) -> dict[str, float]:  # noqa: B008  as FastAPI shows it
     """Classify one image."""
     [(_, pixels)] = images.decode(image.file.read(), image.filename or "", 1_000_000)
-    placed = images.center(pixels, bundle.spec.canvas, "")
-    probabilities = bundle.predict(placed[None]).probabilities[0]
+    centred = images.center(pixels, bundle.spec.canvas, "")
+    probabilities = bundle.predict(centred[None]).probabilities[0]
     return dict(zip(bundle.spec.classes, probabilities.tolist(), strict=True))
