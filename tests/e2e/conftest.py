@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.support.bundles import EXACT, copy_bundle
 from tests.support.project import ROOT
@@ -11,6 +11,10 @@ from tests.support.servers import serving
 
 # Without these, Chromium asks hosts of its maker at every start.
 QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
+
+
+# The default of 5 s is short for a machine whose cores other tests share.
+expect.set_options(timeout=30_000)
 
 
 # Not of the session: while it lives, nothing else in this thread can run an event loop.
@@ -39,6 +43,7 @@ def service(tmp_path_factory):
 @pytest.fixture
 def context(browser):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(90_000)
     yield context
     context.close()
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import time
 import zipfile
 
 import fcsparser
@@ -45,7 +46,7 @@ def classify(page, files):
 
 
 def done(page):
-    page.wait_for_selector("#start-over:not([hidden])", timeout=60_000)
+    page.wait_for_selector("#start-over:not([hidden])", timeout=180_000)
     page.wait_for_selector("#samples > *")
 
 
@@ -206,16 +207,16 @@ def test_it_can_be_cancelled_and_shows_what_there_is(page):
     page.route("**/classify_batch*", hold)
     page.set_input_files("#files", packed(many(450)))
     page.click("#start")
-    expect(page.locator("#progress-text")).to_contain_text("200 of 450", timeout=30_000)
+    expect(page.locator("#progress-text")).to_contain_text("200 of 450", timeout=90_000)
     page.click("#cancel")
     done(page)
     assert "200 of 450 images processed" in page.inner_text("#progress-text")
     assert "Cancelled" in page.inner_text("#progress-text")
-    expect(page.locator("#cell-count")).to_have_text("200 cells", timeout=30_000)
+    expect(page.locator("#cell-count")).to_have_text("200 cells", timeout=90_000)
     page.unroute("**/classify_batch*")
     page.click("#retry")
     done(page)
-    expect(page.locator("#cell-count")).to_have_text("450 cells", timeout=30_000)
+    expect(page.locator("#cell-count")).to_have_text("450 cells", timeout=90_000)
 
 
 def test_a_chunk_that_fails_is_tried_again_and_costs_no_other(page):
@@ -233,7 +234,7 @@ def test_a_chunk_that_fails_is_tried_again_and_costs_no_other(page):
 
     page.route("**/classify_batch*", fail)
     classify(page, packed(many(250)))
-    expect(page.locator("#cell-count")).to_have_text("250 cells", timeout=30_000)
+    expect(page.locator("#cell-count")).to_have_text("250 cells", timeout=90_000)
     assert not page.is_visible("#retry")
 
 
@@ -261,11 +262,11 @@ def test_offline_it_waits_and_goes_on(page, context):
     page.set_input_files("#files", packed(many(250)))
     context.set_offline(True)
     page.click("#start")
-    expect(page.locator("#progress-text")).to_contain_text("You are offline", timeout=30_000)
+    expect(page.locator("#progress-text")).to_contain_text("You are offline", timeout=90_000)
     assert answered == []
     context.set_offline(False)
     done(page)
-    expect(page.locator("#cell-count")).to_have_text("250 cells", timeout=30_000)
+    expect(page.locator("#cell-count")).to_have_text("250 cells", timeout=90_000)
 
 
 def test_another_lamp_is_told_in_plain_words_with_pictures(page):
@@ -291,7 +292,7 @@ def test_corrections_become_data_where_the_person_lets_them(page, service, tmp_p
         page.select_option("#detail select", label)
         page.set_checked("#detail input[type=checkbox]", keep)
         page.click("#detail form button")
-        expect(page.locator("#detail form [role=status]")).to_contain_text("Recorded as", timeout=30_000)
+        expect(page.locator("#detail form [role=status]")).to_contain_text("Recorded as", timeout=90_000)
     lines = [json.loads(line) for line in (folder / "corrections.jsonl").read_text().splitlines()]
     assert [each["label"] for each in lines] == ["oligodendrocyte", "NT3"]
     assert {each["model"] for each in lines} == {"fatescope-multiclass"}
@@ -385,11 +386,17 @@ def test_the_first_paint_stays_where_it_is(context, service):
     assert page.evaluate("window.shift") < 0.02
 
 
+def shown_numbers(page):
+    return page.eval_on_selector_all(".cell", "all => all.map((each) => Number(each.dataset.index))")
+
+
 def test_thousands_of_cells_keep_the_document_small(page):
     classify(page, packed(many(5000)))
-    expect(page.locator("#cell-count")).to_have_text("5,000 cells", timeout=30_000)
+    expect(page.locator("#cell-count")).to_have_text("5,000 cells", timeout=90_000)
     page.evaluate("document.querySelector('#gallery').scrollTop = 30000")
-    page.wait_for_timeout(200)
-    numbers = page.eval_on_selector_all(".cell", "all => all.map((each) => Number(each.dataset.index))")
-    assert min(numbers) > 1000, "it shows what is in sight"
+    end = time.monotonic() + 30
+    # It draws when the browser has time to.
+    while min(numbers := shown_numbers(page), default=0) <= 1000:
+        assert time.monotonic() < end, "it shows what is in sight"
+        page.wait_for_timeout(100)
     assert len(numbers) < 150, "and only that"

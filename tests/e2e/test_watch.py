@@ -142,7 +142,7 @@ def value(client, query):
     return float(found[0]["value"][1]) if found else None
 
 
-def wait(what, timeout_s=60):
+def wait(what, timeout_s=180):
     end = time.monotonic() + timeout_s
     while not (found := what()):
         assert time.monotonic() < end, "it did not come about"

@@ -22,6 +22,6 @@ def node():
 def test_modules_of_the_page():
     assert TESTS
     result = subprocess.run(
-        [node(), "--test", *map(str, TESTS)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [node(), "--test", *map(str, TESTS)], cwd=ROOT, capture_output=True, text=True, timeout=360, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -48,10 +48,10 @@ def kill(node):
     for each in [*psutil.Process(node.pid).children(recursive=True), node] if node.poll() is None else []:
         with suppress(psutil.NoSuchProcess):
             each.kill()
-    node.wait(20)
+    node.wait(60)
 
 
-def _reached(address, cores, timeout_s=90):
+def _reached(address, cores, timeout_s=270):
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         said = subprocess.run([RAY, "status", "--address", address], capture_output=True, text=True, check=False)

@@ -19,7 +19,7 @@ def free_port():
 
 
 @contextmanager
-def serving(folder, project, environment=None, timeout_s=60):
+def serving(folder, project, environment=None, timeout_s=180):
     """Serve `project`, sources or a Bento, from the folder `folder` on a free port; yield an HTTP client for it."""
     port, log = free_port(), folder / "service.log"
     built = (project / "bento.yaml").exists()
@@ -42,14 +42,14 @@ def serving(folder, project, environment=None, timeout_s=60):
             env=os.environ | settings,
         )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
             _wait(client, process, log, timeout_s)
             client.process = process
             yield client
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
 
 
 @contextmanager
@@ -68,10 +68,10 @@ def ended(command, folder, environment):
     finally:
         # The whole session: servers start workers of their own.
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
 
 
-def ready(url, timeout_s=90):
+def ready(url, timeout_s=180):
     """Wait until `url` answers with 200."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:

@@ -186,7 +186,7 @@ def test_servers_of_mlflow(folder, tmp_path, monkeypatch):
             ready(f"http://127.0.0.1:{serving}/ping")
             body = {"inputs": {"pixels": model.example[:2].tolist()}}
             url = f"http://127.0.0.1:{serving}/invocations"
-            reply = httpx.post(url, json=body, timeout=60).raise_for_status().json()
+            reply = httpx.post(url, json=body, timeout=180).raise_for_status().json()
     mlflow.set_tracking_uri(None)
     probabilities = model.predict(model.example[:2]).probabilities
     for row, expected in zip(reply["predictions"], probabilities, strict=True):
