@@ -36,6 +36,7 @@ class Classification:
 def from_assessment(assessment: Assessment, classes: list[str]) -> list[Classification]:
     """Return the answer for each of the B cells of `assessment`; `classes` are those of the spec."""
     rows = zip(
+        assessment.probabilities.argmax(1).tolist(),
         assessment.probabilities.tolist(),
         assessment.sets.tolist(),
         assessment.verdicts.tolist(),
@@ -44,13 +45,13 @@ def from_assessment(assessment: Assessment, classes: list[str]) -> list[Classifi
     )
     return [
         Classification(
-            classes[int(np.argmax(probabilities))],
+            classes[best],
             dict(zip(classes, probabilities, strict=True)),
             [name for name, included in zip(classes, members, strict=True) if included],
             verdict,
             distance,
         )
-        for probabilities, members, verdict, distance in rows
+        for best, probabilities, members, verdict, distance in rows
     ]
 
 

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from fatescope.errors import ImageError
 from fatescope.inference import cam
 from fatescope.inference.bundle import Spec
+from fatescope.inference.classification import from_assessment
 from fatescope.inference.uncertainty import Assessment
 from service.inference import metrics
 from service.inference.decoding import DecodedCell
@@ -77,25 +78,15 @@ def _runner_failed(error: Exception) -> RequestError:
 def predictions(cells: list[DecodedCell], assessment: Assessment, spec: Spec) -> list[PredictionDict]:
     """Return the predictions for `cells` from their assessment, and count them."""
     found: list[PredictionDict] = []
-    rows = zip(
-        cells,
-        assessment.probabilities.tolist(),
-        assessment.probabilities.argmax(1).tolist(),
-        assessment.sets.tolist(),
-        assessment.verdicts.tolist(),
-        assessment.distance.tolist(),
-        strict=True,
-    )
-    for cell, probabilities, best, members, verdict, distance in rows:
-        label = spec.classes[best]
-        metrics.count_cell(spec.task, label, verdict, probabilities[best])
+    for cell, answer in zip(cells, from_assessment(assessment, spec.classes), strict=True):
+        metrics.count_cell(spec.task, answer.label, answer.verdict, answer.probabilities[answer.label])
         found.append(
             {
-                "label": label,
-                "probabilities": dict(zip(spec.classes, probabilities, strict=True)),
-                "conformal_set": [name for name, member in zip(spec.classes, members, strict=True) if member],
-                "verdict": verdict,
-                "distance": distance,
+                "label": answer.label,
+                "probabilities": answer.probabilities,
+                "conformal_set": answer.conformal_set,
+                "verdict": answer.verdict,
+                "distance": answer.distance,
                 "warnings": cell.warnings,
             }
         )
