@@ -3,7 +3,7 @@
 The endpoints (`service.api`) are a FastAPI application that BentoML mounts, not `bentoml.api` methods: those fetch URLs
 that a client supplies, turn some client errors into status 500, and have their own error format. The networks run in
 `service.runner`, a process of its own. BentoML's tracing, access log and request metrics are off, because they take
-half the time of a request and label by raw path; `service.api.middleware` does what is needed of them.
+half the time of a request and label by raw path; `service.api.middleware` has the log and the metrics that are needed.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from service.runner import Runner
 from service.settings import read_or_exit, variable
 
 GC_THRESHOLDS = (50_000, 20, 100)
-"""When Python looks for reference cycles; requests leave hardly any."""
+"""How often Python searches for reference cycles; requests leave hardly any."""
 TIMEOUT_S = 60.0
 
 SETTINGS = read_or_exit()

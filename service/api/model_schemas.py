@@ -1,4 +1,4 @@
-"""JSON schemas of the models in service, and of what the page asks about samples and cells."""
+"""JSON schemas of the models in service, and of the requests of the page about samples and cells."""
 
 from datetime import datetime
 from typing import Annotated

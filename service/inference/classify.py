@@ -77,10 +77,10 @@ def _runner_failed(error: Exception) -> RequestError:
 
 def predictions(cells: list[DecodedCell], assessment: Assessment, spec: Spec) -> list[PredictionDict]:
     """Return the predictions for `cells` from their assessment, and count them."""
-    found: list[PredictionDict] = []
+    results: list[PredictionDict] = []
     for cell, answer in zip(cells, from_assessment(assessment, spec.classes), strict=True):
         metrics.count_cell(spec.task, answer.label, answer.verdict, answer.probabilities[answer.label])
-        found.append(
+        results.append(
             {
                 "label": answer.label,
                 "probabilities": answer.probabilities,
@@ -90,4 +90,4 @@ def predictions(cells: list[DecodedCell], assessment: Assessment, spec: Spec) ->
                 "warnings": cell.warnings,
             }
         )
-    return found
+    return results

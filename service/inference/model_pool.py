@@ -23,7 +23,7 @@ from service.registry.model_store import Champion
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
 CHECK_INTERVAL_S = 1.0
-"""Time between two looks at the list of champions; `service.registry.registry_sync` queries the registry itself."""
+"""Time between two checks of the list of champions; `service.registry.registry_sync` queries the registry itself."""
 RETRY_S = 60.0
 """Time after which a refused champion is tried again: its runner may not have had it yet."""
 START_TIMEOUT_S = 60.0

@@ -173,10 +173,10 @@ def _columns(entries: list[_Entry]) -> dict[str, pa.Array | npt.NDArray[np.gener
 
 def _acquisition_features(cells: list[DecodedCell]) -> npt.NDArray[np.float32]:
     """Return the (n, F) features of native crops, computed for all crops of one size together."""
-    found = np.zeros((len(cells), len(features.ACQUISITION)), np.float32)
+    values = np.zeros((len(cells), len(features.ACQUISITION)), np.float32)
     alike = defaultdict(list)
     for i, cell in enumerate(cells):
         alike[cell.native.shape, cell.bit_depth].append(i)
     for (_, bit_depth), indices in alike.items():
-        found[indices] = features.acquisition(np.stack([cells[i].native for i in indices]), bit_depth)
-    return found
+        values[indices] = features.acquisition(np.stack([cells[i].native for i in indices]), bit_depth)
+    return values

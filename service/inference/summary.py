@@ -76,22 +76,22 @@ def differences(figures: npt.NDArray[np.floating], bundle_folder: Path) -> list[
     reference = _read_reference(bundle_folder)
     sample = pd.DataFrame(figures, columns=list(FEATURES))
     return [
-        _describe(found, reference[found.figure], sample[found.figure])
-        for found in shift.shifts(reference, sample)
-        if found.distance >= MIN_DISTANCE and found.distance > found.chance
+        _describe(difference, reference[difference.figure], sample[difference.figure])
+        for difference in shift.shifts(reference, sample)
+        if difference.distance >= MIN_DISTANCE and difference.distance > difference.chance
     ]
 
 
-def _describe(found: shift.Shift, reference: pd.Series, sample: pd.Series) -> FeatureDifference:
+def _describe(difference: shift.Shift, reference: pd.Series, sample: pd.Series) -> FeatureDifference:
     low, high = min(reference.min(), sample.min()), max(reference.max(), sample.max())
     edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
     shares = [np.histogram(column, edges)[0] / len(column) for column in (reference, sample)]
     return FeatureDifference(
-        figure=found.figure,
-        name=FEATURE_NAMES[found.figure],
-        distance=found.distance,
-        known=found.reference,
-        here=found.window,
+        figure=difference.figure,
+        name=FEATURE_NAMES[difference.figure],
+        distance=difference.distance,
+        known=difference.reference,
+        here=difference.window,
         edges=edges.tolist(),
         known_shares=shares[0].tolist(),
         here_shares=shares[1].tolist(),

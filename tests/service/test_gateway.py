@@ -76,8 +76,8 @@ def test_concurrent_requests_do_not_mix_up_their_predictions(client, bundles):
         thread.join()
     model = bundle.load(bundles / "multiclass", threads=1)
     expected = model.predict(np.stack([images.center(pixels, CANVAS, "x") for pixels in cells])).probabilities
-    found = [list(responses[i]["probabilities"].values()) for i in range(len(cells))]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    probabilities = [list(responses[i]["probabilities"].values()) for i in range(len(cells))]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
 def test_operators_find_probes_metrics_and_documentation(client):
@@ -102,7 +102,7 @@ def test_a_client_that_disconnects_does_not_stop_the_others(client):
 
 @pytest.fixture(scope="module")
 def session(bundles, tmp_path_factory):
-    """What two gateways that ask for a key answered, counted, logged and recorded, after they have ended."""
+    """Responses, metrics, log and records of two gateways that require a key, after they have ended."""
     folder = tmp_path_factory.mktemp("session")
     hashes = [hashlib.sha256(key.encode()).hexdigest() for key in ("another key", KEY)]
     settings = {"FATESCOPE_BUNDLES": str(bundles), "FATESCOPE_GATEWAYS": "2", "FATESCOPE_API_KEYS": ", ".join(hashes)}
@@ -110,7 +110,7 @@ def session(bundles, tmp_path_factory):
     with serving(folder, ROOT, {**settings, **EXACT}) as client:
 
         def post(path, **request):
-            # A connection of its own each, so that both gateways get some.
+            # With a connection for each request, so that both gateways get some.
             return httpx.post(client.base_url.join(path), timeout=client.timeout, **request)
 
         unauthorised = post("/classify", content=tiff(GOOD))
@@ -131,7 +131,7 @@ def session(bundles, tmp_path_factory):
     )
 
 
-def test_with_keys_only_those_who_have_one_are_answered(session):
+def test_with_keys_only_requests_with_one_are_answered(session):
     assert session.unauthorised.status_code == 401
     assert session.unauthorised.json()["error"]["code"] == "api_key"
     assert set(session.public.values()) == {200}
@@ -147,7 +147,7 @@ def test_several_gateways_count_as_one(session):
         lines = [line for line in session.metrics.splitlines() if line.startswith(f"fatescope_{name}{{")]
         counts = [float(line.split()[-1]) for line in lines if all(label in line for label in labels)]
         assert sum(counts) == 30, name
-    assert len({path.name.split("-")[2] for path in session.records}) == 2, "both processes have answered"
+    assert len({path.name.split("-")[2] for path in session.records}) == 2, "both processes have answered requests"
 
 
 def test_all_predictions_are_recorded_when_the_service_has_ended(session):

@@ -14,7 +14,7 @@ from tests.support.images import draw_cell, tiff
 
 pytestmark = pytest.mark.slow
 
-# The same draws each time: a failure here must be one that anyone can repeat.
+# The same draws in every run, so that anyone can reproduce a failure.
 SETTINGS = settings(
     max_examples=40,
     deadline=None,
@@ -101,9 +101,9 @@ def test_damaged_files_do_not_break_the_service(client, raw):
 def test_odd_file_names_do_not_break_the_service(client, names, raw):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name in {each.split("\0")[0].encode("utf-8", "ignore").decode() or "x" for each in names}:
+        for name in {name.split("\0")[0].encode("utf-8", "ignore").decode() or "x" for name in names}:
             archive.writestr(f"../../{name}", WHOLE["TIFF"])
             archive.writestr(f"{name}/x", raw)
     for form in ("json", "csv", "parquet"):
-        answer = client.post("/classify_batch", params={"format": form}, content=buffer.getvalue())
-        assert answer.status_code in STATUSES, answer.text
+        response = client.post("/classify_batch", params={"format": form}, content=buffer.getvalue())
+        assert response.status_code in STATUSES, response.text

@@ -21,17 +21,17 @@ PIXELS = np.stack([draw_cell(np.random.default_rng(seed), *CANVAS) for seed in r
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_engines_agree_on_all_outputs(folder, name):
     expected = bundle.load(folder, threads=1).predict(PIXELS)
-    found = engines.ENGINES[name](folder, 1).predict(PIXELS)
-    assert_agree(found, expected)
+    prediction = engines.ENGINES[name](folder, 1).predict(PIXELS)
+    assert_agree(prediction, expected)
 
 
 def test_bf16_keeps_the_precision_of_camera_counts(folder):
     # Cells on a bright background, whose whole contrast is a few bf16 steps.
     bright = (PIXELS // 40 + 4000).astype(np.uint16)
     expected = bundle.load(folder, threads=1).predict(bright).embedding
-    found = engines.OpenVino(folder, "bf16", 1).predict(bright).embedding
+    embedding = engines.OpenVino(folder, "bf16", 1).predict(bright).embedding
     # With bf16 in the first layers too, they differ by more than their own magnitude.
-    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+    assert np.abs(embedding - expected).max() < 0.05 * np.abs(expected).max()
 
 
 def test_the_first_engine_that_agrees_is_used(folder, monkeypatch):
@@ -60,11 +60,11 @@ def test_a_bundle_that_no_engine_reproduces_is_an_error(folder):
 
 
 def test_the_candidates_of_this_machine():
-    found = engines.candidates()
-    assert found[-1] == "onnxruntime"
-    assert "openvino" in found
+    names = engines.candidates()
+    assert names[-1] == "onnxruntime"
+    assert "openvino" in names
     native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    assert ("openvino-bf16" in found) == native
+    assert ("openvino-bf16" in names) == native
 
 
 def test_gpus_are_counted_without_a_framework(monkeypatch):

@@ -45,5 +45,5 @@ def test_an_ensemble_is_split_before_the_first_convolution_of_each_member(tmp_pa
     ]
     network.export(network.Ensemble(members, 3, "embeddings"), CANVAS, tmp_path / bundle.GRAPH)
     expected = bundle.Graph(tmp_path / bundle.GRAPH, 1).predict(PIXELS)
-    found = engines.OpenVino(tmp_path, "f32", 1).predict(PIXELS)
-    assert_agree(found, expected)
+    prediction = engines.OpenVino(tmp_path, "f32", 1).predict(PIXELS)
+    assert_agree(prediction, expected)

@@ -32,7 +32,7 @@ def model(tmp_path_factory):
 def add(prediction_log, model, count, seed=0):
     rng = np.random.default_rng(seed)
     pixels = [draw_cell(rng, 40 + i % 5, 60) for i in range(count)]
-    cells = [model.decoder.decode_one(Upload(tiff(each), "cell.tif")) for each in pixels]
+    cells = [model.decoder.decode_one(Upload(tiff(crop), "cell.tif")) for crop in pixels]
     rows = rng.normal(1, 1, (count, 4 + 1 + bundle.COMPONENTS)).astype(np.float32)
     output = RunnerOutput.unpack(rows, 4)
     prediction_log.add(f"request{seed}", model, cells, output, output.assess(model.spec))
@@ -55,10 +55,10 @@ def test_every_prediction_has_its_row_once_the_log_is_closed(model, tmp_path):
     np.testing.assert_allclose(table["e0"][:13], rows[:, 5], rtol=1e-6)
     expected = uncertainty.softmax(rows[:, :4])
     np.testing.assert_allclose(table[[f"p_{name}" for name in CLASSES]][:13], expected, rtol=1e-5)
-    for i, each in enumerate(pixels):
-        expected = features.acquisition(each[None], 16)[0]
+    for i, crop in enumerate(pixels):
+        expected = features.acquisition(crop[None], 16)[0]
         np.testing.assert_allclose(table.loc[i, list(ACQUISITION)].to_numpy(float), expected, rtol=1e-5)
-        assert table.loc[i, "height"] == len(each)
+        assert table.loc[i, "height"] == len(crop)
     assert abs(table["time"][0].timestamp() - time.time()) < 60
     assert not [name for name in table.columns if "pixel" in name or "file" in name]
 

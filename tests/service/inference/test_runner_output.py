@@ -15,10 +15,10 @@ def test_what_crosses_the_connection_gives_the_assessment_of_the_bundle():
     prediction = model.predict(PIXELS)
     packed = RunnerOutput.from_prediction(prediction, model).pack()
     assert (packed.dtype, packed.shape) == (np.float32, (5, 2 + 1 + bundle.COMPONENTS))
-    found = RunnerOutput.unpack(packed, classes=2).assess(model.spec)
-    for field in dataclasses.fields(found):
+    assessment = RunnerOutput.unpack(packed, classes=2).assess(model.spec)
+    for field in dataclasses.fields(assessment):
         expected = getattr(model.assess(prediction), field.name)
-        np.testing.assert_array_equal(getattr(found, field.name), expected, err_msg=field.name)
+        np.testing.assert_array_equal(getattr(assessment, field.name), expected, err_msg=field.name)
 
 
 def test_unpacking_copies_nothing_and_reverses_packing():
