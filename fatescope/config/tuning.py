@@ -41,7 +41,8 @@ class Tune(Section):
     trials: Annotated[int, Field(ge=0)]
     """Total number of trials over all processes and sessions; with 0 the section `train` is used as it is."""
     minutes: Annotated[float, Field(gt=0)]
-    """Minutes after which no trial starts and a running one ends after its current epoch."""
+    """Minutes of the search of a task. A trial that would not end within them on this machine fails, and is tried again
+    under a larger budget; where none ends, the section `train` is used as it is."""
     workers: Count
     """Number of processes that share the study; on a machine with GPUs each takes one."""
     epochs: Count

@@ -11,7 +11,8 @@ from pipelines.tuning.sampler import SamplerByNumber
 
 
 def test_a_trial_sets_fields_of_train(make_params):
-    params = make_params({"tune.space.normalisation": ["contrast", "background"]})
+    backbones, normalisations = ["compact", "mobilenet_v2"], ["contrast", "background"]
+    params = make_params({"tune.space.backbone": backbones, "tune.space.normalisation": normalisations})
     trial = optuna.trial.FixedTrial(
         {
             "backbone": '"mobilenet_v2"',
