@@ -1,6 +1,7 @@
 """The command line of `fatescope`: every command in the order of a project's life."""
 
 import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
@@ -17,6 +18,24 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 """Nothing here reports to anyone."""
+
+EXTRAS = {
+    "bentoml": "service",
+    "fastapi": "service",
+    "great_expectations": "monitoring",
+    "httpx": "monitoring",
+    "matplotlib": "pipelines",
+    "mlflow": "pipelines",
+    "openvino": "service",
+    "optuna": "pipelines",
+    "prometheus_client": "monitoring",
+    "scipy": "pipelines",
+    "sklearn": "pipelines",
+    "tifffile": "pipelines",
+    "torch": "pipelines",
+    "torchvision": "pipelines",
+}
+"""Library that a command may find missing → the extra of the package that has it."""
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -68,7 +87,14 @@ def main() -> None:
     """Run the command line of this process."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    command.execute(app, "fatescope")
+    try:
+        command.execute(app, "fatescope")
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"error: {error.name} is not installed; pip install -e '.[{extra}]'", file=sys.stderr)
+        sys.exit(1)
 
 
 def _version() -> str:

@@ -24,6 +24,8 @@ TASK = "binary"
 DEFAULTS = Path(fatescope.__file__).parents[1] / "params.yaml"
 """The parameters that come with the sources; the preset changes what makes them slow."""
 READY_S = 120.0
+PORT = 3000
+"""Of the service, as everywhere in the documentation."""
 LOG = "service.log"
 
 
@@ -31,7 +33,10 @@ def demo(
     folder: Annotated[
         Path | None, typer.Option(help="Where to work, a new or empty folder that stays. [default: a temporary one]")
     ] = None,
-    port: Annotated[int, typer.Option(help="The port of the service; 0 takes a free one.", min=0, max=65535)] = 0,
+    port: Annotated[
+        int | None,
+        typer.Option(help="The port of the service. [default: 3000 where it is free, else another]", min=1, max=65535),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
     once: Annotated[bool, typer.Option("--once", help="End after the answer.")] = False,
 ) -> None:
@@ -53,7 +58,7 @@ def demo(
         place.mkdir(parents=True, exist_ok=True)
         print(f"All cells of this demo are SIMULATED. Everything is written to {place}", flush=True)
         sample = train(place)
-        port = port or machine.free_port()
+        port = port or (PORT if machine.port_is_free(PORT) else machine.free_port())
         url = f"http://127.0.0.1:{port}"
         with console.step(f"Start the service at {url}"):
             started = stack.enter_context(_service(place, port))
@@ -65,7 +70,7 @@ def demo(
         if once:
             return
         if browser:
-            webbrowser.open(url)
+            webbrowser.open(f"{url}/#example")
         print("Press Ctrl-C to end.", flush=True)
         try:
             processes.wait(started)

@@ -64,4 +64,6 @@ for (const button of document.querySelectorAll("[data-format]")) {
 onClick("print", () => printReport(state.run));
 initCells();
 acceptDrops();
-loadModels();
+await loadModels();
+// A link may ask for an answer at once, as the one that `fatescope demo` opens does.
+if (location.hash === "#example" && state.models.length) tryExample();

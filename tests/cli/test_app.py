@@ -5,11 +5,13 @@ import json
 import shlex
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import typer
 
-from fatescope.cli.app import app
+from fatescope.cli import doctor
+from fatescope.cli.app import EXTRAS, app
 from tests.support.project import ROOT
 
 HEAVY = {"numpy", "pandas", "pydantic", "torch", "mlflow", "optuna", "bentoml", "dvc", "onnxruntime", "rich", "ruamel"}
@@ -110,3 +112,27 @@ def test_benchmarks_that_are_listed_exist(fatescope):
     listed = {line.split()[0] for line in fatescope("bench").output.splitlines()}
     programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "run(main)" in path.read_text()}
     assert listed == programs - {"load"}
+
+
+def test_a_missing_library_is_named_with_the_extra_that_has_it(fatescope, monkeypatch):
+    def lack(name):
+        def diagnose(_):
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+        monkeypatch.setattr(doctor, "diagnose", diagnose)
+
+    lack("mlflow")
+    result = fatescope("doctor")
+    assert (result.code, result.errors) == (1, "error: mlflow is not installed; pip install -e '.[pipelines]'\n")
+    # A module of our own that is not there is a mistake in the code, and must show itself as one.
+    lack("pipelines.nothing")
+    with pytest.raises(ModuleNotFoundError):
+        fatescope("doctor")
+
+
+def test_extras_have_the_libraries_that_are_looked_for_in_them():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    other = {"sklearn": "scikit-learn"}
+    for library, extra in EXTRAS.items():
+        names = {line.partition("[")[0].partition(">")[0].strip().replace("-", "_") for line in extras[extra]}
+        assert other.get(library, library).replace("-", "_") in names, library

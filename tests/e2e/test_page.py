@@ -400,3 +400,10 @@ def test_thousands_of_cells_keep_the_document_small(page):
         assert time.monotonic() < end, "it shows what is in sight"
         page.wait_for_timeout(100)
     assert len(numbers) < 150, "and only that"
+
+
+def test_a_link_asks_for_an_answer_at_once(page, client):
+    page.goto("about:blank")
+    page.goto(f"{client.base_url}#example")
+    done(page)
+    assert page.inner_text(".sample .sentence")
