@@ -34,6 +34,9 @@ def make(folder):
     for command in (["make", "data"], ["dvc", "repro", "--quiet", "split"]):
         run(command, folder)
     _register(folder)
+    # Where `fatescope demo --folder demo` leaves the cells that it draws.
+    (folder / "demo").mkdir()
+    (folder / "demo/data").symlink_to("../data")
     return folder
 
 
