@@ -402,8 +402,8 @@ def test_thousands_of_cells_keep_the_document_small(page):
     assert len(numbers) < 150, "and only that"
 
 
-def test_a_link_asks_for_an_answer_at_once(page, client):
+def test_a_link_asks_for_an_answer_at_once(page, service):
     page.goto("about:blank")
-    page.goto(f"{client.base_url}#example")
+    page.goto(f"{service.base_url}#example")
     done(page)
     assert page.inner_text(".sample .sentence")
