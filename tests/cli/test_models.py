@@ -7,6 +7,7 @@ import mlflow
 import pytest
 
 from fatescope.inference import bundle
+from pipelines.registry.records import Criterion, Verdict
 from tests.support.untrained import write_bundle
 
 NAME = "fatescope-binary"
@@ -23,8 +24,16 @@ def registry(tmp_path, monkeypatch):
     for seed, holds in enumerate((True, False)):
         # Where MLflow keeps what `register` logs: a model with the bundle among its artifacts.
         write_bundle(tmp_path / f"model{seed}" / "artifacts" / "bundle", "binary", ["a", "b"], seed)
-        verdict = {"champion": holds, "criteria": {"better": {"holds": holds, "detail": "…"}}}
-        tags = {"gate": json.dumps(verdict), "balanced_accuracy": f"0.9{seed}10", "split": "grouped"}
+        verdict = Verdict(
+            task="binary",
+            model=NAME,
+            version=str(seed + 1),
+            criteria={"better": Criterion(holds=holds, detail="…")},
+            champion=holds,
+            replaced=None,
+            compared=None,
+        )
+        tags = {"gate": verdict.to_json(), "balanced_accuracy": f"0.9{seed}10", "split": "grouped"}
         client.create_model_version(NAME, str(tmp_path / f"model{seed}"), tags=tags)
     client.set_registered_model_alias(NAME, "champion", "1")
     client.set_registered_model_alias(NAME, "challenger", "2")
