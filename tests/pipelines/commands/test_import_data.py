@@ -244,9 +244,9 @@ def test_what_is_neither_folder_nor_zip(params, target):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("a_1d1_3_Ch1.tif", r"then not 'o"),
-        ("a_1d1_Ch1.ome.tif", r"up to '.*run.*_', then not"),
-        ("a_day1_3_Ch1.ome.tif", r"up to '.*medium.*day.*', then not 'd"),
+        ("a_1d1_3_Ch1.tif", r"but not the rest, 'o"),
+        ("a_1d1_Ch1.ome.tif", r"up to '.*run.*_', but not the rest"),
+        ("a_day1_3_Ch1.ome.tif", r"up to '.*medium.*day.*', but not the rest, 'd"),
         ("???", "fits no part of dataset.pattern"),
     ],
 )
