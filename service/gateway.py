@@ -10,11 +10,16 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import cast
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import bentoml
+from bentoml.container import BentoMLContainer
 from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
@@ -51,6 +56,28 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(state.prediction_log.close)
 
 
+@contextmanager
+def _lasting_socket() -> Iterator[None]:
+    """Have BentoML connect to the runner by another name of its Unix socket, one that lasts until the block ends.
+
+    On a SIGTERM, BentoML deletes the folder of its sockets at once, so that no new connection could be made for the
+    requests that the gateway has accepted and still answers.
+    """
+    name: str = Runner.name  # type: ignore[attr-defined]  # BentoML makes a service of the class
+    addresses: dict[str, str] = BentoMLContainer.remote_runner_mapping.get()
+    address = urlparse(addresses.get(name, ""))
+    if address.scheme != "file":  # a runner elsewhere, see service.standalone
+        yield
+        return
+    socket = Path(url2pathname(address.path))
+    # Beside the folder of BentoML, because a hard link cannot leave the file system.
+    with tempfile.TemporaryDirectory(prefix="fatescope-", dir=socket.parent.parent) as folder:
+        link = Path(folder) / "runner.sock"
+        link.hardlink_to(socket)
+        BentoMLContainer.remote_runner_mapping.set({**addresses, name: link.as_uri()})
+        yield
+
+
 @bentoml.asgi_app(build_app(_lifespan))
 @bentoml.service(
     name="fatescope",
@@ -66,6 +93,16 @@ class Fatescope:
     """Classifies label-free images of single cells."""
 
     runner = bentoml.depends(Runner)
+
+    def __init__(self) -> None:
+        self._resources = ExitStack()
+        # Before BentoML connects.
+        self._resources.enter_context(_lasting_socket())
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # BentoML ships no types
+    def close(self) -> None:
+        """Delete the name of the socket of the runner."""
+        self._resources.close()
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # it also makes it static
     def prepare() -> None:

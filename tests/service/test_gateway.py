@@ -237,7 +237,8 @@ def test_accepted_work_is_finished_after_a_sigterm(bundles, tmp_path):
         httpx.get(f"{client.base_url}/readyz")
 
 
-def test_an_upload_that_ends_after_a_sigterm_is_answered(bundles, tmp_path):
+def test_uploads_that_end_after_a_sigterm_are_answered(bundles, tmp_path):
+    """Several at once, for which the gateway has no open connections to the runner."""
     raw, terminated = tiff(GOOD), threading.Event()
 
     def upload():
@@ -249,14 +250,19 @@ def test_an_upload_that_ends_after_a_sigterm_is_answered(bundles, tmp_path):
 
     with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(bundles), **EXACT}) as client:
         responses = []
-        thread = threading.Thread(target=lambda: responses.append(client.post("/classify", content=upload())))
-        thread.start()
+        threads = [
+            threading.Thread(target=lambda: responses.append(client.post("/classify?explain=1", content=upload())))
+            for _ in range(6)
+        ]
+        for thread in threads:
+            thread.start()
         time.sleep(1)
         os.kill(client.process.pid, signal.SIGTERM)
         terminated.set()
-        thread.join(120)
+        for thread in threads:
+            thread.join(120)
         client.process.wait(60)
-    assert responses[0].status_code == 200, responses[0].text
+    assert [response.status_code for response in responses] == [200] * len(threads), responses[0].text
 
 
 def test_without_a_bundle_the_service_says_so_and_ends(tmp_path):
