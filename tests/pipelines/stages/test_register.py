@@ -44,7 +44,9 @@ def variant(folder, target, name, change):
         change(network.linear)
     paths = folder / "artifacts/cells", folder / "artifacts/splits.parquet"
     context = load_context(config.load(folder / "params.yaml"), "binary", *paths, git_commit="")
-    refit = Refit(network.eval(), MahalanobisDetector.load(single / bundle.OUTLIERS), FitCost(1.0, None), shortened=False)
+    refit = Refit(
+        network.eval(), MahalanobisDetector.load(single / bundle.OUTLIERS), FitCost(1.0, None), shortened=False
+    )
     another = spec.model_copy(update={"seed": sum(name.encode())})
     write_bundle(refit, another, context, models / "bundle")
     shutil.copy(source / "models.json", models / "models.json")
