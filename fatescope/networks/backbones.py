@@ -14,7 +14,6 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -179,6 +178,8 @@ def _torchvision(name: str, weights: Weights) -> Any:  # noqa: ANN401  its layer
 
 
 def _build_torchvision(name: str, weights: str | None) -> nn.Module:
+    import torchvision  # noqa: PLC0415  it takes seconds, which a compact network need not wait for
+
     # Inception would spend half a minute on truncated normals, which train no better here.
     options = {"init_weights": False} if name == "inception_v3" and weights is None else {}
     model: nn.Module = torchvision.models.get_model(name, weights=weights, **options)

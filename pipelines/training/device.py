@@ -13,5 +13,7 @@ def autocast(device: torch.device) -> torch.autocast:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = torch.cpu.get_capabilities().get("avx512_bf16", False)
+        # What PyTorch uses, which ATEN_CPU_CAPABILITY may restrict, and what the processor has.
+        used = torch.backends.cpu.get_cpu_capability() == "AVX512"
+        native = used and torch.cpu.get_capabilities().get("avx512_bf16", False)
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
