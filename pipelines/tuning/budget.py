@@ -9,6 +9,8 @@ from pipelines.tuning.recovery import queue_again, retried, was_lost
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 NEEDED = "needs_minutes"
 """The attribute of a trial that did not fit into the budget: what it would take of it."""
+HOPELESS = 3
+"""So many trials that would take more than the whole budget end a search in which no other one has ended."""
 
 
 class TrialTooLongError(Exception):
@@ -41,7 +43,14 @@ def may_start(study: Study, params: Tune) -> bool:
     left = minutes_left(study, params)
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     shortest = min((_minutes(trial) for trial in complete), default=0.0)
-    return count_trials(study) < params.trials and left > 0 and shortest / params.workers <= left
+    affordable = left > 0 and shortest / params.workers <= left and not _is_hopeless(study, params)
+    return count_trials(study) < params.trials and affordable
+
+
+def _is_hopeless(study: Study, params: Tune) -> bool:
+    ended = study.get_trials(deepcopy=False, states=FINISHED)
+    too_long = [trial for trial in ended if trial.user_attrs.get(NEEDED, 0.0) > params.minutes]
+    return len(too_long) == len(ended) >= HOPELESS
 
 
 def queue_affordable(study: Study, params: Tune) -> None:

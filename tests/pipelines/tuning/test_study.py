@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from fatescope.errors import DataError, ParamsError
 from pipelines.tuning import recovery
-from pipelines.tuning.budget import TrialTooLongError, may_start, minutes_left, queue_affordable
+from pipelines.tuning.budget import HOPELESS, TrialTooLongError, may_start, minutes_left, queue_affordable
 from pipelines.tuning.interrupts import interruptible
 from pipelines.tuning.recovery import failure_reason, queue_again, recover_lost_trials
 from pipelines.tuning.result import FailedTrial
@@ -66,6 +66,20 @@ def test_no_trial_starts_that_would_take_longer_than_the_shortest_one(make_param
     assert may_start(study, params.model_copy(update={"minutes": 11.1}))
     assert may_start(study, params.model_copy(update={"workers": 2}))
     assert not may_start(study, params.model_copy(update={"minutes": 60, "trials": 2}))
+
+
+def test_a_search_of_which_no_trial_fits_ends_early(make_params, study):
+    params, begun = make_params({"tune.trials": 100, "tune.minutes": 2}).tune, []
+
+    def objective(trial):
+        begun.append(trial.number)
+        raise TrialTooLongError(needed=4.0, left=2.0)
+
+    run_trials(study, objective, params, LOCAL)
+    assert len(begun) == HOPELESS
+    assert may_start(study, params.model_copy(update={"minutes": 5}))
+    add_finished_trial(study, minutes=1, state=TrialState.PRUNED)
+    assert may_start(study, params), "one that ended shows that others may"
 
 
 def test_a_trial_that_was_too_long_is_tried_again_under_a_larger_budget(make_params, study):
