@@ -9,8 +9,8 @@ from pipelines.tuning.recovery import queue_again, retried, was_lost
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 NEEDED = "needs_minutes"
 """The attribute of a trial that did not fit into the budget: what it would take of it."""
-HOPELESS = 3
-"""So many trials that would take more than the whole budget end a search in which no other one has ended."""
+HOPELESS, FAR = 3, 1.5
+"""So many trials that would take more than so many times the whole budget end a search in which no other one ended."""
 
 
 class TrialTooLongError(Exception):
@@ -49,7 +49,7 @@ def may_start(study: Study, params: Tune) -> bool:
 
 def _is_hopeless(study: Study, params: Tune) -> bool:
     ended = study.get_trials(deepcopy=False, states=FINISHED)
-    too_long = [trial for trial in ended if trial.user_attrs.get(NEEDED, 0.0) > params.minutes]
+    too_long = [trial for trial in ended if trial.user_attrs.get(NEEDED, 0.0) > FAR * params.minutes]
     return len(too_long) == len(ended) >= HOPELESS
 
 
