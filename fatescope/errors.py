@@ -3,7 +3,7 @@
 Every message names the rule that was broken, the value received, where, and what makes it right.
 
     FatescopeError
-    ├── ParamsError    params.yaml does not say what it must
+    ├── ParamsError    a parameter is missing, unknown, of the wrong type or contradicts another
     ├── ImageError     these bytes cannot be used as a cell; carries a stable `code`
     ├── DataError      the cells as a whole cannot be used
     ├── SplitError     the split that was asked for does not exist in these cells

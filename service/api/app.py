@@ -34,8 +34,18 @@ def build_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] |
     add_error_handlers(app)
     for router in (classification.router, models.router, page.router, _operations):
         app.include_router(router)
-    app.mount("/page", StaticFiles(directory=page.PAGE), name="page")
+    app.mount("/page", _PageFiles(directory=page.PAGE), name="page")
     return app
+
+
+class _PageFiles(StaticFiles):
+    """The scripts and styles of the page, of which a browser asks each time whether they have changed."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401  as Starlette declares it
+        response = super().file_response(*args, **kwargs)
+        # Without it, a browser may put modules of two versions of the service together.
+        response.headers["Cache-Control"] = page.CACHE
+        return response
 
 
 @_operations.get("/docs")

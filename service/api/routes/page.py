@@ -28,7 +28,10 @@ from service.inference.results import BatchDict
 router = APIRouter(tags=["page"])
 
 PAGE = Path(__file__).parents[2] / "page"
+CACHE = "no-cache"
+"""Kept by browsers, but never used without asking whether it has changed."""
 _POLICY = {
+    "Cache-Control": CACHE,
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

@@ -41,4 +41,8 @@ def test_the_openapi_document_and_its_page(client):
 def test_the_page_loads_nothing_from_other_hosts(client):
     response = client.get("/")
     assert "default-src 'self'" in response.headers["content-security-policy"]
-    assert client.get("/page/app.js").status_code == 200
+    for path in ("/", "/page/app.js"):
+        got = client.get(path)
+        assert got.status_code == 200
+        # Modules of two versions of the service are never put together.
+        assert got.headers["cache-control"] == "no-cache"
