@@ -154,7 +154,8 @@ def refit_candidate(
     sample = sample_classes(merged.targets, merged.train)
     embedding = predict(network, merged.pixels, sample).embedding
     outliers = MahalanobisDetector.fit(embedding, merged.targets[sample], params.calibrate.directions)
-    return Refit(network, outliers, cost, any(fit.shortened for fit in fits))
+    # A candidate that was shortened passes its few epochs on.
+    return Refit(network, outliers, cost, candidate.shortened or any(fit.shortened for fit in fits))
 
 
 def _key(settings: Train) -> str:

@@ -1,5 +1,6 @@
 """Train one network: the loop that `tune` and `train` share."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -25,6 +26,8 @@ from pipelines.training.early_stopping import BestEpoch
 from pipelines.training.examples import Examples, Indices, class_weights, iterate_batches, steps_per_epoch
 from pipelines.training.pace import Pace
 from pipelines.training.prediction import predict
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[int, dict[str, float]], None]
 """Receives the number of an epoch, from 0, and its metrics."""
@@ -64,6 +67,12 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
     # Until now it classified each cell once, which is enough to compare epochs.
     loop.network.views = params.views
     epochs = epoch + 1 if loop.pace.finished else best.epoch + 1
+    if loop.pace.shortened and distributed.is_primary():
+        log.warning(
+            "the fit ended after %d of %d epochs, because its part of train.minutes was over; other programs may have "
+            "kept the processor busy",
+            *(epoch + 1, params.epochs),
+        )
     return Fit(loop.network.eval(), epochs, loop.pace.shortened)
 
 

@@ -17,7 +17,7 @@ from fatescope.data.dataset import load as load_cells
 from fatescope.errors import DataError
 from pipelines.commands import simulate
 from pipelines.evaluation import confounding
-from pipelines.evaluation.acquisition import predict_from_acquisition
+from pipelines.evaluation.acquisition import AcquisitionPrediction, predict
 from pipelines.evaluation.audit_sample import choose_cells, describe_cells
 from pipelines.evaluation.pair_audit import audit_pair
 from pipelines.stages import audit, ingest, split
@@ -59,7 +59,8 @@ def verdicts(report):
 def simulated_verdicts(folder, case):
     """Return the verdict on each pair of simulated classes; a case is the strength of the shortcut, and a seed.
 
-    Baselines, the separability of groups and plots decide no verdict and are left out.
+    What decides no verdict is left out: baselines, the separability of groups, plots, random folds, and descriptions
+    that may hold the cell.
     """
     strength, seed = case
     folder = folder / f"{strength}_{seed}"
@@ -71,7 +72,15 @@ def simulated_verdicts(folder, case):
     source, confounded = load_cells(folder / "cells"), splits.load(folder / "splits.parquet").confounded
     rows = choose_cells(source.manifest, settings.dataset, settings.audit)
     sample = describe_cells(source, rows, confounded, settings.train.normalisation, settings.audit)
-    predictions = predict_from_acquisition(sample, settings.audit)
+    predictions = [
+        AcquisitionPrediction(
+            stage, name, "grouped", model, predict(sample, features, "grouped", model, settings.audit)
+        )
+        for stage, descriptions in sample.descriptions.items()
+        for name, features in descriptions.items()
+        for model in confounding.MODELS
+        if name != confounding.INTENSITY and not (stage == "normalised" and name == confounding.CROP)
+    ]
     pairs = combinations(sample.classes.tolist(), 2)
     return {pair: audit_pair(sample, predictions, pair, settings.audit).verdict for pair in pairs}
 
