@@ -12,7 +12,7 @@ from tests.support.servers import serving
 
 # The share and the small network keep this within a minute or two; what it says of cells is in the README's table.
 QUICK = {
-    "ingest.share": 0.15,
+    "ingest.share": 0.1,
     "train.backbone": "compact",
     "train.epochs": 10,
     "train.learning_rate": 5e-3,
@@ -21,7 +21,11 @@ QUICK = {
     "train.threads": 1,
     "train.minutes": 60,  # no result depends on how fast this machine is
     "tune.minutes": 60,
-    "gate.max_calibration_error": 0.25,  # of 189 test cells, chance alone makes half of that
+    "gate.max_calibration_error": 0.25,  # of 126 test cells, chance alone makes half of that
+    "evaluate.repeats": 100,
+    "evaluate.mixtures": 20,
+    "audit.repeats": 40,
+    "audit.folds": 3,
     "tune.trials": 2,
     "tune.epochs": 2,
     "tune.min_epochs": 1,

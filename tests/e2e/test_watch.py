@@ -27,7 +27,7 @@ RUNS, EACH = 6, 32
 QUICK = {
     "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]},
     "train.backbone": "compact",
-    "train.epochs": 10,
+    "train.epochs": 6,
     "train.learning_rate": 5e-3,
     "train.batch_size": 16,
     "train.seeds": [0],
@@ -39,6 +39,7 @@ QUICK = {
     "evaluate.repeats": 100,
     "evaluate.mixtures": 20,
     "audit.repeats": 40,
+    "audit.folds": 2,
 }
 
 
