@@ -62,6 +62,7 @@ def test_importing_the_library_imports_nothing_else():
     assert not {name.partition(".")[0] for name in imported} - {"fatescope"} - sys.stdlib_module_names
 
 
+@pytest.mark.slow
 def test_the_core_dependencies_are_those_that_the_library_imports():
     modules = packages_distributions()
     imported = {

@@ -15,6 +15,7 @@ def detector():
 
 
 @pytest.mark.parametrize("size", [60, 300])
+@pytest.mark.slow
 def test_windows_of_like_cells_hardly_ever_raise_an_alarm(detector, size):
     like = population(200 * size, 1)
     alarms = [bool(detector.evaluate(like.iloc[i * size : (i + 1) * size]).input_drift) for i in range(200)]
@@ -53,6 +54,7 @@ def test_more_unlike_cells_and_another_mixture(detector):
     assert next(finding for finding in report.findings if finding.statistic == "classes").drifted
 
 
+@pytest.mark.slow
 def test_a_large_window_raises_no_alarm_over_a_small_difference(detector):
     assert detector.evaluate(population(20_000, 6, background=1.005)).input_drift == []
 
@@ -98,6 +100,7 @@ def test_a_mixture_is_found_where_each_group_is_of_one_class():
     assert not report.input_drift
 
 
+@pytest.mark.slow
 def test_a_medium_that_the_model_is_sure_of_is_found_by_its_embedding_alone():
     def grown(count, seed):
         table = population(count, seed)

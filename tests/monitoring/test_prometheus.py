@@ -25,6 +25,7 @@ def test_the_configuration_and_the_rules_are_valid():
     promtool("check", "rules", "rules.yml")
 
 
+@pytest.mark.slow
 def test_alerts_fire_when_they_should_and_only_then():
     promtool("test", "rules", "tests.yml")
 

@@ -66,6 +66,7 @@ def test_a_fixed_level_does_not_follow_the_border():
     torch.testing.assert_close(normalised[:1], preprocessing.normalise(images[:1], "background"))
 
 
+@pytest.mark.slow
 def test_a_fixed_level_is_kept_with_the_weights(rng, tmp_path):
     model = make(normalisation="fixed")
     model.level.fill_(650.0)
@@ -133,6 +134,7 @@ def test_the_temperature_scales_the_logits(rng):
 
 
 @pytest.mark.parametrize("views", ["one", "symmetries"])
+@pytest.mark.slow
 def test_the_exported_graph_agrees_at_any_batch(rng, tmp_path, views):
     model = make(views=views)
     network.export(model, (60, 80), tmp_path / "model.onnx")

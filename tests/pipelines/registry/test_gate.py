@@ -120,6 +120,7 @@ def test_the_same_model_is_not_better_than_itself(rng, settings):
     assert not better(dataclasses.replace(predictions, after=predictions.before), settings()).holds
 
 
+@pytest.mark.slow
 def test_chance_alone_seldom_passes(rng, settings):
     passed = [better(paired(rng, 0.8, 0.8), settings(repeats=200)).holds for _ in range(60)]
     assert sum(passed) <= 8  # one in twenty is what a one-sided 95 % lets through

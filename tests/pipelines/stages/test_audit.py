@@ -98,6 +98,7 @@ def test_a_planted_shortcut_is_found_and_ten_seeds_without_one_raise_no_alarm(tm
             assert pairs["NT3", "astrocyte"] == "shortcut", (strength, seed)
 
 
+@pytest.mark.slow
 def test_the_neural_stem_cell_sample_is_a_shortcut_between_o_and_the_others(unpack, tmp_path):
     report = examine(tmp_path / "pipeline", preset("nsc_sample"), unpack("nsc_sample"))
     assert verdicts(report) == {

@@ -101,6 +101,7 @@ def test_each_expectation_fails_on_what_breaks_it(settings, tmp_path, table, whe
     assert found[where]["unexpected"] == unexpected
 
 
+@pytest.mark.slow
 def test_duplicates_warn_and_leaks_between_groups_stop(settings, tmp_path):
     within = failures(broken(pixel_hash=[0, 1, 2, 0]), settings, tmp_path)
     assert {key: each["severity"] for key, each in within.items()} == {("cells", "pixel_hash"): "warning"}

@@ -23,6 +23,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
+@pytest.mark.slow
 def test_engines_agree_on_all_outputs(folder, name):
     expected = bundle.load(folder, threads=1).predict(PIXELS)
     assert_agree(engines.ENGINES[name](folder, 1).predict(PIXELS), expected)

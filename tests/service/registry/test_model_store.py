@@ -79,6 +79,7 @@ def follow(folder, environment=None):
     )
 
 
+@pytest.mark.slow
 def test_an_invalid_setting_is_the_reply_of_the_program(tmp_path):
     follower = follow(tmp_path / "pinned", {"FATESCOPE_PIN": "binary"})
     out, _ = follower.communicate("", timeout=180)
