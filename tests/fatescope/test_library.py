@@ -7,6 +7,7 @@ import tomllib
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 
 import numpy as np
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
