@@ -25,9 +25,9 @@ _COPY: Final = re.compile(
 )
 _COPY_OF: Final = re.compile(r"^(?:copy of|kopie von|copie de|copia de)\s+", re.IGNORECASE)
 _SUFFIX: Final = re.compile(r"(?:\.ome)?\.[^.]*$", re.IGNORECASE)
-# Ch1, ch_01, Channel 2; as C1 only at the end of a name or, from ImageJ, at its beginning: C1 is also a well.
+# Ch1, ch_01, Channel 2. As C1 only at the end of a longer name or, from ImageJ, before it: C1 is also a well or a cell.
 _CHANNEL: Final = re.compile(r"(?:^|[^a-z])(?:channel|chan|ch)[ _.-]*(\d{1,3})(?![0-9a-z])", re.IGNORECASE)
-_LAST_C: Final = re.compile(r"(?:^|[^a-z0-9])c(\d{1,2})$", re.IGNORECASE)
+_LAST_C: Final = re.compile(r"[^a-z0-9]c(\d{1,2})$", re.IGNORECASE)
 _FIRST_C: Final = re.compile(r"^c(\d{1,2})(?=-)", re.IGNORECASE)
 _CHANNEL_FOLDER: Final = re.compile(r"^(?:channel|chan|ch)[ _.-]*(\d{1,3})$", re.IGNORECASE)
 _LAST_NUMBER: Final = re.compile(r"(?:^|[^a-z0-9])(\d+)$", re.IGNORECASE)

@@ -66,13 +66,14 @@ async def classify_batch(
     chosen = formats.choose(format, request.headers.get("accept", ""))
     model = state_of(request.scope).models.get(task)
     async with read_many(request) as files:
-        sample, cells = await classify_many(files, model, _record(request), details=details)
+        sample, samples, cells = await classify_many(files, model, _record(request), details=details)
     results: BatchDict = {
         "model": _version(model),
         "task": model.spec.task,
         "request_id": request.scope[REQUEST_ID],
         "simulated": model.spec.simulated,
         "sample": sample,
+        "samples": samples,
         "cells": cells,
     }
     return download(chosen, model.spec.task, await asyncio.to_thread(chosen.write, results))
