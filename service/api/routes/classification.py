@@ -52,7 +52,10 @@ async def classify(request: Request, task: Task = None, explain: Explain = False
     responses={
         200: {
             "model": ClassifyBatchResponse,
-            "content": {form.media_type: {} for form in formats.FORMATS.values() if form.suffix != "json"},
+            "content": {
+                **{form.media_type: {} for form in formats.FORMATS.values() if form.suffix != "json"},
+                formats.ZIP: {},
+            },
         }
     },
 )
@@ -76,7 +79,7 @@ async def classify_batch(
         "samples": samples,
         "cells": cells,
     }
-    return download(chosen, model.spec.task, await asyncio.to_thread(chosen.write, results))
+    return download(await asyncio.to_thread(chosen.write, results), model.spec.task)
 
 
 def _record(request: Request) -> Record:
