@@ -3,14 +3,13 @@
 A zip may come from anywhere. Nothing is extracted by the names in it without `Member.problem` being empty.
 """
 
+import re
 import stat
 import struct
-import unicodedata
 import zipfile
 import zlib
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import IO, Final
 
@@ -32,6 +31,8 @@ DAMAGE: Final = (
     MemoryError,
 )
 """What reading a damaged zip, or an entry of one, raises."""
+_JAPANESE: Final = r"\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff5e"
+_NOT_JAPANESE: Final = re.compile(rf"[^\x00-\x7f{_JAPANESE}]|(?<![{_JAPANESE}])[{_JAPANESE}](?![{_JAPANESE}])")
 _UTF8, _ENCRYPTED, _DOS_FOLDER, _UNICODE_PATH = 0x800, 0x1, 0x10, 0x7075
 
 
@@ -114,7 +115,8 @@ def _decode_name(entry: zipfile.ZipInfo) -> str:
         name = raw.decode("cp932")
     except UnicodeDecodeError:
         return entry.filename
-    return name if _is_japanese(name) else entry.filename
+    # Bytes of accented letters can be read as single Japanese characters, words are made of several.
+    return entry.filename if _NOT_JAPANESE.search(name) else name
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
@@ -128,18 +130,3 @@ def _unicode_path(extra: bytes, raw: bytes) -> str | None:
             except UnicodeDecodeError:
                 return None
     return None
-
-
-def _is_japanese(name: str) -> bool:
-    """Return whether a name that was read as Shift-JIS makes sense as such.
-
-    Bytes of accented letters can be read as single Japanese characters, words are made of several.
-    """
-    kinds = ["a", *("j" if _is_japanese_character(c) else "a" if c.isascii() else "x" for c in name), "a"]
-    alone = any(kinds[i - 1] != "j" and kinds[i + 1] != "j" for i in range(1, len(kinds) - 1) if kinds[i] == "j")
-    return "x" not in kinds and not alone and any(pair == ("j", "j") for pair in pairwise(kinds))
-
-
-def _is_japanese_character(character: str) -> bool:
-    name = unicodedata.name(character, "")
-    return name.startswith(("CJK UNIFIED", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "FULLWIDTH"))

@@ -1,6 +1,6 @@
 """Which sample the files of an upload belong to: their zip and their folder, without what all of them share.
 
-The page shows the same samples, `service/page/samples.js`; `tests/page/samples.json` holds both to the same answers.
+The page shows the same samples, `service/page/filenames.js`; `tests/page/samples.json` holds both to the same answers.
 """
 
 import re
@@ -54,7 +54,7 @@ def name_zips(zips: Sequence[str], others: Sequence[str]) -> list[str]:
     return names
 
 
-def _shared(folders: Sequence[Sequence[str]]) -> int:
+def _shared(folders: Sequence[list[str]]) -> int:
     """Return how many leading folders all of `folders` share."""
     if not folders:
         return 0

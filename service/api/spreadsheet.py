@@ -35,9 +35,9 @@ def to_csv(table: pd.DataFrame) -> bytes:
     return safe.to_csv(index=False, float_format=_decimal).encode(_BYTE_ORDER_MARK)
 
 
-def _decimal(number: float) -> str:
+def _decimal(number: object) -> str:
     """Return a number in as many decimals as it has, but at least six, and never with an exponent."""
-    return np.format_float_positional(number, min_digits=6)
+    return np.format_float_positional(float(str(number)), min_digits=6)
 
 
 def guard(text: str) -> str:
