@@ -70,6 +70,20 @@ class PathParser:
         other = next((found for found in tries if found), None)
         return match if other is None or (match is not None and match.start() <= other.start()) else other
 
+    def relabel(self, path: str, label: str) -> str | None:
+        """Return `path` with the class `label` in it; None where the pattern does not match, or cannot say that class.
+
+        The path is returned as the pattern reads it, without the marks of a copy for example.
+        """
+        codes = {name: value for value, name in self._dataset.classes.items()}
+        match = self._match(names.normalise(path))
+        if match is None or label not in codes:
+            return None
+        start, end = match.span(self._dataset.label)
+        changed = match.string[:start] + codes[label] + match.string[end:]
+        parsed = self.read(changed)
+        return changed if parsed and parsed.label == label else None
+
     def read_name(self, path: str) -> ImageName:
         """Return the object number and the channel of `path`: by the pattern, else as its name is usually written."""
         parsed = self.read(path)

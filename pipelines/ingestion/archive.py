@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from fatescope.data import archives
 from fatescope.data.archives import Member
-from fatescope.data.paths import is_record
+from fatescope.data.paths import CORRECTIONS, is_record
 from fatescope.errors import DataError
 
 MAX_EXPANSION = 200
@@ -34,8 +34,8 @@ def unpack(source: Path, folder: Path) -> int:
 
 
 def _check_members(source: Path, archive: zipfile.ZipFile) -> list[Member]:
-    """Return the files in a zip, all of which can be trusted."""
-    members = archives.list_members(archive)
+    """Return the files in a zip, all of which can be trusted, without a log of corrections, which grows."""
+    members = [member for member in archives.list_members(archive) if not member.path.endswith(CORRECTIONS)]
     if problem := next((member.problem for member in members if member.problem), ""):
         raise DataError(f"{source}: {problem}")
     expanded, packed = sum(member.entry.file_size for member in members), source.stat().st_size
