@@ -1,8 +1,8 @@
 """Read every exported image once, from files into one table and one memory-mapped array.
 
-What `fatescope_labels.csv` says of an image (`fatescope.data.sidecar`) holds instead of what its path says.
 Only files of the input channel are opened. Files that cannot be used are listed in the quarantine with the reason. So
-are files whose path `dataset.pattern` does not match (code `name`), but these do not count as refused cells.
+are files whose path `dataset.pattern` does not match (code `name`), but these do not count as refused cells. What
+`fatescope_labels.csv` says of an image (`fatescope.data.sidecar`) holds instead of what its path says.
 """
 
 import json

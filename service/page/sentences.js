@@ -75,10 +75,10 @@ export function verdictSentence({ verdict, conformal_set: classes }) {
 /** Return the path of the file of a cell, with the name of its zip where there are several. */
 export const shownPath = ({ item, file }) => item?.shown ?? file;
 
-/** Say why an image could not be read, and where it is if that is not in the reason. */
+/** Say why an image could not be read, with the name of its zip where there are several. */
 export function unreadableLine(cell) {
-  const path = shownPath(cell);
-  return path === cell.file ? cell.error.message : `${path}: ${cell.error.message}`;
+  const { message } = cell.error;
+  return message.startsWith(cell.file) ? shownPath(cell) + message.slice(cell.file.length) : message;
 }
 
 /** Say in what the images of this upload differ from those that the model was trained on. */
