@@ -86,8 +86,8 @@ def unpack(
     decompressed. Raises RequestError before anything is decompressed if the archives announce more files or bytes than
     allowed.
     """
-    opened = [_open(normalise(name), file, index) for index, (name, file) in enumerate(files)]
-    opened = [file for file in opened if not is_system_file(file.name)]
+    opened = [_open(name, file, index) for index, (name, file) in enumerate(files)]
+    opened = [file for file in opened if not is_system_file(normalise(file.name))]
     inputs = [[member for member in file.members if not is_other_channel(member.path)] for file in opened]
     _check_archives([member.entry for members in inputs for member in members], len(files))
     of_files = iter(_assign_samples(opened, inputs))
@@ -117,12 +117,12 @@ def _open(name: str, file: IO[bytes], upload: int) -> _Opened:
 
 def _assign_samples(opened: list[_Opened], inputs: list[list[Member]]) -> list[str | None]:
     """Return the sample of every file that `unpack` reads, in order."""
-    zips = [file.name for file in opened if file.archive and file.name != BODY_NAME]
-    names = iter(samples.name_zips(zips, [file.name for file in opened if file.archive is None]))
+    zips = [normalise(file.name) for file in opened if file.archive and file.name != BODY_NAME]
+    names = iter(samples.name_zips(zips, [normalise(file.name) for file in opened if file.archive is None]))
     paths: list[tuple[str, str]] = []
     for file, members in zip(opened, inputs, strict=True):
         if file.archive is None:
-            paths.append(("", file.name))
+            paths.append(("", normalise(file.name)))
         else:
             archive = "" if file.name == BODY_NAME else next(names)
             paths += [(archive, member.path) for member in members]

@@ -6,6 +6,7 @@ import pytest
 
 from fatescope.data import names, samples
 from fatescope.data.paths import PathParser, list_files
+from fatescope.data.sidecar import LABELS, Label, read_labels
 from tests.support.project import ROOT
 
 TABLE = json.loads((ROOT / "tests" / "page" / "names.json").read_text())
@@ -43,6 +44,35 @@ def test_a_cell_keeps_its_class_and_group_whatever_the_spelling(params, path, la
     parsed = PathParser(params.dataset).read(path)
     assert (parsed.label, parsed.group, parsed.facts["object"]) == (label, group, "17")
     assert PathParser(params.dataset).is_input(parsed)
+
+
+@pytest.mark.parametrize(
+    ("path", "label", "changed"),
+    [
+        ("run/a_1d2_17_Ch1.ome.tif", "oligodendrocyte", "run/o_1d2_17_Ch1.ome.tif"),
+        ("run/A_1d2_17_ch1.ome - Copy.tif", "NT3", "run/nt3_1d2_17_ch1.ome.tif"),
+        ("run/17.tif", "NT3", None),
+        ("run/a_1d2_17_Ch1.ome.tif", "neuron", None),
+    ],
+)
+def test_a_path_is_given_another_class_where_it_can_say_it(params, path, label, changed):
+    parser = PathParser(params.dataset)
+    assert parser.relabel(path, label) == changed
+    assert changed is None or parser.read(changed).label == label
+
+
+def test_what_a_sidecar_says_holds_and_an_empty_group_is_that_of_the_path(params):
+    labels = {"a_1d2_1_Ch1.ome.tif": Label("NT3", ""), "a_1d2_2_Ch1.ome.tif": Label("NT3", "x")}
+    read = PathParser(params.dataset, labels).read
+    parsed = [read(f"a_1d2_{number}_Ch1.ome.tif") for number in (1, 2, 3)]
+    assert [(cell.label, cell.group) for cell in parsed] == [("NT3", "a_1_2"), ("NT3", "x"), ("astrocyte", "a_1_2")]
+
+
+def test_the_sidecar_that_is_nearer_to_an_image_counts_and_windows_may_have_written_it(tmp_path):
+    (tmp_path / "run" / ".hidden").mkdir(parents=True)
+    for folder, rows in ((".", "run\\a.tif,x,1\nb.tif,y,\n"), ("run", "a.tif,z,2\n"), ("run/.hidden", "a.tif,w,3\n")):
+        (tmp_path / folder / LABELS).write_text(f"path,label,group\n{rows}")
+    assert read_labels(tmp_path) == {"run/a.tif": Label("z", "2"), "b.tif": Label("y", "")}
 
 
 def test_values_that_differ_in_case_only_stay_apart_where_both_are_classes(make_params):

@@ -75,6 +75,15 @@ def test_samples_of_folders_and_loose_files(client):
     assert [summary["sample"] for summary in loose["samples"]] == [None]
 
 
+def test_a_loose_file_is_called_as_the_client_calls_it(client):
+    names = ["run\\a_1d1_7_Ch1.ome.tif", "Gro\u0308ße/8_Ch1.tif"]
+    response = classify(client, files=[("files", (name, CELL)) for name in names])
+    assert [(cell["file"], cell["sample"], cell["object"]) for cell in response["cells"]] == [
+        (names[0], "run", 7),
+        (names[1], "Größe", 8),
+    ]
+
+
 def test_zips_of_the_same_name_are_two_samples(client):
     whole = archive([("0.tif", CELL)])
     response = classify(client, files=[("files", ("day.zip", whole)), ("files", ("day.zip", whole))])
