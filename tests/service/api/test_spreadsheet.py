@@ -7,7 +7,6 @@ import pytest
 
 from service.api import spreadsheet
 
-
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1"]
 DATES = ["1-3", "3/4", "2024-11-05", "5.11.24", "MAR2", "3-Sep", "Mai 2024", "12:30"]
 NUMBERS = ["1E5", "007", "12345678901234567"]
