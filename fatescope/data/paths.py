@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fatescope.config import Dataset
+from fatescope.data import names
+from fatescope.data.names import ImageName
+from fatescope.data.sidecar import LABELS, Labels
 
 ORIGIN = "origin.json"
 """A file at the top of the data folder that records where the cells come from; never an image."""
 CORRECTIONS = "corrections.jsonl"
-"""Labels that people corrected, at the top of the folder of corrections of the service; never an image."""
+"""Labels that people corrected, in the folder of corrections of the service; never an image."""
 
 
 @dataclass(frozen=True)
@@ -27,25 +30,77 @@ class ParsedPath:
 
 
 class PathParser:
-    """Parses paths with `dataset.pattern`."""
+    """Parses paths with `dataset.pattern`, and names that it does not match as people and instruments write them."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Dataset, labels: Labels | None = None) -> None:
+        """Read paths as `dataset` says; `labels` are those of files that have theirs in a sidecar."""
+        self._dataset, self._labels = dataset, labels or {}
         self._pattern = re.compile(dataset.pattern)
+        self._any_case = re.compile(dataset.pattern, re.IGNORECASE)
+        spellings = [value.lower() for value in dataset.classes]
+        # Values that differ in case only stay apart.
+        self._values = {value.lower(): value for value in dataset.classes if spellings.count(value.lower()) == 1}
 
     def read(self, path: str) -> ParsedPath | None:
-        """Return what `path` (relative, with `/`) encodes, or None where the pattern does not match."""
-        match = self._pattern.search(path)
+        """Return what `path` (relative) encodes, or None where the pattern does not match.
+
+        The pattern is tried on the path as it is; then in any case, without the marks of a copy, and with the channel
+        spelt as instruments do. The first that matches counts.
+        """
+        match = self._match(names.normalise(path))
         if match is None:
             return None
         facts = match.groupdict(default="")
         value = facts[self._dataset.label]
+        if value not in self._dataset.classes:
+            value = facts[self._dataset.label] = self._values.get(value.lower(), value)
+        if "channel" in facts:
+            facts["channel"] = names.plain_channel(facts["channel"])
         group = "_".join(facts[name] for name in self._dataset.group)
+        if path in self._labels:
+            return ParsedPath(facts, self._labels[path].label, self._labels[path].group or group)
         return ParsedPath(facts, self._dataset.classes.get(value, value), group)
+
+    def _match(self, path: str) -> re.Match[str] | None:
+        match = self._pattern.search(path)
+        if match is not None and not _begins_inside_a_word(match):
+            return match
+        plain = names.without_copy_marks(path)
+        tries = (self._any_case.search(spelling) for spelling in (plain, names.with_plain_channel(plain)))
+        other = next((found for found in tries if found), None)
+        return match if other is None or (match is not None and match.start() <= other.start()) else other
+
+    def relabel(self, path: str, label: str) -> str | None:
+        """Return `path` with the class `label` in it; None where the pattern does not match, or cannot say that class.
+
+        The path is returned as the pattern reads it, without the marks of a copy for example.
+        """
+        codes = {name: value for value, name in self._dataset.classes.items()}
+        match = self._match(names.normalise(path))
+        if match is None or label not in codes:
+            return None
+        start, end = match.span(self._dataset.label)
+        changed = match.string[:start] + codes[label] + match.string[end:]
+        parsed = self.read(changed)
+        return changed if parsed and parsed.label == label else None
+
+    def read_name(self, path: str) -> ImageName:
+        """Return the object number and the channel of `path`: by the pattern, else as its name is usually written."""
+        parsed = self.read(path)
+        if parsed is None:
+            return names.read_name(names.normalise(path))
+        return ImageName(names.plain_object(parsed.facts.get("object", "")), parsed.facts.get("channel"))
 
     def is_input(self, parsed: ParsedPath) -> bool:
         """Return whether an image is of the channel that the model gets."""
-        return self._dataset.input_channel is None or parsed.facts["channel"] == self._dataset.input_channel
+        expected = self._dataset.input_channel
+        return expected is None or names.same_channel(parsed.facts["channel"], expected)
+
+
+def _begins_inside_a_word(match: re.Match[str]) -> bool:
+    """Return whether a match cuts a word in two, as `tro_1` of `Astro_1` where the pattern knows small letters only."""
+    start = match.start()
+    return 0 < start < match.end() and match.string[start - 1].isalnum() and match.string[start].isalnum()
 
 
 class PatternDiagnostics:
@@ -75,19 +130,23 @@ def _compile(pattern: str) -> re.Pattern[str] | None:
         return None
 
 
-def is_hidden(path: str) -> bool:
-    """Return whether a relative path, with `/`, is hidden or metadata of an operating system."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
-
-
 def list_files(folder: Path) -> Iterator[str]:
-    """Yield the relative path, with `/`, of every file below `folder` in a fixed order, without hidden files."""
-    yield from (path for path in _walk(folder, "") if path not in (ORIGIN, CORRECTIONS))
+    """Yield the relative path, with `/`, of every file below `folder` in a fixed order.
+
+    Hidden files, those that operating systems add, and those in which Fatescope keeps what it knows of images are left
+    out.
+    """
+    yield from (path for path in _walk(folder, "") if not is_record(path))
+
+
+def is_record(path: str) -> bool:
+    """Return whether a path, with `/`, is of a file in which Fatescope keeps what it knows of the images beside it."""
+    return path == ORIGIN or path.rpartition("/")[2] in (CORRECTIONS, LABELS)
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
-        listing = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+        listing = sorted((entry.name, entry.is_dir()) for entry in entries if not names.is_system_file(entry.name))
     for name, is_folder in listing:
         if is_folder:
             yield from _walk(folder / name, f"{prefix}{name}/")

@@ -8,14 +8,15 @@ import filecmp
 import logging
 import os
 import shutil
-import zipfile
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fatescope.config import Dataset
+from fatescope.data import archives, sidecar
 from fatescope.data.folders import replace_folder, scratch_folder
-from fatescope.data.paths import ORIGIN, is_hidden, list_files
+from fatescope.data.paths import ORIGIN, list_files
+from fatescope.data.sidecar import LABELS
 from fatescope.errors import DataError
 from pipelines.ingestion.archive import unpack
 from pipelines.ingestion.origin import is_simulated, read_origin, write_origin
@@ -39,11 +40,12 @@ def import_export(dataset: Dataset, source: Path, target: Path) -> ExportSurvey:
         _refuse_simulated(source, folder)
         if is_simulated(target):
             log.warning("%s holds simulated cells; they are replaced, because real cells never mix with them", target)
-            known, sources = 0, []
+            known, sources, relabelled = 0, [], False
         else:
             known, sources = _link_known(target, folder), read_origin(target).get("sources", [])
+            relabelled = _merge_labels(target, folder)
         log.info("%d new files; %d were there already", files - known, known)
-        if files > known:
+        if files > known or relabelled:
             sources = [*sources, {"name": source.resolve().name, "files": files - known}]
             write_origin(folder, {"origin": "adopted", "sources": sources})
             replace_folder(folder, target)
@@ -60,16 +62,20 @@ def _copy_or_unpack(source: Path, folder: Path) -> int:
     """Copy all that `source` holds into `folder`, and return the number of files."""
     if source.is_dir():
         return _copy(source, folder)
-    if zipfile.is_zipfile(source):
+    with source.open("rb") as file:
+        packed = archives.is_zip(file)
+    if packed:
         return unpack(source, folder)
     raise DataError(f"{source}: neither a folder nor a zip; export to one of them")
 
 
 def _copy(source: Path, folder: Path) -> int:
-    paths = [path for path in list_files(source) if not is_hidden(path)]
+    paths = list(list_files(source))
     for path in tqdm(paths, desc="copy", unit="file", delay=1):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, folder / path)
+    if labels := sidecar.read_labels(source):
+        sidecar.write_table(folder / LABELS, labels)
     return len(paths)
 
 
@@ -84,7 +90,7 @@ def _link_known(target: Path, folder: Path) -> int:
     """Link the files of `target` into `folder`, and return how many of them the export has with the same content."""
     same, changed = 0, []
     for known in target.rglob("*"):
-        if known.is_dir() or known == target / ORIGIN:
+        if known.is_dir() or known == target / ORIGIN or known.name == LABELS:
             continue
         new = folder / known.relative_to(target)
         if new.exists():
@@ -104,3 +110,16 @@ def _link_known(target: Path, folder: Path) -> int:
             "content; put the new export into a folder of another name, or remove the old files first"
         )
     return same
+
+
+def _merge_labels(target: Path, folder: Path) -> bool:
+    """Write what the sidecars of `target` and of the export say into one in `folder`; return whether it says more.
+
+    Where both name an image, the export counts: it is the later word.
+    """
+    known, new = sidecar.read_labels(target), sidecar.read_labels(folder)
+    for path in folder.rglob(LABELS):
+        path.unlink()
+    if labels := known | new:
+        sidecar.write_table(folder / LABELS, labels)
+    return labels != known

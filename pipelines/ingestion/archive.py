@@ -1,14 +1,14 @@
 """Unpack the zip of an export, which may come from anywhere."""
 
 import shutil
-import stat
 import zipfile
-import zlib
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from tqdm import tqdm
 
-from fatescope.data.paths import ORIGIN, is_hidden
+from fatescope.data import archives
+from fatescope.data.archives import Member
+from fatescope.data.paths import CORRECTIONS, is_record
 from fatescope.errors import DataError
 
 MAX_EXPANSION = 200
@@ -16,39 +16,29 @@ MAX_EXPANSION = 200
 
 
 def unpack(source: Path, folder: Path) -> int:
-    """Unpack the zip `source` into `folder` and return the number of files, without `origin.json`.
+    """Unpack the zip `source` into `folder` and return the number of files, without those of Fatescope itself.
 
     Raises DataError for a zip that is damaged or encrypted, whose entries lead out of it or overwrite each other, or
     that would expand beyond reason.
     """
     try:
         with zipfile.ZipFile(source) as archive:
-            entries = _check_entries(source, archive)
-            for path, entry in tqdm(entries.items(), desc="unzip", unit="file", delay=1):
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(entry) as content, (folder / path).open("wb") as file:
+            members = _check_members(source, archive)
+            for member in tqdm(members, desc="unzip", unit="file", delay=1):
+                (folder / member.path).parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member.entry) as content, (folder / member.path).open("wb") as file:
                     shutil.copyfileobj(content, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    except archives.DAMAGE as error:
         raise DataError(f"{source}: cannot be unpacked ({error}); export or copy it again, unencrypted") from error
-    return len(entries) - (ORIGIN in entries)
+    return sum(not is_record(member.path) for member in members)
 
 
-def _check_entries(source: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return path → entry of the files in a zip, without hidden ones."""
-    entries: dict[str, zipfile.ZipInfo] = {}
-    for entry in archive.infolist():
-        # Some programs for Windows write backslashes.
-        name = entry.filename.replace("\\", "/")
-        path = PurePosixPath(name)
-        outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive
-        if outside or stat.S_ISLNK(entry.external_attr >> 16):
-            raise DataError(f"{source}: the entry '{entry.filename}' leads out of the zip; do not use this file")
-        if name.endswith("/") or is_hidden(str(path)):
-            continue
-        if str(path) in entries:
-            raise DataError(f"{source}: holds '{path}' twice; export it again")
-        entries[str(path)] = entry
-    expanded, packed = sum(entry.file_size for entry in entries.values()), source.stat().st_size
+def _check_members(source: Path, archive: zipfile.ZipFile) -> list[Member]:
+    """Return the files in a zip, all of which can be trusted, without a log of corrections, which grows."""
+    members = [member for member in archives.list_members(archive) if not member.path.endswith(CORRECTIONS)]
+    if problem := next((member.problem for member in members if member.problem), ""):
+        raise DataError(f"{source}: {problem}")
+    expanded, packed = sum(member.entry.file_size for member in members), source.stat().st_size
     if expanded > MAX_EXPANSION * packed:
         raise DataError(f"{source}: would expand to {expanded:,} bytes; this is no export of images")
-    return entries
+    return members

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fatescope.config import Dataset, Ingest
 from fatescope.data.paths import PathParser, list_files
+from fatescope.data.sidecar import Labels
 from fatescope.errors import DataError
 from pipelines.ingestion.survey import explain_no_cells
 
@@ -29,13 +30,13 @@ class FileCounts:
     """The stratum, class and group, of each file of the input channel, as a number."""
 
 
-def count_files(dataset: Dataset, source: Path) -> FileCounts:
-    """Count the files below `source` by what their paths say.
+def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
+    """Count the files below `source` by what their paths and the `labels` beside them say.
 
     The paths of cells are not kept: those of a million files would be most of the memory that ingest takes.
     Raises DataError where no file is of the input channel.
     """
-    parser, strata, numbers = PathParser(dataset), array("l"), dict[tuple[str, str], int]()
+    parser, strata, numbers = PathParser(dataset, labels), array("l"), dict[tuple[str, str], int]()
     channels, unmatched, files = Counter[str](), list[str](), 0
     for path in list_files(source):
         files += 1

@@ -16,6 +16,7 @@ from fatescope.config import Dataset
 from fatescope.data import features, images
 from fatescope.data.images import Header, Pixels
 from fatescope.data.paths import ParsedPath, PathParser
+from fatescope.data.sidecar import Labels
 from fatescope.errors import ImageError
 
 Refusal = tuple[str, str, str]
@@ -52,10 +53,12 @@ class Reader:
     max_pixels: int
     """An image that announces more is refused before it is decoded."""
     source: Path
+    labels: Labels
+    """What sidecars say of images."""
 
     def read(self, paths: list[str]) -> Chunk:
         """Decode the files at `paths`, which match the pattern, and describe the cells in them."""
-        parser = PathParser(self.dataset)
+        parser = PathParser(self.dataset, self.labels)
         rows: list[Row] = []
         crops: list[Pixels] = []
         placed: list[npt.NDArray[np.uint16]] = []

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fatescope.data.dataset import MANIFEST
+from fatescope.data.sidecar import Labels
 from pipelines.ingestion.duplicates import find_duplicates
 from pipelines.ingestion.files import FileCounts
 from pipelines.ingestion.origin import read_origin
@@ -43,7 +44,7 @@ class Summary:
     duplicates_across_groups: int
     """Those whose earlier cell is in another group, which is a leak into the grouped split."""
     data_hash: str
-    """SHA-256 over the path and hash of every cell: the version of the data."""
+    """SHA-256 over the path and hash of every cell, and what sidecars say of them: the version of the data."""
 
 
 @dataclass
@@ -55,6 +56,11 @@ class CellCounts:
     refused: Counter[str] = field(default_factory=Counter)
     pixel_hashes: "array[int]" = field(default_factory=lambda: array("q"))
     version: Any = field(default_factory=hashlib.sha256)
+
+    def add_labels(self, labels: Labels) -> None:
+        """Make `labels`, of sidecars, a part of the version; without any, the version is that of the cells alone."""
+        for path, row in sorted(labels.items()):
+            self.version.update(f"{path}\0{row.label}\0{row.group}\n".encode())
 
     def add(self, chunk: Chunk) -> None:
         """Count what is in `chunk`."""

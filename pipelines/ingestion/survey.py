@@ -8,6 +8,7 @@ import pandas as pd
 
 from fatescope.config import Dataset
 from fatescope.data.paths import PathParser, PatternDiagnostics, list_files
+from fatescope.data.sidecar import read_labels
 
 MAX_GROUPS = 30
 """Rows of the table of cells by class and group that are printed."""
@@ -31,7 +32,8 @@ class ExportSurvey:
 
 def survey(dataset: Dataset, source: Path) -> ExportSurvey:
     """Parse the paths of all files below `source`."""
-    parser, counts = PathParser(dataset), ExportSurvey()
+    parser, counts = PathParser(dataset, read_labels(source)), ExportSurvey()
+    classes = {*dataset.classes.values()}
     for path in list_files(source):
         parsed = parser.read(path)
         if parsed is None:
@@ -41,7 +43,7 @@ def survey(dataset: Dataset, source: Path) -> ExportSurvey:
             counts.channels[parsed.facts["channel"]] += 1
         if parser.is_input(parsed):
             counts.cells[parsed.label, parsed.group] += 1
-            if parsed.facts[dataset.label] not in dataset.classes:
+            if parsed.label not in classes:
                 counts.unlisted[parsed.label] += 1
     return counts
 

@@ -1,7 +1,8 @@
 """Read every exported image once, from files into one table and one memory-mapped array.
 
 Only files of the input channel are opened. Files that cannot be used are listed in the quarantine with the reason. So
-are files whose path `dataset.pattern` does not match (code `name`), but these do not count as refused cells.
+are files whose path `dataset.pattern` does not match (code `name`), but these do not count as refused cells. What
+`fatescope_labels.csv` says of an image (`fatescope.data.sidecar`) holds instead of what its path says.
 """
 
 import json
@@ -28,6 +29,7 @@ from fatescope.data.dataset import (
     read_quarantine,
 )
 from fatescope.data.folders import fresh_folder
+from fatescope.data.sidecar import read_labels
 from fatescope.errors import DataError
 from pipelines.ingestion.files import count_files, draw_share, input_paths
 from pipelines.ingestion.reader import Reader, read_in_order
@@ -52,11 +54,13 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
         raise DataError(f"{source}: no such folder; import an export with `make adopt SRC=folder-or-zip`")
     with fresh_folder(target, keep_failed=True) as folder:
         with TableWriter(folder / QUARANTINE, _QUARANTINE) as quarantine:
-            files = count_files(dataset, source)
+            labels = read_labels(source)
+            files = count_files(dataset, source, labels)
             _quarantine_unmatched(files.unmatched, quarantine)
             kept = draw_share(files.strata, params)
             paths = input_paths(dataset, source, kept)
-            cells = _write_cells(dataset, params, source, folder, paths, int(kept.sum()), quarantine)
+            reader = Reader(dataset, params.canvas, int(params.max_megapixels * 1e6), source, labels)
+            cells = _write_cells(reader, params.workers, folder, paths, int(kept.sum()), quarantine)
         _check_refused(cells, int(kept.sum()), params.max_refused_share, folder / QUARANTINE)
         summary = summarise(source, folder, files, cells, left_out=int((~kept).sum()))
         (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n")
@@ -69,20 +73,20 @@ def _quarantine_unmatched(paths: list[str], quarantine: TableWriter) -> None:
 
 
 def _write_cells(
-    dataset: Dataset,
-    params: Ingest,
-    source: Path,
+    reader: Reader,
+    most_workers: int,
     folder: Path,
     paths: Iterator[str],
     files: int,
     quarantine: TableWriter,
 ) -> CellCounts:
     """Read the files at `paths`, of which there are `files`, and write their cells into `folder`."""
-    counts, reader = CellCounts(), Reader(dataset, params.canvas, int(params.max_megapixels * 1e6), source)
-    workers = max(1, min(params.workers, files // FILES_PER_WORKER))
+    counts = CellCounts()
+    counts.add_labels(reader.labels)
+    workers = max(1, min(most_workers, files // FILES_PER_WORKER))
     with (
         TableWriter(folder / MANIFEST) as manifest,
-        PixelWriter(folder / PIXELS, params.canvas) as pixels,
+        PixelWriter(folder / PIXELS, reader.canvas) as pixels,
         tqdm(total=files, desc="ingest", unit="file", delay=1) as bar,
     ):
         for chunk in read_in_order(reader.read, batched(paths, CHUNK), workers):

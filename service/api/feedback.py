@@ -1,9 +1,11 @@
 """Corrections by users: the true class of a cell, kept for the next version of the data.
 
 `corrections.jsonl` in the folder has one line per correction: `time`, `task`, `model`, `version`, `sha256` (of the
-file), `label` (the true class), `called` (the predicted class) and `path` (of the image, if the user allowed it to be
-stored). An image is stored under a path that `dataset.pattern` parses as its true class, so that
-`make adopt SRC=feedback` imports it.
+file), `label` (the true class), `called` (the predicted class), `path` (of the image, if the user allowed it to be
+stored) and `group` (the acquisition group, if the name of the file says it). An image is stored under a path that
+`dataset.pattern` parses as its true class, so that `make adopt SRC=feedback` imports it. Because such a path may say
+another acquisition group, `fatescope_labels.csv` (`fatescope.data.sidecar`) has the true class and the group in which
+the cell was acquired, which hold instead.
 """
 
 import hashlib
@@ -12,10 +14,13 @@ import re
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
-from fatescope.data.paths import CORRECTIONS
+from fatescope.config import Dataset
+from fatescope.data.names import normalise, without_copy_marks
+from fatescope.data.paths import CORRECTIONS, PathParser
+from fatescope.data.sidecar import LABELS, Label, read_table, write_table
+from fatescope.errors import DataError
 from service.inference.errors import RequestError
 from service.inference.model_pool import ServedModel
 from service.settings import variable
@@ -63,9 +68,11 @@ class FeedbackStore:
                 422, "unknown_class", f"'{correction.label}' is not a class of task {spec.task}: {spec.classes}"
             )
         digest = hashlib.sha256(correction.raw).hexdigest()
-        corrected = _corrected_path(correction.file, correction.label, spec.params.get("dataset", {}))
+        name = normalise(correction.file)
+        parsed = parser.read(name) if (parser := _parser(model)) else None
+        corrected = _stored_path(name, correction.label, parser) if parser and parsed else None
         # In a folder of its own, because two cells may have the same name.
-        path = Path(digest[:_HASH_DIGITS]) / (corrected or _sanitise(Path(correction.file).name))
+        path = PurePosixPath(digest[:_HASH_DIGITS]) / (corrected or _sanitise(PurePosixPath(name).name))
         line = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "task": spec.task,
@@ -75,23 +82,27 @@ class FeedbackStore:
             "label": correction.label,
             "called": correction.called,
             "path": str(path) if correction.keep_image else None,
+            "group": parsed.group if parsed else None,
         }
         try:
             with self._writing:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 if correction.keep_image:
                     self._write_image(path, correction.raw)
+                    if corrected and parsed:
+                        self._write_label(path, Label(correction.label, parsed.group))
                 with (self._folder / CORRECTIONS).open("a") as file:
                     file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            message = f"corrections cannot be stored ({error.strerror}); set {variable('feedback')} to a folder"
+        except (OSError, DataError) as error:
+            problem = error.strerror if isinstance(error, OSError) else error
+            message = f"corrections cannot be stored ({problem}); set {variable('feedback')} to a folder"
             raise RequestError(503, "feedback", message) from error
         reason = "its name does not match dataset.pattern, so that `make adopt` cannot read its class from it"
         return StoredCorrection(
             digest, correction.keep_image, reason if correction.keep_image and not corrected else None
         )
 
-    def _write_image(self, path: Path, raw: bytes) -> None:
+    def _write_image(self, path: PurePosixPath, raw: bytes) -> None:
         # A second correction of a cell replaces the first.
         for previous in self._folder.glob(f"{path.parts[0]}/**/*"):
             if previous.is_file():
@@ -99,20 +110,31 @@ class FeedbackStore:
         (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
         (self._folder / path).write_bytes(raw)
 
-
-def _corrected_path(file: str, label: str, dataset: dict[str, Any]) -> Path | None:
-    """Return a safe relative path that `dataset.pattern` parses as `label`, or None if the file name does not match."""
-    names = [part for part in Path(file).parts[-_MAX_PATH_PARTS:] if part not in ("/", "..", ".")]
-    path = "/".join(_sanitise(name).name for name in names)
-    match = re.compile(dataset["pattern"]).search(path) if dataset.get("pattern") else None
-    codes = {name: code for code, name in dataset.get("classes", {}).items()}
-    if match is None or label not in codes:
-        return None
-    start, end = match.span(dataset["label"])
-    corrected = path[:start] + codes[label] + path[end:]
-    parsed = re.compile(dataset["pattern"]).search(corrected)
-    return Path(corrected) if parsed and parsed[dataset["label"]] == codes[label] else None
+    def _write_label(self, path: PurePosixPath, label: Label) -> None:
+        table = self._folder / LABELS
+        known = read_table(table) if table.exists() else {}
+        others = {name: row for name, row in known.items() if not name.startswith(f"{path.parts[0]}/")}
+        write_table(table, {**others, str(path): label})
 
 
-def _sanitise(name: str) -> Path:
-    return Path(_UNSAFE.sub("_", name).lstrip(".")[-_MAX_NAME_LENGTH:] or "cell")
+def _parser(model: ServedModel) -> PathParser | None:
+    """Return the parser of the names of the training data; None where the bundle does not say how to read them."""
+    section = model.spec.params.get("dataset", {})
+    return PathParser(Dataset.model_validate_json(json.dumps(section))) if section.get("pattern") else None
+
+
+def _stored_path(file: str, label: str, parser: PathParser) -> PurePosixPath | None:
+    """Return a safe relative path that `dataset.pattern` parses, None if there is none.
+
+    Where a name can say it, it says the true class `label`.
+    """
+    for path in (parser.relabel(file, label), without_copy_marks(file)):
+        parts = [part for part in PurePosixPath(path or "").parts[-_MAX_PATH_PARTS:] if part not in ("/", "..", ".")]
+        safe = "/".join(_sanitise(part).name for part in parts)
+        if parser.read(safe):
+            return PurePosixPath(safe)
+    return None
+
+
+def _sanitise(name: str) -> PurePosixPath:
+    return PurePosixPath(_UNSAFE.sub("_", name).lstrip(".")[-_MAX_NAME_LENGTH:] or "cell")

@@ -4,7 +4,6 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import flowio
 import numpy as np
 import orjson
 import pandas as pd
@@ -12,13 +11,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fatescope.inference.uncertainty import VERDICTS
+from service.api import fcs, spreadsheet
+from service.api.archive import pack
 from service.inference.errors import RequestError
-from service.inference.results import BatchDict
+from service.inference.results import BatchDict, CellDict
 
-_FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 _NO_OBJECT = -1
 """Object number of an FCS event without one: the format has no missing values."""
 _MAX_QUOTED_ACCEPT = 200
+ZIP = "application/zip"
+
+
+@dataclass(frozen=True)
+class Document:
+    """Results in a format."""
+
+    body: bytes
+    media_type: str
+    suffix: str
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,14 @@ class Format:
 
     media_type: str
     suffix: str
-    write: Callable[[BatchDict], bytes]
+    encode: Callable[[BatchDict], bytes]
+
+    def write(self, results: BatchDict) -> Document:
+        """Return `results` in this format; an FCS file holds one sample, so that several are a zip of files."""
+        if self.suffix == "fcs" and len(samples := _classified_by_sample(results)) > 1:
+            files = [(sample or "loose files", to_fcs(results, sample)) for sample in samples]
+            return Document(pack(files, self.suffix), ZIP, "zip")
+        return Document(self.encode(results), self.media_type, self.suffix)
 
 
 def to_json(results: BatchDict) -> bytes:
@@ -36,11 +53,8 @@ def to_json(results: BatchDict) -> bytes:
 
 
 def to_csv(results: BatchDict) -> bytes:
-    """Return one row per cell, including cells that could not be classified."""
-    table = tabulate(results)
-    # A spreadsheet would run a file name that starts like a formula.
-    table["file"] = [f"'{name}" if name.startswith(_FORMULA_PREFIXES) else name for name in table["file"]]
-    return table.to_csv(index=False).encode()
+    """Return one row per cell, including cells that could not be classified; see `service.api.spreadsheet`."""
+    return spreadsheet.to_csv(tabulate(results))
 
 
 def to_parquet(results: BatchDict) -> bytes:
@@ -53,41 +67,58 @@ def to_parquet(results: BatchDict) -> bytes:
     return buffer.getvalue()
 
 
-def to_fcs(results: BatchDict) -> bytes:
-    """Return FCS 3.1 (Spidlen et al. 2010) with one event per classified cell.
+def _classified_by_sample(results: BatchDict) -> dict[str | None, list[tuple[int, CellDict]]]:
+    """Return sample → index and result of its classified cells."""
+    samples: dict[str | None, list[tuple[int, CellDict]]] = {}
+    for index, cell in enumerate(results["cells"]):
+        if cell.get("label") is not None:
+            samples.setdefault(cell.get("sample"), []).append((index, cell))
+    return samples
+
+
+def to_fcs(results: BatchDict, sample: str | None = None) -> bytes:
+    """Return FCS 3.1 with one event per classified cell of `sample`, or of the only sample that there is.
 
     Parameters: `event` (index of the cell in the results, from 0), `object` (the instrument's number, -1 without one),
     `p_CLASS`, `label` and `verdict` (indices into the keywords FATESCOPE_CLASSES and FATESCOPE_VERDICTS, from 0).
+    Raises ValueError for an object number that the format cannot hold exactly.
     """
-    classified = [(index, cell) for index, cell in enumerate(results["cells"]) if cell.get("label") is not None]
-    if not classified:
+    by_sample = _classified_by_sample(results)
+    if not by_sample:
         message = "an FCS file needs an event, and no cell could be classified; request JSON"
         raise RequestError(400, "no_cells", message)
+    if len(by_sample) == 1:
+        [sample] = by_sample
+    classified = by_sample[sample]
     classes = list(classified[0][1]["probabilities"])
+    numbers = [_NO_OBJECT if cell["object"] is None else cell["object"] for _, cell in classified]
+    if max(numbers) > fcs.MAX_EXACT:
+        raise ValueError(f"object number {max(numbers)} is above 2^53; request CSV, which holds it")
     events = np.array(
         [
             (
                 index,
-                _NO_OBJECT if cell["object"] is None else cell["object"],
+                number,
                 *cell["probabilities"].values(),
                 classes.index(cell["label"]),
                 VERDICTS.index(cell["verdict"]),
             )
-            for index, cell in classified
+            for number, (index, cell) in zip(numbers, classified, strict=True)
         ],
-        np.float32,
+        np.float64,
     )
-    names = ["event", "object", *(f"p_{name}" for name in classes), "label", "verdict"]
-    metadata = {
-        "fatescope_model": f"{results['model']['name']} {results['model']['version']}",
-        "fatescope_classes": ";".join(classes),
-        "fatescope_verdicts": ";".join(VERDICTS),
-        "fatescope_composition": orjson.dumps(results["sample"]["composition"]).decode(),
-        "cyt": "fatescope",
+    of_sample = {summary["sample"]: summary["composition"] for summary in results.get("samples", [])}
+    whole = results["sample"]["composition"] if len(by_sample) == 1 else None
+    keywords = {
+        "FATESCOPE_MODEL": f"{results['model']['name']} {results['model']['version']}",
+        "FATESCOPE_CLASSES": ";".join(classes),
+        "FATESCOPE_VERDICTS": ";".join(VERDICTS),
+        "FATESCOPE_COMPOSITION": orjson.dumps(of_sample.get(sample, whole)).decode(),
+        "$CYT": "fatescope",
     }
-    buffer = io.BytesIO()
-    flowio.create_fcs(buffer, events.ravel(), names, metadata_dict=metadata)
-    return buffer.getvalue()
+    if sample:
+        keywords |= {"FATESCOPE_SAMPLE": sample, "$SMNO": sample}
+    return fcs.write_fcs(events, ["event", "object", *(f"p_{name}" for name in classes), "label", "verdict"], keywords)
 
 
 FORMATS = {
@@ -119,8 +150,8 @@ def choose(requested: str | None, accept: str) -> Format:
 def tabulate(results: BatchDict) -> pd.DataFrame:
     """Return one row per cell.
 
-    Columns: `file`, `page`, `object`, `label`, `confidence`, `p_CLASS`, `conformal_set`, `verdict`, `warnings`,
-    `error`, `reason`, and the `model` and its `version`.
+    Columns: `sample`, `file`, `page`, `object`, `label`, `confidence`, `p_CLASS`, `conformal_set`, `verdict`,
+    `warnings`, `error`, `reason`, and the `model` and its `version`.
     """
     cells = results["cells"]
     classes = list(results["sample"]["called"])
@@ -128,6 +159,7 @@ def tabulate(results: BatchDict) -> pd.DataFrame:
     errors = [cell.get("error") for cell in cells]
     return pd.DataFrame(
         {
+            "sample": [cell.get("sample") for cell in cells],
             "file": [cell["file"] for cell in cells],
             "page": pd.array([cell["page"] for cell in cells], "Int64"),
             "object": pd.array([cell["object"] for cell in cells], "Int64"),

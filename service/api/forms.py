@@ -10,12 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from service.inference.errors import RequestError
-from service.inference.files import MAX_FILES, Upload, shorten
+from service.inference.files import BODY_NAME, MAX_FILES, Upload, shorten
 
 IMAGE_PART, FILES_PART = "image", "files"
 """Name of the form part of a single image, and of one of many files."""
-BODY_NAME = "request body"
-"""Name in messages for an image that has no file name."""
 _MAX_FIELDS = 10
 
 _BINARY = {"type": "string", "format": "binary"}

@@ -58,10 +58,22 @@ class ClassifyResponse(Prediction):
 class CellResult(Schema):
     """The result for one image of many: either a prediction or `error`."""
 
-    file: str = Field(examples=["run1/a_1d1_3_Ch1.ome.tif"], description="The file name; in a zip archive, the path.")
+    sample: str | None = Field(
+        default=None,
+        examples=["run1"],
+        description="The zip archive and folder, without what all files of the request share; null for a loose file. "
+        "With `file` it names one file of the request.",
+    )
+    file: str = Field(
+        examples=["run1/a_1d1_3_Ch1.ome.tif"],
+        description="The file name; in a zip archive, the path, with `/` between folders.",
+    )
     page: Count | None = Field(description="Page of a file with several, from 0.")
     object: Count | None = Field(
         examples=[3], description="The instrument's number for the cell, if the file name has one."
+    )
+    upload: Count | None = Field(
+        default=None, description="Position in the request of the file, or of the zip archive that it is in, from 0."
     )
     label: str | None = None
     probabilities: dict[str, float] | None = None
@@ -100,12 +112,11 @@ class ClassShare(Schema):
     high: float = Field(ge=0, le=1)
 
 
-class SampleSummary(Schema):
-    """All cells of a request together."""
+class CellCounts(Schema):
+    """Cells together."""
 
     cells: int = Field(description="Classified cells.")
     refused: int = Field(description="Files and pages that could not be classified.")
-    other_channels: int = Field(description="Files of channels that the model does not use; they are not listed.")
     sure: int
     unsure: int
     unlike_training: int
@@ -118,6 +129,18 @@ class SampleSummary(Schema):
     )
 
 
+class SampleSummary(CellCounts):
+    """All cells of a request together."""
+
+    other_channels: int = Field(description="Files of channels that the model does not use; they are not listed.")
+
+
+class NamedSample(CellCounts):
+    """The cells of one sample of a request."""
+
+    sample: str | None = Field(description="As in `cells`.")
+
+
 class ClassifyBatchResponse(Schema):
     """The response for many images."""
 
@@ -126,6 +149,9 @@ class ClassifyBatchResponse(Schema):
     request_id: str
     simulated: bool = Field(description="Whether the model was trained on simulated cells.")
     sample: SampleSummary
+    samples: list[NamedSample] = Field(
+        default=[], description="The same for each sample; empty where there are more than 500."
+    )
     cells: list[CellResult]
 
     @model_validator(mode="after")

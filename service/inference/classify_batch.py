@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import IO, cast
 
 import numpy as np
+import numpy.typing as npt
 from starlette.concurrency import run_in_threadpool
 
 from fatescope.data.batches import batched
@@ -14,23 +15,41 @@ from fatescope.inference.uncertainty import VERDICTS, Assessment
 from service.inference import metrics, summary
 from service.inference.classify import Record, predict, predictions
 from service.inference.decoding import DecodedCell, FailedCell
-from service.inference.files import OtherChannel, unpack
+from service.inference.files import Origin, OtherChannel, unpack
 from service.inference.model_pool import ServedModel
-from service.inference.results import CellDict, ErrorDict, PredictionDict, SampleDict
+from service.inference.results import (
+    CellCountsDict,
+    CellDict,
+    ErrorDict,
+    NamedSampleDict,
+    PredictionDict,
+    SampleDict,
+)
 from service.inference.runner_output import RunnerOutput
 
-Item = DecodedCell | FailedCell | OtherChannel
+
+@dataclass(frozen=True)
+class Item:
+    """A file, or a page of one, and where in the request it comes from."""
+
+    cell: DecodedCell | FailedCell | OtherChannel
+    origin: Origin
+
 
 CHUNK = 128
 """Cells of a large request that go to the runner together; a request of one cell waits for at most so many."""
 MAX_CHUNKS_IN_FLIGHT = 3
 """Chunks of a large request that may wait for the runner while the next one is decoded."""
+MAX_SAMPLES = 500
+"""Samples that are summarised one by one; a request of more is no set of cultures."""
 
 
 async def classify_many(
     files: list[tuple[str, IO[bytes]]], model: ServedModel, record: Record, *, details: bool
-) -> tuple[SampleDict, list[CellDict]]:
-    """Return the summary of the sample and the result of each cell; raises RequestError for files that are too large.
+) -> tuple[SampleDict, list[NamedSampleDict], list[CellDict]]:
+    """Return the summary of all cells, that of each sample, and the result of each cell.
+
+    Raises RequestError for files that are too large.
 
     The next chunk is decoded while the runner works on those before it.
     """
@@ -49,7 +68,8 @@ async def classify_many(
         for chunk in in_flight:
             if chunk.output:
                 chunk.output.cancel()
-    return await run_in_threadpool(results.summarise), results.cells
+    whole, samples = await run_in_threadpool(results.summarise)
+    return whole, samples, results.cells
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,7 @@ class _Chunk:
     @classmethod
     def send(cls, items: list[Item], model: ServedModel) -> "_Chunk":
         """Start the call to the runner."""
-        decoded = [item for item in items if isinstance(item, DecodedCell)]
+        decoded = [item.cell for item in items if isinstance(item.cell, DecodedCell)]
         if not decoded:
             return cls(items, [], None)
         return cls(items, decoded, asyncio.create_task(predict(model, np.stack([cell.pixels for cell in decoded]))))
@@ -89,25 +109,49 @@ class _Results:
             self._assessments.append(assessment)
             cells = iter(predictions(chunk.decoded, assessment, self._model.spec))
         for item in chunk.items:
-            if isinstance(item, OtherChannel):
+            if isinstance(item.cell, OtherChannel):
                 self._other_channels += 1
+            elif isinstance(item.cell, DecodedCell):
+                self.cells.append(_success(item.cell, item.origin, next(cells)))
             else:
-                self.cells.append(_success(item, next(cells)) if isinstance(item, DecodedCell) else _failure(item))
+                self.cells.append(_failure(item.cell, item.origin))
 
-    def summarise(self) -> SampleDict:
-        """Return the summary of all cells that were collected."""
+    def summarise(self) -> tuple[SampleDict, list[NamedSampleDict]]:
+        """Return the summary of all cells that were collected, and that of each sample."""
+        assessment = Assessment.concatenate(self._assessments) if self._assessments else None
+        whole: SampleDict = {
+            "other_channels": self._other_channels,
+            **self._summarise(self.cells, assessment, np.arange(len(assessment.verdicts) if assessment else 0)),
+        }
+        by_sample: dict[str | None, list[CellDict]] = {}
+        classified: dict[str | None, list[int]] = {}
+        row = 0
+        for cell in self.cells:
+            by_sample.setdefault(cell["sample"], []).append(cell)
+            if "label" in cell:
+                classified.setdefault(cell["sample"], []).append(row)
+                row += 1
+        if len(by_sample) > MAX_SAMPLES:
+            return whole, []
+        return whole, [
+            {"sample": sample, **self._summarise(cells, assessment, np.array(classified.get(sample, []), int))}
+            for sample, cells in by_sample.items()
+        ]
+
+    def _summarise(
+        self, cells: list[CellDict], assessment: Assessment | None, rows: npt.NDArray[np.integer]
+    ) -> CellCountsDict:
+        """Return the summary of `cells`, of which the `rows` of `assessment` are those that were classified."""
         spec = self._model.spec
-        verdicts = Counter(cell["verdict"] for cell in self.cells if "verdict" in cell)
-        labels = Counter(cell["label"] for cell in self.cells if "label" in cell)
+        verdicts = Counter(cell["verdict"] for cell in cells if "verdict" in cell)
+        labels = Counter(cell["label"] for cell in cells if "label" in cell)
         composition = None
-        if self._assessments:
-            assessment = Assessment.concatenate(self._assessments)
-            composition = summary.compose(assessment.probabilities, assessment.verdicts, spec)
+        if assessment is not None and len(rows):
+            composition = summary.compose(assessment.probabilities[rows], assessment.verdicts[rows], spec)
         sure, unsure, unlike_training = (verdicts[verdict] for verdict in VERDICTS)
         return {
             "cells": labels.total(),
-            "refused": len(self.cells) - labels.total(),
-            "other_channels": self._other_channels,
+            "refused": len(cells) - labels.total(),
             "sure": sure,
             "unsure": unsure,
             "unlike_training": unlike_training,
@@ -119,18 +163,28 @@ class _Results:
 def _decode(files: list[tuple[str, IO[bytes]]], model: ServedModel, *, details: bool) -> Iterator[Item]:
     for file in unpack(files, model.decoder.is_other_channel):
         if isinstance(file, OtherChannel):
-            yield file
+            yield Item(file, Origin())
         else:
-            yield from model.decoder.decode(file, details=details)
+            for cell in model.decoder.decode(file, details=details):
+                yield Item(cell, file.origin)
 
 
-def _success(cell: DecodedCell, prediction: PredictionDict) -> CellDict:
+def _success(cell: DecodedCell, origin: Origin, prediction: PredictionDict) -> CellDict:
     # Type checkers cannot see that `error` is missing from all of them.
-    result = {"file": cell.file, "page": cell.page, "object": cell.object, **prediction, **cell.details}
-    return cast("CellDict", result)
+    return cast("CellDict", {**_name(cell, origin), **prediction, **cell.details})
 
 
-def _failure(cell: FailedCell) -> CellDict:
+def _failure(cell: FailedCell, origin: Origin) -> CellDict:
     metrics.REFUSED.labels(cell.error.code).inc()
     error: ErrorDict = {"code": cell.error.code, "message": str(cell.error), "file": cell.file}
-    return {"file": cell.file, "page": cell.page, "object": cell.object, "error": error}
+    return {**_name(cell, origin), "error": error}
+
+
+def _name(cell: DecodedCell | FailedCell, origin: Origin) -> CellDict:
+    return {
+        "sample": origin.sample,
+        "file": cell.file,
+        "page": cell.page,
+        "object": cell.object,
+        "upload": origin.upload,
+    }

@@ -1,7 +1,6 @@
 """Decode files into cells on the canvas of a model, or report why a file cannot be used."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fatescope.config import Dataset
-from fatescope.data import features, images, paths
+from fatescope.data import features, images, names, paths
 from fatescope.data.images import Header
 from fatescope.errors import ImageError
 from fatescope.inference.bundle import Spec
@@ -20,11 +19,6 @@ from service.inference.results import DetailsDict, WarningDict
 
 MAX_FILE_PIXELS = 100_000_000
 """Largest number of pixels of all pages of a file together: thousands of pages can share the same few bytes."""
-_MAX_DIGITS = 18
-"""Longest object number that is believed; it fits a 64-bit integer."""
-
-# The file names that IDEAS exports, for files that do not match the pattern of the training data.
-_IDEAS_NAME = re.compile(r"(?:^|[/_])(?P<object>\d+)_Ch(?P<channel>\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ class CellDecoder:
 
     def decode(self, file: Upload | RejectedFile, *, details: bool = False) -> Iterator[DecodedCell | FailedCell]:
         """Yield the cells of `file`, one per page."""
-        number, _ = self._parse_name(file.name)
+        number = self._paths.read_name(file.name).object
         if isinstance(file, RejectedFile):
             yield FailedCell(file.name, None, number, file.error)
             return
@@ -81,11 +75,11 @@ class CellDecoder:
 
     def decode_one(self, file: Upload) -> DecodedCell:
         """Return the cell of a file with a single page; raises ImageError."""
-        number, channel = self._parse_name(file.name)
+        name = self._paths.read_name(file.name)
         if self.is_other_channel(file.name):
             raise ImageError(
                 "other_channel",
-                f"{file.name}: channel {channel}, but the model was trained on channel {self._spec.channel}; "
+                f"{file.name}: channel {name.channel}, but the model was trained on channel {self._spec.channel}; "
                 "send that channel",
             )
         headers = images.read_headers(file.raw, file.name)
@@ -95,15 +89,15 @@ class CellDecoder:
                 f"{file.name}: {len(headers)} pages where 1 was expected; send many cells to /classify_batch",
             )
         [page] = images.decode_pages(file.raw, headers, file.name, MAX_PIXELS)
-        cell = self._cell(page, file.name, None, number, details=False)
+        cell = self._cell(page, file.name, None, name.object, details=False)
         if isinstance(cell, FailedCell):
             raise cell.error
         return cell
 
     def is_other_channel(self, name: str) -> bool:
         """Return whether the name of a file says that it is of another channel than the model's."""
-        _, channel = self._parse_name(name)
-        return None not in (channel, self._spec.channel) and channel != self._spec.channel
+        channel, expected = self._paths.read_name(name).channel, self._spec.channel
+        return channel is not None and expected is not None and not names.same_channel(channel, expected)
 
     def _cell(
         self,
@@ -130,14 +124,6 @@ class CellDecoder:
             warnings=_warnings(header, self._spec),
             details=_details(header, pixels) if details else {},
         )
-
-    def _parse_name(self, name: str) -> tuple[int | None, str | None]:
-        """Return the object number and the channel in a file name, None for what it does not have."""
-        parsed, ideas = self._paths.read(name), _IDEAS_NAME.search(name)
-        facts = parsed.facts if parsed else ideas.groupdict() if ideas else {}
-        number = facts.get("object", "")
-        believable = number.isdecimal() and len(number) <= _MAX_DIGITS
-        return int(number) if believable else None, facts.get("channel")
 
 
 def _check_size(headers: list[Header], name: str) -> None:

@@ -3,14 +3,14 @@
 Nothing is fetched (a URL is not an image), and nothing is extracted to disk.
 """
 
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from fatescope.data import paths
+from fatescope.data import archives, samples
+from fatescope.data.archives import Member
+from fatescope.data.names import is_system_file, normalise
 from fatescope.errors import ImageError
 from service.inference.errors import RequestError
 
@@ -22,8 +22,18 @@ MAX_EXPANDED_BYTES = 2_000_000_000
 """Total uncompressed size of the files in archives."""
 MAX_NAME = 500
 """Characters of a file name that are kept."""
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_ENCRYPTED = 0x1
+BODY_NAME = "request body"
+"""Name in messages for a file that has none."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where in a request a file comes from."""
+
+    sample: str | None = None
+    """Its zip and folder, as `fatescope.data.samples` says; None for a loose file."""
+    upload: int = 0
+    """Position in the request of the file, or of the zip that it is in, from 0."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class Upload:
     raw: bytes
     name: str
     """The client's name for it; used in messages, and for the object number and channel that it may contain."""
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class RejectedFile:
 
     name: str
     error: ImageError
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True)
@@ -50,48 +62,71 @@ class OtherChannel:
     name: str
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A file of a request, of which only the directory of a zip has been read."""
+
+    name: str
+    file: IO[bytes]
+    upload: int
+    archive: zipfile.ZipFile | None
+    """The zip that it is."""
+    members: list[Member]
+    """The files in the zip."""
+    error: ImageError | None
+    """Why it is a zip that cannot be opened."""
+
+
 def unpack(
     files: list[tuple[str, IO[bytes]]], is_other_channel: Callable[[str], bool]
 ) -> Iterator[Upload | RejectedFile | OtherChannel]:
     """Yield every file, including those in archives; a file that cannot be read is yielded as a RejectedFile.
 
-    Files whose name `is_other_channel` recognises are not decompressed. Raises RequestError before anything is
-    decompressed if the archives announce more files or bytes than allowed.
+    Files that operating systems add are left out, and those whose name `is_other_channel` recognises are not
+    decompressed. Raises RequestError before anything is decompressed if the archives announce more files or bytes than
+    allowed.
     """
-    opened = [(name, file, _open_zip(name, file)) for name, file in files]
-    archives = [archive for _, _, archive in opened if isinstance(archive, zipfile.ZipFile)]
-    inside = [member for archive in archives for member in list_members(archive)]
-    _check_archives([member for member in inside if not is_other_channel(member.filename)], len(files))
-    for name, file, archive in opened:
-        if isinstance(archive, zipfile.ZipFile):
-            for member in list_members(archive):
-                other = is_other_channel(member.filename)
-                yield OtherChannel(member.filename) if other else _read_member(archive, member, name)
-        elif is_other_channel(name):
-            yield OtherChannel(name)
-        elif archive is not None:
-            yield archive
-        else:
-            file.seek(0)
-            raw = file.read(MAX_FILE_BYTES + 1)
-            yield Upload(raw, name) if len(raw) <= MAX_FILE_BYTES else RejectedFile(name, _too_large(name))
+    opened = [_open(name, file, index) for index, (name, file) in enumerate(files)]
+    opened = [file for file in opened if not is_system_file(normalise(file.name))]
+    inputs = [[member for member in file.members if not is_other_channel(member.path)] for file in opened]
+    _check_archives([member.entry for members in inputs for member in members], len(files))
+    of_files = iter(_assign_samples(opened, inputs))
+    for file, members in zip(opened, inputs, strict=True):
+        if file.archive is None:
+            sample = next(of_files)
+            yield OtherChannel(file.name) if is_other_channel(file.name) else _read(file, sample)
+            continue
+        of_input = {member.path for member in members}
+        for member in file.members:
+            if member.path in of_input:
+                yield _read_member(file, member, next(of_files))
+            else:
+                yield OtherChannel(member.path)
 
 
-def list_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """Return the files in an archive, without folders and hidden files."""
-    return [member for member in archive.infolist() if not member.is_dir() and not paths.is_hidden(member.filename)]
-
-
-def _open_zip(name: str, file: IO[bytes]) -> zipfile.ZipFile | RejectedFile | None:
-    file.seek(0)
-    if file.read(4) not in _ZIP:
-        return None
+def _open(name: str, file: IO[bytes], upload: int) -> _Opened:
+    if not archives.is_zip(file):
+        return _Opened(name, file, upload, None, [], None)
     try:
-        return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
-        return RejectedFile(
-            name, ImageError("zip", f"{name}: a zip archive that cannot be opened ({error}); create it again")
-        )
+        archive = zipfile.ZipFile(file)
+        return _Opened(name, file, upload, archive, archives.list_members(archive), None)
+    except archives.DAMAGE as error:
+        message = f"{name}: a zip archive that cannot be opened ({error}); create it again"
+        return _Opened(name, file, upload, None, [], ImageError("zip", message))
+
+
+def _assign_samples(opened: list[_Opened], inputs: list[list[Member]]) -> list[str | None]:
+    """Return the sample of every file that `unpack` reads, in order."""
+    zips = [normalise(file.name) for file in opened if file.archive and file.name != BODY_NAME]
+    names = iter(samples.name_zips(zips, [normalise(file.name) for file in opened if file.archive is None]))
+    paths: list[tuple[str, str]] = []
+    for file, members in zip(opened, inputs, strict=True):
+        if file.archive is None:
+            paths.append(("", normalise(file.name)))
+        else:
+            archive = "" if file.name == BODY_NAME else next(names)
+            paths += [(archive, member.path) for member in members]
+    return [sample or None for sample in samples.assign_samples(paths)]
 
 
 def _check_archives(inside: list[zipfile.ZipInfo], files: int) -> None:
@@ -108,31 +143,30 @@ def _check_archives(inside: list[zipfile.ZipInfo], files: int) -> None:
         )  # fmt: skip
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, zip_name: str) -> Upload | RejectedFile:
-    name = shorten(member.filename)
-    if member.flag_bits & _ENCRYPTED:
-        return RejectedFile(
-            name, ImageError("zip", f"{name}: encrypted in {zip_name}; create the archive without a password")
-        )
-    if member.file_size > MAX_FILE_BYTES:
-        return RejectedFile(name, _too_large(name))
+def _read(opened: _Opened, sample: str | None) -> Upload | RejectedFile:
+    origin = Origin(sample, opened.upload)
+    if opened.error:
+        return RejectedFile(opened.name, opened.error, origin)
+    opened.file.seek(0)
+    raw = opened.file.read(MAX_FILE_BYTES + 1)
+    if len(raw) > MAX_FILE_BYTES:
+        return RejectedFile(opened.name, _too_large(opened.name), origin)
+    return Upload(raw, opened.name, origin)
+
+
+def _read_member(opened: _Opened, member: Member, sample: str | None) -> Upload | RejectedFile:
+    assert opened.archive is not None
+    name, origin = shorten(member.path), Origin(sample, opened.upload)
+    if member.problem:
+        return RejectedFile(name, ImageError("zip", f"{name}: not read from {opened.name}: {member.problem}"), origin)
+    if member.entry.file_size > MAX_FILE_BYTES:
+        return RejectedFile(name, _too_large(name), origin)
     try:
         # zipfile decompresses no more than the announced size.
-        return Upload(archive.read(member), name)
-    # Damaged archives fail in all these ways.
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        ValueError,
-        RuntimeError,
-        struct.error,
-        zlib.error,
-        EOFError,
-        MemoryError,
-    ) as e:
-        return RejectedFile(
-            name, ImageError("zip", f"{name}: cannot be decompressed from {zip_name} ({e}); create the archive again")
-        )
+        return Upload(opened.archive.read(member.entry), name, origin)
+    except archives.DAMAGE as error:
+        message = f"{name}: cannot be decompressed from {opened.name} ({error}); create the archive again"
+        return RejectedFile(name, ImageError("zip", message), origin)
 
 
 def _too_large(name: str) -> ImageError:

@@ -48,11 +48,13 @@ class DetailsDict(TypedDict, total=False):
 
 
 class CellDict(TypedDict, total=False):
-    """A CellResult: `file`, `page` and `object`, with the fields of a prediction or with `error`."""
+    """A CellResult: where the cell comes from, with the fields of a prediction or with `error`."""
 
+    sample: str | None
     file: str
     page: int | None
     object: int | None
+    upload: int | None
     label: str
     probabilities: dict[str, float]
     conformal_set: list[str]
@@ -72,17 +74,28 @@ class ShareDict(TypedDict):
     high: float
 
 
-class SampleDict(TypedDict):
-    """A SampleSummary."""
+class CellCountsDict(TypedDict):
+    """The fields that a SampleSummary and a NamedSample have in common."""
 
     cells: int
     refused: int
-    other_channels: int
     sure: int
     unsure: int
     unlike_training: int
     called: dict[str, int]
     composition: dict[str, ShareDict] | None
+
+
+class SampleDict(CellCountsDict):
+    """A SampleSummary."""
+
+    other_channels: int
+
+
+class NamedSampleDict(CellCountsDict):
+    """A NamedSample."""
+
+    sample: str | None
 
 
 class ModelDict(TypedDict):
@@ -100,4 +113,5 @@ class BatchDict(TypedDict):
     request_id: str
     simulated: bool
     sample: SampleDict
+    samples: list[NamedSampleDict]
     cells: list[CellDict]

@@ -65,6 +65,7 @@ export function startOver() {
   state.run = null;
   state.plan = { items: [], rejected: [] };
   byId("files").value = byId("folder").value = "";
+  byId("unreadable").open = false;
   showProblem("");
   showNoCell();
   showSections("drop");

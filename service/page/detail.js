@@ -4,7 +4,7 @@ import { forTask, request } from "./api.js";
 import { correctionForm } from "./correction.js";
 import { byId, element, picture } from "./dom.js";
 import { percent } from "./format.js";
-import { verdictSentence } from "./sentences.js";
+import { shownPath, verdictSentence } from "./sentences.js";
 
 const HOVER_MS = 150; // a pointer that only passes over cells does not request their maps
 
@@ -22,8 +22,8 @@ export function showNoCell() {
 /** Show a cell of a run. */
 export function showCell(cell, run) {
   clearTimeout(timer);
-  const item = run.files.get(cell.file);
-  const box = element("div", { class: "cell-image" }, picture(cell.thumbnail, { alt: `Cell ${cell.file}` }));
+  const { item } = cell;
+  const box = element("div", { class: "cell-image" }, picture(cell.thumbnail, { alt: `Cell ${shownPath(cell)}` }));
   const note = element("p", { class: "hint" });
   byId("detail").replaceChildren(
     box,
@@ -44,8 +44,9 @@ export function showCell(cell, run) {
 }
 
 /** Say where a cell comes from: its file, page and object number. */
-export function origin({ file, page, object }) {
-  return [file, page == null ? null : `page ${page + 1}`, object == null ? null : `object ${object}`]
+export function origin(cell) {
+  const { page, object } = cell;
+  return [shownPath(cell), page == null ? null : `page ${page + 1}`, object == null ? null : `object ${object}`]
     .filter(Boolean)
     .join(", ");
 }

@@ -9,24 +9,34 @@ const REVOKE_MS = 10_000; // by then the browser has begun to save the file
 /** Return the results of a run as one response of /classify_batch, which /export takes. */
 export function toBatchResponse(run) {
   const { model, lastResponse, classified } = run;
-  const called = Object.fromEntries(model.classes.map((name) => [name, 0]));
-  for (const cell of classified) called[cell.label]++;
   return {
     model: lastResponse.model,
     task: model.task,
     request_id: lastResponse.request_id,
     simulated: model.simulated,
     sample: {
-      cells: classified.length,
-      refused: run.unreadable.length,
+      ...countCells(classified, run.unreadable, model),
       other_channels: 0,
-      ...countVerdicts(classified),
-      called,
       composition: run.overall?.summary.composition ?? null,
     },
-    // Without what the page added, and without pictures and figures, which the file does not hold.
-    cells: run.cells.map(({ sample, map, corrected, thumbnail, figures, ...cell }) => cell),
+    samples: [...run.samples].map(([sample, { cells, summary }]) => ({
+      sample,
+      ...countCells(
+        cells,
+        run.unreadable.filter((cell) => cell.sample === sample),
+        model,
+      ),
+      composition: summary.composition,
+    })),
+    // Without what the page added, but its samples, and without pictures and figures, which the file does not hold.
+    cells: run.cells.map(({ item, upload, map, corrected, thumbnail, figures, ...cell }) => cell),
   };
+}
+
+function countCells(classified, unreadable, { classes }) {
+  const called = Object.fromEntries(classes.map((name) => [name, 0]));
+  for (const cell of classified) called[cell.label]++;
+  return { cells: classified.length, refused: unreadable.length, ...countVerdicts(classified), called };
 }
 
 /** Save the results of a run as `format`, csv or fcs. */
@@ -34,7 +44,9 @@ export async function download(run, format) {
   try {
     const response = await postJSON(`export?format=${format}`, toBatchResponse(run));
     const href = URL.createObjectURL(await response.blob());
-    element("a", { href, download: `fatescope-${run.model.task}.${format}` }).click();
+    // FCS of several samples is a zip.
+    const [, name] = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") ?? "") ?? [];
+    element("a", { href, download: name ?? `fatescope-${run.model.task}.${format}` }).click();
     setTimeout(() => URL.revokeObjectURL(href), REVOKE_MS);
   } catch (error) {
     showProblem(`The download failed: ${error.message}`);

@@ -1,10 +1,10 @@
-// Turn what the user chose or dropped into items { path, sample, size, read() }, or reject it with a reason.
+// Turn what the user chose or dropped into items { path, zip, shown, sample, size, read() }, or reject it with a reason.
 // Nothing is sent here.
 
-import { assignSamples, channelOf, isHidden } from "./filenames.js";
+import { assignSamples, channelOf, IMAGES, isHidden, nameZips } from "./filenames.js";
+import { normalise, sameChannel } from "./names.js";
 import { readZip } from "./zip.js";
 
-const IMAGES = /\.(tiff?|png|bmp|jpe?g)$/i;
 const MAX_BYTES = 200e6;
 
 /** Return [{ path, file }] of what was dropped, folders included. */
@@ -36,30 +36,42 @@ async function readFolder(reader) {
   }
 }
 
-/** Return { items, rejected }: what can be sent to the model, and [{ path, reason }] of the rest. */
+/**
+ * Return { items, rejected }: what can be sent to the model, and [{ path, reason }] of the rest.
+ * `zip` of an item is the name of the zip that it is in, `shown` its path with that name where there are several.
+ */
 export async function planUpload(chosen, model) {
   const { files, rejected } = await openZips(chosen);
+  const isOnlyZip = new Set(files.map(({ zip }) => zip)).size < 2;
   const items = [];
   for (const item of files) {
+    item.shown = item.zip && !isOnlyZip ? `${item.zip}/${item.path}` : item.path;
     const reason = rejectionReason(item, model);
-    if (reason) rejected.push({ path: item.path, reason });
+    if (reason) rejected.push({ path: item.shown, reason });
     else items.push(item);
   }
   assignSamples(items);
   return { items, rejected };
 }
 
+const isZip = ({ path }) => /\.zip$/i.test(path);
+
 async function openZips(chosen) {
-  const files = [];
+  const visible = chosen
+    .map(({ path, file }) => ({ path: normalise(path), file }))
+    .filter(({ path }) => !isHidden(path));
+  const zips = visible.filter(isZip);
+  const others = visible.filter((file) => !isZip(file));
+  const names = nameZips(
+    zips.map(({ path }) => path),
+    others.map(({ path }) => path),
+  );
+  const files = others.map(({ path, file }) => ({ path, zip: "", size: file.size, read: async () => file }));
   const rejected = [];
-  for (const { path, file } of chosen) {
-    if (isHidden(path)) continue;
-    if (!/\.zip$/i.test(path)) {
-      files.push({ path, size: file.size, read: async () => file });
-      continue;
-    }
+  for (const [i, { path, file }] of zips.entries()) {
     try {
-      files.push(...(await readZip(file)).filter((item) => !isHidden(item.path)));
+      const inside = (await readZip(file)).filter((item) => !isHidden(item.path));
+      files.push(...inside.map((item) => ({ ...item, zip: names[i] })));
     } catch (error) {
       rejected.push({ path, reason: error.message });
     }
@@ -68,11 +80,12 @@ async function openZips(chosen) {
 }
 
 function rejectionReason(item, model) {
+  if (item.problem) return item.problem;
   if (!IMAGES.test(item.path)) return "not an image; export single cells as TIFF, PNG or BMP files";
   if (item.size === 0) return "the file is empty; export it again";
   if (item.size > MAX_BYTES) return "larger than 200 MB; export fewer cells per file";
   const channel = channelOf(item.path, model);
-  if (channel && model.channel && channel !== model.channel) {
+  if (channel && model.channel && !sameChannel(channel, model.channel)) {
     return `channel ${channel}; the model uses channel ${model.channel} only`;
   }
   return null;

@@ -4,6 +4,7 @@ import { color } from "./charts.js";
 import { element, picture } from "./dom.js";
 import { percent } from "./format.js";
 import { VERDICTS } from "./samples.js";
+import { shownPath } from "./sentences.js";
 
 const TILE = { height: 118, gap: 4, minWidth: 112, minWidthInNarrowBox: 88 }; // px; the height as in page.css
 const NARROW_BOX = 480; // px
@@ -89,7 +90,7 @@ export class Gallery {
         "aria-selected": String(i === this.selected),
         "aria-posinset": i + 1,
         "aria-setsize": this.cells.length,
-        "aria-label": `${cell.label}, ${confidence}, ${VERDICTS[cell.verdict]}, ${cell.file}`,
+        "aria-label": `${cell.label}, ${confidence}, ${VERDICTS[cell.verdict]}, ${shownPath(cell)}`,
       },
       picture(cell.thumbnail, { decoding: "async" }),
       element("span", { class: "name" }, dot, cell.label),

@@ -6,7 +6,7 @@ import { compositionChart } from "./charts.js";
 import { byId, element, fillFilter, showProblem, showSections } from "./dom.js";
 import { number, plural } from "./format.js";
 import { groupBy, isMostlyUnlike } from "./samples.js";
-import { composition, verdictCounts } from "./sentences.js";
+import { composition, unreadableLine, verdictCounts } from "./sentences.js";
 import { state } from "./state.js";
 import { warningBanners } from "./warnings.js";
 
@@ -37,7 +37,7 @@ async function drawRun(run) {
   showSections("progress", ...(run.cells.length ? ["answer", "cells"] : []));
   drawSamples(run);
   byId("warnings").replaceChildren(...warningBanners(run, state.examples));
-  drawUnreadable(run.unreadable);
+  drawUnreadable(run);
   const names = [...run.samples.keys()].sort();
   fillFilter(byId("by-sample"), names);
   byId("sample-filter").hidden = names.length < 2;
@@ -85,11 +85,14 @@ export function sampleCard(name, { cells, summary }, classes) {
   );
 }
 
-function drawUnreadable(cells) {
+function drawUnreadable({ unreadable: cells, classified }) {
   const box = byId("unreadable");
   box.hidden = !cells.length;
+  // Where nothing could be read there is no gallery, and the reasons are all that there is to see.
+  byId("filters").hidden = byId("gallery-and-detail").hidden = !classified.length;
+  if (!classified.length) box.open = true;
   box.querySelector("summary").textContent = `${plural(cells.length, "image")} could not be read`;
-  const lines = cells.slice(0, MAX_LISTED).map((cell) => element("li", {}, cell.error.message));
+  const lines = cells.slice(0, MAX_LISTED).map((cell) => element("li", {}, unreadableLine(cell)));
   const more = cells.length - MAX_LISTED;
   if (more > 0) lines.push(element("li", {}, `… and ${number(more)} more; the CSV file lists all of them`));
   box.querySelector("ul").replaceChildren(...lines);

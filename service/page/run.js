@@ -6,10 +6,10 @@ export class Run {
   constructor(model, total) {
     this.model = model; // as /models describes it
     this.total = total; // files
-    this.files = new Map(); // path → item
-    this.processed = new Set(); // paths of the files that the service has answered
-    this.failures = new Map(); // path → message, of the current attempt
-    this.cells = []; // as the service returns them, with `sample`
+    this.files = new Set(); // items: two zips may hold files of the same path
+    this.processed = new Set(); // items that the service has answered
+    this.failures = new Map(); // item → message, of the current attempt
+    this.cells = []; // as the service returns them, with `item` and `sample`
     this.versions = new Set(); // of the model, in the responses
     this.lastResponse = null;
     this.samples = new Map(); // name → { cells, summary }
@@ -23,23 +23,24 @@ export class Run {
     this.controller = new AbortController();
     this.failures.clear();
     this.finished = false;
-    for (const item of items) this.files.set(item.path, item);
+    for (const item of items) this.files.add(item);
   }
 
   /** Take in the response to a chunk. */
   addResponse(chunk, response) {
-    for (const { path } of chunk) if (!this.failures.has(path)) this.processed.add(path);
+    for (const item of chunk) if (!this.failures.has(item)) this.processed.add(item);
     this.versions.add(response.model.version);
     this.lastResponse = response;
     for (const cell of response.cells) {
-      cell.sample = this.files.get(cell.file)?.sample ?? NO_FOLDER;
+      cell.item ??= chunk.find(({ path }) => path === cell.file);
+      cell.sample = cell.item?.sample ?? NO_FOLDER;
       this.cells.push(cell);
     }
   }
 
   /** Note that items could not be sent. */
   addFailure(items, error) {
-    for (const { path } of items) this.failures.set(path, error.message);
+    for (const item of items) this.failures.set(item, error.message);
   }
 
   /** End the current attempt. */
@@ -59,7 +60,7 @@ export class Run {
 
   /** Return the items without a response. */
   get missing() {
-    return [...this.files.values()].filter((item) => !this.processed.has(item.path));
+    return [...this.files].filter((item) => !this.processed.has(item));
   }
 
   /** Return the cells that were classified. */

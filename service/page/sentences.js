@@ -72,6 +72,15 @@ export function verdictSentence({ verdict, conformal_set: classes }) {
   return "Unlike the training cells: the predicted class means little.";
 }
 
+/** Return the path of the file of a cell, with the name of its zip where there are several. */
+export const shownPath = ({ item, file }) => item?.shown ?? file;
+
+/** Say why an image could not be read, with the name of its zip where there are several. */
+export function unreadableLine(cell) {
+  const { message } = cell.error;
+  return message.startsWith(cell.file) ? shownPath(cell) + message.slice(cell.file.length) : message;
+}
+
 /** Say in what the images of this upload differ from those that the model was trained on. */
 export const differenceLine = ({ name, here, known }) =>
   `${name}: typically ${round(here)} here, ${round(known)} in the training images`;

@@ -27,7 +27,7 @@ export function intoChunks(items) {
 
 /**
  * Classify items and resolve when all chunks have ended.
- * Calls onResponse(chunk, response) and onFailure(items, error), and onWait(reason) before a pause, onWait(null) after.
+ * Calls onResponse(chunk, response), in which each cell has its `item`, and onFailure(items, error), and onWait(reason) before a pause, onWait(null) after.
  */
 export async function classifyInChunks(items, task, signal, handlers) {
   const chunks = intoChunks(items);
@@ -47,16 +47,22 @@ export async function classifyInChunks(items, task, signal, handlers) {
 
 async function classifyChunk(chunk, task, signal, { onFailure, onWait }) {
   const body = new FormData();
+  const sent = [];
   for (const item of chunk) {
     try {
       body.append("files", await item.read(), item.path);
+      sent.push(item);
     } catch (error) {
       onFailure([item], error);
     }
   }
-  if (!body.has("files")) return null;
+  if (!sent.length) return null;
   const path = forTask("classify_batch?details=true", task);
-  return retry(async () => (await request(path, { method: "POST", body, signal })).json(), signal, onWait);
+  const send = async () => (await request(path, { method: "POST", body, signal })).json();
+  const response = await retry(send, signal, onWait);
+  // By position, because files of several zips may have the same path.
+  for (const cell of response.cells ?? []) cell.item = sent[cell.upload];
+  return response;
 }
 
 async function retry(attempt, signal, onWait) {

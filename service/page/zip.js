@@ -1,5 +1,7 @@
 // Read a zip in the browser, so that the page can list its files before anything is sent, and send them in chunks.
-// Format: APPNOTE.TXT of PKWARE, sections 4.3.7 (local file header), 4.3.12 (central directory), 4.3.16 (its end).
+// What may be read of it is decided as in fatescope/data/archives.py. Format: APPNOTE.TXT of PKWARE, sections 4.3.7 (local file header), 4.3.12 (central directory), 4.3.16 (its end).
+
+import { decodePath } from "./zip-names.js";
 
 const END = { signature: 0x06054b50, size: 22, maxComment: 0xffff };
 const ENTRY = { signature: 0x02014b50, size: 46 };
@@ -7,27 +9,40 @@ const LOCAL_HEADER_SIZE = 30;
 const ENCRYPTED = 1;
 const STORED = 0;
 const DEFLATED = 8;
+const FOLDER = 0x10; // attribute of DOS
+const [FILE_TYPE, LINK] = [0o170000, 0o120000]; // attributes of Unix
 
 /**
- * Return the files of a zip as items { path, size, read() }; `read` unpacks one.
- * Throws an Error that says what to do where the zip cannot be read.
+ * Return the files of a zip as items { path, size, problem, read() }; `read` unpacks one, `problem` says why it must
+ * not be read. Throws an Error that says what to do where the zip cannot be read.
  */
 export async function readZip(file) {
-  const { count, size, start } = await findDirectory(file);
+  const { count, size, start, shift } = await findDirectory(file);
   const view = new DataView(await file.slice(start, start + size).arrayBuffer());
-  const items = [];
+  const items = new Map();
   let at = 0;
   for (let i = 0; i < count; i++) {
     if (at + ENTRY.size > view.byteLength || view.getUint32(at, true) !== ENTRY.signature) {
       throw new Error("the zip is damaged; create it again");
     }
-    const entry = parseEntry(view, at);
-    if (!entry.path.endsWith("/")) {
-      items.push({ path: entry.path, size: entry.size, read: () => unpack(file, entry) });
-    }
+    const entry = parseEntry(view, at, shift);
     at += entry.length;
+    if (entry.isFolder) continue;
+    const { path } = entry;
+    const problem = items.has(path) ? `the zip holds it twice; export it again` : problemOf(entry);
+    items.set(path, { path, size: entry.size, problem, read: () => unpack(file, entry) });
   }
-  return items;
+  return [...items.values()];
+}
+
+function problemOf({ path, flags, isLink }) {
+  if (path.startsWith("/") || path.split("/").includes("..") || /^[^/]:/.test(path)) {
+    return "leads out of the zip; do not use this file";
+  }
+  if (isLink) return "a link, which may lead out of the zip; pack the file itself";
+  if (flags & ENCRYPTED) return "encrypted; create the zip without a password";
+  if (/\.zip$/i.test(path)) return "a zip in a zip; unpack it first";
+  return "";
 }
 
 async function findDirectory(file) {
@@ -43,20 +58,27 @@ async function findDirectory(file) {
   if (count === 0xffff || start === 0xffffffff) {
     throw new Error("a zip of more than 65,534 files or 4 GB cannot be read; drop the folder itself");
   }
-  return { count, size, start };
+  // Other bytes may come before the zip, as in one that unpacks itself: all its offsets then are too small.
+  const shift = file.size - tail.byteLength + end - size - start;
+  if (shift < 0) throw new Error("the zip is damaged; create it again");
+  return { count, size, start: start + shift, shift };
 }
 
-function parseEntry(view, at) {
+function parseEntry(view, at, shift) {
   const uint16 = (offset) => view.getUint16(at + offset, true);
   const uint32 = (offset) => view.getUint32(at + offset, true);
-  const name = new Uint8Array(view.buffer, view.byteOffset + at + ENTRY.size, uint16(28));
+  const bytes = new Uint8Array(view.buffer, view.byteOffset + at + ENTRY.size);
+  const [flags, attributes] = [uint16(8), uint32(38)];
+  const path = decodePath(bytes.subarray(0, uint16(28)), flags, bytes.subarray(uint16(28), uint16(28) + uint16(30)));
   return {
-    path: new TextDecoder().decode(name).replaceAll("\\", "/"),
-    flags: uint16(8),
+    path: path.replaceAll(/\/(?:\.?\/)+/g, "/").replace(/^(?:\.\/)+/, ""),
+    isFolder: path.endsWith("/") || (uint32(24) === 0 && (attributes & FOLDER) !== 0),
+    isLink: ((attributes >>> 16) & FILE_TYPE) === LINK,
+    flags,
     method: uint16(10),
     packedSize: uint32(20),
     size: uint32(24),
-    offset: uint32(42),
+    offset: uint32(42) + shift,
     length: ENTRY.size + uint16(28) + uint16(30) + uint16(32), // of the entry, with its name, extra field and comment
   };
 }

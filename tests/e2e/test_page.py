@@ -156,6 +156,69 @@ def test_a_folder_is_read_as_its_samples_and_bad_images_say_why(page, tmp_path):
     assert "b.png: not an image" in told
 
 
+def test_where_nothing_can_be_read_the_reasons_are_there_and_no_empty_gallery(page):
+    classify(page, packed({"run_1/a.tif": b"x" * 100, "run_1/b.tif": cell(1)[:-60]}))
+    assert "None of these images could be read" in page.inner_text("#samples")
+    told = page.inner_text("#unreadable ul")
+    assert "run_1/a.tif: not an image" in told
+    assert "run_1/b.tif: the header is intact but the pixels cannot be decoded" in told
+    assert not page.is_visible("#gallery")
+    assert not page.is_visible("#filters")
+    page.click("#start-over")
+    classify(page, packed(many(3)))
+    expect(page.locator("#cell-count")).to_have_text("3 cells")
+    assert page.is_visible("#gallery")
+    assert not page.is_visible("#unreadable")
+
+
+def test_two_zips_with_the_same_names_are_two_samples_and_corrections_reach_their_own_image(page, service):
+    days = {day: [cell(10 * number + i) for i in range(3)] for number, day in enumerate(("day1", "day3"))}
+    zips = [
+        packed({f"a_1d1_{i}_Ch1.ome.tif": raw for i, raw in enumerate(cells)}) | {"name": f"{day}.zip"}
+        for day, cells in days.items()
+    ]
+    corrections = []
+
+    def keep(route):
+        corrections.append(route.request.post_data_buffer)
+        route.fulfill(json={"sha256": "", "kept": True, "reason": None})
+
+    page.route("**/feedback*", keep)
+    page.set_input_files("#files", zips)
+    expect(page.locator("#upload-summary")).to_contain_text("6 images in 2 samples will be sent")
+    page.click("#start")
+    done(page)
+    assert page.inner_text("#progress-text") == "6 of 6 images processed."
+    assert page.eval_on_selector_all(".sample", "all => all.map((each) => each.dataset.sample)") == ["day1", "day3"]
+    maps = []
+    for day, cells in days.items():
+        page.select_option("#by-sample", day)
+        expect(page.locator("#cell-count")).to_have_text("3 cells")
+        page.hover("#cell-1")
+        page.wait_for_selector(".cell-image .map")
+        path = page.inner_text("#detail .path")
+        name, number = re.match(r"(.*\.tif), object (\d)", path).groups()
+        assert name == f"{day}/a_1d1_{number}_Ch1.ome.tif"
+        raw = cells[int(number)]
+        answer = service.post("/classify?explain=true", files={"image": ("a_1d1_0_Ch1.ome.tif", raw)}).json()
+        assert page.inner_text("#detail h3") == answer["label"]
+        shown = page.get_attribute(".cell-image .map", "src")
+        assert shown == f"data:image/png;base64,{answer['activation_map']['png']}"
+        page.set_checked("#detail input[type=checkbox]", True)
+        page.click("#detail form button")
+        expect(page.locator("#detail form [role=status]")).to_contain_text("Recorded as", timeout=90_000)
+        assert raw in corrections[-1]
+        maps.append(shown)
+    assert maps[0] != maps[1]
+    table = pd.read_csv(downloaded(page, "csv"))
+    assert table.groupby("sample").size().to_dict() == {"day1": 3, "day3": 3}
+    with page.expect_download() as found:
+        page.click("[data-format=fcs]")
+    assert found.value.suggested_filename == "fatescope-multiclass.zip"
+    with zipfile.ZipFile(found.value.path()) as files:
+        assert sorted(files.namelist()) == ["day1.fcs", "day3.fcs"]
+
+
 def downloaded(page, form):
     with page.expect_download() as found:
         page.click(f"[data-format={form}]")
@@ -163,14 +226,20 @@ def downloaded(page, form):
 
 
 @pytest.mark.filterwarnings("ignore")  # of the reader of FCS, which is older than its parts
-def test_what_is_taken_away(page):
+def test_what_is_taken_away(page, tmp_path):
     classify(page, packed({**EXPORT, "run_1/bad.tif": b"x" * 100}))
     table = pd.read_csv(downloaded(page, "csv"))
     assert len(table) == 25
     assert table["error"].dropna().tolist() == ["not_an_image"]
     assert set(table["label"].dropna()) <= set(CLASSES)
-    about, events = fcsparser.parse(downloaded(page, "fcs"), reformat_meta=True)
-    assert len(events) == 24
+    # A file for each sample.
+    with zipfile.ZipFile(downloaded(page, "fcs")) as files:
+        assert sorted(files.namelist()) == ["run_1.fcs", "run_2.fcs"]
+        files.extractall(tmp_path)
+    read = [fcsparser.parse(tmp_path / f"run_{run}.fcs", reformat_meta=True) for run in (1, 2)]
+    about, events = read[0][0], pd.concat([each for _, each in read]).sort_values("event")
+    assert [len(each) for _, each in read] == [12, 12]
+    assert table["sample"][events["event"].astype(int)].tolist() == ["run_1"] * 12 + ["run_2"] * 12
     by_file = table[table["label"].notna()].reset_index(drop=True)
     for name in CLASSES:
         np.testing.assert_allclose(events[f"p_{name}"], by_file[f"p_{name}"], atol=1e-5)

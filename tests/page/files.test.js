@@ -69,3 +69,47 @@ test("files of an input keep their path in the chosen folder", () => {
     ["run/a.tif", "b.tif"],
   );
 });
+
+test("two zips with the same names are two samples, whose files are told apart", async () => {
+  const zips = ["day1", "day3"].map((day) => ({
+    path: `${day}.zip`,
+    file: makeZip([
+      { name: "0_Ch1.ome.tif", content: `cell of ${day}` },
+      { name: "notes.txt", content: "fed" },
+    ]),
+  }));
+  const { items, rejected } = await planUpload(zips, MODEL);
+  const contents = await Promise.all(items.map(async (item) => (await item.read()).text()));
+  assert.deepEqual(
+    items.map(({ path, shown, sample }, i) => [path, shown, sample, contents[i]]),
+    [
+      ["0_Ch1.ome.tif", "day1/0_Ch1.ome.tif", "day1", "cell of day1"],
+      ["0_Ch1.ome.tif", "day3/0_Ch1.ome.tif", "day3", "cell of day3"],
+    ],
+  );
+  assert.deepEqual(
+    rejected.map(({ path }) => path),
+    ["day1/notes.txt", "day3/notes.txt"],
+  );
+});
+
+test("what must not be read of a zip is rejected, and what a system adds is not mentioned", async () => {
+  const names = ["a.tif", "../b.tif", "s/Thumbs.db", "s/desktop.ini", "s/~$notes.docx", "__MACOSX/._a.tif"];
+  const file = makeZip(names.map((name) => ({ name, content: "x" })));
+  const { items, rejected } = await planUpload([{ path: "lab.zip", file }, choose("Thumbs.db")], MODEL);
+  assert.deepEqual(
+    items.map(({ path }) => path),
+    ["a.tif"],
+  );
+  assert.deepEqual(rejected, [{ path: "../b.tif", reason: "leads out of the zip; do not use this file" }]);
+});
+
+test("channels are told however they are written", async () => {
+  const paths = ["1_ch01.TIF", "2 Ch 1.tif", "3_Channel1.tif", "4_C1.tif", "5_Ch1 (1).tif", "r\\6_Ch1 - Copy.tif"];
+  const others = ["7_ch04.tif", "7_C4.tif", "7_Ch4 (1).tif", "s\\7_CH4.tif"];
+  const chosen = [...paths, ...others].map((path) => choose(path));
+  const { items, rejected } = await planUpload(chosen, MODEL);
+  assert.equal(items.length, paths.length);
+  assert.equal(rejected.length, others.length);
+  assert.ok(rejected.every(({ reason }) => reason === "channel 4; the model uses channel 1 only"));
+});

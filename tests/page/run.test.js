@@ -55,7 +55,7 @@ test("an export has the cells of all responses, without what only the page needs
   const first = { ...classified("r1/a", "A"), thumbnail: "png", figures: [1], map: {}, corrected: "Thank you." };
   run.addResponse(all, response("3", first, classified("r1/b", "A", "unsure"), { file: "r2/c", error: {} }));
   const exported = toBatchResponse(run);
-  assert.deepEqual(exported.cells[0], classified("r1/a", "A"));
+  assert.deepEqual(exported.cells[0], { ...classified("r1/a", "A"), sample: "r1" });
   assert.deepEqual(exported.sample, {
     cells: 2,
     refused: 1,
@@ -67,4 +67,35 @@ test("an export has the cells of all responses, without what only the page needs
     composition: null,
   });
   assert.deepEqual([exported.task, exported.model.version, exported.simulated], ["multiclass", "3", true]);
+});
+
+test("cells of two zips with the same names belong to the file that was sent, not to its namesake", () => {
+  const all = ["day1", "day3"].map((zip) => ({ path: "0_Ch1.tif", zip, sample: zip, shown: `${zip}/0_Ch1.tif` }));
+  const run = new Run(MODEL, all.length);
+  run.begin(all);
+  const cells = all.map((item) => ({ ...classified("0_Ch1.tif", item.zip === "day1" ? "A" : "B"), item, upload: 0 }));
+  run.addResponse(all.slice(1), response("3", cells[1]));
+  assert.deepEqual(run.missing, [all[0]]);
+  run.addResponse(all.slice(0, 1), response("3", cells[0]));
+  assert.deepEqual(run.missing, []);
+  assert.deepEqual(
+    run.cells.map(({ item, sample, label }) => [item, sample, label]),
+    [
+      [all[1], "day3", "B"],
+      [all[0], "day1", "A"],
+    ],
+  );
+  run.samples.set("day1", { cells: [run.cells[1]], summary: { composition: null } });
+  const exported = toBatchResponse(run);
+  assert.deepEqual(
+    exported.cells.map(({ sample, file, ...rest }) => [sample, file, "item" in rest, "upload" in rest]),
+    [
+      ["day3", "0_Ch1.tif", false, false],
+      ["day1", "0_Ch1.tif", false, false],
+    ],
+  );
+  assert.deepEqual(
+    exported.samples.map(({ sample, cells: count, refused, called }) => [sample, count, refused, called]),
+    [["day1", 1, 0, { A: 1, B: 0 }]],
+  );
 });

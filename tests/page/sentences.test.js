@@ -8,6 +8,7 @@ import {
   modelScope,
   progress,
   rejectionLines,
+  unreadableLine,
   uploadSummary,
   verdictCounts,
   verdictSentence,
@@ -119,4 +120,14 @@ test("the limits of a report name simulated training cells and differing images"
   assert.match(text, /simulated cells only/);
   assert.match(text, /contrast, sharpness/);
   assert.equal(limits({ model: { ...MODEL, simulated: false }, overall: null }).length, 2);
+});
+
+test("an image that could not be read is named with its zip where there are several", () => {
+  const error = { message: "0.tif: the file is empty" };
+  assert.equal(unreadableLine({ file: "0.tif", error }), "0.tif: the file is empty");
+  assert.equal(unreadableLine({ file: "0.tif", item: { shown: "0.tif" }, error }), "0.tif: the file is empty");
+  assert.equal(
+    unreadableLine({ file: "0.tif", item: { shown: "day1/0.tif" }, error }),
+    "day1/0.tif: the file is empty",
+  );
 });

@@ -124,3 +124,17 @@ test("what is cancelled ends without a failure and sends nothing more", async ()
     [],
   );
 });
+
+test("each cell gets the item that it was sent as, also where a name is there twice or a file was left out", async () => {
+  const broken = { path: "x.tif", size: 1, read: () => Promise.reject(new Error("x")) };
+  const chunk = [broken, item("0.tif"), item("0.tif")];
+  const cells = [1, 0, 1].map((upload) => ({ file: "0.tif", upload }));
+  serve(() => respond(200, { cells }));
+  const received = [];
+  const onResponse = (_, response) => received.push(...response.cells);
+  await classifyInChunks(chunk, "a", new AbortController().signal, { ...handlers, onResponse });
+  assert.deepEqual(
+    received.map((cell) => chunk.indexOf(cell.item)),
+    [2, 1, 2],
+  );
+});

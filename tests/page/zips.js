@@ -4,13 +4,13 @@ import { Buffer } from "node:buffer";
 import { crc32, deflateRawSync } from "node:zlib";
 
 /**
- * Return a zip as a File. `files` is [{ name, content, method, flags }]; method 8 (the default) deflates.
- * `comment` follows the directory, `count` replaces the number of files in it.
+ * Return a zip as a File. `files` is [{ name, content, method, flags, attributes, extra }]; method 8 (the default)
+ * deflates. `comment` follows the directory, `count` replaces the number of files in it, `prefix` comes before it all.
  */
-export function makeZip(files, { comment = "", count = files.length } = {}) {
+export function makeZip(files, { comment = "", count = files.length, prefix = "" } = {}) {
   const [parts, directory] = [[], []];
   let offset = 0;
-  for (const { name, content = "", method = 8, flags = 0 } of files) {
+  for (const { name, content = "", method = 8, flags = 0, attributes = 0, extra: more = "" } of files) {
     const raw = Buffer.from(content);
     const packed = method === 8 ? deflateRawSync(raw) : raw;
     const path = Buffer.from(name);
@@ -28,8 +28,10 @@ export function makeZip(files, { comment = "", count = files.length } = {}) {
     entry.writeUInt32LE(packed.length, 20);
     entry.writeUInt32LE(raw.length, 24);
     entry.writeUInt16LE(path.length, 28);
+    entry.writeUInt16LE(more.length, 30);
+    entry.writeUInt32LE(attributes, 38);
     entry.writeUInt32LE(offset, 42);
-    directory.push(entry, path);
+    directory.push(entry, path, Buffer.from(more));
     parts.push(local, path, extra, packed);
     offset += local.length + path.length + extra.length + packed.length;
   }
@@ -39,5 +41,5 @@ export function makeZip(files, { comment = "", count = files.length } = {}) {
   end.writeUInt32LE(Buffer.concat(directory).length, 12);
   end.writeUInt32LE(offset, 16);
   end.writeUInt16LE(comment.length, 20);
-  return new File([...parts, ...directory, end, comment], "cells.zip");
+  return new File([prefix, ...parts, ...directory, end, comment], "cells.zip");
 }

@@ -52,7 +52,10 @@ async def classify(request: Request, task: Task = None, explain: Explain = False
     responses={
         200: {
             "model": ClassifyBatchResponse,
-            "content": {form.media_type: {} for form in formats.FORMATS.values() if form.suffix != "json"},
+            "content": {
+                **{form.media_type: {} for form in formats.FORMATS.values() if form.suffix != "json"},
+                formats.ZIP: {},
+            },
         }
     },
 )
@@ -66,16 +69,17 @@ async def classify_batch(
     chosen = formats.choose(format, request.headers.get("accept", ""))
     model = state_of(request.scope).models.get(task)
     async with read_many(request) as files:
-        sample, cells = await classify_many(files, model, _record(request), details=details)
+        sample, samples, cells = await classify_many(files, model, _record(request), details=details)
     results: BatchDict = {
         "model": _version(model),
         "task": model.spec.task,
         "request_id": request.scope[REQUEST_ID],
         "simulated": model.spec.simulated,
         "sample": sample,
+        "samples": samples,
         "cells": cells,
     }
-    return download(chosen, model.spec.task, await asyncio.to_thread(chosen.write, results))
+    return download(await asyncio.to_thread(chosen.write, results), model.spec.task)
 
 
 def _record(request: Request) -> Record:

@@ -67,10 +67,10 @@ def export(results: ClassifyBatchResponse, format: FormatName = "csv") -> Respon
         del cell["thumbnail"], cell["figures"]
     chosen = formats.FORMATS[format or "csv"]
     try:
-        body = chosen.write(cast("BatchDict", content))
+        document = chosen.write(cast("BatchDict", content))
     except (ValueError, OverflowError) as error:
         raise RequestError(422, "parameters", f"the results cannot be written as {chosen.suffix}: {error}") from error
-    return download(chosen, results.task, body)
+    return download(document, results.task)
 
 
 @router.post("/feedback")

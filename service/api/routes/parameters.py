@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import Query
 from fastapi.responses import Response
 
-from service.api.formats import Format
+from service.api.formats import Document
 
 Task = Annotated[str | None, Query(description="A task in service; /models lists them.")]
 FormatName = Annotated[
@@ -13,8 +13,8 @@ FormatName = Annotated[
 ]
 
 
-def download(chosen: Format, task: str, body: bytes) -> Response:
-    """Return `body` in a format; all but JSON as a file to save."""
-    filename = f"fatescope-{task}.{chosen.suffix}"
-    headers = {} if chosen.suffix == "json" else {"Content-Disposition": f'attachment; filename="{filename}"'}
-    return Response(body, media_type=chosen.media_type, headers=headers)
+def download(document: Document, task: str) -> Response:
+    """Return results in a format; all but JSON as a file to save."""
+    filename = f"fatescope-{task}.{document.suffix}"
+    headers = {} if document.suffix == "json" else {"Content-Disposition": f'attachment; filename="{filename}"'}
+    return Response(document.body, media_type=document.media_type, headers=headers)

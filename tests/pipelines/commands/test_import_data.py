@@ -9,7 +9,9 @@ from fatescope.data import paths
 from fatescope.errors import DataError
 from pipelines.commands import import_data
 from pipelines.ingestion.survey import describe, survey
-from tests.support.project import ROOT
+from tests.support import zips
+from tests.support.images import tiff, typical
+from tests.support.project import ROOT, SHARED
 
 
 def listed(folder):
@@ -104,6 +106,114 @@ def test_a_zip_that_holds_a_path_twice_is_refused(params, source, target, tmp_pa
     archive = zipped(source, tmp_path / "lab.zip", [("export/a_1d1_0_Ch1.ome.tif", "other")])
     with pytest.raises(DataError, match=r"holds 'export/a_1d1_0_Ch1\.ome\.tif' twice"):
         import_data.import_export(params.dataset, archive, target)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("inner.zip", r"lab\.zip: 'inner\.zip' is a zip in a zip; unpack it first"),
+        ("b_1d1_0_Ch1.ome.tif", r"lab\.zip: 'b_1d1_0_Ch1\.ome\.tif' is encrypted; create the zip without a password"),
+    ],
+)
+def test_a_zip_with_an_entry_that_cannot_be_read_is_refused(params, target, tmp_path, name, reason):
+    whole = zips.archive([("a_1d1_0_Ch1.ome.tif", b"x"), (name, b"x")])
+    (tmp_path / "lab.zip").write_bytes(whole if name == "inner.zip" else zips.encrypted(whole, name))
+    with pytest.raises(DataError, match=reason):
+        import_data.import_export(params.dataset, tmp_path / "lab.zip", target)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("prefix", [b"MZ" + bytes(500), b""])
+def test_a_zip_is_read_whatever_comes_before_it_and_in_any_code_page(params, target, tmp_path, prefix):
+    name = "Größe\\a_1d1_0_Ch1.ome.tif".encode("cp437")
+    (tmp_path / "lab.exe").write_bytes(zips.archive([(name, b"x"), ("s/Thumbs.db", b"x")], prefix))
+    import_data.import_export(params.dataset, tmp_path / "lab.exe", target)
+    assert listed(target) == ["Größe/a_1d1_0_Ch1.ome.tif"]
+
+
+@pytest.mark.parametrize(
+    ("case", "files"),
+    [
+        ("zip_prepended", ["s/a_1d1_3_Ch1.ome.tif"]),
+        ("zip_with_system_files", ["s/a_1d1_3_Ch1.ome.tif", "s/export.txt"]),
+    ],
+)
+def test_zips_that_the_service_reads_are_imported(params, target, case, files):
+    path = SHARED / "cases" / f"{case}.zip"
+    if not path.exists():
+        pytest.skip(f"the failing cases are not here: {path}")
+    import_data.import_export(params.dataset, path, target)
+    assert listed(target) == files
+
+
+def test_folders_are_read_without_what_the_system_added(params, source, target):
+    before = listed(source)
+    for name in ("Thumbs.db", "desktop.ini", "~$notes.docx", "__MACOSX/a_1d1_0_Ch1.ome.tif", "._a_1d1_0_Ch1.ome.tif"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text("x")
+    counts = import_data.import_export(params.dataset, source, target)
+    assert sum(counts.cells.values()) == 48
+    assert counts.unmatched == []
+    assert listed(target) == before
+    assert not (target / "Thumbs.db").exists()
+
+
+def labels(folder, **rows):
+    """Write a sidecar of path → (label, group); `__` in a name of a keyword is a slash."""
+    lines = [f"{path.replace('__', '/')}.ome.tif,{label},{group}\n" for path, (label, group) in rows.items()]
+    (folder / "fatescope_labels.csv").write_text("path,label,group\n" + "".join(lines), encoding="utf-8-sig")
+
+
+def test_a_sidecar_says_the_class_and_keeps_the_group(params, source, target):
+    labels(source, a_1d1_0_Ch1=("oligodendrocyte", ""), o_1d1_0_Ch1=("astrocyte", "a_1_3"))
+    counts = import_data.import_export(params.dataset, source, target)
+    assert counts.cells["oligodendrocyte", "a_1_1"] == 1
+    assert counts.cells["astrocyte", "a_1_1"] == 7
+    assert counts.cells["astrocyte", "a_1_3"] == 9
+    assert not counts.unlisted
+    assert "fatescope_labels.csv" not in listed(target)
+    assert survey(params.dataset, target).cells == counts.cells
+    assert json.loads((target / "origin.json").read_text())["sources"] == [{"name": "from_the_lab", "files": 96}]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_sidecars_of_several_imports_are_one_and_the_later_word_counts(params, source, target, tmp_path, kind):
+    import_data.import_export(params.dataset, source, target)
+    for number, name in enumerate(("oligodendrocyte", "RA/SHH")):
+        lab = tmp_path / f"feedback{number}"
+        (lab / "12ab").mkdir(parents=True)
+        (lab / "12ab" / "a_1d1_0_Ch1.ome.tif").write_bytes(tiff(typical(0)))
+        labels(lab, **{"12ab__a_1d1_0_Ch1": (name, "a_1_1"), f"12ab__x{number}": ("NT3", "")})
+        if kind == "zip":
+            with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as archive:
+                for path in sorted(file for file in lab.rglob("*") if file.is_file()):
+                    archive.write(path, path.relative_to(lab))
+            lab = tmp_path / f"{number}.zip"
+        import_data.import_export(params.dataset, lab, target)
+        counts = survey(params.dataset, target)
+        assert counts.cells[name, "a_1_1"] == 1
+        assert counts.cells["astrocyte", "a_1_1"] == 8
+    text = (target / "fatescope_labels.csv").read_text().splitlines()
+    assert text == [
+        "path,label,group",
+        "12ab/a_1d1_0_Ch1.ome.tif,RA/SHH,a_1_1",
+        "12ab/x0.ome.tif,NT3,",
+        "12ab/x1.ome.tif,NT3,",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path;label;group\na;b;c\n", r"fatescope_labels\.csv: has no column path, label, group"),
+        ("path,label,group\na.tif,,\n", r"the row of 'a\.tif' lacks a path or a label"),
+    ],
+)
+def test_a_damaged_sidecar_says_what_to_do(params, source, target, text, message):
+    (source / "fatescope_labels.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        import_data.import_export(params.dataset, source, target)
+    assert not target.exists()
 
 
 @pytest.mark.parametrize("kind", ["folder", "parent", "zip"])

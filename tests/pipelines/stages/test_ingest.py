@@ -134,6 +134,34 @@ def test_a_share_is_drawn_from_each_class_and_group(make_params, export, tmp_pat
     assert again.data_hash == summary.data_hash
 
 
+def test_a_sidecar_says_class_and_group_of_a_cell_and_is_part_of_the_version(params, export, tmp_path):
+    before = ingest(params, export, tmp_path / "cells")
+    sidecar = export / "fatescope_labels.csv"
+    sidecar.write_text("path,label,group\na_1d1_0_Ch1.ome.tif,oligodendrocyte,\no_1d1_0_Ch1.ome.tif,astrocyte,a_1_2\n")
+    after = ingest(params, export, tmp_path / "cells")
+    assert (after.cells, after.unmatched, after.files) == (48, 0, before.files)
+    assert after.data_hash != before.data_hash
+    known = dataset.load(tmp_path / "cells").manifest.set_index("cell_id")[["label", "group"]]
+    assert known.loc["a_1d1_0_Ch1.ome.tif"].tolist() == ["oligodendrocyte", "a_1_1"]
+    assert known.loc["o_1d1_0_Ch1.ome.tif"].tolist() == ["astrocyte", "a_1_2"]
+    assert known.loc["o_1d1_1_Ch1.ome.tif"].tolist() == ["oligodendrocyte", "o_1_1"]
+    sidecar.unlink()
+    assert ingest(params, export, tmp_path / "cells").data_hash == before.data_hash
+
+
+def test_names_in_any_spelling_are_cells_of_their_class_and_group(params, export, tmp_path, rng):
+    spellings = ("A_1D1_90_CH1.OME.TIF", "a_1d1_91_Ch01.ome.tif", "a_1d1_92_Ch1.ome (1).tif", "a_1d1_93_ch 1.ome.tif")
+    for name in spellings:
+        (export / name).write_bytes(tiff(draw_cell(rng)))
+    (export / "a_1d1_91_Ch04.ome.tif").write_bytes(b"of another channel, which is never read")
+    summary = ingest(params, export, tmp_path / "cells")
+    assert (summary.cells, summary.groups, summary.unmatched, summary.other_channels) == (52, 6, 0, 49)
+    manifest = dataset.load(tmp_path / "cells").manifest.set_index("cell_id").loc[list(spellings)]
+    assert set(zip(manifest["label"], manifest["group"], manifest["channel"], strict=True)) == {
+        ("astrocyte", "a_1_1", "1")
+    }
+
+
 def test_pages_are_cells(params, export, tmp_path, rng):
     stack = np.stack([draw_cell(rng) for _ in range(3)])
     (export / "a_1d1_90_Ch1.ome.tif").write_bytes(tiff(stack, photometric="minisblack"))

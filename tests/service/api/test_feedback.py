@@ -5,7 +5,11 @@ import json
 
 import pytest
 
+from fatescope.data import dataset
 from fatescope.data.paths import CORRECTIONS
+from fatescope.data.sidecar import LABELS, Label, read_labels
+from pipelines.commands import import_data
+from pipelines.stages import ingest
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
 
@@ -49,6 +53,50 @@ def test_an_image_is_stored_under_its_true_class_and_a_second_correction_replace
     assert (folder / line["path"]).read_bytes() == IMAGE
     correct(client, keep_image="true", label="astrocyte").raise_for_status()
     assert [path.name for path in folder.rglob("*.tif")] == ["a_1d1_3_Ch1.ome.tif"]
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "group"),
+    [
+        (NAME, "run/o_1d1_3_Ch1.ome.tif", "a_1_1"),
+        ("run\\a_1d2_3_Ch1.ome.tif", "run/o_1d2_3_Ch1.ome.tif", "a_1_2"),
+        ("run/A_1D2_3_CH1.OME.TIF", "run/o_1D2_3_CH1.OME.TIF", "a_1_2"),
+        ("a_1d2_3_Ch1.ome (1).tif", "o_1d2_3_Ch1.ome.tif", "a_1_2"),
+    ],
+)
+def test_a_correction_keeps_the_group_in_which_the_cell_was_acquired(
+    client, folder, tmp_path, params, name, stored, group
+):
+    assert correct(client, name=name, keep_image="true").json()["reason"] is None
+    [line] = lines(folder)
+    assert (line["path"], line["group"]) == (f"{FOLDER}/{stored}", group)
+    assert read_labels(folder) == {f"{FOLDER}/{stored}": Label("oligodendrocyte", group)}
+    counts = import_data.import_export(params.dataset, folder, tmp_path / "data")
+    assert counts.cells == {("oligodendrocyte", group): 1}
+    ingest.ingest(params.dataset, params.ingest, tmp_path / "data", tmp_path / "cells")
+    [row] = dataset.load(tmp_path / "cells").manifest.to_dict("records")
+    assert (row["label"], row["group"]) == ("oligodendrocyte", group)
+
+
+def test_a_second_correction_replaces_what_the_sidecar_says_and_others_stay(client, folder):
+    correct(client, keep_image="true").raise_for_status()
+    other = tiff(typical(1))
+    correct(client, image=other, keep_image="true").raise_for_status()
+    correct(client, keep_image="true", label="astrocyte").raise_for_status()
+    second = hashlib.sha256(other).hexdigest()[:12]
+    assert read_labels(folder) == {
+        f"{FOLDER}/run/a_1d1_3_Ch1.ome.tif": Label("astrocyte", "a_1_1"),
+        f"{second}/run/o_1d1_3_Ch1.ome.tif": Label("oligodendrocyte", "a_1_1"),
+    }
+
+
+def test_a_damaged_sidecar_is_not_written_over(client, folder):
+    folder.mkdir()
+    (folder / LABELS).write_text("notes of mine")
+    response = correct(client, keep_image="true")
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "feedback")
+    assert "has no column path, label, group" in response.json()["error"]["message"]
+    assert (folder / LABELS).read_text() == "notes of mine"
 
 
 def test_an_image_whose_name_does_not_match_is_stored_with_the_reason(client, folder):

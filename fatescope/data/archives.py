@@ -1,0 +1,132 @@
+"""The files of a zip, as import and service read it: what counts as a zip, what its entries are called, which to trust.
+
+A zip may come from anywhere. Nothing is extracted by the names in it without `Member.problem` being empty.
+"""
+
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import IO, Final
+
+from fatescope.data.names import is_system_file, normalise
+
+SUFFIX: Final = ".zip"
+_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+_IMAGES: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"BM", b"\xff\xd8\xff")
+"""How images begin; one whose pixels happen to hold the signature of a zip is an image all the same."""
+DAMAGE: Final = (
+    zipfile.BadZipFile,
+    OSError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    EOFError,
+    MemoryError,
+)
+"""What reading a damaged zip, or an entry of one, raises."""
+_JAPANESE: Final = r"\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff5e"
+_NOT_JAPANESE: Final = re.compile(rf"[^\x00-\x7f{_JAPANESE}]|(?<![{_JAPANESE}])[{_JAPANESE}](?![{_JAPANESE}])")
+_UTF8, _ENCRYPTED, _DOS_FOLDER, _UNICODE_PATH = 0x800, 0x1, 0x10, 0x7075
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a zip."""
+
+    path: str
+    """Its path, with `/`."""
+    entry: zipfile.ZipInfo
+    problem: str
+    """Why it must not be read, and what to do; empty where it may."""
+
+
+def is_zip(file: IO[bytes]) -> bool:
+    """Return whether a file is a zip: by its beginning or, where that is no image's, by the directory at its end.
+
+    Self-extracting zips, and those that a mail program put a header before, begin with other bytes. The position in
+    `file` is at its beginning afterwards.
+    """
+    file.seek(0)
+    start = file.read(4)
+    known = start in _ZIP or (not start.startswith(_IMAGES) and zipfile.is_zipfile(file))
+    file.seek(0)
+    return known
+
+
+def list_members(archive: zipfile.ZipFile) -> list[Member]:
+    """Return the files in a zip in the order of its directory, each path once.
+
+    Folders, and hidden files and those that operating systems add, are left out.
+    """
+    entries = [(normalise(_decode_name(entry)), entry) for entry in archive.infolist()]
+    paths = [(str(PurePosixPath(path)), entry) for path, entry in entries if not _is_folder(path, entry)]
+    files = [(path, entry) for path, entry in paths if not is_system_file(path)]
+    times = Counter(path for path, _ in files)
+    first = dict(reversed(files))
+    return [
+        Member(path, first[path], _problem(path, first[path], times[path]))
+        for path in dict.fromkeys(path for path, _ in files)
+    ]
+
+
+def _is_folder(path: str, entry: zipfile.ZipInfo) -> bool:
+    return path.endswith("/") or (entry.file_size == 0 and bool(entry.external_attr & _DOS_FOLDER))
+
+
+def _problem(path: str, entry: zipfile.ZipInfo, times: int) -> str:
+    if path.startswith("/") or ".." in path.split("/") or PureWindowsPath(path).drive:
+        return f"the entry '{path}' leads out of the zip; do not use this file"
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return f"the entry '{path}' is a link, which may lead out of the zip; pack the file itself"
+    if times > 1:
+        return f"holds '{path}' twice; export it again"
+    if entry.flag_bits & _ENCRYPTED:
+        return f"'{path}' is encrypted; create the zip without a password"
+    if path.lower().endswith(SUFFIX):
+        return f"'{path}' is a zip in a zip; unpack it first"
+    return ""
+
+
+def _decode_name(entry: zipfile.ZipInfo) -> str:
+    """Return the name of an entry.
+
+    A name without the flag for UTF-8 is in the code page of the machine that wrote it: UTF-8 all the same (macOS),
+    Shift-JIS (Windows in Japanese), or CP437, as the format says.
+    """
+    original = entry.orig_filename.partition("\0")[0]
+    # Newer versions of Python read the Unicode Path field themselves.
+    if entry.flag_bits & _UTF8 or original.isascii() or entry.filename != original:
+        return entry.filename
+    raw = original.encode("cp437")
+    if (name := _unicode_path(entry.extra, raw)) is not None:
+        return name
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    try:
+        name = raw.decode("cp932")
+    except UnicodeDecodeError:
+        return entry.filename
+    # Bytes of accented letters can be read as single Japanese characters, words are made of several.
+    return entry.filename if _NOT_JAPANESE.search(name) else name
+
+
+def _unicode_path(extra: bytes, raw: bytes) -> str | None:
+    """Return the name in an Info-ZIP Unicode Path field (APPNOTE.TXT, 4.6.9), None where there is none for `raw`."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and len(field) > 5 and struct.unpack_from("<I", field, 1)[0] == zlib.crc32(raw):
+            try:
+                return field[5:].decode("utf-8")
+            except UnicodeDecodeError:
+                return None
+    return None

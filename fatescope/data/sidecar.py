@@ -1,0 +1,73 @@
+"""Labels and acquisition groups that stand beside images instead of in their paths: `fatescope_labels.csv`.
+
+A table in UTF-8 with the columns `path` (relative to the folder of the table, with `/`), `label` (the class name) and
+`group` (the acquisition group; empty for the one that the path says). What it says of an image holds instead of what
+the path says: a cell that a person labels otherwise stays in the group that it was acquired in.
+"""
+
+import csv
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fatescope.data.names import is_system_file, normalise
+from fatescope.errors import DataError
+
+LABELS = "fatescope_labels.csv"
+COLUMNS = ("path", "label", "group")
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a sidecar says of an image."""
+
+    label: str
+    """The class name."""
+    group: str
+    """The acquisition group; empty for the one that the path says."""
+
+
+Labels = Mapping[str, Label]
+"""Path of an image, relative, with `/` → what a sidecar says of it."""
+
+
+def read_labels(folder: Path) -> dict[str, Label]:
+    """Return what the sidecars in `folder` and the folders below say of images, by paths relative to `folder`.
+
+    Of two sidecars that name an image, the one that is nearer to it counts. Raises DataError for a damaged sidecar.
+    """
+    labels: dict[str, Label] = {}
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_system_file(name))
+        if LABELS in files:
+            prefix = Path(place).relative_to(folder).as_posix()
+            table = read_table(Path(place) / LABELS)
+            labels |= {path if prefix == "." else f"{prefix}/{path}": label for path, label in table.items()}
+    return labels
+
+
+def read_table(path: Path) -> dict[str, Label]:
+    """Return the rows of one sidecar; raises DataError where it is no such table."""
+    try:
+        # Spreadsheets put a byte order mark before the first column.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file, strict=True)
+            if missing := [name for name in COLUMNS if name not in (table.fieldnames or [])]:
+                raise DataError(f"{path}: has no column {', '.join(missing)}; its columns must be {', '.join(COLUMNS)}")
+            rows = {normalise(row["path"] or ""): Label(row["label"] or "", row["group"] or "") for row in table}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read ({error}); save it as CSV in UTF-8, separated by commas") from error
+    if unlabelled := [name for name, row in rows.items() if not name or not row.label]:
+        raise DataError(f"{path}: the row of '{unlabelled[0]}' lacks a path or a label; complete or remove it")
+    return rows
+
+
+def write_table(path: Path, labels: Labels) -> None:
+    """Write one sidecar, in the order of paths; a reader sees the old table or the new one, never a part."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows((name, row.label, row.group) for name, row in sorted(labels.items()))
+    part.replace(path)

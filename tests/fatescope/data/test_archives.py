@@ -1,0 +1,88 @@
+"""What a zip holds, whoever packed it."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from fatescope.data import archives
+from tests.support.images import tiff
+from tests.support.zips import archive, encrypted, linked
+
+
+def members(whole):
+    with zipfile.ZipFile(io.BytesIO(whole)) as file:
+        return archives.list_members(file)
+
+
+def paths(whole):
+    return [member.path for member in members(whole)]
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("Größe/1.tif", "Größe/1.tif"),
+        ("Größe/1.tif".encode(), "Größe/1.tif"),
+        ("Gro\u0308ße/1.tif".encode(), "Größe/1.tif"),
+        ("Größe/1.tif".encode("cp437"), "Größe/1.tif"),
+        ("pâte_né/1.tif".encode("cp437"), "pâte_né/1.tif"),
+        ("サンプル/1.tif".encode(), "サンプル/1.tif"),
+        ("サンプル/1.tif".encode("cp932"), "サンプル/1.tif"),
+        ("細胞1/1.tif".encode("cp932"), "細胞1/1.tif"),
+        (b"export\\a_1d1\\1.tif", "export/a_1d1/1.tif"),
+        (b"./a//1.tif", "a/1.tif"),
+    ],
+)
+def test_names_are_read_in_the_code_page_of_the_machine_that_wrote_them(written, path):
+    assert paths(archive([(written, b"x"), ("other.tif", b"y")])) == [path, "other.tif"]
+
+
+def test_folders_and_files_of_systems_are_left_out():
+    files = [(name, b"x") for name in ("s/Thumbs.db", "s/.DS_Store", "__MACOSX/s/._a.tif", "s/~$n.docx", "s/a.tif")]
+    assert paths(archive([("s/", b""), ("empty\\", b""), *files])) == ["s/a.tif"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "problem"),
+    [
+        (archive([("/a.tif", b"x")]), "leads out of the zip"),
+        (archive([("run/../../a.tif", b"x")]), "leads out of the zip"),
+        (archive([(b"..\\a.tif", b"x")]), "leads out of the zip"),
+        (archive([("C:\\a.tif", b"x")]), "leads out of the zip"),
+        (linked("a.tif", "/etc/passwd"), "a link"),
+        (encrypted(archive([("a.tif", b"x")]), "a.tif"), "encrypted; create the zip without a password"),
+        (archive([("run/inner.ZIP", b"x")]), "zip in a zip; unpack it first"),
+        (archive([("a.tif", b"x"), ("a.tif", b"y")]), "holds 'a.tif' twice"),
+        (archive([("s/a.tif", b"x"), (b"s\\a.tif", b"y")]), "holds 's/a.tif' twice"),
+    ],
+)
+def test_an_entry_that_must_not_be_read_says_why(whole, problem):
+    [member] = members(whole)
+    assert problem in member.problem
+
+
+def test_an_ordinary_entry_has_no_problem():
+    [member] = members(archive([("run..1/a..b.tif", b"x")]))
+    assert member.problem == ""
+
+
+@pytest.mark.parametrize("prefix", [b"", b"MZ" + bytes(60), b"From: lab@example.org\r\n\r\n"])
+def test_a_zip_is_one_whatever_comes_before_it(prefix):
+    whole = archive([("s/a.tif", b"cell")], prefix)
+    assert archives.is_zip(io.BytesIO(whole))
+    with zipfile.ZipFile(io.BytesIO(whole)) as file:
+        assert [file.read(member.entry) for member in archives.list_members(file)] == [b"cell"]
+
+
+def test_an_image_is_no_zip_whatever_its_pixels_hold():
+    image = tiff(np.frombuffer(archive([("a.tif", b"x" * 30)])[:100], np.uint8).reshape(10, 10))
+    assert not archives.is_zip(io.BytesIO(image + archive([("a.tif", b"x")])))
+    assert not archives.is_zip(io.BytesIO(b"fed on monday"))
+    assert not archives.is_zip(io.BytesIO(b""))
+
+
+def test_half_a_zip_is_a_damaged_zip():
+    whole = archive([("a.tif", b"x")])
+    assert archives.is_zip(io.BytesIO(whole[: len(whole) // 2]))
