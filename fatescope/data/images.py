@@ -212,5 +212,5 @@ def _is_opaque(alpha: npt.NDArray[np.generic], header: Header) -> bool:
     """Return whether an alpha channel is at its maximum everywhere, and so says nothing."""
     if alpha.dtype not in (np.uint8, np.uint16):
         return False
-    opaque = ((1 << header.bit_depth) - 1, np.iinfo(alpha.dtype).max)
+    opaque = ((1 << header.bit_depth) - 1, (1 << 8 * alpha.itemsize) - 1)
     return any(bool((alpha == value).all()) for value in opaque)

@@ -3,7 +3,7 @@
 import re
 import struct
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from fatescope.data.formats import tiff_directory as tags
 
@@ -16,6 +16,8 @@ _MEASUREMENTS = (
 _BY_EXTENSION = {".cif": RAW_AMNIS, ".rif": RAW_AMNIS, ".daf": _ANALYSIS, ".fcs": _MEASUREMENTS}
 _FCS = re.compile(rb"FCS\d\.\d")
 _DAF = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?<Assay\b")
+_HEAD = 100_000
+"""Bytes of a file that tell what it is."""
 _COMPRESSIONS = (30817, 30818)
 """Of the images and masks of Amnis instruments."""
 
@@ -32,6 +34,14 @@ def explain(name: str, raw: bytes = b"") -> str | None:
     if _starts_like_amnis(raw):
         return RAW_AMNIS
     return _BY_EXTENSION.get(PurePosixPath(name).suffix.lower())
+
+
+def explain_file(path: Path) -> str | None:
+    """Return what `explain` says of a file on disk; None for what is no file."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return explain(path.name, file.read(_HEAD))
 
 
 def is_amnis(numbers: Mapping[int, int]) -> bool:

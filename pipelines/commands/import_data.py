@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fatescope.config import Dataset
+from fatescope.data import instruments
 from fatescope.data.folders import replace_folder, scratch_folder
 from fatescope.data.paths import ORIGIN, is_hidden, list_files
 from fatescope.errors import DataError
@@ -62,6 +63,8 @@ def _copy_or_unpack(source: Path, folder: Path) -> int:
         return _copy(source, folder)
     if zipfile.is_zipfile(source):
         return unpack(source, folder)
+    if instrument := instruments.explain_file(source):
+        raise DataError(f"{source}: {instrument}")
     raise DataError(f"{source}: neither a folder nor a zip; export to one of them")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from fatescope.data import paths
+from fatescope.data import instruments, paths
 from fatescope.errors import ImageError
 from service.inference.errors import RequestError
 
@@ -74,7 +74,7 @@ def unpack(
         else:
             file.seek(0)
             raw = file.read(MAX_FILE_BYTES + 1)
-            yield Upload(raw, name) if len(raw) <= MAX_FILE_BYTES else RejectedFile(name, _too_large(name))
+            yield Upload(raw, name) if len(raw) <= MAX_FILE_BYTES else RejectedFile(name, too_large(name))
 
 
 def list_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -103,7 +103,7 @@ def _check_archives(inside: list[zipfile.ZipInfo], files: int) -> None:
     expanded = sum(member.file_size for member in inside)
     if expanded > MAX_EXPANDED_BYTES:
         raise RequestError(
-            413, "zip_too_large", f"{expanded:,} bytes decompressed, but a request may have {MAX_EXPANDED_BYTES:,}; "
+            413, "ziptoo_large", f"{expanded:,} bytes decompressed, but a request may have {MAX_EXPANDED_BYTES:,}; "
             "send the cells in several requests",
         )  # fmt: skip
 
@@ -115,7 +115,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, zip_name: st
             name, ImageError("zip", f"{name}: encrypted in {zip_name}; create the archive without a password")
         )
     if member.file_size > MAX_FILE_BYTES:
-        return RejectedFile(name, _too_large(name))
+        return RejectedFile(name, too_large(name))
     try:
         # zipfile decompresses no more than the announced size.
         return Upload(archive.read(member), name)
@@ -135,7 +135,11 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, zip_name: st
         )
 
 
-def _too_large(name: str) -> ImageError:
+def too_large(name: str) -> ImageError:
+    """Return why a file of more than MAX_FILE_BYTES is not read."""
+    instrument = instruments.explain(name)
+    if instrument:
+        return ImageError("not_an_image", f"{name}: {instrument}")
     return ImageError(
         "too_large", f"{name}: more than {MAX_FILE_BYTES:,} bytes; export one cell per file, or fewer pages"
     )

@@ -10,11 +10,10 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from fatescope.data.formats import Header, upright_size
+from fatescope.data.formats.tiff_directory import read_orientation
 from fatescope.errors import ImageError
 
 _SIGNATURES = {b"BM": "BMP", b"\xff\xd8\xff": "JPEG"}
-_ORIENTATION = 274
-"""The tag of Exif."""
 _BMP_BITS = 28
 """Where a BMP has its bits per pixel, bytes from the start of the file, if the header after its own has 40 or more."""
 
@@ -34,7 +33,7 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
             with Image.open(io.BytesIO(raw), formats=[kind]) as image:
                 if image.mode == "CMYK":
                     raise ImageError("channels", f"{name}: CMYK where grey was expected; export it as greyscale")
-                orientation = int(image.getexif().get(_ORIENTATION, 1)) if kind == "JPEG" else 1
+                orientation = read_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
                 size = upright_size(image.height, image.width, orientation)
                 samples = 3 if image.mode == "RGBA" else len(image.getbands())
                 return [Header(kind, *size, samples, _bit_depth(raw, image), orientation)]
@@ -63,6 +62,8 @@ def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any
 def _bit_depth(raw: bytes, image: Image.Image) -> int:
     if image.mode == "1":
         return 1
+    if image.format != "BMP":
+        return 8
     # A BMP of 16 bits per pixel has 5 or 6 for each colour.
     header, bits = struct.unpack_from("<I", raw, 14)[0], struct.unpack_from("<H", raw, _BMP_BITS)[0]
-    return 5 if image.format == "BMP" and header >= 40 and bits == 16 else 8
+    return 5 if header >= 40 and bits == 16 else 8

@@ -12,7 +12,7 @@ import imagecodecs
 import numpy.typing as npt
 
 from fatescope.data.formats import Header, upright_size
-from fatescope.data.formats import tiff_directory as tags
+from fatescope.data.formats.tiff_directory import read_orientation
 from fatescope.errors import ImageError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -63,7 +63,7 @@ def _read(raw: bytes) -> tuple[Header, int]:
         if kind == b"acTL":
             (images,) = struct.unpack_from(">I", raw, start)
         if kind == b"eXIf":
-            orientation = _orientation(raw[start : start + length])
+            orientation = read_orientation(raw[start : start + length])
         if kind == b"IDAT":
             break
     # The colours of a palette have 8 bits, whatever its indices have.
@@ -78,15 +78,3 @@ def _chunks(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
         length, kind = struct.unpack_from(">I4s", raw, at)
         yield kind, at + 8, length
         at += length + 12
-
-
-def _orientation(exif: bytes) -> int:
-    """Return the orientation in the content of an eXIf chunk, 1 where it has none."""
-    layout = tags.layout_of(exif)
-    if layout is None:
-        return 1
-    try:
-        (first,) = struct.unpack_from(layout.pointer, exif, layout.first)
-        return tags.read_directory(exif, layout, first)[0].numbers.get(tags.ORIENTATION, 1)
-    except (struct.error, ValueError):
-        return 1

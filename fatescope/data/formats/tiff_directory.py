@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 WIDTH, HEIGHT, BITS, SAMPLES = 256, 257, 258, 277
 COMPRESSION, PHOTOMETRIC, PLANAR, DEPTH = 259, 262, 284, 32997
@@ -12,12 +13,13 @@ METAMORPH_PLANES, AMNIS_OBJECTS = 33629, 33018
 
 _STRICT = {WIDTH, HEIGHT, BITS, SAMPLES, COMPRESSION, PHOTOMETRIC, PLANAR, DEPTH, PALETTE}
 """What decides how a decoder understands the pixels."""
-_LENIENT = {
-    SUBFILE, OLD_SUBFILE, ORIENTATION, SUB_DIRECTORIES, STRIP_OFFSETS, STRIP_SIZES, FILL_ORDER, SAMPLE_FORMAT,
-    METAMORPH_PLANES, AMNIS_OBJECTS,
-}  # fmt: skip
-_NUMBERS = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 5: ("II", 8), 13: ("I", 4), 16: ("Q", 8), 18: ("Q", 8)}
-"""Type → how `struct` spells it, and its bytes; 16 and 18 are of BigTIFF. A RATIONAL is read as its first half."""
+_NUMBERS = {*_STRICT, SUBFILE, OLD_SUBFILE, ORIENTATION, FILL_ORDER, SAMPLE_FORMAT, AMNIS_OBJECTS}
+"""Tags of which the first value is wanted."""
+_LISTS = {SUB_DIRECTORIES, STRIP_OFFSETS, STRIP_SIZES, PALETTE, METAMORPH_PLANES}
+"""Tags of which all values are wanted, by few callers."""
+_WANTED = _NUMBERS | _LISTS | {DESCRIPTION}
+_TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 13: ("I", 4), 16: ("Q", 8), 18: ("Q", 8)}
+"""Type → how `struct` spells it, and its bytes; 16 and 18 are of BigTIFF."""
 _MAX_ENTRIES = 0xFFFF
 """What libtiff reads; a classic TIFF cannot have more."""
 _MAX_DESCRIPTION = 100_000
@@ -54,13 +56,13 @@ _LAYOUTS = {
 }
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """Where a directory has the values of a tag."""
 
     kind: int
     """Type of the values."""
-    count: int
+    total: int
+    """How many there are."""
     start: int
     """Bytes from the start of the file."""
 
@@ -73,7 +75,7 @@ class Directory:
     offset: int
     """Bytes from the start of the file."""
     entries: dict[int, Entry]
-    """Tag → its values, for the tags of this module."""
+    """Tag → its values, where several are of use."""
     numbers: dict[int, int]
     """Tag → its first value."""
     descriptions: list[bytes]
@@ -108,15 +110,12 @@ class Directory:
     def values(self, raw: bytes | bytearray, tag: int) -> tuple[int, ...]:
         """Return all values of a tag; raises struct.error where the file ends before them."""
         entry = self.entries.get(tag)
-        if entry is None or entry.kind not in _NUMBERS:
+        if entry is None or entry.kind not in _TYPES:
             return ()
-        code, size = _NUMBERS[entry.kind]
-        if entry.start + entry.count * size > len(raw):
+        code, size = _TYPES[entry.kind]
+        if entry.start + entry.total * size > len(raw):
             raise struct.error(f"the file ends within the values of its tag {tag}")
-        numbers: tuple[int, ...] = struct.unpack_from(
-            f"{self.layout.order}{entry.count * len(code)}{code[0]}", raw, entry.start
-        )
-        return numbers[:: len(code)]
+        return struct.unpack_from(f"{self.layout.order}{entry.total}{code}", raw, entry.start)
 
 
 def layout_of(raw: bytes | bytearray) -> Layout | None:
@@ -145,32 +144,32 @@ def read_directory(raw: bytes, layout: Layout, offset: int) -> tuple[Directory, 
     (count,) = struct.unpack_from(layout.count, raw, offset)
     if count > _MAX_ENTRIES:
         raise ValueError(f"a directory announces {count:,} entries")
-    start = offset + struct.calcsize(layout.count)
-    end = start + (layout.head + layout.room) * count
+    start, step = offset + struct.calcsize(layout.count), layout.head + layout.room
+    end = start + step * count
     entries, numbers, descriptions = dict[int, Entry](), dict[int, int](), list[bytes]()
-    for at in range(start, end, layout.head + layout.room):
+    for at in range(start, end, step):
         tag, kind, values = struct.unpack_from(layout.entry, raw, at)
-        if tag == DESCRIPTION:
-            place = _place(raw, layout, at + layout.head, values)
-            descriptions.append(raw[place : place + min(values, _MAX_DESCRIPTION)])
+        if tag not in _WANTED:
             continue
-        strict = tag in _STRICT
-        if not strict and tag not in _LENIENT:
-            continue
-        if strict and (kind not in layout.strict_types or tag in numbers or not values):
+        if tag in _STRICT and (kind not in layout.strict_types or tag in numbers or not values):
             raise ValueError(f"its tag {tag} is given twice, is empty, or is of type {kind}")
-        if kind in _NUMBERS and values:
-            code, size = _NUMBERS[kind]
-            place = _place(raw, layout, at + layout.head, values * size)
+        code, size = _TYPES.get(kind, ("", 1))
+        place = at + layout.head
+        if values * size > layout.room:
+            (place,) = struct.unpack_from(layout.pointer, raw, place)
+        if tag == DESCRIPTION:
+            descriptions.append(raw[place : place + min(values, _MAX_DESCRIPTION)])
+        if tag in _LISTS:
             entries[tag] = Entry(kind, values, place)
-            if strict or place + size <= len(raw):
-                numbers[tag] = struct.unpack_from(layout.order + code, raw, place)[0]
+        if tag in _NUMBERS and code and values:
+            (numbers[tag],) = struct.unpack_from(layout.order + code, raw, place)
     return Directory(layout, offset, entries, numbers, descriptions), struct.unpack_from(layout.pointer, raw, end)[0]
 
 
-def _place(raw: bytes, layout: Layout, at: int, size: int) -> int:
-    """Return where `size` bytes of values are: in the entry itself, at `at`, if they fit there."""
-    if size <= layout.room:
-        return at
-    place: int = struct.unpack_from(layout.pointer, raw, at)[0]
-    return place
+def read_orientation(exif: bytes) -> int:
+    """Return the orientation in Exif data, which has the form of a TIFF; 1 where it has none or is damaged."""
+    layout = layout_of(exif)
+    try:
+        return next(read_chain(exif, layout)).numbers.get(ORIENTATION, 1) if layout else 1
+    except (struct.error, ValueError, StopIteration):
+        return 1

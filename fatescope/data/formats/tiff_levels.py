@@ -25,10 +25,10 @@ def read_palette(raw: bytes | bytearray, directory: Directory) -> npt.NDArray[np
     if directory.numbers.get(tags.PHOTOMETRIC) != PALETTE:
         return None
     entry = directory.entries.get(tags.PALETTE, tags.Entry(3, 0, 0))
-    fits = 1 <= directory.bits <= 16 and entry.count == 3 << directory.bits and directory.samples == 1
+    fits = 1 <= directory.bits <= 16 and entry.total == 3 << directory.bits and directory.samples == 1
     if not fits or entry.kind != 3:
-        raise ValueError(f"a palette of {entry.count} values does not fit pixels of {directory.bits} bits")
-    stored = np.frombuffer(raw, f"{directory.layout.order}u2", entry.count, entry.start)
+        raise ValueError(f"a palette of {entry.total} values does not fit pixels of {directory.bits} bits")
+    stored = np.frombuffer(raw, f"{directory.layout.order}u2", entry.total, entry.start)
     palette = stored.astype(np.uint16).reshape(3, -1).T
     if not (palette % 257).any():
         return (palette // 257).astype(np.uint8)

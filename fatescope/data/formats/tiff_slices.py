@@ -61,7 +61,7 @@ def _announced_by_page(directory: Directory) -> int:
     """Return how many slices one directory announces to stand for."""
     planes = directory.entries.get(tags.METAMORPH_PLANES)
     if planes:
-        return planes.count
+        return planes.total
     for text in directory.descriptions:
         if text.startswith(b"{") and b'"truncated"' in text:
             shape = _SHAPE.search(text)
