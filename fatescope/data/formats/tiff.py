@@ -15,8 +15,8 @@ import numpy.typing as npt
 from fatescope.data import instruments
 from fatescope.data.formats import Header, tiff_levels, upright_size
 from fatescope.data.formats import tiff_directory as tags
-from fatescope.data.formats.tiff_depth import significant_bits
 from fatescope.data.formats.tiff_directory import Directory, Layout
+from fatescope.data.formats.tiff_ome import significant_bits
 from fatescope.data.formats.tiff_slices import find_slices
 from fatescope.errors import ImageError
 

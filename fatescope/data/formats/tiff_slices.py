@@ -10,6 +10,7 @@ import struct
 
 from fatescope.data.formats import tiff_directory as tags
 from fatescope.data.formats.tiff_directory import Directory
+from fatescope.data.formats.tiff_ome import announced_pages
 from fatescope.errors import ImageError
 
 _IMAGEJ = re.compile(rb"^(?:ImageJ|SCIFIO)=", re.MULTILINE)
@@ -31,6 +32,9 @@ def find_slices(raw: bytes, directories: list[Directory], name: str) -> list[Sli
         raise ImageError("pages", f"{name}: holds nothing but thumbnails or masks; export the image itself")
     for _, directory in pages:
         _check_sub_directories(raw, directory, name)
+    announced = max((announced_pages(text) for text in directories[0].descriptions), default=0)
+    if announced > len(directories):
+        raise _lost(name, announced, len(directories))
     total = _announced_by_file(raw, directories[0])
     slices = list[Slice]()
     for page, directory in pages:

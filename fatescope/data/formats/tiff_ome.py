@@ -1,22 +1,23 @@
-"""The significant bits of the pages of a TIFF, which OME-XML states: on each page, or once for all of them.
+"""What OME-XML says of the pages of a TIFF: their significant bits, on each page or once for all, and their number.
 
 OME model 2016-06, elements Pixels and TiffData.
 """
 
 import re
+from collections.abc import Iterator
 
 from fatescope.data.formats.tiff_directory import Directory
 from fatescope.errors import ImageError
 
-_SIGNIFICANT_BITS = re.compile(rb'\bSignificantBits="(\d{1,3})"')
+_SIGNIFICANT_BITS = re.compile(rb"""\bSignificantBits\s?=\s?["'](\d{1,3})["']""")
 _SERIES = re.compile(rb"<(?:\w{1,20}:)?Pixels\b")
-_NUMBER = re.compile(rb'\b(IFD|PlaneCount)="(\d{1,9})"')
+_NUMBER = re.compile(rb"""\b(IFD|PlaneCount)\s?=\s?["'](\d{1,9})["']""")
 _PLANES = re.compile(
     rb"<(?:\w{1,20}:)?TiffData\b([^>]{0,500})>(?:\s{0,100}<(?:\w{1,20}:)?UUID\b[^>]{0,1000}>([^<]{0,100})<)?"
 )
 _ALL = 64
 """Stands for all stored bits, which a series has that states nothing."""
-_FILE = re.compile(rb'<(?:\w{1,20}:)?OME\b[^>]{0,2000}?\bUUID="([^"]*)"')
+_FILE = re.compile(rb"""<(?:\w{1,20}:)?OME\b[^>]{0,2000}?\bUUID\s?=\s?["']([^"']{0,100})["']""")
 
 
 def significant_bits(directories: list[Directory], name: str) -> list[int]:
@@ -41,6 +42,16 @@ def significant_bits(directories: list[Directory], name: str) -> list[int]:
     return depths
 
 
+def announced_pages(text: bytes) -> int:
+    """Return how many pages OME-XML says that its file has, 0 where it does not say."""
+    return max((first + count for first, count in _planes(text, _uuid(text), 0)), default=0)
+
+
+def _uuid(text: bytes) -> bytes | None:
+    match = _FILE.search(text)
+    return match[1] if match else None
+
+
 def _of_one_series(directory: Directory) -> int | None:
     """Return what a page states of itself, None where it states nothing or describes several series."""
     for text in directory.descriptions:
@@ -58,13 +69,20 @@ def _by_page(text: bytes, pages: int) -> list[int | None]:
     if len(set(stated)) == 1:
         return [stated[0]] * pages
     depths: list[int | None] = [None] * pages
-    file = match[1] if (match := _FILE.search(text)) else None
+    file = _uuid(text)
     for bits, part in zip(stated, series, strict=True):
-        for planes in _PLANES.finditer(part):
-            if planes[2] and file and planes[2].strip() != file:
-                continue  # planes of another file of the set
-            numbers = {key: int(value) for key, value in _NUMBER.findall(planes[1])}
-            first = numbers.get(b"IFD", 0)
-            count = numbers.get(b"PlaneCount", 1 if b"IFD" in numbers else pages)
+        for first, count in _planes(part, file, pages):
             depths[first : first + count] = [bits] * len(depths[first : first + count])
     return depths
+
+
+def _planes(text: bytes, file: bytes | None, default: int) -> Iterator[tuple[int, int]]:
+    """Yield the first page and the number of pages of each part of a series that is in the file whose UUID is `file`.
+
+    `default` is the number where the part leaves it open.
+    """
+    for planes in _PLANES.finditer(text):
+        if planes[2] and planes[2].strip() != file:
+            continue  # in another file of the set
+        numbers = {key: int(value) for key, value in _NUMBER.findall(planes[1])}
+        yield numbers.get(b"IFD", 0), numbers.get(b"PlaneCount", 1 if b"IFD" in numbers else default)
