@@ -1,7 +1,6 @@
 """Raw and analysis files of cytometers, which are not read: what they are, and what to export instead."""
 
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -55,5 +54,5 @@ def _starts_like_amnis(raw: bytes) -> bool:
         return False
     try:
         return is_amnis(next(tags.read_chain(raw, layout)).numbers)
-    except (struct.error, ValueError, StopIteration):
+    except (*tags.DAMAGES, StopIteration):
         return False

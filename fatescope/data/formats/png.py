@@ -5,6 +5,7 @@ sBIT) leave them as they are.
 """
 
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,9 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 """Colour type → values per pixel: grey, RGB, palette, grey with alpha, RGB with alpha."""
 _PALETTE = 3
+_ESSENTIAL = {b"IHDR", b"PLTE", b"tRNS", b"IDAT"}
+_END = b"\0\0\0\0IEND\xaeB`\x82"
+"""The last chunk."""
 
 
 def matches(raw: bytes) -> bool:
@@ -42,9 +46,9 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
 def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any]:  # noqa: ARG001 - of `Format`
     """Return the pixels of the file, (H, W) or (H, W, C)."""
     try:
-        page: npt.NDArray[Any] = imagecodecs.png_decode(source)
+        page: npt.NDArray[Any] = imagecodecs.png_decode(_essence(source))
     # A corrupt file makes the decoder fail in any of these ways, after asking for absurd amounts of memory too.
-    except (OSError, ValueError, RuntimeError, LookupError, MemoryError, OverflowError) as error:
+    except (struct.error, OSError, ValueError, RuntimeError, LookupError, MemoryError, OverflowError) as error:
         raise ImageError(
             "truncated",
             f"{name}: the header is intact but the pixels cannot be decoded ({error}); export the file again",
@@ -71,7 +75,24 @@ def _read(raw: bytes) -> tuple[Header, int]:
     return Header("PNG", *upright_size(height, width, orientation), _SAMPLES[colour], depth, orientation), images
 
 
-def _chunks(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _essence(source: bytearray) -> bytes:
+    """Return a PNG with no other chunks than its pixels need, whose checksums hold; raises ValueError for damaged ones.
+
+    libpng would decode damaged chunks, and print warnings about many of the others.
+    """
+    parts = [_SIGNATURE]
+    for kind, start, length in _chunks(source):
+        if kind in _ESSENTIAL:
+            end = start + length
+            if zlib.crc32(source[start - 4 : end]).to_bytes(4) != source[end : end + 4]:
+                raise ValueError(f"the checksum of a chunk {kind.decode()} is wrong")
+            parts.append(source[start - 8 : end + 4])
+        if kind == b"IEND":
+            break
+    return b"".join([*parts, _END])
+
+
+def _chunks(raw: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
     """Yield the type of each chunk, where its content starts, bytes from the start of the file, and its bytes."""
     at = len(_SIGNATURE)
     while at < len(raw):

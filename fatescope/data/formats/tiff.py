@@ -49,7 +49,7 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
             _header(raw, directory, depths[page], start)
             for page, directory, start in find_slices(raw, directories, name)
         ]
-    except (struct.error, KeyError, ValueError) as error:
+    except tags.DAMAGES as error:
         raise ImageError(
             "truncated", f"{name}: a TIFF whose directory cannot be read ({error}); export the file again"
         ) from error
@@ -64,7 +64,7 @@ def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any
         page = _decode(source, directory) if header.start is None else _cut_out(source, directory, header.start)
         return tiff_levels.to_levels(page, source, directory, name)
     # A corrupt file makes the decoder fail in any of these ways, after asking for absurd amounts of memory too.
-    except (OSError, ValueError, RuntimeError, LookupError, MemoryError, OverflowError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, MemoryError, OverflowError) as error:
         raise ImageError(
             "truncated",
             f"{name}: the header is intact but the pixels cannot be decoded ({error}); export the file again",

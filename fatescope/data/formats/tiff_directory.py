@@ -20,6 +20,8 @@ _LISTS = {SUB_DIRECTORIES, STRIP_OFFSETS, STRIP_SIZES, PALETTE, METAMORPH_PLANES
 _WANTED = _NUMBERS | _LISTS | {DESCRIPTION}
 _TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 13: ("I", 4), 16: ("Q", 8), 18: ("Q", 8)}
 """Type → how `struct` spells it, and its bytes; 16 and 18 are of BigTIFF."""
+DAMAGES = (struct.error, KeyError, ValueError, OverflowError)
+"""What reading a damaged directory raises."""
 _MAX_ENTRIES = 0xFFFF
 """What libtiff reads; a classic TIFF cannot have more."""
 _MAX_DESCRIPTION = 100_000
@@ -124,7 +126,7 @@ def layout_of(raw: bytes | bytearray) -> Layout | None:
 
 
 def read_chain(raw: bytes, layout: Layout) -> Iterator[Directory]:
-    """Yield the directories that follow each other; raises struct.error or ValueError for damaged ones."""
+    """Yield the directories that follow each other; raises one of DAMAGES for damaged ones."""
     visited = set[int]()
     (offset,) = struct.unpack_from(layout.pointer, raw, layout.first)
     while offset:
@@ -171,5 +173,5 @@ def read_orientation(exif: bytes) -> int:
     layout = layout_of(exif)
     try:
         return next(read_chain(exif, layout)).numbers.get(ORIENTATION, 1) if layout else 1
-    except (struct.error, ValueError, StopIteration):
+    except (*DAMAGES, StopIteration):
         return 1

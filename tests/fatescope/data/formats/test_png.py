@@ -153,6 +153,22 @@ def test_an_animation_is_refused():
     assert "2 images" in message
 
 
+def test_damaged_pixels_are_refused(rng):
+    raw = png(CELL)
+    start = raw.index(b"IDAT") + 4
+    for place in rng.integers(start, len(raw) - 16, 50):
+        damaged = bytearray(raw)
+        damaged[place] ^= 1 << rng.integers(8)
+        assert refuse(bytes(damaged))[0] == "truncated"
+
+
+def test_missing_rows_are_refused():
+    raw = bytearray(png(CELL[:-1]))
+    raw[20:24] = struct.pack(">I", 45)
+    raw[29:33] = struct.pack(">I", zlib.crc32(raw[12:29]))
+    assert refuse(bytes(raw))[0] == "truncated"
+
+
 def test_a_file_without_a_header_is_refused():
     assert refuse(b"\x89PNG\r\n\x1a\n")[0] == "truncated"
     assert refuse(b"\x89PNG\r\n\x1a\n" + chunk(b"IDAT", bytes(20)))[0] == "truncated"
