@@ -86,7 +86,7 @@ def _essence(source: bytearray) -> bytes:
             end = start + length
             if zlib.crc32(source[start - 4 : end]).to_bytes(4) != source[end : end + 4]:
                 raise ValueError(f"the checksum of a chunk {kind.decode()} is wrong")
-            parts.append(source[start - 8 : end + 4])
+            parts.append(bytes(source[start - 8 : end + 4]))
         if kind == b"IEND":
             break
     return b"".join([*parts, _END])
