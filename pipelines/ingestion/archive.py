@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
 
+from fatescope.data import instruments
 from fatescope.data.paths import ORIGIN, is_hidden
 from fatescope.errors import DataError
 
@@ -21,6 +22,8 @@ def unpack(source: Path, folder: Path) -> int:
     Raises DataError for a zip that is damaged or encrypted, whose entries lead out of it or overwrite each other, or
     that would expand beyond reason.
     """
+    if instrument := instruments.explain_file(source):
+        raise DataError(f"{source}: {instrument}")
     try:
         with zipfile.ZipFile(source) as archive:
             entries = _check_entries(source, archive)

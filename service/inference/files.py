@@ -103,7 +103,7 @@ def _check_archives(inside: list[zipfile.ZipInfo], files: int) -> None:
     expanded = sum(member.file_size for member in inside)
     if expanded > MAX_EXPANDED_BYTES:
         raise RequestError(
-            413, "ziptoo_large", f"{expanded:,} bytes decompressed, but a request may have {MAX_EXPANDED_BYTES:,}; "
+            413, "zip_too_large", f"{expanded:,} bytes decompressed, but a request may have {MAX_EXPANDED_BYTES:,}; "
             "send the cells in several requests",
         )  # fmt: skip
 
