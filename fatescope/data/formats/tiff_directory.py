@@ -26,6 +26,8 @@ _MAX_ENTRIES = 0xFFFF
 """What libtiff reads; a classic TIFF cannot have more."""
 _MAX_DESCRIPTION = 100_000
 """Bytes of a description that are searched; the OME-XML of a single cell has a few thousand."""
+_MAX_FIRST_DESCRIPTION = 2_000_000
+"""Of the description on the first page, which may be of a whole stack: OME-XML has some 100 bytes for each plane."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,18 @@ def read_chain(raw: bytes, layout: Layout) -> Iterator[Directory]:
     while offset:
         if offset in visited:
             raise ValueError("its directories form a cycle")
+        limit = _MAX_DESCRIPTION if visited else _MAX_FIRST_DESCRIPTION
         visited.add(offset)
-        directory, offset = read_directory(raw, layout, offset)
+        directory, offset = read_directory(raw, layout, offset, limit)
         yield directory
 
 
-def read_directory(raw: bytes, layout: Layout, offset: int) -> tuple[Directory, int]:
+def read_directory(
+    raw: bytes, layout: Layout, offset: int, max_description: int = _MAX_DESCRIPTION
+) -> tuple[Directory, int]:
     """Return the directory at `offset`, and where the next one is; 0 after the last.
 
+    Of a description, the first `max_description` bytes are kept.
     A tag that decides about the pixels and is given twice or has an unusual type raises ValueError: a decoder might
     interpret it in another way, and decode gigabytes where the header announced a few pixels.
     """
@@ -160,7 +166,7 @@ def read_directory(raw: bytes, layout: Layout, offset: int) -> tuple[Directory, 
         if values * size > layout.room:
             (place,) = struct.unpack_from(layout.pointer, raw, place)
         if tag == DESCRIPTION:
-            descriptions.append(raw[place : place + min(values, _MAX_DESCRIPTION)])
+            descriptions.append(raw[place : place + min(values, max_description)])
         if tag in _LISTS:
             entries[tag] = Entry(kind, values, place)
         if tag in _NUMBERS and code and values:

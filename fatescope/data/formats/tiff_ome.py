@@ -17,7 +17,8 @@ _PLANES = re.compile(
 )
 _ALL = 64
 """Stands for all stored bits, which a series has that states nothing."""
-_FILE = re.compile(rb"""<(?:\w{1,20}:)?OME\b[^>]{0,2000}?\bUUID\s?=\s?["']([^"']{0,100})["']""")
+_ROOT = re.compile(rb"<(?:\w{1,20}:)?OME\b([^>]{0,2000})")
+_UUID = re.compile(rb"""\bUUID\s?=\s?["']([^"']{0,100})["']""")
 
 
 def significant_bits(directories: list[Directory], name: str) -> list[int]:
@@ -48,8 +49,10 @@ def announced_pages(text: bytes) -> int:
 
 
 def _uuid(text: bytes) -> bytes | None:
-    match = _FILE.search(text)
-    return match[1] if match else None
+    """Return what OME-XML calls the file that it is in."""
+    root = _ROOT.search(text)
+    uuid = _UUID.search(root[1]) if root else None
+    return uuid[1] if uuid else None
 
 
 def _of_one_series(directory: Directory) -> int | None:

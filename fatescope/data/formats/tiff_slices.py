@@ -19,7 +19,7 @@ _SHAPE = re.compile(rb'"shape":\s?\[(\d{1,9}(?:,\s?\d{1,9}){0,9})\]')
 _MICRO_MANAGER_INDEX, _MICRO_MANAGER_MAP = 54_773_648, 3_453_623
 """Magic numbers: at byte 8 of a file, followed by where its map of planes is, and at the start of that map."""
 _MAX_SLICES = 100_000
-_MAX_SUB_DIRECTORIES = 1_000
+_MAX_SUB_DIRECTORIES = 10_000
 
 Slice = tuple[int, Directory, int | None]
 """The page of a directory, the directory, and where its pixels start if they are not where the directory says."""
@@ -30,8 +30,7 @@ def find_slices(raw: bytes, directories: list[Directory], name: str) -> list[Sli
     pages = [(page, directory) for page, directory in enumerate(directories) if not directory.is_copy]
     if not pages:
         raise ImageError("pages", f"{name}: holds nothing but thumbnails or masks; export the image itself")
-    for _, directory in pages:
-        _check_sub_directories(raw, directory, name)
+    _check_sub_directories(raw, [directory for _, directory in pages], name)
     announced = max((announced_pages(text) for text in directories[0].descriptions), default=0)
     if announced > len(directories):
         raise _lost(name, announced, len(directories))
@@ -47,15 +46,14 @@ def find_slices(raw: bytes, directories: list[Directory], name: str) -> list[Sli
     return slices
 
 
-def _check_sub_directories(raw: bytes, directory: Directory, name: str) -> None:
+def _check_sub_directories(raw: bytes, pages: list[Directory], name: str) -> None:
     """Raise ImageError where directories below a page hold more than smaller copies of it, or masks."""
-    offsets = set(directory.values(raw, tags.SUB_DIRECTORIES))
-    if len(offsets) > _MAX_SUB_DIRECTORIES:
-        raise ValueError(f"a page has {len(offsets):,} directories below it")
-    for offset in offsets:
-        below, _ = tags.read_directory(raw, directory.layout, offset)
-        smaller = below.width < directory.width or below.height < directory.height
-        if not (below.is_copy or smaller):
+    parents = {offset: page for page in pages for offset in page.values(raw, tags.SUB_DIRECTORIES)}
+    if len(parents) > _MAX_SUB_DIRECTORIES:
+        raise ValueError(f"it has {len(parents):,} directories below its pages")
+    for offset, page in parents.items():
+        below, _ = tags.read_directory(raw, page.layout, offset)
+        if not (below.is_copy or below.width < page.width or below.height < page.height):
             raise ImageError(
                 "pages", f"{name}: has further images in directories below its pages; export one image per page"
             )

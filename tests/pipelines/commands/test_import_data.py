@@ -8,7 +8,7 @@ import pytest
 from fatescope.data import paths
 from fatescope.errors import DataError
 from pipelines.commands import import_data
-from pipelines.ingestion import archive
+from pipelines.ingestion import archive as archive_module
 from pipelines.ingestion.survey import describe, survey
 from tests.support.project import ROOT
 
@@ -243,7 +243,7 @@ def test_raw_files_of_an_instrument_are_named_with_what_to_export(params, source
     with pytest.raises(DataError, match=r"run\.CIF: a raw file of an Amnis instrument .*export one TIFF per cell"):
         import_data.import_export(params.dataset, raw, target)
     with pytest.raises(DataError, match=r"run\.CIF: a raw file of an Amnis instrument"):
-        archive.unpack(raw, tmp_path)
+        archive_module.unpack(raw, tmp_path)
     (tmp_path / "instrument").mkdir()
     shutil.copyfile(raw, tmp_path / "instrument" / "run.cif")
     (tmp_path / "instrument" / "run.daf").write_bytes(b"<Assay>")

@@ -72,6 +72,12 @@ def test_each_series_has_its_own_depth(each):
     assert depths(pages(text, *[text if each else None] * 3)) == [12, 12, 14, 16]
 
 
+def test_a_series_behind_thousands_of_planes_has_its_own_depth():
+    elsewhere = '<TiffData IFD="0" PlaneCount="1"><UUID FileName="b.tif">urn:uuid:b</UUID></TiffData>' * 5000
+    text = ome(pixels_element(12, f'<TiffData IFD="0"/>{elsewhere}'), pixels_element(14, '<TiffData IFD="1"/>'))
+    assert depths(pages(text, None)) == [12, 14]
+
+
 def test_series_of_one_depth_need_no_places():
     assert depths(pages(ome(pixels_element(12), pixels_element(12)), None)) == [12, 12]
 
