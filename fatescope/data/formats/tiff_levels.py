@@ -73,7 +73,7 @@ def to_levels(page: npt.NDArray[Any], raw: bytes | bytearray, directory: Directo
                 "channels",
                 f"{name}: its palette has colours, not grey levels; export it as greyscale, without a palette",
             )
-        return colours[..., 0]
+        return np.ascontiguousarray(colours[..., 0])
     if directory.numbers.get(tags.PHOTOMETRIC) == WHITE_IS_ZERO and page.dtype.kind == "u":
         grey = page if page.ndim == 2 else page[..., 0]
         np.subtract((1 << directory.bits) - 1, grey, out=grey)
