@@ -10,8 +10,9 @@ COMPRESSION, PHOTOMETRIC, PLANAR, DEPTH = 259, 262, 284, 32997
 SUBFILE, OLD_SUBFILE, DESCRIPTION, ORIENTATION, SUB_DIRECTORIES = 254, 255, 270, 274, 330
 STRIP_OFFSETS, STRIP_SIZES, FILL_ORDER, PALETTE, SAMPLE_FORMAT = 273, 279, 266, 320, 339
 METAMORPH_PLANES, AMNIS_OBJECTS = 33629, 33018
+TILE_WIDTH, TILE_HEIGHT = 322, 323
 
-_STRICT = {WIDTH, HEIGHT, BITS, SAMPLES, COMPRESSION, PHOTOMETRIC, PLANAR, DEPTH, PALETTE}
+_STRICT = {WIDTH, HEIGHT, BITS, SAMPLES, COMPRESSION, PHOTOMETRIC, PLANAR, DEPTH, PALETTE, TILE_WIDTH, TILE_HEIGHT}
 """What decides how a decoder understands the pixels."""
 _NUMBERS = {*_STRICT, SUBFILE, OLD_SUBFILE, ORIENTATION, FILL_ORDER, SAMPLE_FORMAT, AMNIS_OBJECTS}
 """Tags of which the first value is wanted."""
@@ -22,6 +23,8 @@ _TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 13: ("I", 4), 16: ("Q", 8), 18:
 """Type → how `struct` spells it, and its bytes; 16 and 18 are of BigTIFF."""
 DAMAGES = (struct.error, KeyError, ValueError, OverflowError)
 """What reading a damaged directory raises."""
+_MAX_TILE = 4096 * 4096
+"""Largest tile, px: libtiff makes room for one, however small the image is."""
 _MAX_ENTRIES = 0xFFFF
 """What libtiff reads; a classic TIFF cannot have more."""
 _MAX_DESCRIPTION = 100_000
@@ -171,6 +174,9 @@ def read_directory(
             entries[tag] = Entry(kind, values, place)
         if tag in _NUMBERS and code and values:
             (numbers[tag],) = struct.unpack_from(layout.order + code, raw, place)
+    tile = numbers.get(TILE_HEIGHT, 0), numbers.get(TILE_WIDTH, 0)
+    if tile[0] * tile[1] > _MAX_TILE:
+        raise ValueError(f"it announces tiles of {tile[0]}x{tile[1]} px")
     return Directory(layout, offset, entries, numbers, descriptions), struct.unpack_from(layout.pointer, raw, end)[0]
 
 

@@ -50,6 +50,15 @@ def test_a_bigtiff_of_absurdly_many_entries_takes_no_time():
         images.read_headers(bytes(raw), "x.tif")
 
 
+def test_tiles_that_would_take_all_memory_are_refused():
+    raw = bytearray(tiff(STACK[0], tile=(16, 16), metadata=None))
+    for name in ("TileWidth", "TileLength"):
+        at = tifffile.TiffFile(io.BytesIO(raw)).pages[0].tags[name].valueoffset
+        raw[at : at + 2] = (65520).to_bytes(2, "little")
+    with pytest.raises(ImageError, match="tiles of 65520x65520 px"):
+        images.read_headers(bytes(raw), "x.tif")
+
+
 @pytest.mark.parametrize("orientation", range(10))
 def test_a_turned_picture_is_put_upright(orientation):
     raw = tiff(STACK[0], extratags=[(274, 3, 1, orientation, True)], metadata=None)
