@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from fatescope.data.formats import Format, Header, pillow, tiff
+from fatescope.data import instruments
+from fatescope.data.formats import Format, Header, pillow, png, tiff, upright
 from fatescope.errors import ImageError
 
 __all__ = [
@@ -35,14 +36,16 @@ MIN_SIDE = 8
 FRAME = 2
 """Width in px of the border that counts as background."""
 
-_FORMATS: tuple[Format, ...] = (tiff, pillow)
+_FORMATS: tuple[Format, ...] = (tiff, png, pillow)
 _EXPECTED = "PNG, BMP, JPEG or TIFF of 8 to 16 bit"
 
 
 def decode(raw: bytes, name: str, max_pixels: int) -> list[tuple[Header, Pixels]]:
     """Decode every page of one file into (header, (H, W) uint8 or uint16 pixels).
 
-    Colour files whose channels are all equal count as grey. `name` is only for messages.
+    Colour files whose channels are all equal count as grey, with an alpha channel too where nothing is transparent.
+    Palettes and orientations are applied, and pictures in which zero is white are inverted.
+    `name` is only for messages.
     Raises ImageError for anything that is not a grey image of 8 to 16 bits with sides from MIN_SIDE px and at most
     `max_pixels` px per page, without decoding where its header already rules it out.
     """
@@ -75,10 +78,19 @@ def decode_pages(
 
 
 def read_headers(raw: bytes, name: str) -> list[Header]:
-    """Return the header of each page without decoding pixels; raises ImageError where there is none."""
+    """Return the header of each page without decoding pixels; raises ImageError where there is none.
+
+    Thumbnails and masks are no pages.
+    """
     if not raw:
         raise ImageError("empty", f"{name}: the file is empty; export or upload it again")
-    return _format_of(raw, name).read_headers(raw, name)
+    try:
+        return _format_of(raw, name).read_headers(raw, name)
+    except ImageError as error:
+        instrument = instruments.explain(name, raw)
+        if instrument is None:
+            raise
+        raise ImageError("not_an_image", f"{name}: {instrument}") from error
 
 
 def _format_of(raw: bytes, name: str) -> Format:
@@ -160,7 +172,7 @@ def _check_header(header: Header, name: str, max_pixels: int) -> None:
         raise ImageError(
             "too_large", f"{name}: {size}, but an image may have at most {max_pixels:,} px; export one cell per file"
         )
-    if header.samples not in (1, 3, 4):
+    if header.samples not in (1, 2, 3, 4):
         raise ImageError(
             "channels",
             f"{name}: {header.samples} channels where 1 was expected; "
@@ -171,14 +183,22 @@ def _check_header(header: Header, name: str, max_pixels: int) -> None:
 
 
 def _as_grey(page: npt.NDArray[np.generic], header: Header, name: str) -> Pixels:
-    if page.ndim == 3 and page.shape[-1] in (3, 4):
-        if (page[..., :1] != page[..., :3]).any():
+    if page.ndim == 3 and page.shape[-1] in (2, 3, 4):
+        colours = page[..., :1] if page.shape[-1] == 2 else page[..., :3]
+        if (colours[..., :1] != colours).any():
             raise ImageError(
                 "channels",
                 f"{name}: {page.shape[-1]} different channels (a colour image) where 1 was expected; "
                 "export one channel per file or set dataset.input_channel",
             )
-        page = page[..., 0]
+        if page.shape[-1] != colours.shape[-1] and not _is_opaque(page[..., -1], header):
+            raise ImageError(
+                "channels",
+                f"{name}: a second or fourth channel that differs, or pixels that are transparent; "
+                "export one channel per file, without transparency",
+            )
+        page = np.ascontiguousarray(page[..., 0])
+    page = upright(page, header.orientation)
     if page.shape != (header.height, header.width):
         raise ImageError(
             "channels", f"{name}: decodes to shape {page.shape}, not to one grey image; export it as greyscale"
@@ -186,3 +206,11 @@ def _as_grey(page: npt.NDArray[np.generic], header: Header, name: str) -> Pixels
     if page.dtype in (np.uint8, np.uint16):
         return cast("Pixels", page)
     raise ImageError("bit_depth", f"{name}: pixels of type {page.dtype}; expected unsigned integers of 8 to 16 bits")
+
+
+def _is_opaque(alpha: npt.NDArray[np.generic], header: Header) -> bool:
+    """Return whether an alpha channel is at its maximum everywhere, and so says nothing."""
+    if alpha.dtype not in (np.uint8, np.uint16):
+        return False
+    opaque = ((1 << header.bit_depth) - 1, (1 << 8 * alpha.itemsize) - 1)
+    return any(bool((alpha == value).all()) for value in opaque)

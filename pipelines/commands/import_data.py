@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fatescope.config import Dataset
-from fatescope.data import archives, sidecar
+from fatescope.data import archives, instruments, sidecar
 from fatescope.data.folders import replace_folder, scratch_folder
 from fatescope.data.paths import ORIGIN, list_files
 from fatescope.data.sidecar import LABELS
@@ -66,6 +66,8 @@ def _copy_or_unpack(source: Path, folder: Path) -> int:
         packed = archives.is_zip(file)
     if packed:
         return unpack(source, folder)
+    if instrument := instruments.explain_file(source):
+        raise DataError(f"{source}: {instrument}")
     raise DataError(f"{source}: neither a folder nor a zip; export to one of them")
 
 

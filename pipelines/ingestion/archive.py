@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fatescope.data import archives
+from fatescope.data import archives, instruments
 from fatescope.data.archives import Member
 from fatescope.data.paths import CORRECTIONS, is_record
 from fatescope.errors import DataError
@@ -21,6 +21,8 @@ def unpack(source: Path, folder: Path) -> int:
     Raises DataError for a zip that is damaged or encrypted, whose entries lead out of it or overwrite each other, or
     that would expand beyond reason.
     """
+    if instrument := instruments.explain_file(source):
+        raise DataError(f"{source}: {instrument}")
     try:
         with zipfile.ZipFile(source) as archive:
             members = _check_members(source, archive)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from fatescope.config import Dataset
+from fatescope.data import instruments
 from fatescope.data.paths import PathParser, PatternDiagnostics, list_files
 from fatescope.data.sidecar import read_labels
 
@@ -75,6 +76,10 @@ def explain_no_cells(dataset: Dataset, source: Path, channels: Counter[str], unm
             f"{source}: no file has channel '{dataset.input_channel}', but there are {dict(channels)}; "
             "set dataset.input_channel to the brightfield channel"
         )
+    raw_files = [path for path in unmatched if instruments.explain(path)]
+    if raw_files and len(raw_files) == len(unmatched):
+        others = f", and {len(raw_files) - 1:,} more such files" if len(raw_files) > 1 else ""
+        return f"{source}: holds {raw_files[0]}{others}: {instruments.explain(raw_files[0])}"
     if unmatched:
         reasons = "\n".join(_describe_unmatched(dataset, unmatched))
         return (
@@ -88,7 +93,7 @@ def _describe_unmatched(dataset: Dataset, paths: list[str]) -> list[str]:
     """Return a line for each reason why paths do not match, the most frequent first."""
     diagnostics, by_reason = PatternDiagnostics(dataset.pattern), dict[str, list[str]]()
     for path in paths:
-        by_reason.setdefault(diagnostics.reason(path), []).append(path)
+        by_reason.setdefault(instruments.explain(path) or diagnostics.reason(path), []).append(path)
     lines = [
         f"  {len(alike):,} such as {alike[0]}: {reason}"
         for reason, alike in sorted(by_reason.items(), key=lambda item: -len(item[1]))[:MAX_REASONS]

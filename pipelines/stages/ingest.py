@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from fatescope.command import OutFolder, ParamsFile, run
 from fatescope.config import Dataset, Ingest, load
+from fatescope.data import instruments
 from fatescope.data.batches import batched
 from fatescope.data.dataset import (
     MANIFEST,
@@ -68,8 +69,8 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
 
 
 def _quarantine_unmatched(paths: list[str], quarantine: TableWriter) -> None:
-    reason = "dataset.pattern does not match this path"
-    quarantine.append({"path": paths, "code": ["name"] * len(paths), "reason": [reason] * len(paths)})
+    reasons = [instruments.explain(path) or "dataset.pattern does not match this path" for path in paths]
+    quarantine.append({"path": paths, "code": ["name"] * len(paths), "reason": reasons})
 
 
 def _write_cells(

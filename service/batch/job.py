@@ -24,6 +24,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fatescope.data import instruments
 from fatescope.data.batches import batched
 from fatescope.data.paths import list_files
 from fatescope.errors import DataError
@@ -85,6 +86,8 @@ def create_plan(source: Path, out: Path, champion: Champion) -> Plan:
     Raises DataError if there are no images, or if `out` is not suitable.
     """
     if not source.is_dir():
+        if instrument := instruments.explain_file(source):
+            raise DataError(f"{source}: {instrument}")
         raise DataError(f"{source}: not a folder; unpack an archive first")
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{out}: below {source}, where it would be read as images; name a folder outside")

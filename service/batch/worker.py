@@ -21,7 +21,7 @@ from service.batch import job
 from service.batch.prefetch import prefetch
 from service.inference import engines
 from service.inference.decoding import CellDecoder, DecodedCell, FailedCell
-from service.inference.files import MAX_FILE_BYTES, Upload
+from service.inference.files import MAX_FILE_BYTES, Upload, too_large
 from service.settings import EngineName
 
 BATCH = 64
@@ -76,9 +76,8 @@ class Scorer:
 
     def _read(self, path: str) -> bytes:
         try:
-            size = (self._source / path).stat().st_size
-            if size > MAX_FILE_BYTES:
-                raise ImageError("too_large", f"{path}: {size} bytes, more than {MAX_FILE_BYTES}")
+            if (self._source / path).stat().st_size > MAX_FILE_BYTES:
+                raise too_large(path)
             return (self._source / path).read_bytes()
         except OSError as error:
             raise ImageError("unreadable", f"{path}: {error.strerror}") from error

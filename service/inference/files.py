@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from fatescope.data import archives, samples
+from fatescope.data import archives, instruments, samples
 from fatescope.data.archives import Member
 from fatescope.data.names import is_system_file, normalise
 from fatescope.errors import ImageError
@@ -150,7 +150,7 @@ def _read(opened: _Opened, sample: str | None) -> Upload | RejectedFile:
     opened.file.seek(0)
     raw = opened.file.read(MAX_FILE_BYTES + 1)
     if len(raw) > MAX_FILE_BYTES:
-        return RejectedFile(opened.name, _too_large(opened.name), origin)
+        return RejectedFile(opened.name, too_large(opened.name), origin)
     return Upload(raw, opened.name, origin)
 
 
@@ -160,7 +160,7 @@ def _read_member(opened: _Opened, member: Member, sample: str | None) -> Upload 
     if member.problem:
         return RejectedFile(name, ImageError("zip", f"{name}: not read from {opened.name}: {member.problem}"), origin)
     if member.entry.file_size > MAX_FILE_BYTES:
-        return RejectedFile(name, _too_large(name), origin)
+        return RejectedFile(name, too_large(name), origin)
     try:
         # zipfile decompresses no more than the announced size.
         return Upload(opened.archive.read(member.entry), name, origin)
@@ -169,7 +169,11 @@ def _read_member(opened: _Opened, member: Member, sample: str | None) -> Upload 
         return RejectedFile(name, ImageError("zip", message), origin)
 
 
-def _too_large(name: str) -> ImageError:
+def too_large(name: str) -> ImageError:
+    """Return why a file of more than MAX_FILE_BYTES is not read."""
+    instrument = instruments.explain(name)
+    if instrument:
+        return ImageError("not_an_image", f"{name}: {instrument}")
     return ImageError(
         "too_large", f"{name}: more than {MAX_FILE_BYTES:,} bytes; export one cell per file, or fewer pages"
     )

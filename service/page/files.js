@@ -5,6 +5,14 @@ import { assignSamples, channelOf, IMAGES, isHidden, nameZips } from "./filename
 import { normalise, sameChannel } from "./names.js";
 import { readZip } from "./zip.js";
 
+const INSTRUMENT_FILE = /\.(cif|rif|daf|fcs)$/i;
+const RAW = "a raw file of an Amnis instrument, not exported images; in IDEAS, export one TIFF per cell and channel";
+const INSTRUMENT_FILES = {
+  cif: RAW,
+  rif: RAW,
+  daf: "an analysis file of IDEAS, which holds no pixels; in IDEAS, export one TIFF per cell and channel",
+  fcs: "an FCS file, which holds measurements and no images; in IDEAS, export one TIFF per cell and channel",
+};
 const MAX_BYTES = 200e6;
 
 /** Return [{ path, file }] of what was dropped, folders included. */
@@ -81,6 +89,8 @@ async function openZips(chosen) {
 
 function rejectionReason(item, model) {
   if (item.problem) return item.problem;
+  const [, kind] = INSTRUMENT_FILE.exec(item.path) ?? [];
+  if (kind) return INSTRUMENT_FILES[kind.toLowerCase()];
   if (!IMAGES.test(item.path)) return "not an image; export single cells as TIFF, PNG or BMP files";
   if (item.size === 0) return "the file is empty; export it again";
   if (item.size > MAX_BYTES) return "larger than 200 MB; export fewer cells per file";

@@ -34,6 +34,18 @@ test("images of the right channel are sent, everything else is rejected with a r
   assert.equal(rejected.length, 4);
 });
 
+test("raw files of instruments are named with what to export, in a zip too", async () => {
+  const zip = makeZip([{ name: "run/b.rif", content: "raw" }]);
+  const chosen = [choose("a.CIF"), choose("a.daf"), choose("a.fcs", ""), { path: "run.zip", file: zip }];
+  const { items, rejected } = await planUpload(chosen, MODEL);
+  assert.deepEqual(items, []);
+  const reasons = Object.fromEntries(rejected.map(({ path, reason }) => [path, reason]));
+  assert.match(reasons["a.CIF"], /raw file of an Amnis instrument.*export one TIFF per cell and channel/);
+  assert.equal(reasons["run/b.rif"], reasons["a.CIF"]);
+  assert.match(reasons["a.daf"], /analysis file.*no pixels.*export one TIFF per cell and channel/);
+  assert.match(reasons["a.fcs"], /measurements and no images.*export one TIFF per cell and channel/);
+});
+
 test("a model without a channel takes images of every channel", async () => {
   const { items } = await planUpload([choose("a_1_Ch4.tif")], { channel: null, regex: null });
   assert.equal(items.length, 1);

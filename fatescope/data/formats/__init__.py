@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 
@@ -13,15 +14,32 @@ class Header:
     format: str
     """`TIFF`, `PNG`, `BMP` or `JPEG`."""
     height: int
-    """px"""
+    """px, upright"""
     width: int
-    """px"""
+    """px, upright"""
     samples: int
     """Values per pixel."""
     bit_depth: int
     """Significant bits of a value, 1 to 16."""
-    offset: int = 0
-    """Where a page of a TIFF has its directory, bytes from the start of the file."""
+    orientation: int = 1
+    """How the stored pixels are turned, as in TIFF and Exif: 1 to 8, and 1 for pixels that are upright."""
+
+
+def upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:
+    """Return the (height, width) of an upright image whose pixels are stored with `orientation`."""
+    return (width, height) if 5 <= orientation <= 8 else (height, width)
+
+
+def upright(page: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Return stored pixels, (H, W) or (H, W, C), upright; orientations that do not exist count as 1."""
+    if not 2 <= orientation <= 8:
+        return page
+    if orientation >= 5:
+        page = page.swapaxes(0, 1)
+    # After that, rows run up for 3, 4, 7 and 8, and columns to the left for 2, 3, 6 and 7.
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(page[::rows, ::columns])
 
 
 class Format(Protocol):
@@ -34,7 +52,8 @@ class Format(Protocol):
         """Return the header of each page; raises ImageError where they cannot be read. `name` is for messages."""
 
     def decode_page(self, source: bytearray, header: Header, name: str) -> npt.NDArray[Any]:
-        """Return the pixels of one page, (H, W) or (H, W, C), of whatever type the file has.
+        """Return the grey levels or colours of one page, (H, W) or (H, W, C), of whatever type the file has, as stored.
 
+        Two or four channels are grey or RGB with an alpha channel. Palettes are applied, and zero is black.
         `source` is a copy of the file that the call may change. Raises ImageError where the page cannot be decoded.
         """

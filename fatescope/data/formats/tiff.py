@@ -1,94 +1,111 @@
-"""TIFF: directories are read here, pixels by libtiff (imagecodecs).
+"""TIFF, classic and BigTIFF: directories are read by `tiff_directory`, pixels by libtiff (imagecodecs).
 
-What a directory announces is read from its bytes (Adobe TIFF 6.0, section 2), so that an image that is too large is
-refused before anything is decoded.
+What a directory announces is read from its bytes, so that an image that is too large is refused before anything is
+decoded.
 """
 
-import re
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 import imagecodecs
+import numpy as np
 import numpy.typing as npt
 
-from fatescope.data.formats import Header
+from fatescope.data import instruments
+from fatescope.data.formats import Header, tiff_levels, upright_size
+from fatescope.data.formats import tiff_directory as tags
+from fatescope.data.formats.tiff_directory import Directory, Layout
+from fatescope.data.formats.tiff_ome import significant_bits
+from fatescope.data.formats.tiff_slices import find_slices
 from fatescope.errors import ImageError
 
-_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
-_WIDTH, _HEIGHT, _BITS, _DESCRIPTION, _SAMPLES = 256, 257, 258, 270, 277
-_TYPES = {3: ("H", 2), 4: ("I", 1)}
-"""SHORT and LONG: how `struct` spells the type, and how many values fit into the directory entry itself."""
-_MAX_DESCRIPTION = 100_000
-"""Bytes of a description that are searched; the OME-XML of a single cell has a few thousand."""
-_SIGNIFICANT_BITS = re.compile(rb'SignificantBits="(\d+)"')
+_SAMPLE_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
+"""SampleFormat → kind of a NumPy type."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiffHeader(Header):
+    """What a TIFF says of one image."""
+
+    directory: Directory
+    start: int | None
+    """Where the pixels are, bytes from the start of the file, if not where the directory says: a slice of a stack."""
 
 
 def matches(raw: bytes) -> bool:
-    """Return whether a file starts like a classic TIFF."""
-    return raw[:4] in _BYTE_ORDERS
+    """Return whether a file starts like a TIFF."""
+    return tags.layout_of(raw) is not None
 
 
 def read_headers(raw: bytes, name: str) -> list[Header]:
-    """Return the header of each page; raises ImageError where a directory cannot be read."""
+    """Return the header of each image; raises ImageError where a directory cannot be read."""
+    layout = tags.layout_of(raw)
+    assert layout is not None
     try:
-        return _read_directories(raw, _BYTE_ORDERS[raw[:4]])
-    except (struct.error, KeyError, ValueError) as error:
+        directories = _read_directories(raw, layout, name)
+        depths = significant_bits(directories, name)
+        return [
+            _header(raw, directory, depths[page], start)
+            for page, directory, start in find_slices(raw, directories, name)
+        ]
+    except tags.DAMAGES as error:
         raise ImageError(
             "truncated", f"{name}: a TIFF whose directory cannot be read ({error}); export the file again"
         ) from error
 
 
 def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any]:
-    """Return the pixels of one page, (H, W) or (H, W, C); `source` is changed."""
+    """Return the grey levels or colours of one image, (H, W) or (H, W, C); `source` is changed."""
+    assert isinstance(header, TiffHeader)
+    directory = header.directory
+    tiff_levels.check_levels(directory, header.bit_depth, name)
     try:
-        # libtiff would walk from the first directory to that of the page, for each page again; so it comes first.
-        struct.pack_into(_BYTE_ORDERS[bytes(source[:4])] + "I", source, 4, header.offset)
-        page: npt.NDArray[Any] = imagecodecs.tiff_decode(source, index=0)
+        page = _decode(source, directory) if header.start is None else _cut_out(source, directory, header.start)
+        return tiff_levels.to_levels(page, source, directory, name)
     # A corrupt file makes the decoder fail in any of these ways, after asking for absurd amounts of memory too.
-    except (OSError, ValueError, RuntimeError, LookupError, MemoryError, OverflowError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, MemoryError, OverflowError) as error:
         raise ImageError(
             "truncated",
             f"{name}: the header is intact but the pixels cannot be decoded ({error}); export the file again",
         ) from error
-    return page
 
 
-def _read_directories(raw: bytes, order: str) -> list[Header]:
-    headers: list[Header] = []
-    visited = set[int]()
-    (offset,) = struct.unpack_from(order + "I", raw, 4)
-    while offset:
-        if offset in visited:
-            raise ValueError("its directories form a cycle")
-        visited.add(offset)
-        header, offset = _read_directory(raw, order, offset)
-        headers.append(header)
-    if not headers:
+def _decode(source: bytearray, directory: Directory) -> npt.NDArray[Any]:
+    # libtiff would walk from the first directory to that of the page, for each page again; so it comes first.
+    struct.pack_into(directory.layout.pointer, source, directory.layout.first, directory.offset)
+    page: npt.NDArray[Any] = imagecodecs.tiff_decode(source, index=0)
+    planes = page.ndim == 3 and directory.samples > 1 and directory.numbers.get(tags.PLANAR) == 2
+    return np.ascontiguousarray(np.moveaxis(page, 0, -1)) if planes else page
+
+
+def _cut_out(source: bytearray, directory: Directory, start: int) -> npt.NDArray[Any]:
+    """Return the uncompressed pixels at `start`."""
+    kind = _SAMPLE_KINDS.get(directory.numbers.get(tags.SAMPLE_FORMAT, 1), "V")
+    stored = np.dtype(f"{directory.layout.order}{kind}{directory.bits // 8}")
+    shape = (directory.height, directory.width) + ((directory.samples,) if directory.samples > 1 else ())
+    pixels = np.frombuffer(source, stored, int(np.prod(shape)), start)
+    return pixels.astype(stored.newbyteorder("=")).reshape(shape)
+
+
+def _read_directories(raw: bytes, layout: Layout, name: str) -> list[Directory]:
+    directories = list[Directory]()
+    for directory in tags.read_chain(raw, layout):
+        # Decided by the first directory: the others of such a file are not those of a TIFF.
+        if not directories and instruments.is_amnis(directory.numbers):
+            raise ImageError("not_an_image", f"{name}: {instruments.RAW_AMNIS}")
+        directories.append(directory)
+    if not directories:
         raise ValueError("it has no page")
-    return headers
+    return directories
 
 
-def _read_directory(raw: bytes, order: str, offset: int) -> tuple[Header, int]:
-    """Return the header in the directory at `offset`, and where the next directory is; 0 after the last.
-
-    A tag that is given twice or has an unusual type raises ValueError: a decoder might interpret it in another way,
-    and decode gigabytes where the header announced a few pixels.
-    """
-    (entries,) = struct.unpack_from(order + "H", raw, offset)
-    end = offset + 2 + 12 * entries
-    numbers, description = dict[int, int](), b""
-    for at in range(offset + 2, end, 12):
-        tag, kind, count = struct.unpack_from(order + "HHI", raw, at)
-        if tag == _DESCRIPTION:
-            start = struct.unpack_from(order + "I", raw, at + 8)[0] if count > 4 else at + 8
-            description = raw[start : start + min(count, _MAX_DESCRIPTION)]
-        elif tag in (_WIDTH, _HEIGHT, _BITS, _SAMPLES):
-            if kind not in _TYPES or tag in numbers or not count:
-                raise ValueError(f"its tag {tag} is given twice, is empty, or is of type {kind}")
-            code, inline = _TYPES[kind]
-            start = struct.unpack_from(order + "I", raw, at + 8)[0] if count > inline else at + 8
-            (numbers[tag],) = struct.unpack_from(order + code, raw, start)
-    significant = _SIGNIFICANT_BITS.search(description)
-    bits = int(significant[1]) if significant else numbers.get(_BITS, 1)
-    header = Header("TIFF", numbers[_HEIGHT], numbers[_WIDTH], numbers.get(_SAMPLES, 1), bits, offset)
-    return header, struct.unpack_from(order + "I", raw, end)[0]
+def _header(raw: bytes, directory: Directory, bit_depth: int, start: int | None) -> TiffHeader:
+    palette = tiff_levels.read_palette(raw, directory)
+    if palette is not None:
+        bit_depth = palette.itemsize * 8
+    orientation = directory.numbers.get(tags.ORIENTATION, 1)
+    height, width = upright_size(directory.height, directory.width, orientation)
+    return TiffHeader(
+        "TIFF", height, width, directory.samples, bit_depth, orientation, directory=directory, start=start
+    )

@@ -142,7 +142,23 @@ def test_a_size_in_an_unusual_type_is_refused(kind):
     assert caught.value.code == "truncated"
 
 
-@pytest.mark.parametrize("start", [tiff(CELL), tiff(CELL, compression="zlib"), saved(Image.fromarray(CELL), "PNG")])
+PALETTE = np.stack([np.arange(256)[::-1] * 257] * 3).astype(np.uint16)
+STACK = np.stack([CELL] * 3)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        tiff(CELL),
+        tiff(CELL, compression="zlib"),
+        tiff(CELL, bigtiff=True),
+        tiff((CELL >> 4).astype(np.uint8), photometric="palette", colormap=PALETTE),
+        tiff(STACK, imagej=True, truncate=True),
+        tiff(STACK, ome=True, photometric="minisblack", metadata={"SignificantBits": 12}),
+        saved(Image.fromarray(CELL), "PNG"),
+        saved(Image.fromarray((CELL >> 4).astype(np.uint8)), "BMP"),
+    ],
+)
 def test_damaged_files_are_refused_or_read_and_nothing_else(rng, start):
     """Whatever a few wrong bytes do, the answer is pixels or an ImageError."""
     for _ in range(1500):

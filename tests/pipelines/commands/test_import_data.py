@@ -8,6 +8,7 @@ import pytest
 from fatescope.data import paths
 from fatescope.errors import DataError
 from pipelines.commands import import_data
+from pipelines.ingestion import archive as archive_module
 from pipelines.ingestion.survey import describe, survey
 from tests.support import zips
 from tests.support.images import tiff, typical
@@ -344,6 +345,25 @@ def test_a_file_where_a_folder_is_changes_nothing(params, target, tmp_path, ther
     with pytest.raises(DataError, match=r"1 files, such as sub.*with other content"):
         import_data.import_export(params.dataset, tmp_path / "lab", target)
     assert listed(target) == [there]
+
+
+def test_raw_files_of_an_instrument_are_named_with_what_to_export(params, source, target, tmp_path):
+    raw = tmp_path / "run.CIF"
+    raw.write_bytes(b"raw")
+    with pytest.raises(DataError, match=r"run\.CIF: a raw file of an Amnis instrument .*export one TIFF per cell"):
+        import_data.import_export(params.dataset, raw, target)
+    with pytest.raises(DataError, match=r"run\.CIF: a raw file of an Amnis instrument"):
+        archive_module.unpack(raw, tmp_path)
+    (tmp_path / "instrument").mkdir()
+    shutil.copyfile(raw, tmp_path / "instrument" / "run.cif")
+    (tmp_path / "instrument" / "run.daf").write_bytes(b"<Assay>")
+    packed = zipped(tmp_path / "instrument", tmp_path / "instrument.zip")
+    for holder in (tmp_path / "instrument", packed):
+        with pytest.raises(DataError, match=r"run\.cif, and 1 more such files: a raw file .*export one TIFF per cell"):
+            import_data.import_export(params.dataset, holder, target)
+    shutil.copyfile(raw, source / "run.cif")
+    survey_of_all = import_data.import_export(params.dataset, source, target)
+    assert "1 such as run.cif: a raw file of an Amnis instrument" in describe(params.dataset, survey_of_all)
 
 
 def test_what_is_neither_folder_nor_zip(params, target):

@@ -59,16 +59,20 @@ def test_refused_files_are_kept_with_their_reason(make_params, export, tmp_path)
     (export / "a_1d1_90_Ch1.ome.tif").write_bytes(b"")
     (export / "a_1d1_91_Ch1.ome.tif").write_bytes(b"no image")
     (export / "notes.txt").write_text("not a cell")
+    (export / "run.cif").write_bytes(b"raw")
     summary = ingest(make_params({"ingest.max_refused_share": 0.1}), export, tmp_path / "cells")
     assert summary.refused == {"empty": 1, "not_an_image": 1}
-    assert summary.unmatched == 1
+    assert summary.unmatched == 2
     assert summary.cells == 48
     quarantine = pd.read_parquet(tmp_path / "cells" / dataset.QUARANTINE).set_index("path")
     assert quarantine["code"].to_dict() == {
         "a_1d1_90_Ch1.ome.tif": "empty",
         "a_1d1_91_Ch1.ome.tif": "not_an_image",
         "notes.txt": "name",
+        "run.cif": "name",
     }
+    assert quarantine.loc["notes.txt", "reason"] == "dataset.pattern does not match this path"
+    assert "raw file of an Amnis instrument" in quarantine.loc["run.cif", "reason"]
     assert "a_1d1_90_Ch1.ome.tif: the file is empty" in quarantine.loc["a_1d1_90_Ch1.ome.tif", "reason"]
 
 
@@ -168,6 +172,17 @@ def test_pages_are_cells(params, export, tmp_path, rng):
     assert ingest(params, export, tmp_path / "cells").cells == 51
     ids = dataset.load(tmp_path / "cells", ["cell_id"]).manifest["cell_id"]
     assert {"a_1d1_90_Ch1.ome.tif#0", "a_1d1_90_Ch1.ome.tif#2"} <= set(ids)
+
+
+def test_every_slice_of_a_stack_has_the_depth_that_is_stated_once(params, export, tmp_path, rng):
+    stack = np.stack([draw_cell(rng) for _ in range(3)])
+    raw = tiff(stack, ome=True, photometric="minisblack", metadata={"axes": "TYX", "SignificantBits": 12})
+    (export / "a_1d1_90_Ch1.ome.tif").write_bytes(raw)
+    (export / "a_1d1_91_Ch1.ome.tif").write_bytes(tiff(stack, imagej=True, truncate=True))
+    assert ingest(params, export, tmp_path / "cells").cells == 54
+    cells = dataset.load(tmp_path / "cells", ["path", "bit_depth"]).manifest
+    assert cells.loc[cells["path"] == "a_1d1_90_Ch1.ome.tif", "bit_depth"].tolist() == [12] * 3
+    assert cells.loc[cells["path"] == "a_1d1_91_Ch1.ome.tif", "bit_depth"].tolist() == [16] * 3
 
 
 def test_the_origin_is_carried(params, export, tmp_path):

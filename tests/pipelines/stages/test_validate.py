@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from fatescope.errors import DataError
 from fatescope.quality import checkpoint, expectations
 from pipelines.stages import ingest
 from pipelines.stages import validate as stage
+from tests.support.cases import case
 from tests.support.params import write_params
 
 CHANGES = {"dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}, "validate.max_bad_share": 0.0}
@@ -141,6 +143,14 @@ def test_a_failure_stops_the_line_with_a_table_and_leaves_the_report(tmp_path, e
     report = json.loads((tmp_path / "validation.json").read_text())
     assert not report["passed"]
     assert (tmp_path / "docs/index.html").exists()
+
+
+def test_stacks_that_state_their_depth_once_are_valid(tmp_path):
+    export = tmp_path / "export"
+    with zipfile.ZipFile(case("export_of_described_once_stacks.zip")) as archive:
+        archive.extractall(export)
+    report = run_stage(tmp_path, export, {"validate.min_cells_per_class": 10, "validate.min_cells_per_group": 1})
+    assert [each["found"] for each in report["expectations"] if not each["passed"]] == []
 
 
 def test_a_warning_does_not_stop_the_line(tmp_path, export, caplog):

@@ -118,6 +118,9 @@ def test_a_job_that_cannot_start_has_its_reason(source, tmp_path):
         job.create_plan(source, tmp_path / "bundle", champion)
     with pytest.raises(DataError, match="not a folder; unpack an archive first"):
         job.create_plan(tmp_path / "cells.zip", tmp_path / "second", champion)
+    (tmp_path / "run.cif").write_bytes(b"raw")
+    with pytest.raises(DataError, match=r"run\.cif: a raw file of an Amnis instrument"):
+        job.create_plan(tmp_path / "run.cif", tmp_path / "second", champion)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no file in it"):
         job.create_plan(tmp_path / "empty", tmp_path / "third", champion)

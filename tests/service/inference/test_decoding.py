@@ -2,10 +2,12 @@ import io
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from fatescope.data import images
 from fatescope.inference import bundle
+from service.inference import files
 from service.inference.decoding import CellDecoder, DecodedCell, FailedCell
 from service.inference.files import Upload
 from tests.support.bundles import CANVAS, COMMITTED
@@ -44,6 +46,36 @@ def test_colour_is_rejected_and_grey_stored_as_colour_is_not(spec):
     [colour] = decode(spec, encode("PNG", np.stack([GREY, GREY, 255 - GREY], axis=-1)), bit_depths=[8])
     assert isinstance(colour, FailedCell)
     assert colour.error.code == "channels"
+
+
+def test_a_page_beside_its_thumbnail_is_one_cell(spec):
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(typical(0), metadata=None)
+        writer.write(typical(0)[::2, ::2].copy(), subfiletype=1, metadata=None)
+    raw = buffer.getvalue()
+    alone = CellDecoder(spec.model_copy(update={"bit_depths": [16]})).decode_one(Upload(raw, "cell.tif"))
+    [cell] = decode(spec, raw, bit_depths=[16])
+    assert (alone.page, cell.page) == (None, None)
+    np.testing.assert_array_equal(alone.native, typical(0))
+    np.testing.assert_array_equal(cell.native, typical(0))
+
+
+@pytest.mark.parametrize("how", [{"imagej": True, "truncate": True}, {"bigtiff": True, "photometric": "minisblack"}])
+def test_every_slice_of_a_stack_is_a_cell(spec, how):
+    stack = np.stack([typical(i) for i in range(3)])
+    cells = decode(spec, tiff(stack, **how), bit_depths=[16])
+    assert [cell.page for cell in cells] == [0, 1, 2]
+    np.testing.assert_array_equal([cell.native for cell in cells], stack)
+
+
+def test_raw_files_of_instruments_are_named(spec):
+    [cell] = decode(spec, b"raw", "run/run.cif")
+    assert isinstance(cell, FailedCell)
+    assert cell.error.code == "not_an_image"
+    assert str(cell.error).startswith("run/run.cif: a raw file of an Amnis instrument")
+    assert files.too_large("run.cif").code == "not_an_image"
+    assert files.too_large("run.tif").code == "too_large"
 
 
 @pytest.mark.parametrize(

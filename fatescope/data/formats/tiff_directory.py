@@ -1,0 +1,189 @@
+"""The directories of a TIFF, classic or BigTIFF, as the bytes of the file announce them (Adobe TIFF 6.0, section 2)."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+WIDTH, HEIGHT, BITS, SAMPLES = 256, 257, 258, 277
+COMPRESSION, PHOTOMETRIC, PLANAR, DEPTH = 259, 262, 284, 32997
+SUBFILE, OLD_SUBFILE, DESCRIPTION, ORIENTATION, SUB_DIRECTORIES = 254, 255, 270, 274, 330
+STRIP_OFFSETS, STRIP_SIZES, FILL_ORDER, PALETTE, SAMPLE_FORMAT = 273, 279, 266, 320, 339
+METAMORPH_PLANES, AMNIS_OBJECTS = 33629, 33018
+TILE_WIDTH, TILE_HEIGHT = 322, 323
+
+_STRICT = {WIDTH, HEIGHT, BITS, SAMPLES, COMPRESSION, PHOTOMETRIC, PLANAR, DEPTH, PALETTE, TILE_WIDTH, TILE_HEIGHT}
+"""What decides how a decoder understands the pixels."""
+_NUMBERS = {*_STRICT, SUBFILE, OLD_SUBFILE, ORIENTATION, FILL_ORDER, SAMPLE_FORMAT, AMNIS_OBJECTS}
+"""Tags of which the first value is wanted."""
+_LISTS = {SUB_DIRECTORIES, STRIP_OFFSETS, STRIP_SIZES, PALETTE, METAMORPH_PLANES}
+"""Tags of which all values are wanted, by few callers."""
+_WANTED = _NUMBERS | _LISTS | {DESCRIPTION}
+_TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 13: ("I", 4), 16: ("Q", 8), 18: ("Q", 8)}
+"""Type → how `struct` spells it, and its bytes; 16 and 18 are of BigTIFF."""
+DAMAGES = (struct.error, KeyError, ValueError, OverflowError)
+"""What reading a damaged directory raises."""
+_MAX_TILE = 4096 * 4096
+"""Largest tile, px: libtiff makes room for one, however small the image is."""
+_MAX_ENTRIES = 0xFFFF
+"""What libtiff reads; a classic TIFF cannot have more."""
+_MAX_DESCRIPTION = 100_000
+"""Bytes of a description that are searched; the OME-XML of a single cell has a few thousand."""
+_MAX_FIRST_DESCRIPTION = 2_000_000
+"""Of the description on the first page, which may be of a whole stack: OME-XML has some 100 bytes for each plane."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the two kinds of TIFF spell a directory."""
+
+    order: str
+    """`<` or `>`, as in `struct`."""
+    first: int
+    """Where the file says where its first directory is, bytes."""
+    count: str
+    """The number of entries."""
+    entry: str
+    """Tag, type and count of an entry."""
+    head: int
+    """Bytes of that."""
+    pointer: str
+    """An offset, or values that fit into its place."""
+    room: int
+    """Bytes of that."""
+    strict_types: tuple[int, ...]
+    """Types that a size may have."""
+
+
+_LAYOUTS = {
+    b"II*\0": Layout("<", 4, "<H", "<HHI", 8, "<I", 4, (3, 4)),
+    b"MM\0*": Layout(">", 4, ">H", ">HHI", 8, ">I", 4, (3, 4)),
+    b"II+\0": Layout("<", 8, "<Q", "<HHQ", 12, "<Q", 8, (3, 4, 16)),
+    b"MM\0+": Layout(">", 8, ">Q", ">HHQ", 12, ">Q", 8, (3, 4, 16)),
+}
+
+
+class Entry(NamedTuple):
+    """Where a directory has the values of a tag."""
+
+    kind: int
+    """Type of the values."""
+    total: int
+    """How many there are."""
+    start: int
+    """Bytes from the start of the file."""
+
+
+@dataclass(frozen=True)
+class Directory:
+    """What one directory of a TIFF says of its image."""
+
+    layout: Layout
+    offset: int
+    """Bytes from the start of the file."""
+    entries: dict[int, Entry]
+    """Tag → its values, where several are of use."""
+    numbers: dict[int, int]
+    """Tag → its first value."""
+    descriptions: list[bytes]
+    """Micro-Manager writes two."""
+
+    @property
+    def height(self) -> int:
+        """Px, as stored; raises KeyError where the directory has none."""
+        return self.numbers[HEIGHT]
+
+    @property
+    def width(self) -> int:
+        """Px, as stored; raises KeyError where the directory has none."""
+        return self.numbers[WIDTH]
+
+    @property
+    def bits(self) -> int:
+        """Bits in which a value is stored."""
+        return self.numbers.get(BITS, 1)
+
+    @property
+    def samples(self) -> int:
+        """Values per pixel."""
+        return self.numbers.get(SAMPLES, 1)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether this is a thumbnail of another image, or a mask."""
+        reduced_or_mask = self.numbers.get(SUBFILE, 0) & 0b101 or self.numbers.get(OLD_SUBFILE) == 2
+        return bool(reduced_or_mask) or self.numbers.get(PHOTOMETRIC) == 4
+
+    def values(self, raw: bytes | bytearray, tag: int) -> tuple[int, ...]:
+        """Return all values of a tag; raises struct.error where the file ends before them."""
+        entry = self.entries.get(tag)
+        if entry is None or entry.kind not in _TYPES:
+            return ()
+        code, size = _TYPES[entry.kind]
+        if entry.start + entry.total * size > len(raw):
+            raise struct.error(f"the file ends within the values of its tag {tag}")
+        return struct.unpack_from(f"{self.layout.order}{entry.total}{code}", raw, entry.start)
+
+
+def layout_of(raw: bytes | bytearray) -> Layout | None:
+    """Return how a TIFF spells its directories, None where the bytes are no TIFF."""
+    return _LAYOUTS.get(bytes(raw[:4]))
+
+
+def read_chain(raw: bytes, layout: Layout) -> Iterator[Directory]:
+    """Yield the directories that follow each other; raises one of DAMAGES for damaged ones."""
+    visited = set[int]()
+    (offset,) = struct.unpack_from(layout.pointer, raw, layout.first)
+    while offset:
+        if offset in visited:
+            raise ValueError("its directories form a cycle")
+        limit = _MAX_DESCRIPTION if visited else _MAX_FIRST_DESCRIPTION
+        visited.add(offset)
+        directory, offset = read_directory(raw, layout, offset, limit)
+        yield directory
+
+
+def read_directory(
+    raw: bytes, layout: Layout, offset: int, max_description: int = _MAX_DESCRIPTION
+) -> tuple[Directory, int]:
+    """Return the directory at `offset`, and where the next one is; 0 after the last.
+
+    Of a description, the first `max_description` bytes are kept.
+    A tag that decides about the pixels and is given twice or has an unusual type raises ValueError: a decoder might
+    interpret it in another way, and decode gigabytes where the header announced a few pixels.
+    """
+    (count,) = struct.unpack_from(layout.count, raw, offset)
+    if count > _MAX_ENTRIES:
+        raise ValueError(f"a directory announces {count:,} entries")
+    start, step = offset + struct.calcsize(layout.count), layout.head + layout.room
+    end = start + step * count
+    entries, numbers, descriptions = dict[int, Entry](), dict[int, int](), list[bytes]()
+    for at in range(start, end, step):
+        tag, kind, values = struct.unpack_from(layout.entry, raw, at)
+        if tag not in _WANTED:
+            continue
+        if tag in _STRICT and (kind not in layout.strict_types or tag in numbers or not values):
+            raise ValueError(f"its tag {tag} is given twice, is empty, or is of type {kind}")
+        code, size = _TYPES.get(kind, ("", 1))
+        place = at + layout.head
+        if values * size > layout.room:
+            (place,) = struct.unpack_from(layout.pointer, raw, place)
+        if tag == DESCRIPTION:
+            descriptions.append(raw[place : place + min(values, max_description)])
+        if tag in _LISTS:
+            entries[tag] = Entry(kind, values, place)
+        if tag in _NUMBERS and code and values:
+            (numbers[tag],) = struct.unpack_from(layout.order + code, raw, place)
+    tile = numbers.get(TILE_HEIGHT, 0), numbers.get(TILE_WIDTH, 0)
+    if tile[0] * tile[1] > _MAX_TILE:
+        raise ValueError(f"it announces tiles of {tile[0]}x{tile[1]} px")
+    return Directory(layout, offset, entries, numbers, descriptions), struct.unpack_from(layout.pointer, raw, end)[0]
+
+
+def read_orientation(exif: bytes) -> int:
+    """Return the orientation in Exif data, which has the form of a TIFF; 1 where it has none or is damaged."""
+    layout = layout_of(exif)
+    try:
+        return next(read_chain(exif, layout)).numbers.get(ORIENTATION, 1) if layout else 1
+    except (*DAMAGES, StopIteration):
+        return 1

@@ -1,0 +1,77 @@
+"""BigTIFF, and how pictures are turned."""
+
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageOps
+
+from fatescope.data import images
+from fatescope.errors import ImageError
+from tests.support.cases import case
+from tests.support.images import draw_cell, tiff
+
+MEGAPIXEL = 1_000_000
+RNG = np.random.default_rng(0)
+STACK = np.stack([draw_cell(RNG) for _ in range(3)])
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("how", [{}, {"compression": "zlib"}, {"tile": (16, 16)}])
+def test_bigtiff_is_read_like_any_other(byteorder, how):
+    raw = tiff(STACK, bigtiff=True, byteorder=byteorder, photometric="minisblack", **how)
+    decoded = images.decode(raw, "x.tif", MEGAPIXEL)
+    assert {(header.format, header.height, header.width, header.bit_depth) for header, _ in decoded} == {
+        ("TIFF", 45, 60, 16)
+    }
+    np.testing.assert_array_equal([pixels for _, pixels in decoded], STACK)
+
+
+def test_sizes_in_a_bigtiff_may_have_64_bits():
+    raw = bytearray(tiff(STACK[0], bigtiff=True, metadata=None))
+    for name in ("ImageWidth", "ImageLength"):
+        at = tifffile.TiffFile(io.BytesIO(raw)).pages[0].tags[name].offset
+        raw[at + 2] = 16
+    np.testing.assert_array_equal(images.decode(bytes(raw), "x.tif", MEGAPIXEL)[0][1], STACK[0])
+
+
+@pytest.mark.parametrize("length", [5, 16, 17, 30, 300, -1])
+def test_a_bigtiff_that_is_cut_off_is_refused(length):
+    with pytest.raises(ImageError, match=r"^x\.tif: ") as caught:
+        images.decode(tiff(STACK[0], bigtiff=True)[:length], "x.tif", MEGAPIXEL)
+    assert caught.value.code == "truncated"
+
+
+def test_a_bigtiff_of_absurdly_many_entries_takes_no_time():
+    raw = bytearray(tiff(STACK[0], bigtiff=True)) + bytes(10_000_000)
+    raw[16:24] = (500_000).to_bytes(8, "little")
+    with pytest.raises(ImageError, match="500,000 entries"):
+        images.read_headers(bytes(raw), "x.tif")
+
+
+def test_tiles_that_would_take_all_memory_are_refused():
+    raw = bytearray(tiff(STACK[0], tile=(16, 16), metadata=None))
+    for name in ("TileWidth", "TileLength"):
+        at = tifffile.TiffFile(io.BytesIO(raw)).pages[0].tags[name].valueoffset
+        raw[at : at + 2] = (65520).to_bytes(2, "little")
+    with pytest.raises(ImageError, match="tiles of 65520x65520 px"):
+        images.read_headers(bytes(raw), "x.tif")
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_a_turned_picture_is_put_upright(orientation):
+    raw = tiff(STACK[0], extratags=[(274, 3, 1, orientation, True)], metadata=None)
+    stored = Image.fromarray(STACK[0])
+    stored.getexif()[274] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(stored))
+    [(header, pixels)] = images.decode(raw, "x.tif", MEGAPIXEL)
+    assert (header.height, header.width) == upright.shape
+    np.testing.assert_array_equal(pixels, upright)
+
+
+def test_the_case_of_a_bigtiff():
+    path = case("bigtiff.tif")
+    [(header, pixels)] = images.decode(path.read_bytes(), path.name, MEGAPIXEL)
+    assert header.bit_depth == 12
+    np.testing.assert_array_equal(pixels, tifffile.imread(path))
