@@ -1,5 +1,6 @@
 """Commands around the service: `serve`, `watch`, `score`, `bento` and `keys`."""
 
+import ipaddress
 import os
 import shutil
 import sys
@@ -13,6 +14,8 @@ from fatescope.cli import console, processes
 BENTO = "service.gateway:Fatescope"
 SERVICE_EXTRA = "pip install -e '.[service]'"
 PROMETHEUS, ALERTMANAGER = "prometheus", "prometheus-alertmanager"
+WATCH_PORTS = (9090, 9093, 9300, 9301)
+"""Those of Prometheus, Alertmanager, the drift exporter and the incidents."""
 Port = Annotated[int, typer.Option(help="The port of the page and the HTTP API.", min=1, max=65535)]
 
 keys = console.group("API keys of the service.", "fatescope keys new")
@@ -40,10 +43,17 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the champions as a web page and an HTTP API."""
+    from fatescope.ports import check_port
+
     command = serve_command(port, host)
+    from service.settings import ServiceSettings
+
+    host = host or ServiceSettings.read().host
+    check_port(host, port)
     if bundles is not None:
         os.environ["FATESCOPE_BUNDLES"] = str(bundles.resolve())
-    print(f"Service  http://{host or '127.0.0.1'}:{port}", flush=True)
+    reached_at = "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host
+    print(f"Service  http://{reached_at}:{port}", flush=True)
     # In place of this process, so that signals reach the service.
     os.execv(command[0], command)  # noqa: S606  a command of our own
 
@@ -54,7 +64,10 @@ def watch(port: Port = 3000) -> None:
     Drift exporter, incidents, Prometheus and Alertmanager; Ctrl-C ends all of them.
     """
     import monitoring
+    from fatescope.ports import check_port
 
+    for needed in (port, *WATCH_PORTS):
+        check_port("127.0.0.1", needed)
     configuration = Path(monitoring.__file__).parent / "prometheus"
     debian = "on Debian: apt install prometheus prometheus-alertmanager"
     url = f"http://127.0.0.1:{port}"

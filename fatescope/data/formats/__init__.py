@@ -5,6 +5,9 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+MAX_PAGES = 100_000
+"""Most pages of a file. A page costs 114 bytes, and a request may be large: reading all of them would take minutes."""
+
 
 @dataclass(frozen=True)
 class Header:

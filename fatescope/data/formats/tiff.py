@@ -11,7 +11,7 @@ from typing import Any
 import imagecodecs
 import numpy.typing as npt
 
-from fatescope.data.formats import Header
+from fatescope.data.formats import MAX_PAGES, Header
 from fatescope.errors import ImageError
 
 _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
@@ -31,7 +31,7 @@ def matches(raw: bytes) -> bool:
 def read_headers(raw: bytes, name: str) -> list[Header]:
     """Return the header of each page; raises ImageError where a directory cannot be read."""
     try:
-        return _read_directories(raw, _BYTE_ORDERS[raw[:4]])
+        return _read_directories(raw, _BYTE_ORDERS[raw[:4]], name)
     except (struct.error, KeyError, ValueError) as error:
         raise ImageError(
             "truncated", f"{name}: a TIFF whose directory cannot be read ({error}); export the file again"
@@ -53,7 +53,7 @@ def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any
     return page
 
 
-def _read_directories(raw: bytes, order: str) -> list[Header]:
+def _read_directories(raw: bytes, order: str, name: str) -> list[Header]:
     headers: list[Header] = []
     visited = set[int]()
     (offset,) = struct.unpack_from(order + "I", raw, 4)
@@ -61,6 +61,8 @@ def _read_directories(raw: bytes, order: str) -> list[Header]:
         if offset in visited:
             raise ValueError("its directories form a cycle")
         visited.add(offset)
+        if len(visited) > MAX_PAGES:
+            raise ImageError("too_many_pages", f"{name}: more than {MAX_PAGES:,} pages; export fewer cells per file")
         header, offset = _read_directory(raw, order, offset)
         headers.append(header)
     if not headers:
