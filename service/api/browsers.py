@@ -71,9 +71,10 @@ def _netloc(origin: str) -> str:
 def _name(host: str) -> str:
     """Return a host without its port, in lower case."""
     try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        parts = urlsplit(f"//{host}")
     except ValueError:
         return ""
+    return (parts.hostname or "").rstrip(".") if parts.netloc == host else ""
 
 
 def _is_local(name: str) -> bool:
