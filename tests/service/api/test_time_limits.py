@@ -14,7 +14,7 @@ IMAGE = tiff(typical(0))
 
 
 class Connection:
-    """The server's side of a request: parts of a body, each after a pause in seconds, then a client that stays or goes."""
+    """The server's side of a request: parts of a body, each after a pause in seconds; then the client stays or goes."""
 
     def __init__(self, parts, stays_s=None):
         self.parts, self.stays_s, self.sent, self.answered = list(parts), stays_s, [], asyncio.Event()
