@@ -57,6 +57,8 @@ class APIKeyAuth:
         key_hash = hashlib.sha256(key.encode()).digest()
         # All hashes are compared, in constant time, so that the duration says nothing about them.
         if not sum(hmac.compare_digest(key_hash, accepted) for accepted in self._key_hashes):
+            if _LINK in request.query_params:
+                raise RequestError(401, "api_key", "this link is no longer valid; open it again from the page")
             raise RequestError(
                 401, "api_key", "this service needs an API key; send it as the header 'Authorization: Bearer KEY'",
                 headers={"WWW-Authenticate": "Bearer"},

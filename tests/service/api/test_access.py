@@ -95,6 +95,7 @@ def test_the_link_to_a_card_opens_without_a_key_for_a_day(secured, monkeypatch):
     ):
         assert status(f"/{changed}") == 401, changed
     assert status(f"/{link['binary']}", "POST") == 401
+    assert "open it again from the page" in secured.get(f"/{link['binary']}0").text
     later = time.time() + auth.LINK_S + 1
     monkeypatch.setattr(auth.time, "time", lambda: later)
     assert status(f"/{link['binary']}") == 401
