@@ -26,6 +26,8 @@ CHECK_INTERVAL_S = 1.0
 """Time between two checks of the list of champions; `service.registry.registry_sync` queries the registry itself."""
 RETRY_S = 60.0
 """Time after which a refused champion is tried again: its runner may not have had it yet."""
+ABSENT_S = 60.0
+"""Time for which one of several runners may not have a version that another has."""
 START_TIMEOUT_S = 60.0
 """Time that a runner may take to answer at first."""
 _START_POLL_S = 0.1
@@ -70,6 +72,8 @@ class ModelPool:
         """Refused champion → time of the event loop at which it may be tried again."""
         self._lost: dict[Champion, str] = {}
         """Served champion that the runner can no longer load → the reason."""
+        self._absent_since: dict[Champion, float] = {}
+        """Served champion that the runner does not have → time of the event loop since which it has not."""
 
     def __iter__(self) -> Iterator[ServedModel]:
         """Iterate over the served models that can be loaded; that of the default task comes first."""
@@ -139,8 +143,11 @@ class ModelPool:
                 continue
             readiness = await self._runner.prepare(task=champion.task, version=champion.version)
             if not readiness["error"]:
+                self._absent_since.pop(champion, None)
                 if self._lost.pop(champion, None):
                     log.info("%s version %s can be loaded again", champion.name, champion.version)
+                continue
+            if readiness.get("absent") and now - self._absent_since.setdefault(champion, now) < ABSENT_S:
                 continue
             if self._lost.get(champion) != readiness["error"]:
                 log.error("%s version %s is lost: %s", champion.name, champion.version, readiness["error"])

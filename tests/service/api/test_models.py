@@ -12,9 +12,10 @@ import pytest
 
 from fatescope.inference import bundle
 from service.inference import model_pool
+from service.inference.errors import RequestError
 from service.inference.loaded_models import LoadedModels
 from service.inference.summary import FEATURES
-from tests.support.bundles import CLASSES
+from tests.support.bundles import CLASSES, copy_bundle
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
 
@@ -83,6 +84,26 @@ def test_a_version_that_the_runner_can_no_longer_load_is_not_listed_until_it_can
         asyncio.run(models.check_served())
         assert models.is_ready
         assert [model["task"] for model in client.get("/models").json()] == ["multiclass", "binary"]
+
+
+def test_a_runner_may_be_late_with_a_version_but_not_for_long(tmp_path, monkeypatch):
+    """Each of several runners follows the registry by itself."""
+    folder = tmp_path / "followed"
+    copy_bundle(folder / "binary" / "1", "binary")
+    (folder / "champions.json").write_text('{"binary": "1"}')
+    late = tmp_path / "late"
+    copy_bundle(late / "binary" / "2", "binary", seed=2)
+    (late / "champions.json").write_text('{"binary": "2"}')
+    with application(tmp_path, folder) as app:
+        models = app.state.service.models
+        models._runner._models = LoadedModels(late, "onnxruntime", 1)
+        asyncio.run(models.check_served())
+        assert models.is_ready
+        monkeypatch.setattr(model_pool, "ABSENT_S", 0.0)
+        asyncio.run(models.check_served())
+        assert not models.is_ready
+        with pytest.raises(RequestError, match="version 1 of fatescope-binary is not here"):
+            models.get("binary")
 
 
 def test_example_cells_can_be_classified_and_the_reference_be_read(client):
