@@ -14,8 +14,6 @@ from pathlib import Path
 import click
 
 _PREFIX = "fatescope-metrics-"
-_LOCK, _VALUES = "lock", "values"
-"""In the folder: a file that the processes of the service keep locked, and the folder of the metrics."""
 
 
 def requested_address(host: str, port: int) -> tuple[str, int]:
@@ -29,17 +27,17 @@ def metrics_folder() -> str:
     """Make a folder for the metrics of this start, which is deleted when this process ends; return its path."""
     parent = Path(tempfile.gettempdir())
     _delete_stale(parent)
-    # Its name is right only once it is locked, so that no other start takes it for a stale one.
+    # Its name is right only once it is locked, so that no other start takes it for a stale one. The lock also keeps
+    # systemd from clearing it of files that it takes for old ones.
     unlocked = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
-    (unlocked / _VALUES).mkdir()
-    lock = os.open(unlocked / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    lock = os.open(unlocked, os.O_RDONLY | os.O_DIRECTORY)
     # Worker processes inherit it: they may outlive a killed parent.
     os.set_inheritable(lock, True)
     fcntl.flock(lock, fcntl.LOCK_EX)
     folder = unlocked.with_name(unlocked.name.removeprefix("."))
     unlocked.rename(folder)
     atexit.register(_delete, folder, os.getpid())
-    return str(folder / _VALUES)
+    return str(folder)
 
 
 def _delete(folder: Path, owner: int) -> None:
@@ -52,12 +50,12 @@ def _delete_stale(parent: Path) -> None:
     """Delete the folders whose processes have all ended."""
     for folder in parent.glob(f"{_PREFIX}*"):
         try:
-            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-                continue
-            lock = os.open(folder / _LOCK, os.O_RDWR)
-        except OSError:  # another start is deleting it
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # it is no folder of ours, or another start has just deleted it
             continue
         try:
+            if os.fstat(lock).st_uid != os.getuid():
+                continue
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             continue

@@ -5,11 +5,14 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fatescope.cli import console, processes
+
+if TYPE_CHECKING:
+    from service.settings import ServiceSettings
 
 BENTO = "service.gateway:Fatescope"
 SERVICE_EXTRA = "pip install -e '.[service]'"
@@ -31,6 +34,17 @@ def serve_command(port: int, host: str | None) -> list[str]:
     return [*command, "--host", host] if host else command
 
 
+def _check(host: str | None, *ports: int) -> "ServiceSettings":
+    """Return the settings of the service; raises ParamsError where they are wrong or a port cannot be listened on."""
+    from fatescope.ports import check_port
+    from service.settings import ServiceSettings
+
+    settings = ServiceSettings.read()
+    for port in ports:
+        check_port(host or settings.host, port)
+    return settings
+
+
 def serve(
     port: Port = 3000,
     host: Annotated[
@@ -43,13 +57,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the champions as a web page and an HTTP API."""
-    from fatescope.ports import check_port
-
     command = serve_command(port, host)
-    from service.settings import ServiceSettings
-
-    host = host or ServiceSettings.read().host
-    check_port(host, port)
+    settings = _check(host, port)
+    host = host or settings.host
     if bundles is not None:
         os.environ["FATESCOPE_BUNDLES"] = str(bundles.resolve())
     reached_at = "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host
@@ -64,10 +74,7 @@ def watch(port: Port = 3000) -> None:
     Drift exporter, incidents, Prometheus and Alertmanager; Ctrl-C ends all of them.
     """
     import monitoring
-    from fatescope.ports import check_port
 
-    for needed in (port, *WATCH_PORTS):
-        check_port("127.0.0.1", needed)
     configuration = Path(monitoring.__file__).parent / "prometheus"
     debian = "on Debian: apt install prometheus prometheus-alertmanager"
     url = f"http://127.0.0.1:{port}"
@@ -85,6 +92,7 @@ def watch(port: Port = 3000) -> None:
             "--storage.tsdb.path", ".prometheus", "--web.listen-address", "127.0.0.1:9090",
         ],
     }  # fmt: skip
+    _check("127.0.0.1", port, *WATCH_PORTS)
     with processes.running(commands, {}, Path.cwd()) as started:
         print(f"Service {url}, Prometheus http://127.0.0.1:9090, drift http://127.0.0.1:9300", flush=True)
         processes.wait(started)

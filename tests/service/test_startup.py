@@ -52,13 +52,14 @@ def test_the_folder_of_a_killed_process_goes_at_the_next_start_and_that_of_a_run
     running, kept = start("sys.stdin.read()")
     killed, stale = start("os.kill(os.getpid(), 9)")
     killed.communicate()
-    (temporary / "fatescope-metrics-of-somebody-else").mkdir()
+    (temporary / "precious").mkdir()
+    (temporary / "fatescope-metrics-link").symlink_to(temporary / "precious")
     assert stale.is_dir()
     other, _ = start("sys.exit()")
     other.communicate()
-    assert not stale.parent.exists()
+    assert not stale.exists()
     assert kept.is_dir()
-    assert (temporary / "fatescope-metrics-of-somebody-else").exists(), "it has no lock, so it is not ours"
+    assert (temporary / "precious").is_dir()
     running.communicate()
 
 
