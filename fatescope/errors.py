@@ -32,6 +32,7 @@ class ImageError(FatescopeError):
         "channels",
         "bit_depth",
         "pages",
+        "too_many_pages",
         "too_small",
         "too_large",
         "other_channel",

@@ -24,6 +24,8 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
 from fatescope.errors import FatescopeError
+from fatescope.ports import check_port
+from service import server, startup
 from service.api.app import build_app
 from service.api.state import ServiceState
 from service.inference.model_pool import RunnerClient
@@ -33,15 +35,17 @@ from service.settings import read_or_exit, variable
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """How often Python searches for reference cycles; requests leave hardly any."""
-TIMEOUT_S = 60.0
+PORT = 3000
 
 SETTINGS = read_or_exit()
+server.use_own_metrics_folder()
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load the models before the first request, and follow the champions until the last one is answered."""
     threadpool_limits(1, user_api="blas")  # see service.runner
+    server.lengthen_keep_alive()
     runner = cast("RunnerClient", bentoml.get_current_service().runner.to_async)
     app.state.service = state = ServiceState.from_settings(SETTINGS, runner)
     await state.models.start()
@@ -78,13 +82,14 @@ def _lasting_socket() -> Iterator[None]:
         yield
 
 
-@bentoml.asgi_app(build_app(_lifespan))
+_application = build_app(_lifespan)
+
+
+@bentoml.asgi_app(_application)
 @bentoml.service(
     name="fatescope",
     workers=SETTINGS.gateways,
-    # BentoML keeps a timer for this long after each request, answered or not.
-    traffic={"timeout": TIMEOUT_S},
-    http={"host": SETTINGS.host, "port": 3000},
+    http={"host": SETTINGS.host, "port": PORT},
     tracing={"excluded_urls": ".*"},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
@@ -99,6 +104,11 @@ class Fatescope:
         # Before BentoML connects.
         self._resources.enter_context(_lasting_socket())
 
+    async def __is_ready__(self) -> bool:
+        """Return whether `/readyz` affirms: every model in service can be loaded."""
+        state: ServiceState = _application.state.service
+        return state.models.is_ready
+
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # BentoML ships no types
     def close(self) -> None:
         """Delete the name of the socket of the runner."""
@@ -106,8 +116,9 @@ class Fatescope:
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # it also makes it static
     def prepare() -> None:
-        """Check the bundles before any worker starts: BentoML would run without a worker that fails to start."""
+        """Check port and bundles before any worker starts: BentoML would run without a worker that fails to start."""
         try:
+            check_port(*startup.requested_address(SETTINGS.host, PORT))
             store = model_store.ensure_store(SETTINGS)
             for champion in model_store.list_champions(store).values():
                 model_store.read_spec(champion)
@@ -115,3 +126,6 @@ class Fatescope:
             sys.exit(f"error: {error}")
         # The worker processes inherit it.
         os.environ[variable("bundles")] = str(store)
+
+
+server.lift_time_limit(Fatescope)

@@ -17,6 +17,7 @@ import numpy as np
 from bentoml import server_context
 from threadpoolctl import threadpool_limits
 
+from service import server
 from service.inference import engines
 from service.inference.loaded_models import LoadedModels
 from service.inference.runner_output import Readiness
@@ -30,6 +31,7 @@ TIMEOUT_S = 120.0
 _IDLE_POLL_S = 0.1
 
 SETTINGS = read_or_exit()
+server.use_own_metrics_folder()
 
 
 def _resources() -> dict[str, int | str]:
@@ -56,6 +58,8 @@ class Runner:
             engines.select_gpu((server_context.worker_index or 1) - 1)
         # NumPy has little to do here, but idle threads of its BLAS would spin on the cores of the engine.
         threadpool_limits(1, user_api="blas")
+        # Gateways keep connections for longer than BentoML does, and would meet closed ones.
+        server.lengthen_keep_alive()
         self._models = LoadedModels(model_store.store_folder(SETTINGS), SETTINGS.engine, SETTINGS.threads)
         self._running_calls, self._last_call = 0, time.monotonic()
         self._counting = threading.Lock()

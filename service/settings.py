@@ -10,16 +10,20 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fatescope.data.formats import MAX_PAGES
 from fatescope.errors import ParamsError
 
 EngineName = Literal["cuda", "torch-cuda", "openvino-bf16", "openvino", "onnxruntime", "torch"]
 _PREFIX = "FATESCOPE_"
 _SECRET = frozenset({"api_keys"})
 """Fields whose value an error message must not repeat."""
+_NEVER_EMPTY = frozenset({"api_keys"})
+"""Fields whose variable must not be set to nothing: it would open what it is there to close."""
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 
 def _parse_pins(value: object) -> object:
@@ -38,6 +42,11 @@ def _parse_key_hashes(value: object) -> object:
     if not isinstance(value, str):
         return value
     hashes = [entry.strip().lower() for entry in value.split(",") if entry.strip()]
+    if not hashes:
+        raise ValueError(
+            "it is set but holds no key, and a service without keys answers everyone; set it to the hash of a key "
+            "(`fatescope keys new`), or unset it"
+        )
     for entry in hashes:
         if not re.fullmatch(r"[0-9a-f]{64}", entry):
             raise ValueError(
@@ -51,6 +60,18 @@ def _parse_records(value: object) -> object:
     return None if value == "off" else value
 
 
+def _parse_hosts(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = tuple(entry.strip().lower() for entry in value.split(","))
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(
+                f"'{name}' is not a host name without scheme and port; write for example cells.example.org"
+            )
+    return names
+
+
 def _parse_address(value: object) -> object:
     if isinstance(value, str) and not re.match(r"https?://[^/]", value):
         raise ValueError("not an HTTP address; write for example http://fatescope-runner:3001")
@@ -58,11 +79,9 @@ def _parse_address(value: object) -> object:
 
 
 class ServiceSettings(BaseSettings):
-    """Settings of the service; an empty variable counts as one that is not set."""
+    """Settings of the service; an empty variable counts as one that is not set, but for `FATESCOPE_API_KEYS`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     bundles: Path | None = None
     """Folder with one bundle per task (`DIR/binary`, ...), served instead of the champions of the registry."""
@@ -72,6 +91,10 @@ class ServiceSettings(BaseSettings):
     """Seconds between two queries of the registry for new champions."""
     api_keys: Annotated[tuple[bytes, ...], NoDecode, BeforeValidator(_parse_key_hashes)] = ()
     """SHA-256 of each accepted key, separated by commas; without any, all may use the service, on 127.0.0.1 only."""
+    hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_hosts)] = ()
+    """Names, separated by commas, that a service without keys has beside IP addresses and local names."""
+    max_cells: Annotated[int, Field(ge=1, le=MAX_PAGES)] = 20_000
+    """Most cells, files and pages of files together, in a request; of them 20,000 files."""
     engine: EngineName | None = None
     """Inference engine; without it, the first one for this machine that reproduces the predictions of the bundle."""
     threads: Annotated[int, Field(ge=1)] | None = None
@@ -80,12 +103,19 @@ class ServiceSettings(BaseSettings):
     """Gateway processes, which decode images and answer requests."""
     feedback: Path = Path("feedback")
     """Folder for the corrections that users send."""
+    feedback_mb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1000.0
+    """Megabytes on disk that the folder for corrections may take; beyond, corrections are refused."""
     records: Annotated[Path | None, BeforeValidator(_parse_records)] = Path("records")
     """Folder for the prediction log, from which drift is computed; `off` writes none."""
     retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """Days after which files of the prediction log are deleted."""
     runner: Annotated[str | None, BeforeValidator(_parse_address)] = None
     """Address of the runner, for a gateway that runs as a server of its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, values: dict[str, object]) -> dict[str, object]:
+        return {name: value for name, value in values.items() if value != "" or name in _NEVER_EMPTY}
 
     @classmethod
     def read(cls) -> Self:

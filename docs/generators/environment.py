@@ -15,7 +15,8 @@ from service.settings import ServiceSettings
 
 INTRODUCTION = """\
 What differs from machine to machine is in the environment; what decides a result is in [params.yaml](params.md). An
-empty variable counts as one that is not set, and a wrong value ends the program with the variable and the reason.
+empty variable counts as one that is not set (but `FATESCOPE_API_KEYS`, where it is an error), and a wrong value ends
+the program with the variable and the reason.
 """
 PROGRAMS: dict[str, type[BaseSettings]] = {
     "Service": ServiceSettings,
@@ -27,7 +28,7 @@ OTHERS = {
     "CUDA_VISIBLE_DEVICES": "The GPUs that may be used; `-1` for none.",
     "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY": "Keys of an S3 bucket, for MLflow's server and DVC.",
     "MLFLOW_S3_ENDPOINT_URL": "An S3 that is not Amazon's, for MLflow's server.",
-    "BENTOML_HOME": "Where BentoML keeps Bentos and counts metrics; two services on one machine need one each.",
+    "BENTOML_HOME": "Where BentoML keeps Bentos.",
 }
 """Variables that libraries read → what they do here."""
 

@@ -135,12 +135,11 @@ def _service(folder: Path, port: int) -> AbstractContextManager[processes.Proces
         "FATESCOPE_BUNDLES": str(folder / "bundles"),
         "FATESCOPE_RECORDS": str(folder / "records"),
         "FATESCOPE_FEEDBACK": str(folder / "feedback"),
-        # Settings of a service of the user's own, which would ask for keys or for other versions.
-        "FATESCOPE_API_KEYS": "",
-        "FATESCOPE_PIN": "",
-        # A home of its own: two servers that share one wipe each other's metrics.
         "BENTOML_HOME": str(folder / "bentoml"),
     }
+    # Settings of a service of the user's own, which would ask for keys or for other versions.
+    for name in ("FATESCOPE_API_KEYS", "FATESCOPE_PIN"):
+        os.environ.pop(name, None)
     commands = {"service": serving.serve_command(port, "127.0.0.1")}
     return processes.running(commands, environment, folder, folder / LOG)
 

@@ -10,6 +10,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from fatescope.errors import ParamsError
+from fatescope.ports import check_port
+
 FEATURES = {
     "AVX2": ("avx2",),
     "AVX-512": ("avx512f",),
@@ -92,13 +95,10 @@ def gpu_devices() -> int:
 
 def port_is_free(port: int) -> bool:
     """Tell whether a server could listen on `port` of 127.0.0.1."""
-    with socket.socket() as probe:
-        # As servers do: a port whose last connections are still closing is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+    try:
+        check_port("127.0.0.1", port)
+    except ParamsError:
+        return False
     return True
 
 

@@ -1,18 +1,24 @@
 """Commands around the service: `serve`, `watch`, `score`, `bento` and `keys`."""
 
+import ipaddress
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fatescope.cli import console, processes
 
+if TYPE_CHECKING:
+    from service.settings import ServiceSettings
+
 BENTO = "service.gateway:Fatescope"
 SERVICE_EXTRA = "pip install -e '.[service]'"
 PROMETHEUS, ALERTMANAGER = "prometheus", "prometheus-alertmanager"
+WATCH_PORTS = (9090, 9093, 9300, 9301)
+"""Those of Prometheus, Alertmanager, the drift exporter and the incidents."""
 Port = Annotated[int, typer.Option(help="The port of the page and the HTTP API.", min=1, max=65535)]
 
 keys = console.group("API keys of the service.", "fatescope keys new")
@@ -28,6 +34,17 @@ def serve_command(port: int, host: str | None) -> list[str]:
     return [*command, "--host", host] if host else command
 
 
+def _check(host: str | None, *ports: int) -> "ServiceSettings":
+    """Return the settings of the service; raises ParamsError where they are wrong or a port cannot be listened on."""
+    from fatescope.ports import check_port
+    from service.settings import ServiceSettings
+
+    settings = ServiceSettings.read()
+    for port in ports:
+        check_port(host or settings.host, port)
+    return settings
+
+
 def serve(
     port: Port = 3000,
     host: Annotated[
@@ -41,9 +58,12 @@ def serve(
 ) -> None:
     """Serve the champions as a web page and an HTTP API."""
     command = serve_command(port, host)
+    settings = _check(host, port)
+    host = host or settings.host
     if bundles is not None:
         os.environ["FATESCOPE_BUNDLES"] = str(bundles.resolve())
-    print(f"Service  http://{host or '127.0.0.1'}:{port}", flush=True)
+    reached_at = "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host
+    print(f"Service  http://{reached_at}:{port}", flush=True)
     # In place of this process, so that signals reach the service.
     os.execv(command[0], command)  # noqa: S606  a command of our own
 
@@ -72,6 +92,7 @@ def watch(port: Port = 3000) -> None:
             "--storage.tsdb.path", ".prometheus", "--web.listen-address", "127.0.0.1:9090",
         ],
     }  # fmt: skip
+    _check("127.0.0.1", port, *WATCH_PORTS)
     with processes.running(commands, {}, Path.cwd()) as started:
         print(f"Service {url}, Prometheus http://127.0.0.1:9090, drift http://127.0.0.1:9300", flush=True)
         processes.wait(started)

@@ -10,13 +10,15 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from service.api.errors import add_error_handlers
+from service.api.headers import CACHE, DOCS_HEADERS
 from service.api.middleware import AccessLogMiddleware, AdmissionMiddleware
 from service.api.routes import classification, models, page
 from service.api.schemas import ErrorResponse
 from service.inference import metrics
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse} for status in (400, 401, 404, 405, 406, 413, 422, 429, 500, 503)
+    status: {"model": ErrorResponse}
+    for status in (400, 401, 403, 404, 405, 406, 408, 413, 422, 429, 500, 503, 504, 507)
 }
 _DOCS = Path(__file__).with_name("docs.html")
 
@@ -28,7 +30,11 @@ def build_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] |
 
     `lifespan` puts a ServiceState into `app.state.service` before the first request.
     """
-    app = FastAPI(title="Fatescope", docs_url=None, redoc_url=None, responses=ERROR_RESPONSES, lifespan=lifespan)
+    app = FastAPI(
+        title="Fatescope", docs_url=None, redoc_url=None, responses=ERROR_RESPONSES, lifespan=lifespan,
+        # Relative to the document, so that it is right behind any prefix that a proxy puts before the paths.
+        servers=[{"url": "."}], root_path_in_servers=False,
+    )  # fmt: skip
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(AccessLogMiddleware)  # outermost, so that rejected requests are counted too
     add_error_handlers(app)
@@ -44,14 +50,14 @@ class _PageFiles(StaticFiles):
     def file_response(self, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401  as Starlette declares it
         response = super().file_response(*args, **kwargs)
         # Without it, a browser may put modules of two versions of the service together.
-        response.headers["Cache-Control"] = page.CACHE
+        response.headers["Cache-Control"] = CACHE
         return response
 
 
 @_operations.get("/docs")
 def docs() -> HTMLResponse:
     """Return the documentation of the endpoints, with the Swagger UI that BentoML serves: no other host is needed."""
-    return HTMLResponse(_DOCS.read_text())
+    return HTMLResponse(_DOCS.read_text(), headers=DOCS_HEADERS)
 
 
 @_operations.get("/metrics")

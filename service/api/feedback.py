@@ -8,10 +8,12 @@ another acquisition group, `fatescope_labels.csv` (`fatescope.data.sidecar`) has
 the cell was acquired, which hold instead.
 """
 
+import contextlib
 import hashlib
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -28,6 +30,11 @@ from service.settings import variable
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _MAX_PATH_PARTS, _MAX_NAME_LENGTH = 4, 120
 _HASH_DIGITS = 12
+_MEASURED_S = 60.0
+"""How long the size of the folder is believed, with what this process has added; other processes write to it too."""
+_FULL_S = 5.0
+"""The same for a folder that is full."""
+_BYTES_PER_MB, _BYTES_PER_BLOCK = 1_000_000, 512
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,13 @@ class StoredCorrection:
 class FeedbackStore:
     """Stores corrections in a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._writing = folder, threading.Lock()
+    def __init__(self, folder: Path, quota_mb: float) -> None:
+        """`quota_mb` is what the folder may take on disk, in megabytes."""
+        self._folder, self._writing, self._quota_mb = folder, threading.Lock(), quota_mb
+        self._size, self._measured = 0, -_MEASURED_S
 
     def add(self, correction: Correction, model: ServedModel) -> StoredCorrection:
-        """Store a correction; raises RequestError for a class unknown to the model, and if nothing can be written."""
+        """Store a correction; raises RequestError for a class unknown to the model, and if it cannot be written."""
         spec = model.spec
         if correction.label not in spec.classes:
             raise RequestError(
@@ -87,12 +96,14 @@ class FeedbackStore:
         try:
             with self._writing:
                 self._folder.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(line) + "\n"
+                self._claim(len(text) + (len(correction.raw) if correction.keep_image else 0))
                 if correction.keep_image:
                     self._write_image(path, correction.raw)
                     if corrected and parsed:
                         self._write_label(path, Label(correction.label, parsed.group))
                 with (self._folder / CORRECTIONS).open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                    file.write(text)
         except (OSError, DataError) as error:
             problem = error.strerror if isinstance(error, OSError) else error
             message = f"corrections cannot be stored ({problem}); set {variable('feedback')} to a folder"
@@ -101,6 +112,20 @@ class FeedbackStore:
         return StoredCorrection(
             digest, correction.keep_image, reason if correction.keep_image and not corrected else None
         )
+
+    def _claim(self, size: int) -> None:
+        """Raise RequestError where `size` bytes more would be over the quota."""
+        quota = self._quota_mb * _BYTES_PER_MB
+        # Measured sooner before anything is refused, because somebody may have emptied the folder.
+        believed_s = _MEASURED_S if self._size + size <= quota else _FULL_S
+        if time.monotonic() - self._measured >= believed_s:
+            self._size, self._measured = _size_on_disk(self._folder), time.monotonic()
+        if self._size + size > quota:
+            raise RequestError(
+                507, "feedback_full", f"the corrections take up the {self._quota_mb:g} MB that they may; move them out "
+                f"of the folder (`fatescope data import` reads them), or raise {variable('feedback_mb')}",
+            )  # fmt: skip
+        self._size += size
 
     def _write_image(self, path: PurePosixPath, raw: bytes) -> None:
         # A second correction of a cell replaces the first.
@@ -115,6 +140,17 @@ class FeedbackStore:
         known = read_table(table) if table.exists() else {}
         others = {name: row for name, row in known.items() if not name.startswith(f"{path.parts[0]}/")}
         write_table(table, {**others, str(path): label})
+
+
+def _size_on_disk(folder: Path) -> int:
+    """Return the bytes that a folder takes: small files and folders take a block of the disk each."""
+    size = 0
+    for path in folder.rglob("*"):
+        # Another process may have replaced it.
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            size += max(status.st_size, status.st_blocks * _BYTES_PER_BLOCK)
+    return size
 
 
 def _parser(model: ServedModel) -> PathParser | None:

@@ -1,6 +1,7 @@
 """Middleware around all endpoints: authentication and admission, and the access log with its metrics.
 
-A request is admitted or rejected before its body is read: by its API key, its length and the work in progress. Admitted
+A request is admitted or rejected before its body is read: by its API key, its origin, its length and the work in
+progress. Admitted
 requests are completed; clients in excess get a `Retry-After` header. Logs and metrics have the path as the route spells
 it, so that requests for unknown paths neither fill the log nor create new time series.
 """
@@ -9,10 +10,12 @@ import logging
 import os
 import time
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api import time_limits
 from service.api.admission import body_too_large
 from service.api.errors import error_response
 from service.api.state import state_of
@@ -22,7 +25,7 @@ from service.inference.errors import RequestError
 log = logging.getLogger("bentoml.access")
 
 MAX_BODY = {"/classify_batch": 500_000_000, "/summarise": 200_000_000, "/export": 200_000_000}
-"""Path → longest request body, bytes."""
+"""Path → longest request body, bytes, where that of many cells is expected."""
 DEFAULT_MAX_BODY = 20_000_000
 """The longest for all other paths, and so the largest single image."""
 PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/metrics"})
@@ -44,14 +47,17 @@ class AdmissionMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or respond with the error."""
-        if scope["type"] != "http" or scope["path"] in PUBLIC or scope["path"].startswith(PUBLIC_PREFIX):
+        # Without the prefix that a proxy may have put before it.
+        path = get_route_path(scope) if scope["type"] == "http" else ""
+        if not path or path in PUBLIC or path.startswith(PUBLIC_PREFIX):
             await self._app(scope, receive, send)
             return
-        state, max_body = state_of(scope), MAX_BODY.get(scope["path"], DEFAULT_MAX_BODY)
+        state, request, max_body = state_of(scope), Request(scope), MAX_BODY.get(path, DEFAULT_MAX_BODY)
         try:
-            state.auth.check(Request(scope))
+            state.auth.check(request)
+            state.browsers.check(request)
             with state.admission.admit(Headers(scope=scope), max_body):
-                await self._app(scope, _limit(receive, max_body), send)
+                await time_limits.call(self._app, scope, _limit(receive, max_body), send, long=path in MAX_BODY)
         except RequestError as error:
             await error_response(error)(scope, receive, send)
 

@@ -28,6 +28,14 @@ class ModelInfo(Schema):
     simulated: bool
     data_hash: str
     git_commit: str
+    max_cells: int = Field(
+        description="Most cells (files, and pages of files) in a request to /classify_batch; more are answered by 413."
+    )
+    card: str = Field(
+        examples=["card/multiclass"],
+        description="Address of the model card, relative to that of the service; where keys are set, a link that opens "
+        "in a browser for a day.",
+    )
     made: datetime | None = Field(description="When it was trained; null for older bundles.")
 
 

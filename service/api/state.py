@@ -7,6 +7,7 @@ from starlette.types import Scope
 
 from service.api.admission import Admission
 from service.api.auth import APIKeyAuth
+from service.api.browsers import BrowserGuard
 from service.api.feedback import FeedbackStore
 from service.inference.model_pool import ModelPool, RunnerClient
 from service.inference.prediction_log import PredictionLog
@@ -22,7 +23,10 @@ class ServiceState:
     prediction_log: PredictionLog
     feedback: FeedbackStore
     auth: APIKeyAuth
+    browsers: BrowserGuard
     admission: Admission
+    max_cells: int
+    """Most cells in a request."""
 
     @classmethod
     def from_settings(cls, settings: ServiceSettings, runner: RunnerClient) -> Self:
@@ -30,9 +34,11 @@ class ServiceState:
         return cls(
             models=ModelPool(runner, model_store.store_folder(settings)),
             prediction_log=PredictionLog(settings.records, settings.retention_days),
-            feedback=FeedbackStore(settings.feedback),
+            feedback=FeedbackStore(settings.feedback, settings.feedback_mb),
             auth=APIKeyAuth(settings.api_keys),
+            browsers=BrowserGuard(settings.hosts, active=not settings.api_keys),
             admission=Admission(),
+            max_cells=settings.max_cells,
         )
 
 

@@ -27,7 +27,7 @@ MIN_SECOND_BATCH = 32
 """Cells that justify a second call; fewer wait until the first call returns, and more may have arrived by then."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Pending:
     pixels: Pixels
     rows: asyncio.Future[Rows]
@@ -51,7 +51,18 @@ class Batcher:
         self._pending_cells += len(pixels)
         metrics.WAITING.labels(self._task).inc(len(pixels))
         self._dispatch()
-        return await own.rows
+        try:
+            return await own.rows
+        except asyncio.CancelledError:
+            self._forget(own)
+            raise
+
+    def _forget(self, request: _Pending) -> None:
+        """Drop a request whose client has gone, if it has not been sent yet."""
+        if request in self._pending:
+            self._pending.remove(request)
+            self._pending_cells -= len(request.pixels)
+            metrics.WAITING.labels(self._task).dec(len(request.pixels))
 
     def _dispatch(self) -> None:
         """Start as many calls as are worth it now."""

@@ -14,7 +14,8 @@ from fatescope.data.batches import batched
 from fatescope.inference.uncertainty import VERDICTS, Assessment
 from service.inference import metrics, summary
 from service.inference.classify import Record, predict, predictions
-from service.inference.decoding import DecodedCell, FailedCell
+from service.inference.decoding import DecodedCell, FailedCell, TooManyCells
+from service.inference.errors import RequestError
 from service.inference.files import Origin, OtherChannel, unpack
 from service.inference.model_pool import ServedModel
 from service.inference.results import (
@@ -45,15 +46,14 @@ MAX_SAMPLES = 500
 
 
 async def classify_many(
-    files: list[tuple[str, IO[bytes]]], model: ServedModel, record: Record, *, details: bool
+    files: list[tuple[str, IO[bytes]]], model: ServedModel, record: Record, *, details: bool, max_cells: int
 ) -> tuple[SampleDict, list[NamedSampleDict], list[CellDict]]:
     """Return the summary of all cells, that of each sample, and the result of each cell.
 
-    Raises RequestError for files that are too large.
-
+    Raises RequestError for files that are too large, and for more than `max_cells` cells.
     The next chunk is decoded while the runner works on those before it.
     """
-    chunks = batched(_decode(files, model, details=details), CHUNK)
+    chunks = batched(_decode(files, model, details=details, max_cells=max_cells), CHUNK)
     in_flight: deque[_Chunk] = deque()
     results = _Results(model, record)
     try:
@@ -160,13 +160,22 @@ class _Results:
         }
 
 
-def _decode(files: list[tuple[str, IO[bytes]]], model: ServedModel, *, details: bool) -> Iterator[Item]:
+def _decode(files: list[tuple[str, IO[bytes]]], model: ServedModel, *, details: bool, max_cells: int) -> Iterator[Item]:
+    cells = 0
     for file in unpack(files, model.decoder.is_other_channel):
         if isinstance(file, OtherChannel):
             yield Item(file, Origin())
-        else:
-            for cell in model.decoder.decode(file, details=details):
+            continue
+        try:
+            # Raised before any page of the file is decoded.
+            for cell in model.decoder.decode(file, details=details, max_cells=max_cells - cells):
+                cells += 1
                 yield Item(cell, file.origin)
+        except TooManyCells as error:
+            raise RequestError(
+                413, "too_many_cells", f"{file.name}: with it, the request has more than {max_cells:,} cells; send the "
+                "cells in several requests",
+            ) from error  # fmt: skip
 
 
 def _success(cell: DecodedCell, origin: Origin, prediction: PredictionDict) -> CellDict:

@@ -52,6 +52,10 @@ class FailedCell:
     error: ImageError
 
 
+class TooManyCells(Exception):  # noqa: N818  not an error of the file
+    """A request has more cells than it may have."""
+
+
 class CellDecoder:
     """Decodes files for one model."""
 
@@ -59,18 +63,26 @@ class CellDecoder:
         self._spec = spec
         self._paths = paths.PathParser(Dataset.model_validate_json(json.dumps(spec.params["dataset"])))
 
-    def decode(self, file: Upload | RejectedFile, *, details: bool = False) -> Iterator[DecodedCell | FailedCell]:
-        """Yield the cells of `file`, one per page."""
+    def decode(
+        self, file: Upload | RejectedFile, *, details: bool = False, max_cells: int | None = None
+    ) -> Iterator[DecodedCell | FailedCell]:
+        """Yield the cells of `file`, one per page; raises TooManyCells, before the first, for over `max_cells`."""
+        if max_cells == 0:
+            raise TooManyCells
         number = self._paths.read_name(file.name).object
         if isinstance(file, RejectedFile):
             yield FailedCell(file.name, None, number, file.error)
             return
         try:
             headers = images.read_headers(file.raw, file.name)
+            if max_cells is not None and len(headers) > max_cells:
+                raise TooManyCells
             _check_size(headers, file.name)
             for index, page in enumerate(images.decode_pages(file.raw, headers, file.name, MAX_PIXELS)):
                 yield self._cell(page, file.name, index if len(headers) > 1 else None, number, details=details)
         except ImageError as error:
+            if max_cells is not None and error.code == "too_many_pages":
+                raise TooManyCells from error
             yield FailedCell(file.name, None, number, error)
 
     def decode_one(self, file: Upload) -> DecodedCell:

@@ -36,6 +36,8 @@ class LoadedModels:
         """Load, check and warm up a version; the reply has the reason if that fails."""
         try:
             _, engine = self._get(task, version)
+        except model_store.AbsentVersionError as error:
+            return {"engine": "", "error": str(error), "absent": True}
         except FatescopeError as error:
             return {"engine": "", "error": str(error)}
         return {"engine": engine, "error": None}

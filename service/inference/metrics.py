@@ -1,9 +1,12 @@
 """Prometheus metrics, summed over the processes of the service."""
 
+import contextlib
+import os
 from functools import cache
+from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 __all__ = [
     "BATCH",
@@ -62,4 +65,27 @@ def collect() -> bytes:
     """Return the metrics of all processes in the text format of Prometheus."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus-client leaves it untyped
+    _forget_dead_processes(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     return generate_latest(registry)
+
+
+def _forget_dead_processes(folder: Path) -> None:
+    """Delete the gauges of processes that have ended without doing so: what waited in them waits no more.
+
+    Their counters stay, because a counter must not fall.
+    """
+    for pid in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*.db")}:
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            # Another process may be doing the same.
+            with contextlib.suppress(FileNotFoundError):
+                mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call]  # as above
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

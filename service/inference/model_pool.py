@@ -26,6 +26,8 @@ CHECK_INTERVAL_S = 1.0
 """Time between two checks of the list of champions; `service.registry.registry_sync` queries the registry itself."""
 RETRY_S = 60.0
 """Time after which a refused champion is tried again: its runner may not have had it yet."""
+ABSENT_S = 60.0
+"""Time for which one of several runners may not have a version that another has."""
 START_TIMEOUT_S = 60.0
 """Time that a runner may take to answer at first."""
 _START_POLL_S = 0.1
@@ -68,17 +70,35 @@ class ModelPool:
         self._served: dict[str, ServedModel] = {}
         self._retry_at: dict[Champion, float] = {}
         """Refused champion → time of the event loop at which it may be tried again."""
+        self._lost: dict[Champion, str] = {}
+        """Served champion that the runner can no longer load → the reason."""
+        self._absent_since: dict[Champion, float] = {}
+        """Served champion that the runner does not have → time of the event loop since which it has not."""
 
     def __iter__(self) -> Iterator[ServedModel]:
-        """Iterate over the served models; that of the default task comes first."""
-        return iter(list(self._served.values()))
+        """Iterate over the served models that can be loaded; that of the default task comes first."""
+        return iter([model for model in self._served.values() if model.champion not in self._lost])
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether every served model can be loaded."""
+        return bool(self._served) and not self._lost
 
     def get(self, task: str | None) -> ServedModel:
-        """Return the model of `task`, None for the default task; raises RequestError for a task that is not served."""
+        """Return the model of `task`, None for the default task.
+
+        Raises RequestError for a task that is not served, and for a model that the runner can no longer load.
+        """
         name = next(iter(self._served)) if task is None else task
         if name not in self._served:
             raise RequestError(404, "unknown_task", f"task '{name}' is not served; served are {sorted(self._served)}")
-        return self._served[name]
+        model = self._served[name]
+        if reason := self._lost.get(model.champion):
+            raise RequestError(
+                503, "runner", f"{model.champion.name} version {model.champion.version} cannot be loaded: {reason}",
+                headers={"Retry-After": f"{RETRY_S:.0f}"},
+            )  # fmt: skip
+        return model
 
     async def start(self) -> None:
         """Serve all bundles in the store; raises BundleError if one of them is refused."""
@@ -95,6 +115,7 @@ class ModelPool:
                 champions = await asyncio.to_thread(model_store.list_champions, self._store)
                 for champion in champions.values():
                     await self._replace(champion)
+                await self.check_served()
             # Whatever the error, the served models go on, and so do the checks.
             except Exception as error:  # noqa: BLE001  see above
                 log.warning("the check for new champions failed: %s", error)
@@ -114,6 +135,24 @@ class ModelPool:
             log.error("%s version %s is refused: %s; %s", champion.name, champion.version, reason, effect)
         self._retry_at[champion] = now + RETRY_S
 
+    async def check_served(self) -> None:
+        """Have the runner, which may have been started again, load what is served; note what it cannot load."""
+        for model in list(self._served.values()):
+            champion, now = model.champion, asyncio.get_running_loop().time()
+            if champion in self._lost and now < self._retry_at.get(champion, 0):
+                continue
+            readiness = await self._runner.prepare(task=champion.task, version=champion.version)
+            if not readiness["error"]:
+                self._absent_since.pop(champion, None)
+                if self._lost.pop(champion, None):
+                    log.info("%s version %s can be loaded again", champion.name, champion.version)
+                continue
+            if readiness.get("absent") and now - self._absent_since.setdefault(champion, now) < ABSENT_S:
+                continue
+            if self._lost.get(champion) != readiness["error"]:
+                log.error("%s version %s is lost: %s", champion.name, champion.version, readiness["error"])
+            self._lost[champion], self._retry_at[champion] = readiness["error"], now + RETRY_S
+
     async def _serve(self, champion: Champion) -> str | None:
         """Have the runner load `champion` and serve it from now on, or return the reason why not."""
         try:
@@ -124,6 +163,8 @@ class ModelPool:
         if readiness["error"]:
             return readiness["error"]
         batcher = Batcher(self._caller(champion), champion.task)
+        # A version that is replaced is no longer asked for.
+        self._lost = {lost: reason for lost, reason in self._lost.items() if lost.task != champion.task}
         # Assigning to an existing key of the dict keeps its place.
         self._served[champion.task] = ServedModel(champion, spec, readiness["engine"], CellDecoder(spec), batcher)
         log.info("%s version %s is served by %s", champion.name, champion.version, readiness["engine"])

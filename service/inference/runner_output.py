@@ -5,11 +5,14 @@ BentoML carries one array in binary form at little cost, so the parts of an outp
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import (
+    NotRequired,  # pydantic asks for these before Python 3.12
+    Self,
+)
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+from typing_extensions import TypedDict
 
 from fatescope.inference.bundle import Bundle, Spec
 from fatescope.inference.uncertainty import Assessment, Prediction, assess, softmax
@@ -63,3 +66,5 @@ class Readiness(TypedDict):
     """Name of the engine that runs it; empty if none does."""
     error: str | None
     """Why the version cannot be served; None if it can."""
+    absent: NotRequired[bool]
+    """Whether that is because the runner does not have it; it follows the registry by itself, and may be late."""

@@ -17,7 +17,7 @@ export async function startRun(items = state.plan.items) {
   byId("cancel").hidden = false;
   byId("retry").hidden = byId("start-over").hidden = true;
   showProgress(run);
-  await classifyInChunks(items, run.model.task, run.controller.signal, handlersOf(run));
+  await classifyInChunks(items, run.model, run.controller.signal, handlersOf(run));
   if (run === state.run) finish(run);
 }
 

@@ -25,7 +25,7 @@ export async function loadModels() {
 /** Show what the selected model is and expects. */
 export async function describeModel() {
   const model = currentModel();
-  byId("card").href = `card/${model.task}`;
+  byId("card").href = model.card;
   byId("simulated").hidden = !model.simulated;
   byId("simulated-notice").hidden = !model.simulated;
   byId("model-scope").textContent = modelScope(model);

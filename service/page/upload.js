@@ -8,13 +8,13 @@ const CONCURRENT = 2;
 const MAX_ATTEMPTS = 5;
 const TOO_MANY_REQUESTS = 429;
 
-/** Divide items into chunks of at most MAX_FILES and, where one item alone is not larger, MAX_BYTES. */
-export function intoChunks(items) {
+/** Divide items into chunks of at most `maxFiles` and, where one item alone is not larger, MAX_BYTES. */
+export function intoChunks(items, maxFiles = MAX_FILES) {
   const chunks = [];
   let chunk = [];
   let bytes = 0;
   for (const item of items) {
-    if (chunk.length && (chunk.length >= MAX_FILES || bytes + item.size > MAX_BYTES)) {
+    if (chunk.length && (chunk.length >= maxFiles || bytes + item.size > MAX_BYTES)) {
       chunks.push(chunk);
       [chunk, bytes] = [[], 0];
     }
@@ -26,15 +26,15 @@ export function intoChunks(items) {
 }
 
 /**
- * Classify items and resolve when all chunks have ended.
+ * Classify items with a model, as /models describes it, and resolve when all chunks have ended.
  * Calls onResponse(chunk, response), in which each cell has its `item`, and onFailure(items, error), and onWait(reason) before a pause, onWait(null) after.
  */
-export async function classifyInChunks(items, task, signal, handlers) {
-  const chunks = intoChunks(items);
+export async function classifyInChunks(items, model, signal, handlers) {
+  const chunks = intoChunks(items, Math.min(MAX_FILES, model.max_cells));
   const worker = async () => {
     for (let chunk = chunks.shift(); chunk && !signal.aborted; chunk = chunks.shift()) {
       try {
-        const response = await classifyChunk(chunk, task, signal, handlers);
+        const response = await classifyChunk(chunk, model.task, signal, handlers);
         if (response) handlers.onResponse(chunk, response);
       } catch (error) {
         if (signal.aborted) return;

@@ -38,6 +38,10 @@ _FOLLOWERS: list[subprocess.Popen[str]] = []
 """Referenced here because a follower ends when the pipe to it is garbage-collected."""
 
 
+class AbsentVersionError(BundleError):
+    """A version is not in the store: not yet, or not any more."""
+
+
 @dataclass(frozen=True)
 class Champion:
     """A version of the model of a task."""
@@ -116,7 +120,7 @@ def locate(store: Path, task: str, version: str) -> Path:
         return champion.path
     path = store / task / version
     if not (path / bundle.SPEC).is_file():
-        raise BundleError(f"{store}: version {version} of {model_name(task)} is not here (any more)")
+        raise AbsentVersionError(f"{store}: version {version} of {model_name(task)} is not here (any more)")
     return path
 
 

@@ -5,10 +5,15 @@ import hashlib
 import io
 import json
 import re
+import shutil
+import threading
 import time
 import zipfile
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fcsparser
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -385,8 +390,11 @@ def test_one_click_shows_an_answer(page):
 
 
 def test_with_keys_it_asks_for_one(browser, service, tmp_path):
+    shutil.copytree(service.folder / "bundles", tmp_path / "bundles")
+    styled = "<!doctype html><style>h1 {color: rgb(1, 2, 3)}</style><h1>The card of a test</h1>"
+    (tmp_path / "bundles" / "multiclass" / "card.html").write_text(styled)
     settings = {
-        "FATESCOPE_BUNDLES": str(service.folder / "bundles"),
+        "FATESCOPE_BUNDLES": str(tmp_path / "bundles"),
         "FATESCOPE_API_KEYS": hashlib.sha256(b"open sesame").hexdigest(),
     }
     with serving(tmp_path, ROOT, settings) as client:
@@ -400,7 +408,68 @@ def test_with_keys_it_asks_for_one(browser, service, tmp_path):
         page.wait_for_selector("#task option", state="attached")
         classify(page, packed(EXPORT))
         assert len(page.query_selector_all(".sample")) == 2
+        # A browser sends no key with a link.
+        with page.expect_popup() as opened:
+            page.click("#card")
+        card = opened.value
+        expect(card.locator("h1")).to_have_text("The card of a test")
+        assert card.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(1, 2, 3)"
         page.close()
+
+
+@contextmanager
+def behind(prefix, service):
+    """Yield the address of a proxy that has `service` below a prefix, which it removes."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = self.rfile.read(int(self.headers.get("content-length", 0)))
+            if not self.path.startswith(f"{prefix}/"):
+                self.send_error(404)
+                return
+            path = self.path.removeprefix(prefix)
+            kept = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+            response = httpx.request(self.command, service.base_url.join(path), headers=kept, content=content)
+            self.send_response(response.status_code)
+            for name in ("content-type", "content-security-policy"):
+                if name in response.headers:
+                    self.send_header(name, response.headers[name])
+            self.send_header("content-length", str(len(response.content)))
+            self.end_headers()
+            self.wfile.write(response.content)
+
+        do_POST = do_GET  # noqa: N815  as the base class names it
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}{prefix}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_behind_a_prefix_the_page_and_the_documentation_reach_the_service(context, service):
+    with behind("/lab/cells", service) as address:
+        page = context.new_page()
+        wrong = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
+        page.goto(f"{address}/")
+        page.wait_for_selector("#task option", state="attached")
+        page.click("#try-example")
+        done(page)
+        page.goto(f"{address}/docs")
+        page.click("#operations-models-list_models_models_get button")
+        page.click("text=Try it out")
+        with page.expect_response("**/models") as answered:
+            page.click("button.execute")
+        assert answered.value.url == f"{address}/models"
+        assert answered.value.status == 200
+        assert wrong == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

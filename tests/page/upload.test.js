@@ -40,7 +40,8 @@ const chunkSizes = (kind) =>
     .filter((entry) => entry[0] === kind)
     .map((entry) => entry[1])
     .sort((a, b) => a - b);
-const classify = (list, signal = new AbortController().signal) => classifyInChunks(list, "a b", signal, handlers);
+const model = { task: "a b", max_cells: 20_000 };
+const classify = (list, signal = new AbortController().signal) => classifyInChunks(list, model, signal, handlers);
 
 test("chunks have at most 100 files and 8 MB, and keep the order", () => {
   assert.deepEqual(
@@ -53,6 +54,12 @@ test("chunks have at most 100 files and 8 MB, and keep the order", () => {
     [["0", "1"], ["2"], ["3"], ["4"]],
   );
   assert.deepEqual(intoChunks([]), []);
+});
+
+test("chunks have no more files than a request may have cells", async () => {
+  serve();
+  await classifyInChunks(items(100), { ...model, max_cells: 40 }, new AbortController().signal, handlers);
+  assert.deepEqual(chunkSizes("response"), [20, 40, 40]);
 });
 
 test("every chunk is sent with its files, to the task", async () => {

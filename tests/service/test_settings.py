@@ -24,6 +24,7 @@ def test_defaults():
     assert (settings.poll_s, settings.retention_days, settings.gateways) == (30, 30, 1)
     assert (settings.records, settings.feedback) == (Path("records"), Path("feedback"))
     assert (settings.api_keys, settings.host) == ((), "127.0.0.1")
+    assert (settings.hosts, settings.max_cells, settings.feedback_mb) == ((), 20_000, 1000)
 
 
 def test_values_are_parsed(monkeypatch):
@@ -37,6 +38,7 @@ def test_values_are_parsed(monkeypatch):
         ("FATESCOPE_RECORDS", "off"),
         ("FATESCOPE_RUNNER", "http://fatescope-runner:3001"),
         ("FATESCOPE_RETENTION_DAYS", ""),
+        ("FATESCOPE_HOSTS", "Cells.example.org, lab"),
     ):
         monkeypatch.setenv(name, value)
     settings = ServiceSettings.read()
@@ -46,6 +48,7 @@ def test_values_are_parsed(monkeypatch):
     assert settings.api_keys == (bytes.fromhex(KEY_HASH), bytes(32))
     assert settings.host == "0.0.0.0", "with keys, other machines may connect"
     assert settings.records is None
+    assert settings.hosts == ("cells.example.org", "lab")
     assert settings.retention_days == 30, "an empty variable counts as one that is not set"
 
 
@@ -60,6 +63,18 @@ def test_values_are_parsed(monkeypatch):
         ("FATESCOPE_PIN", "binary", "FATESCOPE_PIN=binary: 'binary' is not TASK=VERSION; write for example binary=3"),
         ("FATESCOPE_RUNNER", "runner:3001", "FATESCOPE_RUNNER=runner:3001: not an HTTP address; write for example"),
         ("FATESCOPE_API_KEYS", "my-secret", "FATESCOPE_API_KEYS: an entry of 9 characters is not a SHA-256 hash"),
+        ("FATESCOPE_API_KEYS", "", "FATESCOPE_API_KEYS: it is set but holds no key"),
+        ("FATESCOPE_API_KEYS", ",", "FATESCOPE_API_KEYS: it is set but holds no key"),
+        ("FATESCOPE_API_KEYS", " , \t,\n", "FATESCOPE_API_KEYS: it is set but holds no key"),
+        ("FATESCOPE_API_KEYS", '""', "FATESCOPE_API_KEYS: an entry of 2 characters is not a SHA-256 hash"),
+        ("fatescope_api_keys", "", "FATESCOPE_API_KEYS: it is set but holds no key"),
+        ("FATESCOPE_PIN", ",", "FATESCOPE_PIN=,: '' is not TASK=VERSION"),
+        ("FATESCOPE_HOSTS", ",", "FATESCOPE_HOSTS=,: '' is not a host name"),
+        ("FATESCOPE_HOSTS", "https://a.org", "FATESCOPE_HOSTS=https://a.org: 'https://a.org' is not a host name"),
+        ("FATESCOPE_HOSTS", "*", "FATESCOPE_HOSTS=*: '*' is not a host name"),
+        ("FATESCOPE_MAX_CELLS", "0", "FATESCOPE_MAX_CELLS=0: input should be greater than or equal to 1"),
+        ("FATESCOPE_MAX_CELLS", "100001", "FATESCOPE_MAX_CELLS=100001: input should be less than or equal to 100000"),
+        ("FATESCOPE_FEEDBACK_MB", "0", "FATESCOPE_FEEDBACK_MB=0: input should be greater than 0"),
     ],
 )
 def test_an_invalid_value_is_one_line_with_the_variable_and_the_rule(monkeypatch, name, value, message):

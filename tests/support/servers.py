@@ -25,7 +25,7 @@ def serving(folder, project, environment=None, timeout_s=180):
     built = (project / "bento.yaml").exists()
     what = [project] if built else ["service.gateway:Fatescope", "--working-dir", project]
     command = [Path(sys.executable).with_name("bentoml"), "serve", *what, "--host", "127.0.0.1", "--port", port]
-    # A home of its own: two servers that share one wipe each other's metrics.
+    # A home of its own, so that what BentoML keeps for the user of this machine plays no part.
     settings = {
         "BENTOML_HOME": str(folder / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",

@@ -6,6 +6,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fatescope.errors import ImageError
+
+MAX_PAGES = 100_000
+"""Most pages of a file. A page costs 114 bytes, and a request may be large: reading all of them would take minutes."""
+
 
 @dataclass(frozen=True)
 class Header:
@@ -23,6 +28,11 @@ class Header:
     """Significant bits of a value, 1 to 16."""
     orientation: int = 1
     """How the stored pixels are turned, as in TIFF and Exif: 1 to 8, and 1 for pixels that are upright."""
+
+
+def too_many_pages(name: str) -> ImageError:
+    """Return the reason why a file of more than MAX_PAGES images is not read."""
+    return ImageError("too_many_pages", f"{name}: more than {MAX_PAGES:,} pages; export fewer cells per file")
 
 
 def upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:

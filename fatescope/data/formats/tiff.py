@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fatescope.data import instruments
-from fatescope.data.formats import Header, tiff_levels, upright_size
+from fatescope.data.formats import MAX_PAGES, Header, tiff_levels, too_many_pages, upright_size
 from fatescope.data.formats import tiff_directory as tags
 from fatescope.data.formats.tiff_directory import Directory, Layout
 from fatescope.data.formats.tiff_ome import significant_bits
@@ -94,6 +94,8 @@ def _read_directories(raw: bytes, layout: Layout, name: str) -> list[Directory]:
         # Decided by the first directory: the others of such a file are not those of a TIFF.
         if not directories and instruments.is_amnis(directory.numbers):
             raise ImageError("not_an_image", f"{name}: {instruments.RAW_AMNIS}")
+        if len(directories) >= MAX_PAGES:
+            raise too_many_pages(name)
         directories.append(directory)
     if not directories:
         raise ValueError("it has no page")

@@ -8,6 +8,7 @@ import math
 import re
 import struct
 
+from fatescope.data.formats import MAX_PAGES, too_many_pages
 from fatescope.data.formats import tiff_directory as tags
 from fatescope.data.formats.tiff_directory import Directory
 from fatescope.data.formats.tiff_ome import announced_pages
@@ -18,7 +19,6 @@ _IMAGEJ_SLICES = re.compile(rb"^images=(\d{1,9})", re.MULTILINE)
 _SHAPE = re.compile(rb'"shape":\s?\[(\d{1,9}(?:,\s?\d{1,9}){0,9})\]')
 _MICRO_MANAGER_INDEX, _MICRO_MANAGER_MAP = 54_773_648, 3_453_623
 """Magic numbers: at byte 8 of a file, followed by where its map of planes is, and at the start of that map."""
-_MAX_SLICES = 100_000
 _MAX_SUB_DIRECTORIES = 10_000
 
 Slice = tuple[int, Directory, int | None]
@@ -41,6 +41,8 @@ def find_slices(raw: bytes, directories: list[Directory], name: str) -> list[Sli
         if len(pages) == 1:
             announced = max(announced, total)
         slices += [(page, directory, start) for start in _starts(raw, directory, announced, name)]
+        if len(slices) > MAX_PAGES:
+            raise too_many_pages(name)
     if total > len(slices):
         raise _lost(name, total, len(slices))
     return slices
@@ -100,11 +102,13 @@ def _starts(raw: bytes, directory: Directory, announced: int, name: str) -> list
         and directory.bits in (8, 16, 32)
         and directory.numbers.get(tags.FILL_ORDER, 1) != 2
         and (directory.samples == 1 or directory.numbers.get(tags.PLANAR, 1) == 1)
-        and 0 < announced <= _MAX_SLICES
+        and announced > 0
     )
     follows = all(start + count == after for start, count, after in zip(offsets, sizes, offsets[1:], strict=False))
     if not (plain and offsets and follows and size and offsets[0] + announced * size <= len(raw)):
         raise _lost(name, announced, 1)
+    if announced > MAX_PAGES:
+        raise too_many_pages(name)
     return [offsets[0] + i * size for i in range(announced)]
 
 

@@ -67,9 +67,12 @@ async def classify_batch(
 ) -> Response:
     """Classify many images: files in a form, or a zip archive or TIFF with many pages, in a form or as the body."""
     chosen = formats.choose(format, request.headers.get("accept", ""))
-    model = state_of(request.scope).models.get(task)
+    state = state_of(request.scope)
+    model = state.models.get(task)
     async with read_many(request) as files:
-        sample, samples, cells = await classify_many(files, model, _record(request), details=details)
+        sample, samples, cells = await classify_many(
+            files, model, _record(request), details=details, max_cells=state.max_cells
+        )
     results: BatchDict = {
         "model": _version(model),
         "task": model.spec.task,

@@ -12,9 +12,10 @@ from safetensors.numpy import load_file
 from fatescope.data import images
 from fatescope.inference import bundle
 from service.api.formats import FORMATS
+from service.api.headers import CARD_HEADERS
 from service.api.model_schemas import ExamplesResponse, ModelInfo
 from service.api.schemas import ModelVersion
-from service.api.state import state_of
+from service.api.state import ServiceState, state_of
 from service.inference import summary, thumbnails
 from service.inference.errors import RequestError
 from service.inference.model_pool import ServedModel
@@ -27,7 +28,8 @@ _CARD_HTML, _CARD_MARKDOWN = "card.html", "card.md"
 @router.get("/models")
 def list_models(request: Request) -> list[ModelInfo]:
     """List the models in service; that of the default task comes first."""
-    return [_describe(model) for model in state_of(request.scope).models]
+    state = state_of(request.scope)
+    return [_describe(model, state) for model in state.models]
 
 
 @router.get(
@@ -46,7 +48,9 @@ def card(request: Request, task: str) -> Response:
             "those in the registry have one",
         )  # fmt: skip
     text = path.read_text()
-    return PlainTextResponse(text, media_type="text/markdown") if markdown else HTMLResponse(text)
+    if markdown:
+        return PlainTextResponse(text, media_type="text/markdown", headers=CARD_HEADERS)
+    return HTMLResponse(text, headers=CARD_HEADERS)
 
 
 @router.get("/examples/{task}")
@@ -83,7 +87,7 @@ def _example_cells(model: ServedModel) -> list[npt.NDArray[np.uint16]]:
     return [images.cut(cell, size) for cell in load_file(model.champion.path / bundle.TEST)["pixels"]]
 
 
-def _describe(model: ServedModel) -> ModelInfo:
+def _describe(model: ServedModel, state: ServiceState) -> ModelInfo:
     spec, champion = model.spec, model.champion
     return ModelInfo(
         task=spec.task,
@@ -102,5 +106,7 @@ def _describe(model: ServedModel) -> ModelInfo:
         simulated=spec.simulated,
         data_hash=spec.data_hash,
         git_commit=spec.git_commit,
+        max_cells=state.max_cells,
+        card=state.auth.link(f"/card/{spec.task}"),
         made=spec.made,
     )

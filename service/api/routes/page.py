@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, Response
 from fatescope.errors import ImageError
 from service.api import formats
 from service.api.feedback import Correction
+from service.api.headers import PAGE_HEADERS
 from service.api.model_schemas import (
     FeatureDifference,
     FeedbackResponse,
@@ -28,15 +29,6 @@ from service.inference.results import BatchDict
 router = APIRouter(tags=["page"])
 
 PAGE = Path(__file__).parents[2] / "page"
-CACHE = "no-cache"
-"""Kept by browsers, but never used without asking whether it has changed."""
-_POLICY = {
-    "Cache-Control": CACHE,
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-"""The page loads nothing from other hosts, and runs only its own scripts."""
 
 
 @router.post("/summarise")
@@ -78,7 +70,7 @@ def correct(
     request: Request,
     image: Annotated[UploadFile, File(description="The image that was classified.")],
     label: Annotated[str, Form(description="The true class of the cell.")],
-    called: Annotated[str, Form(description="The predicted class.")] = "",
+    called: Annotated[str, Form(description="The predicted class.", max_length=200)] = "",
     keep_image: Annotated[bool, Form(description="Whether the image may be stored.")] = False,
     task: Task = None,
 ) -> FeedbackResponse:
@@ -97,4 +89,4 @@ def correct(
 @router.get("/", include_in_schema=False)
 def page() -> FileResponse:
     """Return the page."""
-    return FileResponse(PAGE / "index.html", headers=_POLICY)
+    return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)

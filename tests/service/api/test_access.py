@@ -1,6 +1,7 @@
 """Who may send a request, and how large it may be."""
 
 import hashlib
+import time
 
 import pytest
 from starlette.datastructures import Headers
@@ -61,6 +62,53 @@ def test_a_body_without_a_key_or_that_is_too_long_is_not_read(secured):
 def test_what_explains_the_service_needs_no_key(secured):
     for path in ("/", "/page/app.js", "/docs", "/openapi.json"):
         assert secured.get(path).status_code == 200
+
+
+def test_behind_a_prefix_the_same_paths_need_a_key_and_may_be_as_long(secured):
+    with connected(secured.app, root_path="/cells") as client:
+        for path in ("/cells/", "/cells/page/app.js", "/cells/docs", "/cells/openapi.json"):
+            assert client.get(path).status_code == 200, path
+        assert client.get("/cells/models").status_code == 401
+        key = {"x-api-key": "key"}
+        long = bytes(20_000_001)
+        assert client.post("/cells/classify", headers=key, content=long).status_code == 413
+        assert client.post("/cells/classify_batch", headers=key, content=long).status_code == 200
+
+
+def test_the_link_to_a_card_opens_without_a_key_for_a_day(secured, monkeypatch):
+    link = {model["task"]: model["card"] for model in secured.get("/models", headers={"x-api-key": "key"}).json()}
+
+    def status(path, method="GET"):
+        return secured.request(method, path).status_code
+
+    # The bundles of the tests have no card: 404 comes after the key.
+    assert status(f"/{link['binary']}") == 404
+    assert status("/card/binary") == 401
+    for changed in (
+        link["binary"].replace("binary", "multiclass"),
+        link["binary"].replace("card", "reference"),
+        link["binary"][:-1] + ("0" if link["binary"][-1] != "0" else "1"),
+        link["binary"].replace("link=", "link=9"),
+        "card/binary?link=",
+        "card/binary?link=9999999999-",
+        "card/binary?link=٣-x",
+    ):
+        assert status(f"/{changed}") == 401, changed
+    assert status(f"/{link['binary']}", "POST") == 401
+    assert "open it again from the page" in secured.get(f"/{link['binary']}0").text
+    later = time.time() + auth.LINK_S + 1
+    monkeypatch.setattr(auth.time, "time", lambda: later)
+    assert status(f"/{link['binary']}") == 401
+
+
+def test_the_same_keys_make_the_same_links_and_others_make_others(monkeypatch):
+    monkeypatch.setattr(auth.time, "time", lambda: 1e9)
+
+    def link(*keys):
+        return auth.APIKeyAuth(tuple(hashlib.sha256(key).digest() for key in keys)).link("/card/binary")
+
+    assert link(b"a", b"b") == link(b"b", b"a"), "gateways may list them in any order"
+    assert len({link(b"a"), link(b"b"), link(b"a", b"b"), link()}) == 4
 
 
 def test_admission_postpones_requests_beyond_its_limits():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import zipfile
 
 import fcsparser
@@ -15,6 +16,7 @@ from fatescope.data import images
 from fatescope.inference import bundle, uncertainty
 from tests.support.bundles import CANVAS, CLASSES
 from tests.support.images import tiff, typical
+from tests.support.in_process import application, connected
 
 CELLS = [typical(seed) for seed in range(20)]
 NOISE = [np.random.default_rng(seed).integers(0, 4000, (45, 60), np.uint16) for seed in range(2)]
@@ -213,6 +215,61 @@ def test_damaged_and_encrypted_archives_are_reported(client):
     response = classify(client, content=bytes(damaged))
     codes = [(cell.get("error") or {}).get("code") for cell in response["cells"]]
     assert codes == [None, None, None, "zip", *[None] * 16]
+
+
+def countless(pages):
+    """Return a TIFF whose directories, of 114 bytes each, all point to the same cell of 8x8 px."""
+    order, size = "<", 2 + 12 * 9 + 4
+    body, pixels = io.BytesIO(), 8
+    body.write(struct.pack("<2sHI", b"II", 42, 8 + 128))
+    body.write(bytes(range(128)))
+    for page in range(pages):
+        tags = [(256, 3, 8), (257, 3, 8), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, pixels), (277, 3, 1),
+                (278, 3, 8), (279, 4, 128)]  # fmt: skip
+        body.write(struct.pack(order + "H", len(tags)))
+        for tag, kind, value in tags:
+            body.write(struct.pack(order + "HHII", tag, kind, 1, value))
+        start = 8 + 128 + (page + 1) * size
+        body.write(struct.pack(order + "I", start if page + 1 < pages else 0))
+    return body.getvalue()
+
+
+@pytest.fixture(scope="module")
+def limited(bundles, tmp_path_factory):
+    """A client of a service whose requests may have 10 cells."""
+    with (
+        application(tmp_path_factory.mktemp("limited"), bundles, max_cells=10) as app,
+        connected(app) as client,
+    ):
+        yield client
+
+
+def test_a_request_may_have_so_many_cells(limited):
+    pages = tiff(np.stack([CELLS[0]] * 6), photometric="minisblack")
+    assert classify(limited, content=archive(dict(list(EXPORT.items())[:10])))["sample"]["cells"] == 10
+    others = {f"a_1d1_{i}_Ch4.ome.tif": b"" for i in range(30)}
+    mixed = {**others, "pages.tif": pages, "a.tif": tiff(CELLS[1]), "b.tif": b"no image"}
+    sample = classify(limited, content=archive(mixed))["sample"]
+    assert (sample["cells"], sample["refused"], sample["other_channels"]) == (7, 1, 30)
+    for files in (
+        dict(list(EXPORT.items())[:11]),
+        {"a.tif": pages, "b.tif": pages},
+        {f"{i}.tif": b"no image" for i in range(11)},
+    ):
+        response = limited.post("/classify_batch", content=archive(files))
+        assert response.status_code == 413
+        assert response.json()["error"]["code"] == "too_many_cells"
+        assert "the request has more than 10 cells; send the cells in several requests" in response.text
+
+
+@pytest.mark.parametrize("pages", [20_001, 150_000])
+def test_pages_that_cost_a_hundred_bytes_each_are_counted_before_any_is_decoded(client, pages, monkeypatch):
+    raw = countless(pages)
+    assert len(raw) / pages < 120
+    monkeypatch.setattr(images, "decode_pages", None)
+    assert error(client, content=raw) == (413, "too_many_cells")
+    monkeypatch.undo()
+    assert classify(client, content=countless(300))["sample"]["cells"] == 300
 
 
 def test_a_file_of_countless_pages_that_share_their_bytes_is_rejected(client):

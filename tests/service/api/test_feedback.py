@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
 
@@ -10,6 +11,7 @@ from fatescope.data.paths import CORRECTIONS
 from fatescope.data.sidecar import LABELS, Label, read_labels
 from pipelines.commands import import_data
 from pipelines.stages import ingest
+from service.api import feedback
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
 
@@ -104,6 +106,33 @@ def test_an_image_whose_name_does_not_match_is_stored_with_the_reason(client, fo
     assert response["kept"]
     assert "does not match dataset.pattern" in response["reason"]
     assert [str(path.relative_to(folder)) for path in folder.rglob("*.tif")] == [f"{FOLDER}/cell_1.tif"]
+
+
+def test_corrections_are_refused_once_they_take_up_what_they_may(bundles, tmp_path, monkeypatch):
+    monkeypatch.setattr(feedback, "_FULL_S", 0.0)
+    with application(tmp_path, bundles, feedback_mb=0.1) as app, connected(app) as client:
+        stored = 0
+        while (response := correct(client, image=tiff(typical(stored)), keep_image="true")).status_code == 200:
+            stored += 1
+            assert stored < 100
+        assert (response.status_code, response.json()["error"]["code"]) == (507, "feedback_full")
+        assert "the 0.1 MB that they may" in response.json()["error"]["message"]
+        assert "FATESCOPE_FEEDBACK_MB" in response.json()["error"]["message"]
+        folder = tmp_path / "feedback"
+        assert len(list(folder.rglob("*.tif"))) == len(lines(folder)) == stored
+        assert stored > 3
+        taken = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        assert taken <= 100_000
+        # Other programs write to the folder, and empty it.
+        shutil.rmtree(folder)
+        correct(client, keep_image="true").raise_for_status()
+
+
+def test_a_second_process_counts_what_the_first_has_stored(bundles, tmp_path):
+    (tmp_path / "feedback").mkdir()
+    (tmp_path / "feedback" / "other").write_bytes(bytes(100_000))
+    with application(tmp_path, bundles, feedback_mb=0.1) as app, connected(app) as client:
+        assert correct(client).status_code == 507
 
 
 def test_what_cannot_be_stored_is_rejected(client, folder):

@@ -31,6 +31,21 @@ def run(work):
     return asyncio.run(main())
 
 
+def test_cells_whose_client_has_gone_are_not_sent():
+    async def work(runner, batcher):
+        first = asyncio.create_task(batcher.predict(cells(1)))
+        await asyncio.sleep(0)
+        gone, stays = (asyncio.create_task(batcher.predict(cells(*values))) for values in ((2, 3, 4), (5,)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        runner.released.set()
+        assert [rows[:, 0].tolist() for rows in await asyncio.gather(first, stays)] == [[2], [10]]
+        return runner.sizes
+
+    assert run(work) == [1, 1]
+
+
 def test_each_request_gets_its_own_rows_and_batches_grow_while_calls_are_in_flight():
     async def work(runner, batcher):
         requests = [asyncio.create_task(batcher.predict(cells(i, 100 + i))) for i in range(20)]

@@ -1,0 +1,121 @@
+"""How long a request may take, and what happens when its client goes."""
+
+import asyncio
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from service.api import time_limits
+from service.api.routes import page
+from service.inference.batcher import MAX_BATCH, MAX_IN_FLIGHT
+from tests.support.images import tiff, typical
+
+IMAGE = tiff(typical(0))
+
+
+class Connection:
+    """The server's side of a request: parts of a body, each after a pause in seconds; then the client stays or goes."""
+
+    def __init__(self, parts, stays_s=None):
+        self.parts, self.stays_s, self.sent, self.answered = list(parts), stays_s, [], asyncio.Event()
+
+    async def receive(self):
+        if self.parts:
+            pause_s, body = self.parts.pop(0)
+            await asyncio.sleep(pause_s)
+            return {"type": "http.request", "body": body, "more_body": bool(self.parts)}
+        await (self.answered.wait() if self.stays_s is None else asyncio.sleep(self.stays_s))
+        return {"type": "http.disconnect"}
+
+    async def send(self, message):
+        self.sent.append(message)
+        if not message.get("more_body") and message["type"] == "http.response.body":
+            self.answered.set()
+
+    @property
+    def response(self):
+        body = b"".join(message.get("body", b"") for message in self.sent)
+        return self.sent[0]["status"], json.loads(body)
+
+
+def request(app, path, parts, stays_s=None):
+    """Return status and JSON of the response to a POST."""
+    scope = {
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "POST",
+        "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"localhost")], "server": ("localhost", 3000), "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+
+    async def main():
+        connection = Connection(parts, stays_s)
+        await app(scope, connection.receive, connection.send)
+        return connection.response
+
+    return asyncio.run(main())
+
+
+@pytest.fixture
+def calls(app, monkeypatch):
+    """The sizes of the calls to a runner that takes seconds for each."""
+    sizes = []
+
+    async def predict(_, **call):
+        sizes.append(len(call["pixels"]))
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr(type(app.state.service.models._runner), "predict", predict)
+    return sizes
+
+
+def test_an_upload_may_take_longer_than_computing(app, monkeypatch):
+    monkeypatch.setattr(time_limits, "COMPUTE_S", 1.5)
+    parts = [(0.5, IMAGE[start : start + 1500]) for start in range(0, len(IMAGE), 1500)]
+    assert sum(pause_s for pause_s, _ in parts) > 1.9
+    status, answer = request(app, "/classify_batch", parts)
+    assert status == 200, answer
+
+
+@pytest.mark.usefixtures("calls")
+@pytest.mark.parametrize("path", ["/classify", "/classify_batch"])
+def test_computing_for_too_long_is_an_error_of_our_shape(app, monkeypatch, path):
+    monkeypatch.setattr(time_limits, "COMPUTE_S", 0.2)
+    status, answer = request(app, path, [(0, IMAGE)])
+    message = "computing took more than 0.2 s; send the cells in several requests"
+    assert (status, answer) == (504, {"error": {"code": "timeout", "message": message, "file": None}})
+
+
+def test_an_endpoint_that_runs_in_a_thread_is_not_waited_for(client, monkeypatch):
+    ended = threading.Event()
+
+    def compose(*_):
+        ended.wait(20)
+
+    monkeypatch.setattr(page.summary, "compose", compose)
+    monkeypatch.setattr(time_limits, "COMPUTE_S", 0.2)
+    response = client.post("/summarise", json={"cells": []})
+    assert not ended.is_set()
+    ended.set()
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")
+
+
+def test_a_body_of_which_nothing_more_arrives_is_given_up(app, monkeypatch):
+    monkeypatch.setattr(time_limits, "STALL_S", 0.2)
+    status, answer = request(app, "/classify_batch", [(0, IMAGE[:100]), (5, IMAGE[100:])])
+    assert (status, answer["error"]["code"]) == (408, "upload_stalled")
+
+
+def test_no_more_is_computed_for_a_client_that_has_gone(app, calls):
+    batcher = app.state.service.models.get(None).batcher
+    pages = tiff(np.stack([typical(0)] * 2000), photometric="minisblack")
+    status, answer = request(app, "/classify_batch", [(0, pages)], stays_s=0.5)
+    assert (status, answer["error"]["code"]) == (400, "disconnected")
+    # Of 2,000 cells, those in flight; chunks that the runner has not seen are dropped.
+    assert 0 < sum(calls) <= MAX_IN_FLIGHT * MAX_BATCH
+    assert not batcher._pending
+
+
+def test_a_client_that_stays_is_answered(app):
+    status, answer = request(app, "/classify_batch", [(0, IMAGE)])
+    assert (status, answer["sample"]["cells"]) == (200, 1)
