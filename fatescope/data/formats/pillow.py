@@ -27,16 +27,14 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
     """Return the one header of a file; raises ImageError where Pillow cannot read it."""
     kind = next(kind for signature, kind in _SIGNATURES.items() if raw.startswith(signature))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            # Opening reads the header only; our own limit on pixels is checked before anything is decoded.
-            with Image.open(io.BytesIO(raw), formats=[kind]) as image:
-                if image.mode == "CMYK":
-                    raise ImageError("channels", f"{name}: CMYK where grey was expected; export it as greyscale")
-                orientation = read_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
-                size = upright_size(image.height, image.width, orientation)
-                samples = 3 if image.mode == "RGBA" else len(image.getbands())
-                return [Header(kind, *size, samples, _bit_depth(raw, image), orientation)]
+        # Opening reads the header only; our own limit on pixels is checked before anything is decoded.
+        with _open(raw, kind) as image:
+            if image.mode == "CMYK":
+                raise ImageError("channels", f"{name}: CMYK where grey was expected; export it as greyscale")
+            orientation = read_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
+            size = upright_size(image.height, image.width, orientation)
+            samples = 3 if image.mode == "RGBA" else len(image.getbands())
+            return [Header(kind, *size, samples, _bit_depth(raw, image), orientation)]
     except Image.DecompressionBombError as error:
         raise ImageError("too_large", f"{name}: {error}; export one cell per file") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
@@ -48,7 +46,7 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
 def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any]:
     """Return the pixels of the file, (H, W) or (H, W, C)."""
     try:
-        with Image.open(io.BytesIO(source), formats=[header.format]) as image:
+        with _open(source, header.format) as image:
             # The values of a palette image are indices, not grey levels; the alpha channel of a BMP is not displayed.
             return np.asarray(image.convert("RGB") if image.mode in ("P", "RGBA") else image)
     # A corrupt file makes the decoder fail in any of these ways, after asking for absurd amounts of memory too.
@@ -57,6 +55,13 @@ def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any
             "truncated",
             f"{name}: the header is intact but the pixels cannot be decoded ({error}); export the file again",
         ) from error
+
+
+def _open(raw: bytes | bytearray, kind: str) -> Image.Image:
+    with warnings.catch_warnings():
+        # Of many pixels, and of parts that are not read.
+        warnings.simplefilter("ignore")
+        return Image.open(io.BytesIO(raw), formats=[kind])
 
 
 def _bit_depth(raw: bytes, image: Image.Image) -> int:
