@@ -41,7 +41,7 @@ test("raw files of instruments are named with what to export, in a zip too", asy
   assert.deepEqual(items, []);
   const reasons = Object.fromEntries(rejected.map(({ path, reason }) => [path, reason]));
   assert.match(reasons["a.CIF"], /raw file of an Amnis instrument.*export one TIFF per cell and channel/);
-  assert.equal(reasons["run/b.rif"], reasons["a.CIF"]);
+  assert.equal(reasons["run/run/b.rif"], reasons["a.CIF"]);
   assert.match(reasons["a.daf"], /analysis file.*no pixels.*export one TIFF per cell and channel/);
   assert.match(reasons["a.fcs"], /measurements and no images.*export one TIFF per cell and channel/);
 });
