@@ -95,9 +95,11 @@ class Incidents:
         with fresh_folder(folder) as partial:
             window.to_parquet(partial / "window.parquet")
             _write_json(partial / "report.json", report.as_dict())
-            (partial / "report.html").write_text(incident_report.to_html(model, report, reference, window))
+            (partial / "report.html").write_text(
+                incident_report.to_html(model, report, reference, window), encoding="utf-8"
+            )
             _write_json(partial / "incident.json", incident)
-            (partial / "README.md").write_text(incident_report.advise(model, report))
+            (partial / "README.md").write_text(incident_report.advise(model, report), encoding="utf-8")
         _log_to_mlflow(folder, {"task": task, "version": model.version}, report)
         drifted = ", ".join(finding.statistic for finding in report.input_drift)
         log.warning("incident %s opened: %s", folder, drifted or "nothing is above its threshold any more")
@@ -105,12 +107,12 @@ class Incidents:
 
 def _end(folder: Path, ended: str) -> None:
     path = folder / "incident.json"
-    _write_json(path, json.loads(path.read_text()) | {"ended": ended})
+    _write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"ended": ended})
     log.warning("incident %s ended", folder)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _log_to_mlflow(folder: Path, tags: dict[str, str], report: Report) -> None:

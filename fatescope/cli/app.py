@@ -11,13 +11,14 @@ from fatescope import command
 from fatescope.cli import data, demo, doctor, models, pipeline, serving
 from fatescope.cli.console import examples
 
-QUIET = {
+ENVIRONMENT = {
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "BENTOML_DO_NOT_TRACK": "True",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONUTF8": "1",
 }
-"""Nothing here reports to anyone."""
+"""Environment of every program that a command starts: nothing reports to anyone, and all text is UTF-8."""
 
 EXTRAS = {
     "bentoml": "service",
@@ -84,8 +85,11 @@ app.command(epilog=examples("fatescope bench", "fatescope bench training"))(pipe
 
 
 def main() -> None:
-    """Run the command line of this process."""
-    for name, value in QUIET.items():
+    """Run the command line of this process, in Python's UTF-8 mode whatever the locale is."""
+    if sys.getfilesystemencoding() != "utf-8":
+        # Names of files and classes would read otherwise than on other machines; the mode has to be there at the start.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  this command again
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         command.execute(app, "fatescope")

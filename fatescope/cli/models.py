@@ -170,5 +170,8 @@ def pull(
 def _who() -> str:
     """Return the name that git knows, else the one that the system knows."""
     command = ["git", "config", "user.name"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or getpass.getuser()
+    try:
+        named = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git on this machine
+        named = ""
+    return named or getpass.getuser()

@@ -40,7 +40,7 @@ def dvc(*arguments: str, quiet: bool = False) -> None:
 
 def data_is_drawn() -> bool:
     """Tell whether the version of the data in `data.dvc` is one that `simulate` draws."""
-    return any(line.startswith(DRAWN) for line in DATA_VERSION.read_text().splitlines())
+    return any(line.startswith(DRAWN) for line in DATA_VERSION.read_text(encoding="utf-8").splitlines())
 
 
 def fetch_data() -> None:
@@ -65,8 +65,8 @@ def fetch_data() -> None:
 def add_version() -> None:
     """Make what is in the data folder a version of the data, which is a laboratory's own from now on."""
     if DATA_VERSION.exists():
-        lines = DATA_VERSION.read_text().splitlines(keepends=True)
-        DATA_VERSION.write_text("".join(line for line in lines if not line.startswith(DRAWN)))
+        lines = DATA_VERSION.read_text(encoding="utf-8").splitlines(keepends=True)
+        DATA_VERSION.write_text("".join(line for line in lines if not line.startswith(DRAWN)), encoding="utf-8")
     dvc("add", "--quiet", str(DATA))
 
 

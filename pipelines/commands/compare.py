@@ -31,5 +31,5 @@ def main(params: Path, task: str, a: str, b: str, source: Path, parts: Path, tar
     changed.drop(columns="row").to_csv(target / f"{a}-{b}-changed.csv", index=False)
     drawn = {kind: comparison_page.draw_changed(cells, changed, kind) for kind in CHANGES}
     figures = {kind: figure for kind, figure in drawn.items() if figure is not None}
-    (target / f"{a}-{b}.html").write_text(comparison_page.render(comparison, figures))
+    (target / f"{a}-{b}.html").write_text(comparison_page.render(comparison, figures), encoding="utf-8")
     return comparison

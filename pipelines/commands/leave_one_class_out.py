@@ -148,7 +148,7 @@ def main(params: Path, task: str, medium: str, source: Path, parts: Path, best: 
     """
     mpl.use("Agg")
     settings = load(params)
-    fit = settings.train.changed(json.loads(best.read_text())["best"]["params"])
+    fit = settings.train.changed(json.loads(best.read_text(encoding="utf-8"))["best"]["params"])
     report = leave_out(dataset.load(source), load_splits(parts), task, medium, fit, settings)
     name = "".join(character if character.isalnum() else "_" for character in medium)
     report.write(target / f"{name}.json")

@@ -79,8 +79,8 @@ def write(sources: Sources, target: Path) -> None:
     """Write `card.md`, `card.html` and the images that the former refers to into the folder `target`."""
     target.mkdir(parents=True, exist_ok=True)
     text = render(sources)
-    (target / MD).write_text(metadata(sources) + text)
-    (target / HTML).write_text(to_html(text, sources.pictures, model_name(sources.spec.task)))
+    (target / MD).write_text(metadata(sources) + text, encoding="utf-8")
+    (target / HTML).write_text(to_html(text, sources.pictures, model_name(sources.spec.task)), encoding="utf-8")
     (target / "card").mkdir(exist_ok=True)
     for name in re.findall(r"\]\(card/([\w.]+)\)", text):
         if sources.pictures != target / "card":
@@ -175,7 +175,7 @@ def to_html(text: str, pictures: Path, title: str) -> str:
     body = re.sub(r'src="card/([\w.]+)"', embed, body)
     # So that a wide table scrolls, not the page.
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
-    page = (TEMPLATES / "page.html").read_text()
+    page = (TEMPLATES / "page.html").read_text(encoding="utf-8")
     return page.replace("{{title}}", title).replace("{{body}}", body)
 
 

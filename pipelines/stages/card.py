@@ -103,7 +103,7 @@ def main(
     examples = choose_examples(predictions[predictions["split"] == model.spec.split])
     draw_examples(model, cells, examples).savefig(pictures / model_card.EXAMPLES, dpi=130)
     model_card.write(model_card.read_sources(models / "bundle", cells, metrics, audit, pictures), target)
-    bioimage.package(models / "bundle", (target / model_card.MD).read_text(), target / BIOIMAGE)
+    bioimage.package(models / "bundle", (target / model_card.MD).read_text(encoding="utf-8"), target / BIOIMAGE)
     log.info("%s: card written to %s", task, target / model_card.HTML)
 
 

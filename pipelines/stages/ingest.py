@@ -59,7 +59,7 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
             cells = _write_cells(dataset, params, source, folder, paths, int(kept.sum()), quarantine)
         _check_refused(cells, int(kept.sum()), params.max_refused_share, folder / QUARANTINE)
         summary = summarise(source, folder, files, cells, left_out=int((~kept).sum()))
-        (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n")
+        (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n", encoding="utf-8")
     return summary
 
 

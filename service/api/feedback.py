@@ -81,7 +81,7 @@ class FeedbackStore:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 if correction.keep_image:
                     self._write_image(path, correction.raw)
-                with (self._folder / CORRECTIONS).open("a") as file:
+                with (self._folder / CORRECTIONS).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
         except OSError as error:
             message = f"corrections cannot be stored ({error.strerror}); set {variable('feedback')} to a folder"

@@ -82,7 +82,7 @@ def download(target: Path, versions: dict[str, str]) -> None:
         except (mlflow.MlflowException, OSError) as error:
             raise BundleError(f"{model_name(task)} version {version} cannot be downloaded: {error}") from error
     listing, partial_listing = target / LISTING, target / f".{LISTING}"
-    partial_listing.write_text(json.dumps(versions))
+    partial_listing.write_text(json.dumps(versions), encoding="utf-8")
     partial_listing.rename(listing)
     for task, version in versions.items():
         newest_first = sorted((target / task).iterdir(), key=lambda path: path.stat().st_ctime, reverse=True)
