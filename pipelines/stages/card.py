@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -23,6 +22,7 @@ from fatescope.data import dataset
 from fatescope.data.dataset import CellDataset
 from fatescope.inference import bundle, cam
 from fatescope.inference.bundle import Bundle
+from pipelines.evaluation import drawing
 from pipelines.reporting import bioimage, model_card
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def main(
     target: OutFolder,
 ) -> None:
     """Write the model card of a task, and its BioImage.IO package."""
-    mpl.use("Agg")
+    drawing.prepare()
     settings, cells = load(params), dataset.load(source)
     pictures = target / "card"
     shutil.rmtree(pictures, ignore_errors=True)
