@@ -67,7 +67,7 @@ def rewritten(changes):
 
 def test_names_are_what_stands_in_the_file(tmp_path):
     changes = {
-        "classes:": "classes: {001: 1.10, 2: null, true: CD4+, 2026-11-26: CD4-, '~': a//b}",
+        "classes:": "classes: {002: 1.10, 03: null, true: CD4+, 2026-11-26: CD4-, '~': a//b}",
         "binary:": "binary: [1.10, null]",
         "multiclass:": "multiclass: [CD4+, CD4-, a//b]",
         "input_channel:": "input_channel: 01",
@@ -78,7 +78,7 @@ def test_names_are_what_stands_in_the_file(tmp_path):
     path.write_text(rewritten(changes), encoding="utf-8")
     settings = config.load(path)
     dataset = settings.dataset
-    assert dataset.classes == {"001": "1.10", "2": "null", "true": "CD4+", "2026-11-26": "CD4-", "~": "a//b"}
+    assert dataset.classes == {"002": "1.10", "03": "null", "true": "CD4+", "2026-11-26": "CD4-", "~": "a//b"}
     assert dataset.tasks == {"binary": ["1.10", "null"], "multiclass": ["CD4+", "CD4-", "a//b"]}
     assert (dataset.input_channel, settings.split.leave_out) == ("01", ["001", "1e3"])
     signed = settings.gate.signed_off["binary"]
