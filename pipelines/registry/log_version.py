@@ -17,6 +17,7 @@ from fatescope.inference.bundle import Spec
 from fatescope.model_registry import model_name
 from pipelines.evaluation.metrics_report import Metrics
 from pipelines.registry import tracking, versions
+from pipelines.registry.records import cut
 
 MODEL_CODE = Path(__file__).with_name("pyfunc.py")
 """The file that MLflow runs to load the model."""
@@ -62,7 +63,7 @@ def _tags(spec: Spec, metrics: Metrics) -> dict[str, str]:
         "data_hash": spec.data_hash,
         "git_commit": spec.git_commit,
         "split": spec.split,
-        "confounded": ", ".join(spec.confounded),
+        "confounded": cut(", ".join(spec.confounded), versions.MAX_TAG),
         "audit": metrics.audit.verdict,
         "balanced_accuracy": f"{served.balanced_accuracy:.4f}",
         "balanced_accuracy.low": f"{low:.4f}",

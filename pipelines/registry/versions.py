@@ -2,8 +2,8 @@
 
 Tags of a version: `bundle` (SHA-256 of the spec as trained), `data_hash`, `git_commit`, `splits_hash`, `split`
 (the scheme), `audit`, `confounded`, `balanced_accuracy` with `balanced_accuracy.low` and `.high`, `replaced` (the
-champion before it), and as JSON `gate` (a `records.Verdict`), `promoted` (a `records.Promotion`: a person made it the
-champion, not the gate) and `rolled_back` (a `records.Rollback`).
+champion before it), and as JSON `gate` (a `records.Verdict`, with long texts cut), `promoted` (a `records.Promotion`:
+a person made it the champion, not the gate) and `rolled_back` (a `records.Rollback`).
 """
 
 import tempfile
@@ -16,7 +16,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from fatescope.errors import BundleError
+from fatescope.errors import BundleError, DataError
 from fatescope.model_registry import bundle_uri, model_name
 from pipelines.registry.records import Promotion, Rollback, Verdict, VersionSummary
 from pipelines.registry.tracking import client
@@ -66,9 +66,13 @@ def download(task: str, version: str) -> Iterator[Path]:
 
 
 def set_tags(task: str, version: str, tags: dict[str, str]) -> None:
-    """Set tags of a version, none longer than MLflow keeps."""
+    """Set tags of a version; raises DataError, and sets none, where one is longer than MLflow keeps."""
     for key, value in tags.items():
-        assert len(value) <= MAX_TAG, f"tag {key}: {len(value)} characters"
+        if len(value) > MAX_TAG:
+            raise DataError(
+                f"'{key}' has {len(value)} characters, of which MLflow keeps {MAX_TAG}; give a shorter text"
+            )
+    for key, value in tags.items():
         client().set_model_version_tag(model_name(task), version, key, value)
 
 
