@@ -1,7 +1,8 @@
 """Read every exported image once, from files into one table and one memory-mapped array.
 
 Only files of the input channel are opened. Files that cannot be used are listed in the quarantine with the reason. So
-are files whose path `dataset.pattern` does not match (code `name`), but these do not count as refused cells.
+are files whose path `dataset.pattern` does not match (code `name`), and what is no file that can be opened, such as a
+link that leads nowhere (code `unreadable`), but these do not count as refused cells.
 """
 
 import json
@@ -29,7 +30,7 @@ from fatescope.data.dataset import (
 )
 from fatescope.data.folders import fresh_folder
 from fatescope.errors import DataError
-from pipelines.ingestion.files import count_files, draw_share, input_paths
+from pipelines.ingestion.files import UNREADABLE, Refusal, count_files, draw_share, input_paths
 from pipelines.ingestion.reader import Reader, read_in_order
 from pipelines.ingestion.summary import CellCounts, Summary, summarise
 
@@ -54,6 +55,7 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
         with TableWriter(folder / QUARANTINE, _QUARANTINE) as quarantine:
             files = count_files(dataset, source)
             _quarantine_unmatched(files.unmatched, quarantine)
+            _quarantine_refused(files.unreadable, quarantine)
             kept = draw_share(files.strata, params)
             paths = input_paths(dataset, source, kept)
             cells = _write_cells(dataset, params, source, folder, paths, int(kept.sum()), quarantine)
@@ -66,6 +68,12 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
 def _quarantine_unmatched(paths: list[str], quarantine: TableWriter) -> None:
     reason = "dataset.pattern does not match this path"
     quarantine.append({"path": paths, "code": ["name"] * len(paths), "reason": [reason] * len(paths)})
+
+
+def _quarantine_refused(refused: list[Refusal], quarantine: TableWriter) -> None:
+    if refused:
+        columns = map(list, zip(*refused, strict=True))
+        quarantine.append(dict(zip(_QUARANTINE.names, columns, strict=True)))
 
 
 def _write_cells(
@@ -89,9 +97,7 @@ def _write_cells(
             if len(chunk.pixels):
                 manifest.append(dict(chunk.columns))
                 pixels.append(chunk.pixels)
-            if chunk.refused:
-                columns = map(list, zip(*chunk.refused, strict=True))
-                quarantine.append(dict(zip(_QUARANTINE.names, columns, strict=True)))
+            _quarantine_refused(chunk.refused, quarantine)
             counts.add(chunk)
             bar.update(chunk.files)
     return counts
@@ -122,6 +128,9 @@ def main(
     log.info("%d cells in %d groups: %s", summary.cells, summary.groups, summary.labels)
     if summary.unmatched:
         log.warning("%d files do not match dataset.pattern; see %s", summary.unmatched, target / QUARANTINE)
+    if summary.unreadable:
+        reasons = read_quarantine(target / QUARANTINE, [UNREADABLE])
+        log.warning("%d paths cannot be read, such as:\n  %s", summary.unreadable, "\n  ".join(reasons))
     if summary.duplicates:
         log.warning(
             "%d cells have the pixels of another cell, %d of them in another group",
