@@ -1,8 +1,10 @@
 """The command line of `fatescope`: every command in the order of a project's life."""
 
 import os
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,14 +13,10 @@ from fatescope import command
 from fatescope.cli import data, demo, doctor, models, pipeline, serving
 from fatescope.cli.console import examples
 
-ENVIRONMENT = {
-    "DVC_NO_ANALYTICS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "BENTOML_DO_NOT_TRACK": "True",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "PYTHONUTF8": "1",
-}
-"""Environment of every program that a command starts: nothing reports to anyone, and all text is UTF-8."""
+ENVIRONMENT = dict(
+    re.findall(r"^export (\w+) := (.*)$", Path(__file__).with_name("environment.mk").read_text("utf-8"), re.MULTILINE)
+)
+"""Environment of every program that a command starts, unless it is set otherwise."""
 
 EXTRAS = {
     "bentoml": "service",
