@@ -36,5 +36,6 @@ def test_text_files_are_opened_with_their_encoding(package):
 
 
 def test_the_search_finds_what_it_looks_for():
-    source = "p.read_text()\np.write_text(t)\np.open()\np.open('a')\np.open('rb')\np.read_text('utf-8')\np.open(encoding='utf-8')"
+    calls = ["read_text()", "write_text(t)", "open()", "open('a')", "open('rb')", "open(encoding='utf-8')"]
+    source = "\n".join(f"p.{call}" for call in calls)
     assert list(without_encoding(source)) == [1, 2, 3, 4]
