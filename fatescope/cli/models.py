@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -165,6 +166,29 @@ def pull(
         with versions.download(task, version) as folder, fresh_folder(target) as written:
             shutil.copytree(folder, written, dirs_exist_ok=True)
     print(f"bundle of {task} version {version} in {target}")
+
+
+@models.command(epilog=console.examples("fatescope models repair", "fatescope models repair --json"))
+def repair(as_json: console.AsJson = False) -> None:
+    """Put the registry of a folder right that was moved or copied.
+
+    MLflow keeps absolute paths in mlflow.db. This leads them to the mlruns of this folder; servers of MLflow, and
+    artifacts that are kept elsewhere, are left alone.
+    """
+    from fatescope import artifact_places
+
+    database = artifact_places.own_database(Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"))
+    if database is None:
+        raise FatescopeError(
+            "no registry of this folder's own: it has no mlflow.db, or MLFLOW_TRACKING_URI names another registry"
+        )
+    misplaced = artifact_places.repair(database)
+    if as_json:
+        console.print_json([asdict(path) for path in misplaced])
+        return
+    for path in misplaced:
+        print(f"{path.before}\n  → {path.after}")
+    print(f"{len(misplaced)} paths of {database} put right" if misplaced else f"{database}: nothing is out of place")
 
 
 def _who() -> str:

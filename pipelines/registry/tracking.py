@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from getpass import getuser
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from fatescope import artifact_places
 from fatescope.data.batches import batched
 from fatescope.model_registry import metric_key, model_name, restore_experiment
 
@@ -70,8 +72,23 @@ class Tracked:
 
 
 def client() -> mlflow.MlflowClient:
-    """Return a client of the tracking server that is set now."""
+    """Return a client of the tracking server that is set now.
+
+    Raises FatescopeError where the folder of the project was moved or copied, and the places of the artifacts in its
+    database cannot be put right.
+    """
+    if (database := artifact_places.own_database(Path.cwd(), mlflow.get_tracking_uri())) is not None:
+        _put_right(database)
     return mlflow.MlflowClient()
+
+
+@cache
+def _put_right(database: Path) -> None:
+    if misplaced := artifact_places.find_misplaced(database):
+        log.warning(
+            "%s: the folder was moved or copied; %d places of artifacts are put right", database, len(misplaced)
+        )
+        artifact_places.repair(database)
 
 
 @contextmanager

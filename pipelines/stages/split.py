@@ -78,7 +78,8 @@ def _random(labels: npt.NDArray[np.str_], params: Split) -> Assignment:
         # Every class gets a cell in every split, also where the share alone would give it none.
         size = min(max(round(share * len(rest)), classes), len(rest) - later * classes)
         splitter = StratifiedShuffleSplit(1, test_size=size, random_state=params.seed)
-        keep, cut = _move_scarce(labels[rest], *next(splitter.split(rest, labels[rest])), later)
+        keep, cut = next(splitter.split(rest, labels[rest]))
+        keep, cut = _move_scarce(labels[rest], keep, cut, later)
         assignment[rest[cut]] = name
         rest = rest[keep]
     return assignment
