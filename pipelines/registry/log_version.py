@@ -55,7 +55,9 @@ def restore_version(task: str, number: str, folder: Path, run_id: str, spec: Spe
     with tracking.resumed(task, spec.split, run_id):
         info = _log_model(folder, spec, None)
     with tempfile.TemporaryDirectory(prefix="fatescope-") as place:
-        model = Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=place))
+        # By its place: by its name, MLflow would add a file that says where it was downloaded from.
+        logged = client.get_logged_model(info.model_id).artifact_location
+        model = Path(mlflow.artifacts.download_artifacts(logged, dst_path=place))
         description = model / "MLmodel"
         lost = source.removeprefix(_LOGGED)
         named = description.read_text(encoding="utf-8").replace(info.model_id, lost)

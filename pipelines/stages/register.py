@@ -86,7 +86,7 @@ def register(
     existing = versions.find_by_bundle(task, digest)
     if existing is not None and (verdict := versions.verdict_of(existing)) is not None:
         if reason := versions.is_damaged(task, verdict.version):
-            log.warning("%s; they are put back from %s", reason, models / "bundle")
+            log.warning("version %s is put back from %s: %s", verdict.version, models / "bundle", reason)
             _with_card(models, replace(sources, gate=verdict), partial(restore_version, task, verdict.version))
         return verdict
     # Versions are numbered one after the other; the card that goes into the version must name it.
