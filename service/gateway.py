@@ -24,6 +24,7 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
 from fatescope.errors import FatescopeError
+from fatescope.sockets import shorten_tmpdir
 from service.api.app import build_app
 from service.api.state import ServiceState
 from service.inference.model_pool import RunnerClient
@@ -107,6 +108,8 @@ class Fatescope:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # it also makes it static
     def prepare() -> None:
         """Check the bundles before any worker starts: BentoML would run without a worker that fails to start."""
+        # Here, because BentoML makes the folder of its sockets next.
+        shorten_tmpdir()
         try:
             store = model_store.ensure_store(SETTINGS)
             for champion in model_store.list_champions(store).values():

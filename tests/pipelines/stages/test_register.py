@@ -179,7 +179,8 @@ def test_lost_files_of_a_version_are_put_back(folder, empty_registry, tmp_path, 
     assert run_register(folder) == verdict
     assert versions.is_damaged("binary", "1") is None
     assert {path.relative_to(place) for path in place.rglob("*") if path.is_file()} == whole
-    [after] = empty_registry.search_model_versions("name = 'fatescope-binary'")
+    assert len(empty_registry.search_model_versions("name = 'fatescope-binary'")) == 1
+    after = empty_registry.get_model_version("fatescope-binary", "1")
     assert (after.tags, after.source, after.aliases) == (before.tags, before.source, before.aliases)
     # MLflow loads it too, and the card is the one that names the version.
     model = mlflow.pyfunc.load_model("models:/fatescope-binary/1")
