@@ -1,7 +1,8 @@
 """The text of `params.yaml` as JSON types: names are text, whatever YAML takes them for.
 
-YAML reads an unquoted `001` as the number 1, `1.10` as 1.1, and `null`, `true` and `2026-11-26` as no text either. In
-the fields of NAMES they are the labels and classes that somebody wrote, and are taken as they stand in the file.
+YAML reads an unquoted `001` as the number 1, `1.10` as 1.1, and `null` and `true` as no text either. In the fields of
+NAMES they are the labels and classes that somebody wrote, and are taken as they stand in the file. DVC reads the file
+too; what it fails on has to be in quotes.
 """
 
 from collections.abc import Iterator
@@ -26,19 +27,25 @@ SIGNED = ("gate", "signed_off")
 CHANNEL = ("dataset", "input_channel")
 """A name, or null."""
 _TEXT = "tag:yaml.org,2002:str"
+_KINDS = {f"tag:yaml.org,2002:{name}": "number" for name in ("int", "float", "bool")}
+"""Tags of keys that can be sorted together."""
 
 
 def read(text: str, source: str) -> object:
     """Return the content of a YAML document; `source` names the file in messages.
 
-    Raises ParamsError where it is not YAML, and for the name of a task that must be in quotes.
+    Raises ParamsError where it is not YAML, and where DVC, which reads the file too, needs a name to be in quotes.
     """
     yaml = YAML(typ="safe", pure=True)
     try:
         # As DVC and the presets read it: `001` and `1` would be one key there.
         yaml.load(text)
         node = yaml.compose(text)
-        _refuse_unquoted_tasks(node, source)
+        if unquoted := sorted({scalar.value for scalar in _unfit_for_dvc(node)}):
+            quoted = ", ".join(f"'{value}'" for value in unquoted)
+            raise ParamsError(
+                f"{source}: {', '.join(unquoted)}: YAML does not read this as text; write {quoted} in quotes"
+            )
         for name in _names(node):
             name.ctag = Tag(suffix=_TEXT)
         return _as_json(yaml.constructor.construct_document(node)) if node is not None else None
@@ -46,14 +53,34 @@ def read(text: str, source: str) -> object:
         raise ParamsError(f"{source}: not YAML: {error}") from error
 
 
-def _refuse_unquoted_tasks(node: Node | None, source: str) -> None:
-    # DVC reads the file too, and would name the stages of this task by what YAML makes of it.
+def _unfit_for_dvc(node: Node | None) -> Iterator[ScalarNode]:
+    """Yield what DVC fails on, or reads as another name."""
     tasks = _field(node, ("dataset", "tasks"))
-    for key, _ in tasks.value if isinstance(tasks, MappingNode) else ():
+    # It would name the stages of such a task by what YAML makes of it.
+    yield from _keys_that_are_no_text(tasks)
+    yield from (scalar for scalar in _scalars(node) if scalar.tag == "tag:yaml.org,2002:timestamp")
+    for mapping in _mappings(node):
+        # It sorts the keys, which Python does not do with text and numbers, or nothing, side by side.
+        kinds = {_KINDS.get(str(key.tag), str(key.tag)) for key, _ in mapping.value}
+        if len(kinds) > 1:
+            yield from _keys_that_are_no_text(mapping)
+
+
+def _keys_that_are_no_text(node: Node | None) -> Iterator[ScalarNode]:
+    for key, _ in node.value if isinstance(node, MappingNode) else ():
         if isinstance(key, ScalarNode) and key.tag != _TEXT:
-            raise ParamsError(
-                f"{source}: dataset.tasks: YAML does not read {key.value} as text; write '{key.value}' in quotes"
-            )
+            yield key
+
+
+def _mappings(node: Node | None) -> Iterator[MappingNode]:
+    """Yield all mappings from `node` on."""
+    if isinstance(node, MappingNode):
+        yield node
+        for _, value in node.value:
+            yield from _mappings(value)
+    elif isinstance(node, SequenceNode):
+        for item in node.value:
+            yield from _mappings(item)
 
 
 def _names(node: Node | None) -> Iterator[ScalarNode]:

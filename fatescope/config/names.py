@@ -32,11 +32,15 @@ def check_task(name: str) -> str:
 
 
 def check_class(name: str) -> str:
-    """Return `name`, in which any characters that print may be; raises ValueError where a class cannot have it."""
+    """Return `name`, which may have all characters that print but `;`; raises ValueError where no class can have it."""
     if not name or name != name.strip():
         raise ValueError(f"class name '{name}' is empty, or begins or ends with a space")
     if not name.isprintable():
         raise ValueError(f"class name {name!r} has a character that does not print")
+    if ";" in name:
+        raise ValueError(
+            f"class name '{name}' has a ';', which stands between classes in FCS files; choose another name"
+        )
     if len(name) > MAX_CLASS:
         raise ValueError(f"class name '{name[:20]}…' has {len(name)} characters; {MAX_CLASS} are allowed")
     return name

@@ -93,6 +93,7 @@ def render(sources: Sources) -> str:
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  this is Markdown; to_html lets no HTML through
+        finalize=_within_cell,
     )  # fmt: skip
     environment.filters |= {"decimal": _decimal, "percent": _percent, "count": _count}
     scheme = sources.spec.split
@@ -110,6 +111,11 @@ def render(sources: Sources) -> str:
         missing=MISSING,
         model_uri=_model_uri(sources),
     )
+
+
+def _within_cell(value: object) -> object:
+    """Return a value for the card; a `|` in a text, such as the name of a class, must not end a cell of a table."""
+    return value.replace("|", r"\|") if isinstance(value, str) else value
 
 
 def _model_uri(sources: Sources) -> str:

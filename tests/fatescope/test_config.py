@@ -30,6 +30,7 @@ def test_the_project_own_file_loads():
         ({"dataset.tasks": {"a" * 51: ["astrocyte", "NT3"]}}, "has 51 characters; 50 are allowed"),
         ({"dataset.classes": {"a": "b" * 101}}, "class name 'bbbbbbbbbbbbbbbbbbbb…' has 101 characters"),
         ({"dataset.classes": {"a": "two\nlines"}}, "does not print"),
+        ({"dataset.classes": {"a": "CD4+;CD8+"}}, "has a ';', which stands between classes"),
         ({"dataset.classes": {"a": " a"}}, "begins or ends with a space"),
         ({"dataset.classes": {"a": ""}}, "is empty"),
     ],
@@ -67,22 +68,22 @@ def rewritten(changes):
 
 def test_names_are_what_stands_in_the_file(tmp_path):
     changes = {
-        "classes:": "classes: {002: 1.10, 03: null, true: CD4+, 2026-11-26: CD4-, '~': a//b}",
+        "classes:": "classes: {002: 1.10, 03: null, 1.50: CD4+, false: CD4-, 0x1f: a//b}",
         "binary:": "binary: [1.10, null]",
         "multiclass:": "multiclass: [CD4+, CD4-, a//b]",
         "input_channel:": "input_channel: 01",
         "leave_out:": "leave_out: [001, 1e3]",
-        "signed_off:": "signed_off: {binary: {name: 007, reason: 2026-11-26}}",
+        "signed_off:": "signed_off: {binary: {name: 007, reason: 12}}",
     }
     path = tmp_path / "params.yaml"
     path.write_text(rewritten(changes), encoding="utf-8")
     settings = config.load(path)
     dataset = settings.dataset
-    assert dataset.classes == {"002": "1.10", "03": "null", "true": "CD4+", "2026-11-26": "CD4-", "~": "a//b"}
+    assert dataset.classes == {"002": "1.10", "03": "null", "1.50": "CD4+", "false": "CD4-", "0x1f": "a//b"}
     assert dataset.tasks == {"binary": ["1.10", "null"], "multiclass": ["CD4+", "CD4-", "a//b"]}
     assert (dataset.input_channel, settings.split.leave_out) == ("01", ["001", "1e3"])
     signed = settings.gate.signed_off["binary"]
-    assert (signed.name, signed.reason) == ("007", "2026-11-26")
+    assert (signed.name, signed.reason) == ("007", "12")
     # A preset is written into the file without touching them.
     presets.apply_preset(path, "thorough")
     assert config.load(path).dataset == dataset
@@ -107,10 +108,36 @@ def test_a_task_that_dvc_would_call_otherwise_has_to_be_in_quotes(tmp_path, name
 
 
 @pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("{001: astrocyte, ctrl: NT3}", "001: YAML does not read this as text; write '001' in quotes"),
+        ("{null: a, true: b, ctrl: NT3}", "null, true: .* write 'null', 'true' in quotes"),
+        ("{null: a, 1: b}", "1, null: .* write '1', 'null' in quotes"),
+        ("{a: 2026-11-26}", "2026-11-26: .* write '2026-11-26' in quotes"),
+        ("{2026-11-26: a}", "2026-11-26: .* write '2026-11-26' in quotes"),
+    ],
+)
+def test_what_dvc_fails_on_has_to_be_in_quotes(tmp_path, classes, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(rewritten({"classes:": f"classes: {classes}"}))
+    with pytest.raises(ParamsError, match=message):
+        config.load(path)
+
+
+def test_labels_in_quotes_are_taken(tmp_path):
+    path, classes = (
+        tmp_path / "params.yaml",
+        "{'001': astrocyte, 'null': oligodendrocyte, '2026-11-26': RA/SHH, ctrl: NT3}",
+    )
+    path.write_text(rewritten({"classes:": f"classes: {classes}"}))
+    assert list(config.load(path).dataset.classes) == ["001", "null", "2026-11-26", "ctrl"]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "should be an object"),
-        ("{2026-01-01: 1}", "2026-01-01: Extra inputs"),
+        ("{1.10: 1}", r"1\.1: Extra inputs"),
         ("x: 2026-13-45", "not YAML: month must be"),
         ("a: &a [*a]", "not YAML"),
         ("a: 1\na: 2", "not YAML"),
