@@ -9,12 +9,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PRECIOUS: $(VENV)/%.installed
 
-# DVC runs the stages with the `python` on the path. Nothing here reports to anyone.
+# DVC runs the stages with the `python` on the path.
 export PATH := $(abspath $(VENV))/bin:$(PATH)
-export DVC_NO_ANALYTICS := 1
-export MLFLOW_DISABLE_TELEMETRY := true
-export BENTOML_DO_NOT_TRACK := True
-export RAY_USAGE_STATS_ENABLED := 0
+include fatescope/cli/environment.mk
 
 .PHONY: repro install data adopt score held-out compare rollback check hooks test test-fast test-light coverage bento serve watch ui
 
@@ -41,18 +38,22 @@ $(VENV)/%.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 # The pipeline and the service: what `make repro` and `make serve` install, at once.
 install: $(VENV)/repro.installed $(VENV)/serve.installed
 
-# One-line aliases of the command `fatescope`, whose help (`fatescope COMMAND --help`) says what each does.
+# One-line aliases of the command `fatescope`, whose help (`fatescope COMMAND --help`) says what each does. Recipes read
+# the arguments from the environment, where make puts them: quotes and spaces in them then mean nothing to the shell.
+# The path in a variable, whose ~ the shell that called make may have left as it is.
+path = "$${$(1)/\#\~\//$$HOME/}"
+
 data: $(VENV)/repro.installed
 	fatescope data fetch
 
 adopt: $(VENV)/repro.installed
-	@test -n '$(SRC)' || { echo 'name the export: make adopt SRC=folder-or-zip'; exit 1; }
-	fatescope data import '$(SRC)'
+	@[[ -n $$SRC ]] || { echo 'name the export: make adopt SRC=folder-or-zip'; exit 1; }
+	fatescope data import -- $(call path,SRC)
 
 score: $(VENV)/$(if $(RAY),ray,serve).installed
-	@test -n '$(SRC)' -a -n '$(OUT)' || { echo 'name both: make score SRC=folder OUT=folder'; exit 1; }
-	fatescope score '$(SRC)' --out '$(OUT)' $(if $(TASK),--task '$(TASK)') $(if $(MODEL),--model '$(MODEL)') \
-	    $(if $(WORKERS),--workers '$(WORKERS)') $(if $(RAY),--ray '$(RAY)')
+	@[[ -n $$SRC && -n $$OUT ]] || { echo 'name both: make score SRC=folder OUT=folder'; exit 1; }
+	fatescope score --out $(call path,OUT) $${TASK:+--task "$$TASK"} $${MODEL:+--model $(call path,MODEL)} \
+	    $${WORKERS:+--workers "$$WORKERS"} $${RAY:+--ray "$$RAY"} -- $(call path,SRC)
 
 check: $(VENV)/test.installed
 	ruff format --check .
@@ -85,16 +86,16 @@ coverage: $(VENV)/test.installed
 	$(PYTEST) --cov --cov-report=term --cov-report=xml
 
 held-out: $(VENV)/repro.installed
-	@test -n '$(TASK)' -a -n '$(MEDIUM)' || { echo 'name both: make held-out TASK=multiclass MEDIUM=NT3'; exit 1; }
-	fatescope held-out '$(TASK)' '$(MEDIUM)'
+	@[[ -n $$TASK && -n $$MEDIUM ]] || { echo 'name both: make held-out TASK=multiclass MEDIUM=NT3'; exit 1; }
+	fatescope held-out -- "$$TASK" "$$MEDIUM"
 
 compare: $(VENV)/repro.installed
-	@test -n '$(TASK)' -a -n '$(A)' -a -n '$(B)' || { echo 'name all: make compare TASK=binary A=1 B=champion'; exit 1; }
-	fatescope models compare '$(TASK)' '$(A)' '$(B)'
+	@[[ -n $$TASK && -n $$A && -n $$B ]] || { echo 'name all: make compare TASK=binary A=1 B=champion'; exit 1; }
+	fatescope models compare -- "$$TASK" "$$A" "$$B"
 
 rollback: $(VENV)/repro.installed
-	@test -n '$(TASK)' -a -n '$(WHY)' || { echo "name both: make rollback TASK=binary WHY='what went wrong'"; exit 1; }
-	fatescope models rollback '$(TASK)' --reason '$(WHY)'
+	@[[ -n $$TASK && -n $$WHY ]] || { echo "name both: make rollback TASK=binary WHY='what went wrong'"; exit 1; }
+	fatescope models rollback --reason "$$WHY" -- "$$TASK"
 
 # Needs the champions of a registry.
 bento: $(VENV)/serve.installed
@@ -111,4 +112,4 @@ ui: $(VENV)/repro.installed
 
 # bench-NAME runs the benchmark NAME; bench-accuracy takes SETS, the folder that holds malaria.zip and jurkat_ifc.zip.
 bench-%: $(VENV)/bench.installed
-	fatescope bench '$*' $(if $(SETS),--sets '$(SETS)')
+	fatescope bench $${SETS:+--sets $(call path,SETS)} -- '$*'

@@ -3,7 +3,10 @@
 Exit codes: 0 done, 1 an error of ours (its message on standard error), 2 a wrong command line, 130 interrupted.
 """
 
+import getpass
+import io
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +41,10 @@ def run(main: Callable[..., None]) -> None:
 
 def execute(app: typer.Typer, name: str | None = None) -> NoReturn:
     """Run `app`, called `name`, with the command line of this process, and exit with its code."""
+    _name_user()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character must not end a command that has done its work.
+        sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for package in PACKAGES:
         logging.getLogger(package).setLevel(logging.INFO)
@@ -52,3 +59,15 @@ def execute(app: typer.Typer, name: str | None = None) -> NoReturn:
         print(f"error: {error.format_message().rstrip('.')}{hint}", file=sys.stderr)
         code = error.exit_code
     sys.exit(code)
+
+
+def _name_user() -> None:
+    """Give a user without a name, as in a container that runs under a bare number, that number as a name.
+
+    DVC and MLflow ask for one, and fail without.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        # The variable that Python asks first.
+        os.environ["LOGNAME"] = str(os.getuid())

@@ -23,7 +23,7 @@ def connect(address: str, *, log_to_driver: bool) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=log_to_driver)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ParamsError(f"no Ray cluster at '{address}' ({error}); start one with `ray start --head`") from error
     try:
         yield ray

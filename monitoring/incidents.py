@@ -10,16 +10,18 @@ Alertmanager posts its alerts here (`monitoring/prometheus/alertmanager.yml`). E
 | `report.json` | every statistic with its threshold (`monitoring.drift`) |
 | `report.html` | histograms of the window over those of the reference |
 | `README.md` | what to do, with the command that adopts new labelled cells |
+| `mlflow_run.txt` | the id of the run |
 
-A repeated alert opens nothing new. Other alerts are logged.
+A repeated alert opens nothing new, and completes what was interrupted. Other alerts are logged.
 """
 
 import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +31,8 @@ import typer
 
 from fatescope.command import run
 from fatescope.data.folders import fresh_folder
+from fatescope.errors import FatescopeError
+from fatescope.model_registry import restore_experiment
 from monitoring import incident_report
 from monitoring.drift import MIN_CELLS, Detector, Report
 from monitoring.settings import Host, MonitoringSettings, Records, Service, Window
@@ -38,11 +42,18 @@ log = logging.getLogger(__name__)
 
 ALERT = "FatescopeInputDrift"
 EXPERIMENT = "fatescope-incidents"
+RUN = "mlflow_run.txt"
+"""The id of the run, written when all is logged."""
+DESCRIBED = ("incident.json", "report.json")
 _MAX_BODY_BYTES = 1_000_000
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 Alert = dict[str, Any]
 """An alert as Alertmanager sends it: `status`, `labels`, `startsAt`, `endsAt`, `fingerprint` (webhook version 4)."""
+
+
+class IncidentError(FatescopeError):
+    """An alert could not be handled now; Alertmanager sends it again."""
 
 
 @dataclass
@@ -53,24 +64,44 @@ class Incidents:
     client: httpx.Client
     """Of the service."""
     settings: MonitoringSettings
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def receive(self, message: dict[str, Any]) -> list[Path]:
-        """Handle a message of Alertmanager; return the folders of the incidents that it opened or ended."""
-        changed = []
+        """Handle a message of Alertmanager; return the folders of the incidents that it opened or ended.
+
+        An alert that cannot be handled does not keep the others from it. Raises IncidentError afterwards, for the
+        message to be sent again.
+        """
+        changed, failed = list[Path](), list[str]()
         for alert in message.get("alerts", []):
             labels = alert.get("labels", {})
             if labels.get("alertname") != ALERT:
                 log.info("alert %s: %s", labels.get("alertname"), alert.get("status"))
                 continue
             folder = self._folder_of(alert)
-            if alert["status"] == "firing" and not folder.exists():
-                self._open(alert, folder)
-            elif alert["status"] == "resolved" and folder.exists():
-                _end(folder, alert["endsAt"])
-            else:
-                continue
-            changed.append(folder)
+            try:
+                # A message that takes long is sent again before it is answered.
+                with self._lock:
+                    if self._handle(alert, folder):
+                        changed.append(folder)
+            except Exception as error:  # noqa: BLE001  of the service, the disk or MLflow, each with many of its own
+                failed.append(f"{folder.name}: {type(error).__name__}: {error}")
+        if failed:
+            raise IncidentError("; ".join(failed))
         return changed
+
+    def _handle(self, alert: Alert, folder: Path) -> bool:
+        """Open or end the incident of an alert; return whether there was anything to do."""
+        if alert["status"] == "firing":
+            opened = not _is_whole(folder)
+            if opened:
+                self._open(alert, folder)
+            _log_to_mlflow(folder)
+            return opened
+        if alert["status"] == "resolved" and folder.exists():
+            _end(folder, alert)
+            return True
+        return False
 
     def _folder_of(self, alert: Alert) -> Path:
         """Return the folder of an alert; its name has no characters that would lead elsewhere."""
@@ -80,7 +111,9 @@ class Incidents:
 
     def _open(self, alert: Alert, folder: Path) -> None:
         task = alert["labels"]["task"]
-        model = next(model for model in fetch_models(self.client) if model.task == task)
+        model = next((model for model in fetch_models(self.client) if model.task == task), None)
+        if model is None:
+            raise IncidentError(f"the service has no model of the task {task}")
         reference = fetch_reference(self.client, task)
         window = read_newest(self.settings.records, model, self.settings.window)
         report = Detector(reference).evaluate(window) if len(window) >= MIN_CELLS else Report(len(window), [])
@@ -95,33 +128,64 @@ class Incidents:
         with fresh_folder(folder) as partial:
             window.to_parquet(partial / "window.parquet")
             _write_json(partial / "report.json", report.as_dict())
-            (partial / "report.html").write_text(incident_report.to_html(model, report, reference, window))
+            (partial / "report.html").write_text(
+                incident_report.to_html(model, report, reference, window), encoding="utf-8"
+            )
             _write_json(partial / "incident.json", incident)
-            (partial / "README.md").write_text(incident_report.advise(model, report))
-        _log_to_mlflow(folder, {"task": task, "version": model.version}, report)
+            (partial / "README.md").write_text(incident_report.advise(model, report), encoding="utf-8")
         drifted = ", ".join(finding.statistic for finding in report.input_drift)
         log.warning("incident %s opened: %s", folder, drifted or "nothing is above its threshold any more")
 
 
-def _end(folder: Path, ended: str) -> None:
+def _end(folder: Path, alert: Alert) -> None:
     path = folder / "incident.json"
-    _write_json(path, json.loads(path.read_text()) | {"ended": ended})
+    try:
+        incident = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        log.warning("%s: cannot be read; it is written anew from the alert", path)
+        incident = {"alert": alert, "task": alert["labels"]["task"]}
+    _write_json(path, incident | {"ended": alert["endsAt"]})
     log.warning("incident %s ended", folder)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
-def _log_to_mlflow(folder: Path, tags: dict[str, str], report: Report) -> None:
+def _is_whole(folder: Path) -> bool:
+    """Return whether there is an incident in `folder` that can be read."""
+    try:
+        return all(isinstance(json.loads((folder / name).read_text(encoding="utf-8")), dict) for name in DESCRIBED)
+    except (OSError, ValueError):
+        return False
+
+
+def _log_to_mlflow(folder: Path) -> None:
+    """Log an incident as a run, unless it has one.
+
+    It lacks one where MLflow could not be reached when the incident was opened.
+    """
+    marker = folder / RUN
+    if marker.exists():
+        return
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # noqa: PLC0415  takes seconds
 
-    mlflow.set_experiment(EXPERIMENT)
-    with mlflow.start_run(run_name=folder.name):
-        mlflow.set_tags({"incident": str(folder), **tags})
-        mlflow.log_metrics({finding.statistic: finding.value for finding in report.findings})
+    client = mlflow.MlflowClient()
+    if restore_experiment(client, EXPERIMENT):
+        log.warning("the experiment %s had been deleted in MLflow; it is restored", EXPERIMENT)
+    experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
+    # One of an attempt that was interrupted, or of an incident that was opened before runs were noted down.
+    known = client.search_runs([experiment], f"attributes.run_name = '{folder.name}'", max_results=1)
+    incident, report = (json.loads((folder / name).read_text(encoding="utf-8")) for name in DESCRIBED)
+    with mlflow.start_run(run_id=known[0].info.run_id if known else None, run_name=folder.name) as run:
+        mlflow.set_tags({"incident": str(folder), "task": incident["task"], "version": incident["version"]})
+        mlflow.log_metrics({finding["statistic"]: finding["value"] for finding in report["findings"]})
         mlflow.log_artifacts(str(folder))
+    marker.write_text(f"{run.info.run_id}\n", encoding="utf-8")
 
 
 def make_handler(receive: Callable[[dict[str, Any]], object]) -> type[BaseHTTPRequestHandler]:
@@ -141,7 +205,7 @@ def make_handler(receive: Callable[[dict[str, Any]], object]) -> type[BaseHTTPRe
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 log.warning("not a message of Alertmanager: %s", error)
                 status = 400
-            except (httpx.HTTPError, OSError, StopIteration) as error:
+            except (httpx.HTTPError, OSError, IncidentError) as error:
                 # Alertmanager sends the message again.
                 log.warning("the incident could not be opened: %s", error)
                 status = 503

@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from fatescope.errors import FatescopeError
 from fatescope.ports import check_port
+from fatescope.sockets import shorten_tmpdir
 from service import server, startup
 from service.api.app import build_app
 from service.api.state import ServiceState
@@ -117,6 +118,8 @@ class Fatescope:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # it also makes it static
     def prepare() -> None:
         """Check port and bundles before any worker starts: BentoML would run without a worker that fails to start."""
+        # Here, because BentoML makes the folder of its sockets next.
+        shorten_tmpdir()
         try:
             check_port(*startup.requested_address(SETTINGS.host, PORT))
             store = model_store.ensure_store(SETTINGS)

@@ -19,7 +19,7 @@ def pinned() -> list[str]:
     Raises KeyError for a package that constraints.txt does not pin.
     """
     pins: dict[str, list[str]] = {}
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             pins.setdefault(canonicalize_name(Requirement(line).name), []).append(line)
     return [line for name in sorted(_closure()) for line in pins[name]]
@@ -28,7 +28,7 @@ def pinned() -> list[str]:
 def _closure() -> set[str]:
     """Return the canonical names of the packages, by what the packages installed here require."""
     # Not the metadata of the installed project, which are those of the day it was installed.
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     waiting = [(line, "") for line in project["dependencies"] + project["optional-dependencies"]["service"]]
     resolved: set[tuple[str, str]] = set()
     while waiting:

@@ -69,7 +69,7 @@ def _fields(schema: Mapping[str, Any]) -> str:
 
 
 def _doc(module: Path) -> str:
-    return docstring(ast.get_docstring(ast.parse(module.read_text())))
+    return docstring(ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))))
 
 
 def _stage(stage: Mapping[str, Any]) -> str:

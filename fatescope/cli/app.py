@@ -1,8 +1,10 @@
 """The command line of `fatescope`: every command in the order of a project's life."""
 
 import os
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,13 +13,10 @@ from fatescope import command
 from fatescope.cli import data, demo, doctor, models, pipeline, serving
 from fatescope.cli.console import examples
 
-QUIET = {
-    "DVC_NO_ANALYTICS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "BENTOML_DO_NOT_TRACK": "True",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-"""Nothing here reports to anyone."""
+ENVIRONMENT = dict(
+    re.findall(r"^export (\w+) := (.*)$", Path(__file__).with_name("environment.mk").read_text("utf-8"), re.MULTILINE)
+)
+"""Environment of every program that a command starts, unless it is set otherwise."""
 
 EXTRAS = {
     "bentoml": "service",
@@ -84,8 +83,11 @@ app.command(epilog=examples("fatescope bench", "fatescope bench training"))(pipe
 
 
 def main() -> None:
-    """Run the command line of this process."""
-    for name, value in QUIET.items():
+    """Run the command line of this process, in Python's UTF-8 mode whatever the locale is."""
+    if sys.getfilesystemencoding() != "utf-8":
+        # Names of files and classes would read otherwise than on other machines; the mode has to be there at the start.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  this command again
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         command.execute(app, "fatescope")

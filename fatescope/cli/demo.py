@@ -154,7 +154,7 @@ def _wait_until_ready(url: str, started: processes.Processes, folder: Path) -> N
                     return
         except OSError:  # not yet
             time.sleep(0.2)
-    lines = (folder / LOG).read_text(errors="replace").splitlines()[-5:]
+    lines = (folder / LOG).read_text(errors="replace", encoding="utf-8").splitlines()[-5:]
     raise FatescopeError("the service did not start: " + " | ".join(lines))
 
 

@@ -1,6 +1,7 @@
 """`fatescope doctor`: what this machine has, what is missing, and the line that mends it."""
 
 import json
+import os
 import platform
 import re
 import shutil
@@ -14,7 +15,9 @@ from typing import Literal
 
 import typer
 
+from fatescope import artifact_places
 from fatescope.cli import console, machine
+from fatescope.errors import FatescopeError
 
 PORTS = {3000: "fatescope serve", 5000: "make ui", 9090: "Prometheus in fatescope watch"}
 ENGINES = {"onnxruntime": "pip install -e .", "openvino": "pip install -e '.[service]'",
@@ -79,6 +82,7 @@ def diagnose(folder: Path) -> list[Check]:
         *check_engines(required),
         *(check_program(name, name in required) for name in PROGRAMS),
         *(check_port(port) for port in PORTS),
+        *check_registry(folder, os.environ.get("MLFLOW_TRACKING_URI")),
     ]
 
 
@@ -176,6 +180,21 @@ def check_port(port: int) -> Check:
         return Check(name, "ok", f"free, for {PORTS[port]}")
     remedy = f"fatescope serve --port {port + 1}" if port == 3000 else f"lsof -i :{port}"
     return Check(name, "warning", f"in use; {PORTS[port]} needs it", remedy=remedy)
+
+
+def check_registry(folder: Path, tracking_uri: str | None) -> list[Check]:
+    """Check whether the registry in `folder`, if it has one in use, leads to files of its own."""
+    database = artifact_places.own_database(folder, tracking_uri)
+    if database is None:
+        return []
+    try:
+        misplaced = artifact_places.find_misplaced(database)
+    except FatescopeError as error:
+        return [Check("registry", "warning", str(error))]
+    if not misplaced:
+        return [Check("registry", "ok", str(database))]
+    detail = f"moved or copied: {len(misplaced)} paths in mlflow.db lead elsewhere, such as {misplaced[0].before}"
+    return [Check("registry", "warning", detail, remedy="fatescope models repair")]
 
 
 def _failed(checks: list[Check]) -> bool:

@@ -111,5 +111,5 @@ def free_port() -> int:
 
 def _read(path: str) -> str:
     with contextlib.suppress(OSError):
-        return Path(path).read_text()
+        return Path(path).read_text(encoding="utf-8")
     return ""

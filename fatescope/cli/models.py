@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -167,8 +168,34 @@ def pull(
     print(f"bundle of {task} version {version} in {target}")
 
 
+@models.command(epilog=console.examples("fatescope models repair", "fatescope models repair --json"))
+def repair(as_json: console.AsJson = False) -> None:
+    """Put the registry of a folder right that was moved or copied.
+
+    MLflow keeps absolute paths in mlflow.db. This leads them to the mlruns of this folder; servers of MLflow, and
+    artifacts that are kept elsewhere, are left alone.
+    """
+    from fatescope import artifact_places
+
+    database = artifact_places.own_database(Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"))
+    if database is None:
+        raise FatescopeError(
+            "no registry of this folder's own: it has no mlflow.db, or MLFLOW_TRACKING_URI names another registry"
+        )
+    misplaced = artifact_places.repair(database)
+    if as_json:
+        console.print_json([asdict(path) for path in misplaced])
+        return
+    for path in misplaced:
+        print(f"{path.before}\n  → {path.after}")
+    print(f"{len(misplaced)} paths of {database} put right" if misplaced else f"{database}: nothing is out of place")
+
+
 def _who() -> str:
     """Return the name that git knows, else the one that the system knows."""
     command = ["git", "config", "user.name"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or getpass.getuser()
+    try:
+        named = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git on this machine
+        named = ""
+    return named or getpass.getuser()

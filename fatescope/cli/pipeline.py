@@ -61,7 +61,7 @@ def audit(
         project.require()
         project.fetch_data()
         project.dvc("repro", "audit", quiet=as_json)
-        report = json.loads(Path("reports/audit.json").read_text())
+        report = json.loads(Path("reports/audit.json").read_text(encoding="utf-8"))
     else:
         if out is not None and out.exists():
             raise FatescopeError(f"{out}: exists already; name another folder, or remove it")
@@ -93,7 +93,7 @@ def _audit_export(source: Path, params: Path, preset: str | None, folder: Path) 
     ingest.main(used, data, cells)
     split.main(used, cells, splits)
     stage.main(used, cells, splits, folder / "audit.json", folder / "plots")
-    content: dict[str, Any] = json.loads((folder / "audit.json").read_text())
+    content: dict[str, Any] = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     return content
 
 

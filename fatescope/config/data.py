@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from fatescope.config.names import ClassName, TaskName
 from fatescope.config.section import Count, Section, Share, Size
 
 
@@ -15,7 +16,7 @@ class Dataset(Section):
     """Regular expression with named groups, searched in each path relative to `data/`."""
     label: str
     """The named group whose value is the class."""
-    classes: dict[str, str]
+    classes: dict[str, ClassName]
     """Value of the label group → class name; validation fails on a value that is not listed."""
     group: list[str]
     """The named groups that together identify an acquisition group."""
@@ -23,7 +24,7 @@ class Dataset(Section):
     """Value of the named group `channel` whose images the model gets; null where the pattern has no such group."""
     ranges: dict[str, tuple[float, float]]
     """Named group that is a number → its lowest and highest value; validation fails outside that range."""
-    tasks: dict[str, list[str]]
+    tasks: dict[TaskName, list[str]]
     """Task name → the classes that its model distinguishes, in the order of the model's outputs."""
 
     @model_validator(mode="after")
@@ -44,8 +45,6 @@ class Dataset(Section):
         if self.input_channel is None and "channel" in names:
             raise ValueError("pattern has a group 'channel', so input_channel must name the one that the model gets")
         for task, classes in self.tasks.items():
-            if not re.fullmatch(r"[a-z0-9_]+", task):
-                raise ValueError(f"task name '{task}' must be made of lower-case letters, digits and _")
             if len(classes) < 2 or len(set(classes)) != len(classes):
                 raise ValueError(f"task '{task}' needs two or more different classes, got {classes}")
             unknown = sorted(set(classes) - set(self.classes.values()))

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 from pydantic import Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from fatescope.config import document
 from fatescope.config.data import Dataset, Ingest, Simulate, Split, Validation
 from fatescope.config.evaluation import Audit, Evaluate
 from fatescope.config.production import Gate
@@ -64,13 +63,10 @@ def parse(text: str, source: str) -> Params:
 
     Raises ParamsError that lists every wrong field with the value received.
     """
+    content = document.read(text, source)
     try:
-        content = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise ParamsError(f"{source}: not YAML: {error}") from error
-    try:
-        # Through JSON, whose arrays pydantic accepts as tuples in strict mode; a date of YAML becomes a string.
-        return Params.model_validate_json(json.dumps(content, default=str))
+        # Through JSON, whose arrays pydantic accepts as tuples in strict mode.
+        return Params.model_validate_json(json.dumps(content))
     except ValidationError as error:
         lines = [
             f"{source}: {'.'.join(map(str, e['loc']))}: {e['msg']} (got {json.dumps(e['input'])[:200]})"

@@ -70,7 +70,7 @@ def crop(pixels: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
 
 def load_summary(folder: Path) -> dict[str, object]:
     """Return the summary that the stage ingest wrote for the cells in `folder`."""
-    summary: dict[str, object] = json.loads((folder / SUMMARY).read_text())
+    summary: dict[str, object] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     return summary
 
 

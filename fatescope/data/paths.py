@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,13 +130,19 @@ def _compile(pattern: str) -> re.Pattern[str] | None:
         return None
 
 
-def list_files(folder: Path) -> Iterator[str]:
+Report = Callable[[str, str], None]
+"""Called with a path and the reason why it cannot be read."""
+
+
+def list_files(folder: Path, report: Report | None = None) -> Iterator[str]:
     """Yield the relative path, with `/`, of every file below `folder` in a fixed order.
 
     Hidden files, those that operating systems add, and those in which Fatescope keeps what it knows of images are left
-    out.
+    out. Links are followed, but for a link to a folder that it is in. `report` learns of that, of folders that cannot
+    be read, of links that lead nowhere, of what is no file (a device or a socket), and of names that are not UTF-8;
+    none of these is yielded then. Without it the last three are yielded, for the caller to fail on.
     """
-    yield from (path for path in _walk(folder, "") if not is_record(path))
+    yield from (path for path in _walk(folder, "", report, ()) if not is_record(path))
 
 
 def is_record(path: str) -> bool:
@@ -144,11 +150,53 @@ def is_record(path: str) -> bool:
     return path == ORIGIN or path.rpartition("/")[2] in (CORRECTIONS, LABELS)
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        listing = sorted((entry.name, entry.is_dir()) for entry in entries if not names.is_system_file(entry.name))
-    for name, is_folder in listing:
-        if is_folder:
-            yield from _walk(folder / name, f"{prefix}{name}/")
+def shown(path: str) -> str:
+    r"""Return a path as text that can be printed and kept: a byte that is not UTF-8 becomes `\xff`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _walk(folder: Path, prefix: str, report: Report | None, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Yield the paths below `folder`, which is in the folders `above`, given by device and inode."""
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as entries:
+            listing = sorted((entry.name, *_kind(entry)) for entry in entries if not names.is_system_file(entry.name))
+    except OSError as error:
+        if not prefix or report is None:
+            raise
+        report(shown(prefix), f"the folder cannot be read: {error.strerror}")
+        return
+    place = (status.st_dev, status.st_ino)
+    if place in above:
+        if report is not None:
+            report(shown(prefix), "a link to a folder that it is in")
+        return
+    for name, is_folder, problem in listing:
+        if report is not None and (reason := problem or ("" if _is_utf8(name) else "the name is not UTF-8")):
+            report(shown(prefix + name), reason)
+        elif is_folder:
+            yield from _walk(folder / name, f"{prefix}{name}/", report, (*above, place))
         else:
             yield prefix + name
+
+
+def _kind(entry: "os.DirEntry[str]") -> tuple[bool, str]:
+    """Return whether an entry is a folder, and why it is neither a folder nor a file, if so."""
+    try:
+        if entry.is_dir():
+            return True, ""
+        if entry.is_file():
+            return False, ""
+    except OSError as error:
+        return False, f"cannot be read: {error.strerror}"
+    if entry.is_symlink():
+        return False, f"a link to '{shown(str(Path(entry.path).readlink()))}', which is not there"
+    return False, "neither a file nor a folder"
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

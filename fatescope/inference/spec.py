@@ -99,7 +99,9 @@ def finalize(folder: Path, spec: Spec) -> None:
     for path in folder.iterdir():
         path.chmod((folder / GRAPH).stat().st_mode)
     hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != SPEC}
-    (folder / SPEC).write_text(spec.model_copy(update={"hashes": hashes}).model_dump_json(indent=2) + "\n")
+    (folder / SPEC).write_text(
+        spec.model_copy(update={"hashes": hashes}).model_dump_json(indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def open_spec(folder: Path) -> Spec:
@@ -122,7 +124,7 @@ def open_spec(folder: Path) -> Spec:
 def read_spec(folder: Path) -> Spec:
     """Read `spec.json`; raises BundleError where there is none, or none of the format that this version reads."""
     try:
-        text = (folder / SPEC).read_text()
+        text = (folder / SPEC).read_text(encoding="utf-8")
     except OSError as error:
         raise BundleError(f"{folder}: not a bundle ({error}); train one with `dvc repro train`") from error
     try:

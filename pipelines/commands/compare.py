@@ -6,11 +6,10 @@ predicted class changed, and `A-B.html`, which shows both, with images of such c
 
 from pathlib import Path
 
-import matplotlib as mpl
-
 from fatescope.config import load
 from fatescope.data import dataset
 from fatescope.data.splits import load as load_splits
+from pipelines.evaluation import drawing
 from pipelines.registry import versions
 from pipelines.registry.comparison import CHANGES, Comparison, compare
 from pipelines.registry.paired import predict_paired
@@ -22,7 +21,7 @@ def main(params: Path, task: str, a: str, b: str, source: Path, parts: Path, tar
 
     Writes the files of the module into the folder `target`, and returns the content of `A-B.json`.
     """
-    mpl.use("Agg")
+    drawing.prepare()
     settings, cells, splits = load(params), dataset.load(source), load_splits(parts)
     with versions.download(task, a) as before, versions.download(task, b) as after:
         paired = predict_paired(before, after, cells, splits, settings.train.threads)
@@ -31,5 +30,5 @@ def main(params: Path, task: str, a: str, b: str, source: Path, parts: Path, tar
     changed.drop(columns="row").to_csv(target / f"{a}-{b}-changed.csv", index=False)
     drawn = {kind: comparison_page.draw_changed(cells, changed, kind) for kind in CHANGES}
     figures = {kind: figure for kind, figure in drawn.items() if figure is not None}
-    (target / f"{a}-{b}.html").write_text(comparison_page.render(comparison, figures))
+    (target / f"{a}-{b}.html").write_text(comparison_page.render(comparison, figures), encoding="utf-8")
     return comparison

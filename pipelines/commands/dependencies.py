@@ -46,7 +46,7 @@ def closure(module: str, root: Path = ROOT) -> list[str]:
         path = _path_of(name, root)
         if path is not None:
             paths.add(path)
-            tree = ast.parse(path.read_text())
+            tree = ast.parse(path.read_text(encoding="utf-8"))
             waiting += _imported(tree.body if path.name == "__init__.py" else ast.walk(tree))
     code = {str(path.relative_to(root)) for path in paths if path.name != "__init__.py" or _has_code(path)}
     return sorted(code.union(*(READ.get(path, ()) for path in code)))
@@ -69,7 +69,7 @@ def _imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _has_code(path: Path) -> bool:
-    body = ast.parse(path.read_text()).body
+    body = ast.parse(path.read_text(encoding="utf-8")).body
     return any(not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant) for node in body)
 
 
@@ -102,11 +102,11 @@ def main(
 ) -> None:
     """Write the import closure of every stage into dvc.yaml."""
     path = ROOT / "dvc.yaml"
-    before = path.read_text()
+    before = path.read_text(encoding="utf-8")
     after = with_closures(before)
     if check and after != before:
         raise DataError("dvc.yaml: deps are not the import closures; run `python -m pipelines.commands.dependencies`")
-    path.write_text(after)
+    path.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":

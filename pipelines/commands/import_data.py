@@ -20,7 +20,7 @@ from fatescope.data.sidecar import LABELS
 from fatescope.errors import DataError
 from pipelines.ingestion.archive import unpack
 from pipelines.ingestion.origin import is_simulated, read_origin, write_origin
-from pipelines.ingestion.survey import ExportSurvey, explain_no_cells, survey
+from pipelines.ingestion.survey import MAX_REASONS, ExportSurvey, explain_no_cells, survey
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,9 @@ def import_export(dataset: Dataset, source: Path, target: Path) -> ExportSurvey:
     """Import the export `source`, a folder or a zip, into the data folder `target`, and return the survey of it.
 
     Raises DataError where the export holds no cells or simulated ones, is no safe zip, or would change a file in
-    `target`.
+    `target`, or where `target` is a link or a mount, which no other folder can take the place of.
     """
+    _check_replaceable(target)
     _check_apart(source, target)
     with scratch_folder(target) as folder:
         files = _copy_or_unpack(source, folder)
@@ -46,14 +47,25 @@ def import_export(dataset: Dataset, source: Path, target: Path) -> ExportSurvey:
             relabelled = _merge_labels(target, folder)
         log.info("%d new files; %d were there already", files - known, known)
         if files > known or relabelled:
-            sources = [*sources, {"name": source.resolve().name, "files": files - known}]
+            sources = [*sources, {"name": Path(os.path.realpath(source)).name, "files": files - known}]
             write_origin(folder, {"origin": "adopted", "sources": sources})
             replace_folder(folder, target)
     return counts
 
 
+def _check_replaceable(target: Path) -> None:
+    if target.is_symlink():
+        raise DataError(
+            f"{target}: is a link to {target.readlink()}, of which DVC makes no version; remove the link, and import "
+            "what it leads to, or move that here"
+        )
+    if target.is_mount():
+        raise DataError(f"{target}: is a mount, which cannot be replaced; mount it elsewhere, and import it from there")
+
+
 def _check_apart(source: Path, target: Path) -> None:
-    one, other = source.resolve(), target.resolve()
+    # Of a link to itself, Path.resolve would raise something else.
+    one, other = (Path(os.path.realpath(path)) for path in (source, target))
     if one == other or one in other.parents or other in one.parents:
         raise DataError(f"{source}: is in {target}, or contains it; name a folder or zip elsewhere")
 
@@ -72,7 +84,11 @@ def _copy_or_unpack(source: Path, folder: Path) -> int:
 
 
 def _copy(source: Path, folder: Path) -> int:
-    paths = list(list_files(source))
+    left_out = list[str]()
+    paths = list(list_files(source, lambda path, reason: left_out.append(f"{path}: {reason}")))
+    if left_out:
+        reasons = "\n  ".join(left_out[:MAX_REASONS])
+        log.warning("%s: %d paths are left out, such as:\n  %s", source, len(left_out), reasons)
     for path in tqdm(paths, desc="copy", unit="file", delay=1):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, folder / path)

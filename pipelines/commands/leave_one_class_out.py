@@ -3,15 +3,16 @@
 The model must assign cells of a medium that it has never seen to one of its classes. Whether they are assigned to the
 class that they resemble, and recognised as unlike the training cells, says more about a model than its accuracy.
 
-Writes `MEDIUM.json` (a `LeftOutReport`) and `MEDIUM.png`.
+Writes `MEDIUM.json` (a `LeftOutReport`) and `MEDIUM.png`, with `_` for what is neither letter nor digit, and a hash
+where that would be the name of another class too.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -26,12 +27,15 @@ from fatescope.data.splits import load as load_splits
 from fatescope.errors import ParamsError
 from fatescope.inference import composition, uncertainty
 from fatescope.inference.uncertainty import Assessment
-from pipelines.evaluation import plots
+from pipelines.evaluation import drawing, plots
 from pipelines.evaluation.report import Report
 from pipelines.training import selection, trainer
 from pipelines.training.examples import load_examples
 from pipelines.training.prediction import predict
 from pipelines.training.selection import Candidate, Refit
+
+MAX_BYTES = 150
+"""Of the name of a class in that of a file; file systems take 255 in all."""
 
 
 class KnownCells(Report):
@@ -141,16 +145,29 @@ def draw(report: LeftOutReport) -> Figure:
     return figure
 
 
+def file_name(name: str, classes: list[str]) -> str:
+    """Return the name of the files about the class `name`, another one for each of `classes`."""
+    plain = _plain(name)
+    if sum(_plain(other) == plain for other in classes) == 1 and len(plain.encode()) <= MAX_BYTES:
+        return plain
+    short = plain.encode()[:MAX_BYTES].decode(errors="ignore")
+    return f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _plain(name: str) -> str:
+    return "".join(character if character.isalnum() else "_" for character in name)
+
+
 def main(params: Path, task: str, medium: str, source: Path, parts: Path, best: Path, target: Path) -> LeftOutReport:
     """Train a task without its class `medium`, and report how its cells are classified.
 
     Writes `MEDIUM.json` and `MEDIUM.png` into the folder `target`, and returns the content of the first.
     """
-    mpl.use("Agg")
+    drawing.prepare()
     settings = load(params)
-    fit = settings.train.changed(json.loads(best.read_text())["best"]["params"])
+    fit = settings.train.changed(json.loads(best.read_text(encoding="utf-8"))["best"]["params"])
     report = leave_out(dataset.load(source), load_splits(parts), task, medium, fit, settings)
-    name = "".join(character if character.isalnum() else "_" for character in medium)
+    name = file_name(medium, settings.classes(task))
     report.write(target / f"{name}.json")
     draw(report).savefig(target / f"{name}.png", dpi=120)
     return report

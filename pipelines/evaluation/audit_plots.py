@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipelines.evaluation import drawing
 from pipelines.evaluation.audit_report import STAGES, AuditReport, BalancedAccuracy
 from pipelines.evaluation.confounding import DESCRIPTIONS
 
@@ -17,7 +17,7 @@ BAR = 0.38
 
 def draw(report: AuditReport, folder: Path) -> None:
     """Write the plots of `report` into `folder`."""
-    mpl.use("Agg")
+    drawing.prepare()
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
         "acquisition": draw_acquisition(report),

@@ -28,7 +28,7 @@ class Report(BaseModel):
         """Write the report to the file `path`, whose folder is made where it is missing."""
         path.parent.mkdir(parents=True, exist_ok=True)
         # By the standard library, which also writes NaN: a metric that is not defined for these cells.
-        path.write_text(json.dumps(self.model_dump(), indent=2) + "\n")
+        path.write_text(json.dumps(self.model_dump(), indent=2) + "\n", encoding="utf-8")
 
     def to_json(self) -> str:
         """Return the report as one line of JSON."""
@@ -38,7 +38,7 @@ class Report(BaseModel):
     def read(cls, path: Path) -> Self:
         """Read what `write` wrote; raises DataError for any other file."""
         try:
-            return cls.model_validate(json.loads(path.read_text()))
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             reason = error.errors(include_url=False)[:3] if isinstance(error, ValidationError) else error
             raise DataError(f"{path}: not a report of this version ({reason}); run `dvc repro`") from error

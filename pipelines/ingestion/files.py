@@ -16,6 +16,11 @@ from fatescope.data.sidecar import Labels
 from fatescope.errors import DataError
 from pipelines.ingestion.survey import explain_no_cells
 
+Refusal = tuple[str, str, str]
+"""Path, code and reason of a file that was refused."""
+UNREADABLE = "unreadable"
+"""The code of what is no file that can be opened."""
+
 
 @dataclass(frozen=True)
 class FileCounts:
@@ -24,6 +29,8 @@ class FileCounts:
     files: int
     unmatched: list[str]
     """Paths that `dataset.pattern` does not match."""
+    unreadable: list[Refusal]
+    """Links that lead nowhere, folders that cannot be listed, and the like; they are no `files`."""
     other_channels: int
     """Files of channels that the model does not see."""
     strata: "array[int]"
@@ -37,8 +44,8 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
     Raises DataError where no file is of the input channel.
     """
     parser, strata, numbers = PathParser(dataset, labels), array("l"), dict[tuple[str, str], int]()
-    channels, unmatched, files = Counter[str](), list[str](), 0
-    for path in list_files(source):
+    channels, unmatched, unreadable, files = Counter[str](), list[str](), list[Refusal](), 0
+    for path in list_files(source, lambda path, reason: unreadable.append((path, UNREADABLE, f"{path}: {reason}"))):
         files += 1
         parsed = parser.read(path)
         if parsed is None:
@@ -48,8 +55,8 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
         else:
             channels[parsed.facts["channel"]] += 1
     if not strata:
-        raise DataError(explain_no_cells(dataset, source, channels, unmatched))
-    return FileCounts(files, unmatched, channels.total(), strata)
+        raise DataError(explain_no_cells(dataset, source, channels, unmatched, unreadable))
+    return FileCounts(files, unmatched, unreadable, channels.total(), strata)
 
 
 def draw_share(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
@@ -67,5 +74,11 @@ def draw_share(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
 def input_paths(dataset: Dataset, source: Path, kept: npt.NDArray[np.bool_]) -> Iterator[str]:
     """Yield the paths of the input channel that are `kept`, in the order in which `count_files` met them."""
     parser = PathParser(dataset)
-    matched = (path for path in list_files(source) if (parsed := parser.read(path)) and parser.is_input(parsed))
+    matched = (
+        path for path in list_files(source, _ignore) if (parsed := parser.read(path)) and parser.is_input(parsed)
+    )
     return compress(matched, kept)
+
+
+def _ignore(_path: str, _reason: str) -> None:
+    """Pass over what `count_files` has listed."""

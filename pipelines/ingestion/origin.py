@@ -10,7 +10,7 @@ from fatescope.data.paths import ORIGIN
 def read_origin(folder: Path) -> dict[str, Any]:
     """Return the content of `origin.json` in `folder`; empty where there is none."""
     path = folder / ORIGIN
-    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return content
 
 

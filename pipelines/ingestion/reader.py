@@ -18,9 +18,8 @@ from fatescope.data.images import Header, Pixels
 from fatescope.data.paths import ParsedPath, PathParser
 from fatescope.data.sidecar import Labels
 from fatescope.errors import ImageError
+from pipelines.ingestion.files import UNREADABLE, Refusal
 
-Refusal = tuple[str, str, str]
-"""Path, code and reason of a file that was refused."""
 Row = dict[str, object]
 """A cell in the manifest, without its features."""
 _WITHOUT_CELLS = ("cell_id", "label", "group", "sha256", "pixel_hash")
@@ -70,6 +69,9 @@ class Reader:
                 on_canvas = [images.center(pixels, self.canvas, path) for _, pixels in pages]
             except ImageError as error:
                 refused.append((path, error.code, str(error)))
+                continue
+            except OSError as error:
+                refused.append((path, UNREADABLE, f"{path}: cannot be read: {error.strerror}"))
                 continue
             parsed = parser.read(path)
             assert parsed is not None

@@ -27,6 +27,8 @@ class Summary:
     """Files below the data folder."""
     unmatched: int
     """Files whose path `dataset.pattern` does not match."""
+    unreadable: int
+    """Paths below the data folder that are no file which could be opened, such as links that lead nowhere."""
     other_channels: int
     """Files of channels that the model does not see."""
     left_out: int
@@ -78,6 +80,7 @@ def summarise(source: Path, folder: Path, files: FileCounts, cells: CellCounts, 
         origin=read_origin(source),
         files=files.files,
         unmatched=len(files.unmatched),
+        unreadable=len(files.unreadable),
         other_channels=files.other_channels,
         left_out=left_out,
         refused=dict(cells.refused),

@@ -1,6 +1,7 @@
 """What the paths of an export say, before any file is opened."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,8 +70,17 @@ def describe(dataset: Dataset, counts: ExportSurvey) -> str:
     return "\n".join(lines)
 
 
-def explain_no_cells(dataset: Dataset, source: Path, channels: Counter[str], unmatched: list[str]) -> str:
-    """Return why no file below `source` is a cell of the input channel, and what to do about it."""
+def explain_no_cells(
+    dataset: Dataset,
+    source: Path,
+    channels: Counter[str],
+    unmatched: list[str],
+    unreadable: Sequence[tuple[str, str, str]] = (),
+) -> str:
+    """Return why no file below `source` is a cell of the input channel, and what to do about it.
+
+    `unreadable` has the path, a code and the reason of all that is no file which could be opened.
+    """
     if channels:
         return (
             f"{source}: no file has channel '{dataset.input_channel}', but there are {dict(channels)}; "
@@ -86,6 +96,9 @@ def explain_no_cells(dataset: Dataset, source: Path, channels: Counter[str], unm
             f"{source}: dataset.pattern matches none of the {len(unmatched):,} files; "
             f"change it from {dataset.pattern}\n{reasons}"
         )
+    if unreadable:
+        reasons = "\n".join(f"  {reason}" for _, _, reason in unreadable[:MAX_REASONS])
+        return f"{source}: holds no file that can be read, but {len(unreadable):,} that cannot:\n{reasons}"
     return f"{source}: holds no files; name a folder or zip that does: `make adopt SRC=folder-or-zip`"
 
 

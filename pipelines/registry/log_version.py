@@ -1,6 +1,7 @@
 """Log a bundle to MLflow as a model, and register it as a version."""
 
 import json
+import tempfile
 from importlib.metadata import requires, version
 from pathlib import Path
 
@@ -8,18 +9,23 @@ import mlflow
 import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
 from mlflow.types import Schema, TensorSpec
 from packaging.requirements import Requirement
 
 import fatescope
+from fatescope.errors import BundleError
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 from fatescope.model_registry import model_name
 from pipelines.evaluation.metrics_report import Metrics
 from pipelines.registry import tracking, versions
+from pipelines.registry.records import cut
 
 MODEL_CODE = Path(__file__).with_name("pyfunc.py")
 """The file that MLflow runs to load the model."""
+_LOGGED = "models:/"
+"""How the source of a version begins that is a logged model of MLflow 3."""
 LIBRARY = Path(fatescope.__file__).parent
 """What that file imports: a copy of the library goes into the registry with each version, safe from later changes."""
 
@@ -31,19 +37,47 @@ def log_version(task: str, folder: Path, run_id: str, spec: Spec, metrics: Metri
     """
     with tracking.resumed(task, spec.split, run_id) as tracked:
         _log_data(tracked.run_id, spec, tags["splits_hash"])
-        info = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(MODEL_CODE),
-            artifacts={"bundle": str(folder)},
-            code_paths=[str(LIBRARY)],
-            signature=ModelSignature(Schema([TensorSpec(np.dtype(np.uint16), (-1, *spec.canvas), "pixels")])),
-            input_example={"pixels": bundle.load(folder, threads=1).example[:1]},
-            pip_requirements=_requirements(),
-            registered_model_name=model_name(task),
-        )
+        info = _log_model(folder, spec, model_name(task))
     number = str(info.registered_model_version)
     versions.set_tags(task, number, tags | _tags(spec, metrics))
     return number
+
+
+def restore_version(task: str, number: str, folder: Path, run_id: str, spec: Spec) -> None:
+    """Put the bundle in `folder`, as a model that MLflow can load, where the lost files of a version have to be.
+
+    Raises BundleError for a version of MLflow 2, which has no place of its own for them.
+    """
+    client = tracking.client()
+    source = str(client.get_model_version(model_name(task), number).source)
+    if not source.startswith(_LOGGED):
+        raise BundleError(f"{model_name(task)}: the files of version {number} are gone, and {source} takes no others")
+    with tracking.resumed(task, spec.split, run_id):
+        info = _log_model(folder, spec, None)
+    with tempfile.TemporaryDirectory(prefix="fatescope-") as place:
+        # By its place: by its name, MLflow would add a file that says where it was downloaded from.
+        logged = client.get_logged_model(info.model_id).artifact_location
+        model = Path(mlflow.artifacts.download_artifacts(logged, dst_path=place))
+        description = model / "MLmodel"
+        lost = source.removeprefix(_LOGGED)
+        named = description.read_text(encoding="utf-8").replace(info.model_id, lost)
+        description.write_text(named, encoding="utf-8")
+        client.log_model_artifacts(lost, str(model))
+    client.delete_logged_model(info.model_id)
+
+
+def _log_model(folder: Path, spec: Spec, registered: str | None) -> ModelInfo:
+    """Log the bundle in `folder` to the current run as a model, and register it by the name `registered`, if any."""
+    return mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(MODEL_CODE),
+        artifacts={"bundle": str(folder)},
+        code_paths=[str(LIBRARY)],
+        signature=ModelSignature(Schema([TensorSpec(np.dtype(np.uint16), (-1, *spec.canvas), "pixels")])),
+        input_example={"pixels": bundle.load(folder, threads=1).example[:1]},
+        pip_requirements=_requirements(),
+        registered_model_name=registered,
+    )
 
 
 def _log_data(run_id: str, spec: Spec, splits_hash: str) -> None:
@@ -62,7 +96,7 @@ def _tags(spec: Spec, metrics: Metrics) -> dict[str, str]:
         "data_hash": spec.data_hash,
         "git_commit": spec.git_commit,
         "split": spec.split,
-        "confounded": ", ".join(spec.confounded),
+        "confounded": cut(", ".join(spec.confounded), versions.MAX_TAG),
         "audit": metrics.audit.verdict,
         "balanced_accuracy": f"{served.balanced_accuracy:.4f}",
         "balanced_accuracy.low": f"{low:.4f}",

@@ -1,7 +1,7 @@
 """What is kept of a version: the verdict of the gate, a rollback, and its line in the history."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -54,6 +54,29 @@ class Verdict(Report):
     def failed(self) -> list[str]:
         """Return the names of the criteria that do not hold."""
         return [name for name, criterion in self.criteria.items() if not criterion.holds]
+
+    def to_tag(self, limit: int) -> str:
+        """Return the verdict as JSON of `limit` characters at most: long texts are cut, which `gate.json` has whole."""
+        content, longest = self.to_json(), limit
+        while len(content) > limit and longest > 1:
+            longest //= 2
+            criteria = {
+                name: criterion.model_copy(
+                    update={"detail": cut(criterion.detail, longest), "group": cut(criterion.group, longest)}
+                )
+                for name, criterion in self.criteria.items()
+            }
+            shorter = {"criteria": criteria, "compared": cut(self.compared, longest)}
+            content = self.model_copy(update=shorter).to_json()
+        return content
+
+
+Text = TypeVar("Text", str, str | None)
+
+
+def cut(text: Text, longest: int) -> Text:
+    """Return the first characters of a text, `longest` at most, with … at the end of one that was longer."""
+    return text if text is None or len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 class Promotion(Report):

@@ -6,12 +6,12 @@ The server is the one at `MLFLOW_TRACKING_URI`, else MLflow's own default: `mlfl
 import logging
 import math
 import os
-import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from getpass import getuser
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,11 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from fatescope import artifact_places
 from fatescope.data.batches import batched
-from fatescope.model_registry import model_name
+from fatescope.model_registry import metric_key, model_name, restore_experiment
+
+log = logging.getLogger(__name__)
 
 MAX_BATCH = 500
 """Metrics that are sent at a time; MLflow takes no more than 1,000."""
@@ -48,7 +51,7 @@ class Tracked:
         """Log the values that are finite numbers, nested ones with dots."""
         now = int(time.time() * 1000)
         numbers = [
-            Metric(_key(k), float(v), now, step)
+            Metric(metric_key(k), float(v), now, step)
             for k, v in flatten(metrics).items()
             if isinstance(v, int | float) and math.isfinite(v)
         ]
@@ -69,8 +72,23 @@ class Tracked:
 
 
 def client() -> mlflow.MlflowClient:
-    """Return a client of the tracking server that is set now."""
+    """Return a client of the tracking server that is set now.
+
+    Raises FatescopeError where the folder of the project was moved or copied, and the places of the artifacts in its
+    database cannot be put right.
+    """
+    if (database := artifact_places.own_database(Path.cwd(), mlflow.get_tracking_uri())) is not None:
+        _put_right(database)
     return mlflow.MlflowClient()
+
+
+@cache
+def _put_right(database: Path) -> None:
+    if misplaced := artifact_places.find_misplaced(database):
+        log.warning(
+            "%s: the folder was moved or copied; %d places of artifacts are put right", database, len(misplaced)
+        )
+        artifact_places.repair(database)
 
 
 @contextmanager
@@ -80,7 +98,7 @@ def resumed(task: str, name: str, run_id: str | None = None) -> Iterator[Tracked
     The run ends as failed if the block raises, and as killed if it is interrupted.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    mlflow.set_experiment(model_name(task))
+    _set_experiment(task)
     with mlflow.start_run(run_id=run_id if run_id and _exists(run_id) else None, run_name=name) as run:
         mlflow.set_tag(COMMIT, git_commit())
         try:
@@ -96,7 +114,7 @@ def nested(task: str, name: str, parent: str, tags: dict[str, str]) -> Iterator[
 
     `tags` may have the commit, for workers whose current folder is not the project's.
     """
-    experiment = mlflow.set_experiment(model_name(task)).experiment_id
+    experiment = _set_experiment(task)
     described = tags | {
         "mlflow.runName": name,
         "mlflow.parentRunId": parent,
@@ -131,15 +149,21 @@ def flatten(content: Mapping[str, object], prefix: str = "") -> dict[str, object
 
 
 def git_commit() -> str:
-    """Return the commit of the working tree, with `-dirty` if it was changed since; empty outside git."""
+    """Return the commit of the working tree, with `-dirty` if it was changed since; empty outside git or without it."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  a fixed command
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  a fixed command
+    except OSError:  # no git on this machine
+        return ""
     return done.stdout.strip()
 
 
-def _key(name: str) -> str:
-    """Return a name that MLflow accepts for a metric; names of classes may have characters that it does not."""
-    return re.sub(r"[^\w\-. /:]", "_", name)
+def _set_experiment(task: str) -> str:
+    """Make the experiment of `task` the current one, and return its id."""
+    name = model_name(task)
+    if restore_experiment(client(), name):
+        log.warning("the experiment %s had been deleted in MLflow; it is restored, with its runs", name)
+    return str(mlflow.set_experiment(name).experiment_id)
 
 
 def _exists(run_id: str) -> bool:

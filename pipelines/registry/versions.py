@@ -2,8 +2,8 @@
 
 Tags of a version: `bundle` (SHA-256 of the spec as trained), `data_hash`, `git_commit`, `splits_hash`, `split`
 (the scheme), `audit`, `confounded`, `balanced_accuracy` with `balanced_accuracy.low` and `.high`, `replaced` (the
-champion before it), and as JSON `gate` (a `records.Verdict`), `promoted` (a `records.Promotion`: a person made it the
-champion, not the gate) and `rolled_back` (a `records.Rollback`).
+champion before it), and as JSON `gate` (a `records.Verdict`, with long texts cut), `promoted` (a `records.Promotion`:
+a person made it the champion, not the gate) and `rolled_back` (a `records.Rollback`).
 """
 
 import tempfile
@@ -16,7 +16,8 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from fatescope.errors import BundleError
+from fatescope.errors import BundleError, DataError
+from fatescope.inference import bundle
 from fatescope.model_registry import bundle_uri, model_name
 from pipelines.registry.records import Promotion, Rollback, Verdict, VersionSummary
 from pipelines.registry.tracking import client
@@ -53,22 +54,48 @@ def find_by_bundle(task: str, digest: str) -> ModelVersion | None:
 def download(task: str, version: str) -> Iterator[Path]:
     """Yield a temporary folder with the bundle of `version`, a number or an alias.
 
-    Raises BundleError where there is no such version.
+    Raises BundleError where there is no such version, or its files are gone.
     """
-    name = model_name(task)
+    name, registry = model_name(task), client()
     try:
-        if not version.isdigit():
-            version = str(client().get_model_version_by_alias(name, version).version)
-        with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
-            yield Path(mlflow.artifacts.download_artifacts(bundle_uri(task, version), dst_path=folder))
+        number = version if version.isdigit() else str(registry.get_model_version_by_alias(name, version).version)
+        registry.get_model_version(name, number)
     except MlflowException as error:
         raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()} ({error.message})") from error
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
+        try:
+            path = Path(mlflow.artifacts.download_artifacts(bundle_uri(task, number), dst_path=folder))
+        except (MlflowException, OSError) as error:
+            place = registry.get_model_version_download_uri(name, number)
+            raise BundleError(
+                f"{name}: the files of version {number} cannot be fetched from {place} ({_first_line(error)}); bring "
+                "them back, or run `dvc repro register` where the bundle was trained"
+            ) from error
+        yield path
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def is_damaged(task: str, version: str) -> str | None:
+    """Return why the bundle of `version` cannot be fetched or is not whole, if so."""
+    try:
+        with download(task, version) as folder:
+            bundle.open_spec(folder)
+    except BundleError as error:
+        return str(error)
+    return None
 
 
 def set_tags(task: str, version: str, tags: dict[str, str]) -> None:
-    """Set tags of a version, none longer than MLflow keeps."""
+    """Set tags of a version; raises DataError, and sets none, where one is longer than MLflow keeps."""
     for key, value in tags.items():
-        assert len(value) <= MAX_TAG, f"tag {key}: {len(value)} characters"
+        if len(value) > MAX_TAG:
+            raise DataError(
+                f"'{key}' has {len(value)} characters, of which MLflow keeps {MAX_TAG}; give a shorter text"
+            )
+    for key, value in tags.items():
         client().set_model_version_tag(model_name(task), version, key, value)
 
 

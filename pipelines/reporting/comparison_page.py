@@ -57,7 +57,7 @@ def render(comparison: Comparison, figures: dict[Change, Figure]) -> str:
         f"<table><tr><th>group</th><th>cells</th><th>{a}</th><th>{b}</th></tr>{groups}</table>"
         f"<h2>Cells whose predicted class changed</h2>{cells or '<p>None.</p>'}"
     )
-    return (TEMPLATES / "page.html").read_text().replace("{{title}}", title).replace("{{body}}", body)
+    return (TEMPLATES / "page.html").read_text(encoding="utf-8").replace("{{title}}", title).replace("{{body}}", body)
 
 
 def _data_uri(figure: Figure) -> str:

@@ -79,8 +79,8 @@ def write(sources: Sources, target: Path) -> None:
     """Write `card.md`, `card.html` and the images that the former refers to into the folder `target`."""
     target.mkdir(parents=True, exist_ok=True)
     text = render(sources)
-    (target / MD).write_text(metadata(sources) + text)
-    (target / HTML).write_text(to_html(text, sources.pictures, model_name(sources.spec.task)))
+    (target / MD).write_text(metadata(sources) + text, encoding="utf-8")
+    (target / HTML).write_text(to_html(text, sources.pictures, model_name(sources.spec.task)), encoding="utf-8")
     (target / "card").mkdir(exist_ok=True)
     for name in re.findall(r"\]\(card/([\w.]+)\)", text):
         if sources.pictures != target / "card":
@@ -93,6 +93,7 @@ def render(sources: Sources) -> str:
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  this is Markdown; to_html lets no HTML through
+        finalize=_within_cell,
     )  # fmt: skip
     environment.filters |= {"decimal": _decimal, "percent": _percent, "count": _count}
     scheme = sources.spec.split
@@ -110,6 +111,11 @@ def render(sources: Sources) -> str:
         missing=MISSING,
         model_uri=_model_uri(sources),
     )
+
+
+def _within_cell(value: object) -> object:
+    """Return a value for the card; a `|` in a text, such as the name of a class, must not end a cell of a table."""
+    return value.replace("|", r"\|") if isinstance(value, str) else value
 
 
 def _model_uri(sources: Sources) -> str:
@@ -175,7 +181,7 @@ def to_html(text: str, pictures: Path, title: str) -> str:
     body = re.sub(r'src="card/([\w.]+)"', embed, body)
     # So that a wide table scrolls, not the page.
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
-    page = (TEMPLATES / "page.html").read_text()
+    page = (TEMPLATES / "page.html").read_text(encoding="utf-8")
     return page.replace("{{title}}", title).replace("{{body}}", body)
 
 

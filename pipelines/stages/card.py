@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -23,6 +22,7 @@ from fatescope.data import dataset
 from fatescope.data.dataset import CellDataset
 from fatescope.inference import bundle, cam
 from fatescope.inference.bundle import Bundle
+from pipelines.evaluation import drawing
 from pipelines.reporting import bioimage, model_card
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def main(
     target: OutFolder,
 ) -> None:
     """Write the model card of a task, and its BioImage.IO package."""
-    mpl.use("Agg")
+    drawing.prepare()
     settings, cells = load(params), dataset.load(source)
     pictures = target / "card"
     shutil.rmtree(pictures, ignore_errors=True)
@@ -103,7 +103,7 @@ def main(
     examples = choose_examples(predictions[predictions["split"] == model.spec.split])
     draw_examples(model, cells, examples).savefig(pictures / model_card.EXAMPLES, dpi=130)
     model_card.write(model_card.read_sources(models / "bundle", cells, metrics, audit, pictures), target)
-    bioimage.package(models / "bundle", (target / model_card.MD).read_text(), target / BIOIMAGE)
+    bioimage.package(models / "bundle", (target / model_card.MD).read_text(encoding="utf-8"), target / BIOIMAGE)
     log.info("%s: card written to %s", task, target / model_card.HTML)
 
 

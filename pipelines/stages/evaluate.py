@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import typer
@@ -24,7 +23,7 @@ from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.data.splits import load as load_splits
 from fatescope.inference import bundle
-from pipelines.evaluation import curves
+from pipelines.evaluation import curves, drawing
 from pipelines.evaluation.audit_report import AuditReport, AuditSummary
 from pipelines.evaluation.evaluated_model import EvaluatedModel, run_model
 from pipelines.evaluation.metrics_report import CandidateMetrics, CandidateScore, Metrics, SeedMetrics
@@ -144,7 +143,7 @@ def main(
     tables: Annotated[Path, typer.Option("--tables", help="Folder to write the tables behind the plots into.")],
 ) -> None:
     """Evaluate the models of a task on test cells: metrics, intervals, plots."""
-    mpl.use("Agg")
+    drawing.prepare()
     settings, cells, splits = load(params), dataset.load(source), load_splits(parts)
     classes, trained = settings.classes(task), TrainingReport.load(models)
     report = AuditReport.read(audit)

@@ -1,8 +1,9 @@
 """Read every exported image once, from files into one table and one memory-mapped array.
 
 Only files of the input channel are opened. Files that cannot be used are listed in the quarantine with the reason. So
-are files whose path `dataset.pattern` does not match (code `name`), but these do not count as refused cells. What
-`fatescope_labels.csv` says of an image (`fatescope.data.sidecar`) holds instead of what its path says.
+are files whose path `dataset.pattern` does not match (code `name`), and what is no file that can be opened, such as a
+link that leads nowhere (code `unreadable`), but these do not count as refused cells. What `fatescope_labels.csv` says
+of an image (`fatescope.data.sidecar`) holds instead of what its path says.
 """
 
 import json
@@ -32,7 +33,7 @@ from fatescope.data.dataset import (
 from fatescope.data.folders import fresh_folder
 from fatescope.data.sidecar import read_labels
 from fatescope.errors import DataError
-from pipelines.ingestion.files import count_files, draw_share, input_paths
+from pipelines.ingestion.files import UNREADABLE, Refusal, count_files, draw_share, input_paths
 from pipelines.ingestion.reader import Reader, read_in_order
 from pipelines.ingestion.summary import CellCounts, Summary, summarise
 
@@ -58,19 +59,26 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
             labels = read_labels(source)
             files = count_files(dataset, source, labels)
             _quarantine_unmatched(files.unmatched, quarantine)
+            _quarantine_refused(files.unreadable, quarantine)
             kept = draw_share(files.strata, params)
             paths = input_paths(dataset, source, kept)
             reader = Reader(dataset, params.canvas, int(params.max_megapixels * 1e6), source, labels)
             cells = _write_cells(reader, params.workers, folder, paths, int(kept.sum()), quarantine)
         _check_refused(cells, int(kept.sum()), params.max_refused_share, folder / QUARANTINE)
         summary = summarise(source, folder, files, cells, left_out=int((~kept).sum()))
-        (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n")
+        (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n", encoding="utf-8")
     return summary
 
 
 def _quarantine_unmatched(paths: list[str], quarantine: TableWriter) -> None:
     reasons = [instruments.explain(path) or "dataset.pattern does not match this path" for path in paths]
     quarantine.append({"path": paths, "code": ["name"] * len(paths), "reason": reasons})
+
+
+def _quarantine_refused(refused: list[Refusal], quarantine: TableWriter) -> None:
+    if refused:
+        columns = map(list, zip(*refused, strict=True))
+        quarantine.append(dict(zip(_QUARANTINE.names, columns, strict=True)))
 
 
 def _write_cells(
@@ -94,9 +102,7 @@ def _write_cells(
             if len(chunk.pixels):
                 manifest.append(dict(chunk.columns))
                 pixels.append(chunk.pixels)
-            if chunk.refused:
-                columns = map(list, zip(*chunk.refused, strict=True))
-                quarantine.append(dict(zip(_QUARANTINE.names, columns, strict=True)))
+            _quarantine_refused(chunk.refused, quarantine)
             counts.add(chunk)
             bar.update(chunk.files)
     return counts
@@ -127,6 +133,9 @@ def main(
     log.info("%d cells in %d groups: %s", summary.cells, summary.groups, summary.labels)
     if summary.unmatched:
         log.warning("%d files do not match dataset.pattern; see %s", summary.unmatched, target / QUARANTINE)
+    if summary.unreadable:
+        reasons = read_quarantine(target / QUARANTINE, [UNREADABLE])
+        log.warning("%d paths cannot be read, such as:\n  %s", summary.unreadable, "\n  ".join(reasons))
     if summary.duplicates:
         log.warning(
             "%d cells have the pixels of another cell, %d of them in another group",

@@ -1,16 +1,19 @@
 """Register a bundle in MLflow, let the gate decide whether it becomes the champion, and write the verdict and the card.
 
-A bundle is registered and decided on once: what a person changed afterwards, such as a rollback, stays. The stage runs
-always, because the registry may be another one than last time. Writes `gate.json` (`registry.records.Verdict`).
+A bundle is registered and decided on once: what a person changed afterwards, such as a rollback, stays. Only files of
+the version that are lost or damaged are put back. The stage runs always, because the registry may be another one than
+last time. Writes `gate.json` (`registry.records.Verdict`).
 """
 
 import hashlib
 import logging
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -32,16 +35,18 @@ from fatescope.data.splits import Splits
 from fatescope.data.splits import load as load_splits
 from fatescope.errors import BundleError, DataError, ImageError
 from fatescope.inference import bundle
+from fatescope.inference.bundle import Spec
 from fatescope.model_registry import CHALLENGER, CHAMPION, model_name
 from pipelines.registry import gate, tracking, versions
 from pipelines.registry.gate import Champion, NoComparison
-from pipelines.registry.log_version import log_version
+from pipelines.registry.log_version import log_version, restore_version
 from pipelines.registry.paired import predict_paired
 from pipelines.registry.records import Verdict
 from pipelines.reporting import model_card
 from pipelines.training.report import TrainingReport
 
 log = logging.getLogger(__name__)
+Logged = TypeVar("Logged")
 
 
 def find_damage(folder: Path, threads: int) -> str | None:
@@ -80,6 +85,9 @@ def register(
     digest = hashlib.sha256((models / "bundle" / bundle.SPEC).read_bytes()).hexdigest()
     existing = versions.find_by_bundle(task, digest)
     if existing is not None and (verdict := versions.verdict_of(existing)) is not None:
+        if reason := versions.is_damaged(task, verdict.version):
+            log.warning("version %s is put back from %s: %s", verdict.version, models / "bundle", reason)
+            _with_card(models, replace(sources, gate=verdict), partial(restore_version, task, verdict.version))
         return verdict
     # Versions are numbered one after the other; the card that goes into the version must name it.
     number = str(existing.version) if existing is not None else versions.next_number(task)
@@ -87,7 +95,8 @@ def register(
     complete = replace(sources, gate=verdict, history=tuple(versions.history(task, without=number)))
     if existing is None:
         tags = {"bundle": digest, "splits_hash": hashlib.sha256(parts.read_bytes()).hexdigest()}
-        verdict = verdict.model_copy(update={"version": _log_with_card(task, models, complete, tags)})
+        registered = _with_card(models, complete, partial(log_version, task, metrics=sources.metrics, tags=tags))
+        verdict = verdict.model_copy(update={"version": registered})
     _record(task, verdict, model_card.render(complete))
     return verdict
 
@@ -119,8 +128,8 @@ def decide(
     )
 
 
-def _log_with_card(task: str, models: Path, sources: model_card.Sources, tags: dict[str, str]) -> str:
-    """Log a copy of the bundle that contains its card as a new version, and return its number."""
+def _with_card(models: Path, sources: model_card.Sources, log_bundle: Callable[[Path, str, Spec], Logged]) -> Logged:
+    """Call `log_bundle` with a copy of the bundle that contains its card, the run that trained it, and its spec."""
     # The first model is the one to serve.
     run_id = TrainingReport.load(models).models[0].run_id
     with tempfile.TemporaryDirectory(prefix="fatescope-") as name:
@@ -128,7 +137,7 @@ def _log_with_card(task: str, models: Path, sources: model_card.Sources, tags: d
         model_card.write(sources, folder)
         shutil.rmtree(folder / "card")
         bundle.finalize(folder, sources.spec)
-        return log_version(task, folder, run_id, sources.spec, sources.metrics, tags)
+        return log_bundle(folder, run_id, sources.spec)
 
 
 def _record(task: str, verdict: Verdict, card: str) -> None:
@@ -142,7 +151,7 @@ def _record(task: str, verdict: Verdict, card: str) -> None:
     if verdict.champion:
         client.set_registered_model_alias(name, CHAMPION, number)
     # Last, because a version with this tag is not decided on again.
-    versions.set_tags(task, number, {"gate": verdict.to_json()})
+    versions.set_tags(task, number, {"gate": verdict.to_tag(versions.MAX_TAG)})
 
 
 def main(

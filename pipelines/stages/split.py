@@ -73,14 +73,29 @@ def _check(labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], params: S
 def _random(labels: npt.NDArray[np.str_], params: Split) -> Assignment:
     assignment = np.full(len(labels), "train", dtype=object)
     rest = np.arange(len(labels))
-    for name, share in (("test", params.test_share), ("validation", params.validation_share)):
+    classes = len(np.unique(labels))
+    for name, share, later in (("test", params.test_share, 2), ("validation", params.validation_share, 1)):
         # Every class gets a cell in every split, also where the share alone would give it none.
-        size = max(round(share * len(rest)), len(np.unique(labels)))
+        size = min(max(round(share * len(rest)), classes), len(rest) - later * classes)
         splitter = StratifiedShuffleSplit(1, test_size=size, random_state=params.seed)
         keep, cut = next(splitter.split(rest, labels[rest]))
+        keep, cut = _move_scarce(labels[rest], keep, cut, later)
         assignment[rest[cut]] = name
         rest = rest[keep]
     return assignment
+
+
+def _move_scarce(
+    labels: npt.NDArray[np.str_], keep: npt.NDArray[np.int64], cut: npt.NDArray[np.int64], later: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return `keep` and `cut` with cells moved so that each class has one in `cut` and `later` in `keep` at least."""
+    for name in np.unique(labels):
+        kept, taken = keep[labels[keep] == name], cut[labels[cut] == name]
+        if moved := max(0, later - len(kept)):
+            keep, cut = np.append(keep, taken[:moved]), cut[~np.isin(cut, taken[:moved])]
+        elif not len(taken):
+            keep, cut = keep[keep != kept[0]], np.append(cut, kept[0])
+    return keep, cut
 
 
 def _grouped(labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], params: Split) -> Assignment | None:
@@ -106,15 +121,19 @@ def _grouped(labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], params:
 def _cut_groups(
     labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], share: float, seed: int
 ) -> npt.NDArray[np.int64] | None:
-    """Return the rows of whole groups, about `share` of each class, so that every class is on both sides; or None."""
+    """Return the rows of whole groups, about `share` of each class, so that every class is on both sides; or None.
+
+    The share is that of one of n groups of folds, or of all but one.
+    """
     classes = np.unique(labels)
     fewest = min(len(np.unique(groups[labels == name])) for name in classes)
     if fewest < 2:
         return None
-    folds = StratifiedGroupKFold(min(round(1 / share), fewest), shuffle=True, random_state=seed)
+    # One fold is the smaller side, which is the other one where more than half is wanted.
+    folds = StratifiedGroupKFold(min(max(2, round(1 / min(share, 1 - share))), fewest), shuffle=True, random_state=seed)
     fitting = [
         test
-        for train, test in folds.split(labels, labels, groups)
+        for train, test in (pair if share <= 0.5 else pair[::-1] for pair in folds.split(labels, labels, groups))
         if len(np.unique(labels[train])) == len(np.unique(labels[test])) == len(classes)
     ]
     return min(fitting, key=lambda test: _imbalance(labels, test, share), default=None)

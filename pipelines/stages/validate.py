@@ -54,7 +54,9 @@ def main(
     failed = [result for result in results if not result["passed"]]
     critical = [result for result in failed if result["severity"] == "critical"]
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps({"passed": not critical, "expectations": results}, indent=2, default=str) + "\n")
+    target.write_text(
+        json.dumps({"passed": not critical, "expectations": results}, indent=2, default=str) + "\n", encoding="utf-8"
+    )
     if critical:
         raise DataError(
             f"{len(critical)} of {len(results)} expectations failed; correct the data, or change the parameter that is "

@@ -73,7 +73,8 @@ def _read_counters(counters: Path) -> dict[str, tuple[float, float]]:
         if folder.name.count(":") == 1:  # parts of a package, which have a second colon, are in its counter already
             try:
                 energy, highest = (
-                    float((folder / name).read_text()) / 1e6 for name in ("energy_uj", "max_energy_range_uj")
+                    float((folder / name).read_text(encoding="utf-8")) / 1e6
+                    for name in ("energy_uj", "max_energy_range_uj")
                 )
             except OSError:
                 continue

@@ -75,9 +75,9 @@ class TrainingReport(BaseModel):
 
     def save(self, folder: Path) -> None:
         """Write `models.json` into `folder`."""
-        (folder / FILE).write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n")
+        (folder / FILE).write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read `models.json` in `folder`."""
-        return cls.model_validate_json((folder / FILE).read_text())
+        return cls.model_validate_json((folder / FILE).read_text(encoding="utf-8"))

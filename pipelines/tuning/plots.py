@@ -17,6 +17,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as charts
 
+from pipelines.evaluation import drawing
+
 VALUE = "balanced accuracy (validation)"
 
 
@@ -25,7 +27,7 @@ def draw_study(study: Study, target: Path) -> None:
 
     Where no trial has a value, nothing is written.
     """
-    mpl.use("Agg")
+    drawing.prepare()
     shown = with_values(study)
     if not shown.trials:
         return

@@ -92,7 +92,7 @@ def _start_ticks(process: str | int) -> str | None:
     The numbers of processes are reused; together with the start they are unique.
     """
     try:
-        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        state, *fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
     return None if state in "ZX" else fields[18]  # a killed process stays listed until its parent has asked

@@ -50,13 +50,13 @@ class SearchResult(BaseModel):
     def save(self, path: Path) -> None:
         """Write the file at once: several processes of one search may end together, each with a file of its own."""
         partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")
-        partial.write_text(self.model_dump_json(indent=2) + "\n")
+        partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
         partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the file."""
-        return cls.model_validate_json(path.read_text())
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 STANDS = BestTrial(number=None, value=None, params={})

@@ -57,7 +57,7 @@ class _PageFiles(StaticFiles):
 @_operations.get("/docs")
 def docs() -> HTMLResponse:
     """Return the documentation of the endpoints, with the Swagger UI that BentoML serves: no other host is needed."""
-    return HTMLResponse(_DOCS.read_text(), headers=DOCS_HEADERS)
+    return HTMLResponse(_DOCS.read_text(encoding="utf-8"), headers=DOCS_HEADERS)
 
 
 @_operations.get("/metrics")

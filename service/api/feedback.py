@@ -102,7 +102,7 @@ class FeedbackStore:
                     self._write_image(path, correction.raw)
                     if corrected and parsed:
                         self._write_label(path, Label(correction.label, parsed.group))
-                with (self._folder / CORRECTIONS).open("a") as file:
+                with (self._folder / CORRECTIONS).open("a", encoding="utf-8") as file:
                     file.write(text)
         except (OSError, DataError) as error:
             problem = error.strerror if isinstance(error, OSError) else error

@@ -70,7 +70,7 @@ def read_plan(source: Path, out: Path, model: Path | None) -> Plan | None:
     """
     if not (out / PLAN).exists():
         return None
-    plan = Plan(**json.loads((out / PLAN).read_text()))
+    plan = Plan(**json.loads((out / PLAN).read_text(encoding="utf-8")))
     other_model = model is not None and model_store.digest(model) != plan.digest
     if plan.source != str(source.resolve()) or other_model:
         raise DataError(
@@ -108,7 +108,7 @@ def create_plan(source: Path, out: Path, champion: Champion) -> Plan:
     digest = model_store.digest(out / MODEL)
     plan = Plan(str(source.resolve()), champion.name, champion.version, digest, files, parts)
     # Last, because a job without a plan starts anew.
-    (out / PLAN).write_text(json.dumps(asdict(plan), indent=2) + "\n")
+    (out / PLAN).write_text(json.dumps(asdict(plan), indent=2) + "\n", encoding="utf-8")
     return plan
 
 
@@ -139,5 +139,5 @@ def summarise(out: Path, parts: int) -> Summary:
         if (refused := part_path(out, REFUSED, part)).exists():
             codes.update(pq.read_table(refused, columns=["code"]).column("code").to_pylist())
     summary = Summary(labels.total(), dict(labels), dict(verdicts), dict(codes))
-    (out / SUMMARY).write_text(json.dumps(asdict(summary), indent=2, sort_keys=True) + "\n")
+    (out / SUMMARY).write_text(json.dumps(asdict(summary), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return summary

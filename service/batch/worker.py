@@ -46,7 +46,7 @@ class Scorer:
         """Load the model of `out`, to run on `threads` CPU threads, or on the GPU that this process may use."""
         threadpool_limits(1, user_api="blas")  # see service.runner
         self._out = out
-        self._source = Path(json.loads((out / job.PLAN).read_text())["source"])
+        self._source = Path(json.loads((out / job.PLAN).read_text(encoding="utf-8"))["source"])
         self._model, _ = engines.start(out / job.MODEL, engine, threads)
         self._decoder = CellDecoder(self._model.spec)
 

@@ -99,7 +99,7 @@ def list_champions(store: Path) -> dict[str, Champion]:
     """
     listing = store / LISTING
     if listing.exists():
-        versions: dict[str, str] = json.loads(listing.read_text())
+        versions: dict[str, str] = json.loads(listing.read_text(encoding="utf-8"))
         champions = {task: Champion(task, version, store / task / version) for task, version in versions.items()}
     else:
         folders = [path for path in store.glob("[!.]*") if path.is_dir()]

@@ -23,6 +23,7 @@ import mlflow
 import typer
 from mlflow.entities.model_registry import RegisteredModel
 
+from fatescope import artifact_places
 from fatescope.command import run
 from fatescope.errors import BundleError, FatescopeError
 from fatescope.model_registry import CHAMPION, PREFIX, bundle_uri, model_name
@@ -82,7 +83,7 @@ def download(target: Path, versions: dict[str, str]) -> None:
         except (mlflow.MlflowException, OSError) as error:
             raise BundleError(f"{model_name(task)} version {version} cannot be downloaded: {error}") from error
     listing, partial_listing = target / LISTING, target / f".{LISTING}"
-    partial_listing.write_text(json.dumps(versions))
+    partial_listing.write_text(json.dumps(versions), encoding="utf-8")
     partial_listing.rename(listing)
     for task, version in versions.items():
         newest_first = sorted((target / task).iterdir(), key=lambda path: path.stat().st_ctime, reverse=True)
@@ -98,6 +99,8 @@ def main(
     """Keep a folder of bundles in step with the registry, until standard input closes."""
     try:
         settings = ServiceSettings.read()
+        if (database := artifact_places.own_database(Path.cwd(), mlflow.get_tracking_uri())) is not None:
+            _put_right(database)
         versions = target_versions(settings.pin)
         download(target, versions)
     except FatescopeError as error:
@@ -106,6 +109,13 @@ def main(
     print(json.dumps({"serving": versions}), flush=True)
     if not once:
         _follow(target, versions, settings)
+
+
+def _put_right(database: Path) -> None:
+    """Lead a registry whose folder was moved or copied to its own files."""
+    if misplaced := artifact_places.find_misplaced(database):
+        artifact_places.repair(database)
+        log.warning("%s was moved or copied; %d places of artifacts are put right", database, len(misplaced))
 
 
 def _follow(target: Path, versions: dict[str, str], settings: ServiceSettings) -> None:

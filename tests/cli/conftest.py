@@ -30,6 +30,6 @@ def fatescope(monkeypatch, capsys):
         return Result(code if isinstance(code, int) else int(code is not None), printed.out, printed.err)
 
     # What `main` puts into the environment must not stay there.
-    for name in app.QUIET:
-        monkeypatch.setenv(name, app.QUIET[name])
+    for name in app.ENVIRONMENT:
+        monkeypatch.setenv(name, app.ENVIRONMENT[name])
     return run

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 
 import mlflow
 import pytest
 
+from fatescope.cli import doctor
 from fatescope.inference import bundle
 from pipelines.registry.records import Criterion, Verdict
 from tests.support.untrained import write_bundle
@@ -40,6 +43,41 @@ def registry(tmp_path, monkeypatch):
     yield client
     monkeypatch.undo()
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def moved(tmp_path, monkeypatch):
+    """A folder that was moved, with the one table of its registry that matters here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with closing(sqlite3.connect("mlflow.db")) as connection:
+        connection.execute("CREATE TABLE experiments (artifact_location TEXT)")
+        connection.execute("INSERT INTO experiments VALUES ('/gone/mlruns/1'), ('s3://bucket/mlruns/2')")
+        connection.commit()
+    return tmp_path
+
+
+def test_a_moved_registry_is_named_by_the_doctor_and_repaired(moved, fatescope):
+    [check] = doctor.check_registry(moved, None)
+    assert (check.state, check.remedy) == ("warning", "fatescope models repair")
+    assert "1 paths in mlflow.db lead elsewhere, such as /gone/mlruns/1" in check.detail
+    [path] = json.loads(fatescope("models", "repair", "--json").output)
+    assert path == {
+        "table": "experiments",
+        "column": "artifact_location",
+        "before": "/gone/mlruns/1",
+        "after": f"{moved}/mlruns/1",
+    }
+    assert doctor.check_registry(moved, None)[0].state == "ok"
+    again = fatescope("models", "repair")
+    assert (again.code, again.output) == (0, f"{moved}/mlflow.db: nothing is out of place\n")
+
+
+def test_a_registry_of_a_server_is_not_repaired(moved, fatescope, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert doctor.check_registry(moved, "http://127.0.0.1:5000") == []
+    result = fatescope("models", "repair")
+    assert (result.code, "MLFLOW_TRACKING_URI names another registry" in result.errors) == (1, True)
 
 
 def champion(registry):

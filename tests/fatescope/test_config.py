@@ -1,6 +1,7 @@
 import pytest
 
 from fatescope import config
+from fatescope.config import presets
 from fatescope.errors import ParamsError
 from tests.support.project import ROOT
 
@@ -24,6 +25,14 @@ def test_the_project_own_file_loads():
         ({"dataset.tasks": {"binary": ["astrocyte"]}}, "two or more different classes"),
         ({"dataset.tasks": {"binary": ["astrocyte", "neuron"]}}, r"names \['neuron'\]"),
         ({"dataset.tasks": {"a b": ["astrocyte", "NT3"]}}, "lower-case"),
+        ({"dataset.tasks": {"cells": ["astrocyte", "NT3"]}}, "task name 'cells' is taken: artifacts/cells"),
+        ({"dataset.tasks": {"incidents": ["astrocyte", "NT3"]}}, "task name 'incidents' is taken"),
+        ({"dataset.tasks": {"a" * 51: ["astrocyte", "NT3"]}}, "has 51 characters; 50 are allowed"),
+        ({"dataset.classes": {"a": "b" * 101}}, "class name 'bbbbbbbbbbbbbbbbbbbb…' has 101 characters"),
+        ({"dataset.classes": {"a": "two\nlines"}}, "does not print"),
+        ({"dataset.classes": {"a": "CD4+;CD8+"}}, "has a ';', which stands between classes"),
+        ({"dataset.classes": {"a": " a"}}, "begins or ends with a space"),
+        ({"dataset.classes": {"a": ""}}, "is empty"),
     ],
 )
 def test_a_wrong_value_is_named(make_params, change, message):
@@ -45,3 +54,98 @@ def test_a_missing_file_says_where_to_run(tmp_path):
 def test_an_unknown_task_lists_the_known(params):
     with pytest.raises(ParamsError, match=r"'trinary' .* \['binary', 'multiclass'\]"):
         params.classes("trinary")
+
+
+def rewritten(changes):
+    """The project's file as text, with lines of it replaced."""
+    lines = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
+    for start, new in changes.items():
+        [place] = [number for number, line in enumerate(lines) if line.strip().startswith(start)]
+        indent = lines[place][: len(lines[place]) - len(lines[place].lstrip())]
+        lines[place] = indent + new
+    return "\n".join(lines) + "\n"
+
+
+def test_names_are_what_stands_in_the_file(tmp_path):
+    changes = {
+        "classes:": "classes: {002: 1.10, 03: null, 1.50: CD4+, false: CD4-, 0x1f: a//b}",
+        "binary:": "binary: [1.10, null]",
+        "multiclass:": "multiclass: [CD4+, CD4-, a//b]",
+        "input_channel:": "input_channel: 01",
+        "leave_out:": "leave_out: [001, 1e3]",
+        "signed_off:": "signed_off: {binary: {name: 007, reason: 12}}",
+    }
+    path = tmp_path / "params.yaml"
+    path.write_text(rewritten(changes), encoding="utf-8")
+    settings = config.load(path)
+    dataset = settings.dataset
+    assert dataset.classes == {"002": "1.10", "03": "null", "1.50": "CD4+", "false": "CD4-", "0x1f": "a//b"}
+    assert dataset.tasks == {"binary": ["1.10", "null"], "multiclass": ["CD4+", "CD4-", "a//b"]}
+    assert (dataset.input_channel, settings.split.leave_out) == ("01", ["001", "1e3"])
+    signed = settings.gate.signed_off["binary"]
+    assert (signed.name, signed.reason) == ("007", "12")
+    # A preset is written into the file without touching them.
+    presets.apply_preset(path, "thorough")
+    assert config.load(path).dataset == dataset
+
+
+def test_no_channel_is_no_name(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        rewritten({"pattern:": "pattern: '(?P<medium>a)(?P<day>1)(?P<run>2)'", "input_channel:": "input_channel: null"})
+    )
+    assert config.load(path).dataset.input_channel is None
+
+
+@pytest.mark.parametrize("name", ["001", "null", "1_0", "0x1f", "true"])
+def test_a_task_that_dvc_would_call_otherwise_has_to_be_in_quotes(tmp_path, name):
+    path = tmp_path / "params.yaml"
+    path.write_text(rewritten({"binary:": f"{name}: [astrocyte, oligodendrocyte]"}))
+    with pytest.raises(ParamsError, match=f"write '{name}' in quotes"):
+        config.load(path)
+    path.write_text(rewritten({"binary:": f"'{name}': [astrocyte, oligodendrocyte]"}))
+    assert config.load(path).classes(name) == ["astrocyte", "oligodendrocyte"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("{001: astrocyte, ctrl: NT3}", "001: YAML does not read this as text; write '001' in quotes"),
+        ("{null: a, true: b, ctrl: NT3}", "null, true: .* write 'null', 'true' in quotes"),
+        ("{null: a, 1: b}", "1, null: .* write '1', 'null' in quotes"),
+        ("{a: 2026-11-26}", "2026-11-26: .* write '2026-11-26' in quotes"),
+        ("{2026-11-26: a}", "2026-11-26: .* write '2026-11-26' in quotes"),
+    ],
+)
+def test_what_dvc_fails_on_has_to_be_in_quotes(tmp_path, classes, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(rewritten({"classes:": f"classes: {classes}"}))
+    with pytest.raises(ParamsError, match=message):
+        config.load(path)
+
+
+def test_labels_in_quotes_are_taken(tmp_path):
+    path, classes = (
+        tmp_path / "params.yaml",
+        "{'001': astrocyte, 'null': oligodendrocyte, '2026-11-26': RA/SHH, ctrl: NT3}",
+    )
+    path.write_text(rewritten({"classes:": f"classes: {classes}"}))
+    assert list(config.load(path).dataset.classes) == ["001", "null", "2026-11-26", "ctrl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "should be an object"),
+        ("{1.10: 1}", r"1\.1: Extra inputs"),
+        ("x: 2026-13-45", "not YAML: month must be"),
+        ("a: &a [*a]", "not YAML"),
+        ("a: 1\na: 2", "not YAML"),
+        ("dataset: {classes: {001: a, 1: b}}", "duplicate key"),
+    ],
+)
+def test_a_file_that_is_something_else_is_an_error_of_one_kind(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError, match=message):
+        config.load(path)

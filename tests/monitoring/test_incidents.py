@@ -66,6 +66,58 @@ def test_an_incident_is_complete_and_opened_once(message):
     assert json.loads((place / "incident.json").read_text())["ended"] == "2026-11-24T06:00:00Z"
 
 
+OTHER = ALERT | {"fingerprint": "def456"}
+
+
+def recorded():
+    """Return the incidents that have runs, with the number of their files."""
+    client = mlflow.MlflowClient()
+    runs = mlflow.search_runs(experiment_names=[incidents.EXPERIMENT], output_format="list")
+    return {run.info.run_name: len(client.list_artifacts(run.info.run_id)) for run in runs}
+
+
+@pytest.mark.slow
+def test_an_incident_without_a_run_gets_it_when_the_alert_is_repeated(message, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow, "log_artifacts", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(incidents.IncidentError, match="abc123: OSError: disk full"):
+            message(ALERT)
+    assert message(ALERT) == [], "it was opened before"
+    assert recorded() == {"2026-11-24T050000-binary-abc123": 5}
+
+
+@pytest.mark.slow
+def test_one_incident_that_fails_keeps_no_other_from_being_opened(message):
+    gone = ALERT | {"labels": ALERT["labels"] | {"task": "gone"}}
+    with pytest.raises(incidents.IncidentError, match="no model of the task gone"):
+        message(gone, ALERT)
+    [place] = message(OTHER)
+    assert sorted(path.name.rpartition("-")[2] for path in place.parent.iterdir()) == ["abc123", "def456"]
+
+
+@pytest.mark.slow
+def test_a_damaged_incident_is_opened_again_or_ended(message):
+    [place] = message(ALERT)
+    (place / "incident.json").write_text('{"alert": ')
+    assert message(ALERT | {"status": "resolved", "endsAt": "2026-11-24T06:00:00Z"}) == [place]
+    about = json.loads((place / "incident.json").read_text())
+    assert (about["task"], about["ended"]) == ("binary", "2026-11-24T06:00:00Z")
+    (place / "incident.json").write_text("")
+    (place.parent / f"{place.name}.part").mkdir()
+    assert message(ALERT) == [place]
+    assert json.loads((place / "incident.json").read_text())["ended"] is None
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+@pytest.mark.slow
+def test_a_deleted_experiment_is_restored(message):
+    message(ALERT)
+    client = mlflow.MlflowClient()
+    client.delete_experiment(client.get_experiment_by_name(incidents.EXPERIMENT).experiment_id)
+    message(OTHER)
+    assert len(recorded()) == 2
+
+
 def test_other_alerts_and_names_that_lead_elsewhere_open_nothing(message, tmp_path):
     assert message(ALERT | {"labels": {"alertname": "FatescopeDown"}}) == []
     assert message(ALERT | {"status": "resolved", "fingerprint": "../../x"}) == []
@@ -76,6 +128,8 @@ def test_other_messages_are_refused_and_a_message_that_fails_is_sent_again():
     def receive(content):
         if content == {"away": True}:
             raise httpx.ConnectError("away")
+        if content == {"later": True}:
+            raise incidents.IncidentError("later")
         content["alerts"]
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), incidents.make_handler(receive))
@@ -85,5 +139,6 @@ def test_other_messages_are_refused_and_a_message_that_fails_is_sent_again():
     assert httpx.post(url, content=b"no json").status_code == 400
     assert httpx.post(url, json={"none": 1}).status_code == 400
     assert httpx.post(url, json={"away": True}).status_code == 503
+    assert httpx.post(url, json={"later": True}).status_code == 503
     server.shutdown()
     server.server_close()

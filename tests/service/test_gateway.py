@@ -220,6 +220,14 @@ def test_a_new_champion_takes_over_without_a_failed_request_and_a_bad_one_does_n
     assert 'outcome="serving",task="binary"} 1.0' in metrics
 
 
+def test_a_folder_of_temporary_files_may_have_a_long_path(bundles, tmp_path):
+    folder = tmp_path / ("t" * 100)
+    folder.mkdir()
+    settings = {"TMPDIR": str(folder), "FATESCOPE_BUNDLES": str(bundles), **EXACT}
+    with serving(tmp_path, ROOT, settings, timeout_s=90) as client:
+        assert client.post("/classify", content=tiff(GOOD)).raise_for_status().json()["label"]
+
+
 def test_accepted_work_is_finished_after_a_sigterm(bundles, tmp_path):
     pages = tiff(np.stack([GOOD] * 6000), photometric="minisblack")
     responses = []

@@ -47,7 +47,7 @@ def card(request: Request, task: str) -> Response:
             404, "no_card", f"the bundle of {model.champion.name} version {model.champion.version} has no model card; "
             "those in the registry have one",
         )  # fmt: skip
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if markdown:
         return PlainTextResponse(text, media_type="text/markdown", headers=CARD_HEADERS)
     return HTMLResponse(text, headers=CARD_HEADERS)

@@ -1,7 +1,9 @@
 import json
+import os
 import re
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,40 @@ def test_a_folder_is_adopted_and_told(params, source, target):
     assert "a_1d_Ch1.tif: fits dataset.pattern up to" in text
     assert text.split() == describe(params.dataset, survey(params.dataset, target)).split()
     assert not target.with_name("data.part").exists()
+
+
+def test_links_that_lead_nowhere_or_round_are_left_out_and_named(params, source, target, caplog):
+    before = listed(source)
+    (source / "a_1d1_90_Ch1.ome.tif").symlink_to("nowhere.tif")
+    (source / "round").symlink_to(source)
+    (source / os.fsdecode(b"a_1d1_91_\xe9_Ch1.ome.tif")).write_text("")
+    import_data.import_export(params.dataset, source, target)
+    assert listed(target) == before
+    assert "3 paths are left out" in caplog.text
+    assert "a_1d1_90_Ch1.ome.tif: a link to 'nowhere.tif', which is not there" in caplog.text
+    assert r"a_1d1_91_\xe9_Ch1.ome.tif: the name is not UTF-8" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "nowhere"])
+def test_a_data_folder_that_is_a_link_is_refused(params, source, target, place):
+    (source.parent / "elsewhere").mkdir()
+    target.symlink_to(place)
+    with pytest.raises(DataError, match=f"data: is a link to {place}, of which DVC makes no version"):
+        import_data.import_export(params.dataset, source, target)
+    assert target.is_symlink()
+    assert not list((source.parent / "elsewhere").iterdir())
+
+
+def test_a_data_folder_that_is_a_mount_is_refused(params, source, target, monkeypatch):
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == target)
+    with pytest.raises(DataError, match="data: is a mount, which cannot be replaced"):
+        import_data.import_export(params.dataset, source, target)
+
+
+def test_a_source_that_is_a_link_to_itself_is_an_error(params, target, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match="loop: neither a folder nor a zip"):
+        import_data.import_export(params.dataset, tmp_path / "loop", target)
 
 
 def test_a_zip_is_adopted_without_what_the_system_added(params, source, target, tmp_path):

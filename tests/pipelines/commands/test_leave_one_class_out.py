@@ -44,3 +44,19 @@ def test_an_unknown_medium_is_called_what_it_resembles(tmp_path):
     assert (tmp_path / "held_out/NT3.png").stat().st_size > 1000
     with pytest.raises(ParamsError, match="leaving out 'RA/SHH' needs two others"):
         leave_one_class_out.main(params, "multiclass", "RA/SHH", *paths)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("RA/SHH", "RA_SHH"),
+        ("NT3", "NT3"),
+        ("CD4+", "CD4_-a656f045"),
+        ("CD4-", "CD4_-24026e27"),
+        ("é" * 100, "é" * 75 + "-f42ec48e"),
+    ],
+)
+def test_each_class_has_files_of_its_own(name, expected):
+    made = leave_one_class_out.file_name(name, ["RA/SHH", "NT3", "CD4+", "CD4-", "é" * 100])
+    assert made == expected
+    assert len(f"{made}.json".encode()) < 255

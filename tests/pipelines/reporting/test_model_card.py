@@ -126,6 +126,13 @@ def test_a_card_of_labels_that_are_no_media_does_not_mention_media(sources):
     assert "medium" not in text.split("## Results")[0]
 
 
+def test_a_class_may_have_characters_of_markdown_and_html_in_its_name(sources):
+    classes = ["a|b <i>", *sources.spec.classes[1:]]
+    named = replace(sources, spec=sources.spec.model_copy(update={"classes": classes}))
+    page = model_card.to_html(model_card.render(named), named.pictures, "card")
+    assert f"<td>binary: a|b &lt;i&gt;, {classes[1]}</td>" in page
+
+
 def test_the_bioimage_io_package_passes_its_own_test(folder):
     # In a process of its own, because it leaves files open.
     program = "import sys, bioimageio.core as core; sys.exit(core.test_model(sys.argv[1]).status != 'passed')"

@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ from fatescope.data import dataset, features
 from fatescope.errors import DataError
 from pipelines.stages import ingest as stage
 from tests.support.images import draw_cell, tiff
+from tests.support.params import write_params
 
 
 def ingest(params, source, target):
@@ -74,6 +77,83 @@ def test_refused_files_are_kept_with_their_reason(make_params, export, tmp_path)
     assert quarantine.loc["notes.txt", "reason"] == "dataset.pattern does not match this path"
     assert "raw file of an Amnis instrument" in quarantine.loc["run.cif", "reason"]
     assert "a_1d1_90_Ch1.ome.tif: the file is empty" in quarantine.loc["a_1d1_90_Ch1.ome.tif", "reason"]
+
+
+def damage_places(export):
+    """Put beside the cells what is no file that can be opened; return its path as it is reported → the reason."""
+    (export / "a_1d1_90_Ch1.ome.tif").symlink_to("nowhere.tif")
+    (export / "a_1d1_91_Ch1.ome.tif").symlink_to("a_1d1_91_Ch1.ome.tif")
+    os.mkfifo(export / "a_1d1_92_Ch1.ome.tif")
+    (export / "above").symlink_to(export)
+    day = export / "day"
+    day.mkdir()
+    (day / "again").symlink_to("..")
+    Path(os.fsdecode(os.fsencode(export) + b"/a_1d1_93_\xe9_Ch1.ome.tif")).write_bytes(b"")
+    folder = Path(os.fsdecode(os.fsencode(export) + b"/stra\xdfe"))
+    folder.mkdir()
+    (folder / "a_1d1_94_Ch1.ome.tif").write_bytes(b"")
+    return {
+        "a_1d1_90_Ch1.ome.tif": "a link to 'nowhere.tif', which is not there",
+        "a_1d1_91_Ch1.ome.tif": "Too many levels of symbolic links",
+        "a_1d1_92_Ch1.ome.tif": "neither a file nor a folder",
+        "above/": "a link to a folder that it is in",
+        "day/again/": "a link to a folder that it is in",
+        r"a_1d1_93_\xe9_Ch1.ome.tif": "the name is not UTF-8",
+        r"stra\xdfe": "the name is not UTF-8",
+    }
+
+
+def test_what_cannot_be_opened_is_named_and_the_rest_is_read(params, export, tmp_path, caplog):
+    whole = ingest(params, export, tmp_path / "whole")
+    reasons = damage_places(export)
+    caplog.set_level("WARNING")
+    stage.main(write_params(tmp_path), export, tmp_path / "cells")
+    summary = json.loads((tmp_path / "cells" / dataset.SUMMARY).read_text())
+    assert summary["unreadable"] == 7
+    assert (summary["cells"], summary["files"], summary["refused"], summary["data_hash"]) == (
+        48,
+        96,
+        {},
+        whole.data_hash,
+    )
+    quarantine = pd.read_parquet(tmp_path / "cells" / dataset.QUARANTINE).set_index("path")
+    assert set(quarantine["code"]) == {"unreadable"}
+    assert set(quarantine.index) == set(reasons)
+    for path, reason in reasons.items():
+        assert quarantine.loc[path, "reason"].startswith(f"{path}: ")
+        assert reason in quarantine.loc[path, "reason"]
+    assert "7 paths cannot be read, such as:" in caplog.text
+
+
+def test_nothing_but_broken_links_is_an_error_that_names_them(params, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a_1d1_90_Ch1.ome.tif").symlink_to("nowhere.tif")
+    with pytest.raises(DataError, match=r"1 that cannot:\n  a_1d1_90_Ch1.ome.tif: a link to 'nowhere.tif'"):
+        ingest(params, tmp_path / "data", tmp_path / "cells")
+
+
+def test_a_file_that_is_gone_when_it_is_read_is_refused(make_params, export, tmp_path, monkeypatch):
+    params, whole = make_params({"ingest.max_refused_share": 0.1}), Path.read_bytes
+
+    def vanish(path):
+        if path.name == "a_1d1_3_Ch1.ome.tif":
+            raise PermissionError(13, "Permission denied")
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", vanish)
+    summary = ingest(params, export, tmp_path / "cells")
+    assert (summary.cells, summary.refused) == (47, {"unreadable": 1})
+    [reason] = pd.read_parquet(tmp_path / "cells" / dataset.QUARANTINE)["reason"]
+    assert reason == "a_1d1_3_Ch1.ome.tif: cannot be read: Permission denied"
+
+
+def test_the_data_folder_and_folders_in_it_may_be_links(params, export, tmp_path):
+    whole = ingest(params, export, tmp_path / "whole")
+    (tmp_path / "linked").symlink_to(export)
+    assert ingest(params, tmp_path / "linked", tmp_path / "cells").data_hash == whole.data_hash
+    (tmp_path / "above").mkdir()
+    (tmp_path / "above" / "day").symlink_to(export)
+    assert ingest(params, tmp_path / "above", tmp_path / "cells").cells == 48
 
 
 def test_too_many_refused_files_stop_the_stage(params, export, tmp_path):

@@ -19,7 +19,9 @@ from fatescope.data import dataset
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from fatescope.inference.ood import MahalanobisDetector
+from fatescope.model_registry import metric_name
 from pipelines.commands import compare, rollback
+from pipelines.registry import tracking, versions
 from pipelines.training import trainer
 from pipelines.training.bundle_writer import write_bundle
 from pipelines.training.context import load_context
@@ -160,6 +162,52 @@ def test_the_tags_and_the_bundle_of_a_version(folder, empty_registry):
     (path / "card.md").write_text("a better story")
     with pytest.raises(BundleError, match=r"card\.md was changed"):
         bundle.load(path, threads=1)
+
+
+@pytest.mark.parametrize("damage", ["lost", "changed"])
+def test_lost_files_of_a_version_are_put_back(folder, empty_registry, tmp_path, damage):
+    verdict = run_register(folder)
+    empty_registry.set_model_version_tag("fatescope-binary", "1", "rolled_back", "by a person")
+    before = empty_registry.get_model_version("fatescope-binary", "1")
+    place = Path(empty_registry.get_model_version_download_uri("fatescope-binary", "1"))
+    whole = {path.relative_to(place) for path in place.rglob("*") if path.is_file()}
+    if damage == "lost":
+        shutil.rmtree(tmp_path / "mlruns")
+    else:
+        (place / "artifacts/bundle" / bundle.SPEC).write_text("{")
+    assert versions.is_damaged("binary", "1")
+    assert run_register(folder) == verdict
+    assert versions.is_damaged("binary", "1") is None
+    assert {path.relative_to(place) for path in place.rglob("*") if path.is_file()} == whole
+    assert len(empty_registry.search_model_versions("name = 'fatescope-binary'")) == 1
+    after = empty_registry.get_model_version("fatescope-binary", "1")
+    assert (after.tags, after.source, after.aliases) == (before.tags, before.source, before.aliases)
+    # MLflow loads it too, and the card is the one that names the version.
+    model = mlflow.pyfunc.load_model("models:/fatescope-binary/1")
+    loaded = bundle.load(folder / "artifacts/binary/bundle", threads=1)
+    assert len(model.predict({"pixels": loaded.example[:2]})) == 2
+    assert "# fatescope-binary, version 1" in (place / "artifacts/bundle/card.md").read_text()
+
+
+def test_an_experiment_that_was_deleted_is_restored(folder, empty_registry, caplog):
+    run_register(folder)
+    experiment = empty_registry.get_experiment_by_name("fatescope-binary").experiment_id
+    empty_registry.delete_experiment(experiment)
+    with tracking.resumed("binary", "another") as tracked, tracking.nested("binary", "t", tracked.run_id, {}) as trial:
+        pass
+    assert {empty_registry.get_run(run.run_id).info.experiment_id for run in (tracked, trial)} == {experiment}
+    assert "the experiment fatescope-binary had been deleted in MLflow; it is restored" in caplog.text
+
+
+def test_runs_are_tracked_without_git_and_keep_classes_apart(empty_registry, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with tracking.resumed("binary", "a run") as tracked:
+        tracked.log_metrics({"recall": {"CD4+": 0.9, "CD4-": 0.8, "CD4_": 0.7, "a//b": 0.6, "+" * 300: 0.5}})
+    run = empty_registry.get_run(tracked.run_id)
+    assert sorted(run.data.metrics.values()) == [0.5, 0.6, 0.7, 0.8, 0.9]
+    named = {metric_name(key): value for key, value in run.data.metrics.items()}
+    assert [named[f"recall.{name}"] for name in ("CD4+", "CD4-", "CD4_", "a//b")] == [0.9, 0.8, 0.7, 0.6]
+    assert run.data.tags[tracking.COMMIT] == ""
 
 
 def test_servers_of_mlflow(folder, tmp_path, monkeypatch):

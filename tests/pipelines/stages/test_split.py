@@ -41,6 +41,29 @@ def test_the_random_split_is_stratified(params):
     np.testing.assert_allclose(shares["validation"], 0.16, atol=0.01)
 
 
+@pytest.mark.parametrize(("share", "validation"), [(0.67, 0.2), (0.67, 0.67), (0.75, 0.5), (0.5, 0.5), (0.4, 0.34)])
+def test_more_than_half_may_be_for_the_test(make_params, share, validation):
+    labels, groups = table({"a": [f"a{i}" for i in range(24)], "o": [f"o{i}" for i in range(24)]})
+    settings = make_params({"split.test_share": share, "split.validation_share": validation}).split
+    random, grouped, confounded = stage.split(labels, groups, settings)
+    assert not confounded
+    for assignment, tolerance in ((random, 0.01), (grouped, 0.1)):
+        shares = pd.crosstab(labels, assignment, normalize="index")
+        np.testing.assert_allclose(shares["test"], share, atol=tolerance)
+        np.testing.assert_allclose(shares["validation"], (1 - share) * validation, atol=tolerance)
+    assert pd.DataFrame({"group": groups, "part": grouped}).groupby("group")["part"].nunique().max() == 1
+
+
+@pytest.mark.parametrize("share", [0.01, 0.67, 0.99])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rare_class_is_in_every_split_whatever_the_shares(make_params, share, seed):
+    labels = np.array(["common"] * 60 + ["rare"] * 3)
+    groups = np.array([f"g{i % 6}" for i in range(63)])
+    settings = make_params({"split.test_share": share, "split.validation_share": share, "split.seed": seed}).split
+    random, _, _ = stage.split(labels, groups, settings)
+    assert pd.crosstab(labels, random).loc["rare"].to_dict() == {"test": 1, "train": 1, "validation": 1}
+
+
 def test_a_seed_decides(make_params):
     labels, groups = table(BALANCED)
     first, second, third = (stage.split(labels, groups, make_params({"split.seed": s}).split) for s in (0, 0, 1))

@@ -110,6 +110,20 @@ def test_the_champions_of_a_registry_are_followed(registry, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_champion_of_a_moved_project_is_fetched(registry, tmp_path, monkeypatch):
+    version, moved = registry(0), tmp_path / "moved"
+    moved.mkdir()
+    for name in ("mlflow.db", "mlruns"):
+        (tmp_path / name).rename(moved / name)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.chdir(moved)
+    follower = follow(tmp_path / "followed")
+    out, _ = follower.communicate("", timeout=180)
+    assert json.loads(out) == {"serving": {"binary": version}}
+    assert model_store.read_spec(model_store.list_champions(tmp_path / "followed")["binary"]).task == "binary"
+
+
+@pytest.mark.slow
 def test_versions_may_be_pinned(registry, tmp_path):
     first, second = registry(0), registry(1)
     for pins, version in ((None, second), ({"binary": first}, first), ({"binary": "champion"}, second)):

@@ -1,0 +1,73 @@
+"""The Makefile passes on what it is given, and sets what `fatescope` sets."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from fatescope.cli import app
+from tests.support.project import ROOT
+
+PROGRAM = """#!/bin/bash
+printf '%s\\n' "$@"
+"""
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Run make with a `fatescope` that prints its arguments, one a line; return them."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "fatescope"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    (tmp_path / "bin" / "python").symlink_to(shutil.which("true"))
+    for kind in ("repro", "serve", "ray", "bench"):
+        (tmp_path / f"{kind}.installed").touch()
+
+    def make(*arguments, code=0):
+        command = ["make", "--no-print-directory", "-s", f"VENV={tmp_path}", *arguments]
+        environment = {name: value for name, value in os.environ.items() if name not in ("SRC", "OUT", "TASK", "MODEL")}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment | {"HOME": "/home/o'hara"}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout.splitlines()
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ('it\'s "an" export; echo', 'it\'s "an" export; echo'),
+        ("~/an export", "/home/o'hara/an export"),
+        ("a/~/b", "a/~/b"),
+        ("-n", "-n"),
+        ("*", "*"),
+        ("`id`$$(id)", "`id`$(id)"),
+    ],
+)
+def test_a_path_is_passed_on_as_it_is(make, given, path):
+    assert make("adopt", f"SRC={given}") == ["data", "import", "--", path]
+    assert make("score", f"SRC={given}", f"OUT={given}", f"MODEL={given}", "TASK=binary") == [
+        "score", "--out", path, "--task", "binary", "--model", path, "--", path,
+    ]  # fmt: skip
+
+
+def test_what_is_not_given_is_not_passed_on(make):
+    assert make("score", "SRC=a", "OUT=b") == ["score", "--out", "b", "--", "a"]
+    assert make("bench-drift") == ["bench", "--", "drift"]
+    assert make("adopt", code=2) == ["name the export: make adopt SRC=folder-or-zip"]
+    assert make("compare", "TASK=binary", "A=1", code=2) == ["name all: make compare TASK=binary A=1 B=champion"]
+
+
+def test_a_reason_may_have_quotes(make):
+    why = 'doesn\'t "work" (yet)'
+    assert make("rollback", "TASK=binary", f"WHY={why}") == ["models", "rollback", "--reason", why, "--", "binary"]
+
+
+def test_programs_have_the_same_environment_from_make_and_from_fatescope(make, tmp_path):
+    assert app.ENVIRONMENT["DVC_SITE_CACHE_DIR"] == ".dvc/tmp/site"
+    (tmp_path / "bin" / "fatescope").write_text("#!/bin/bash\nenv\n")
+    assert {f"{name}={value}" for name, value in app.ENVIRONMENT.items()} <= set(make("data"))
