@@ -74,6 +74,8 @@ def _copy_or_unpack(source: Path, folder: Path) -> int:
     """Copy all that `source` holds into `folder`, and return the number of files."""
     if source.is_dir():
         return _copy(source, folder)
+    if not source.is_file():
+        raise DataError(f"{source}: neither a folder nor a zip; export to one of them")
     with source.open("rb") as file:
         packed = archives.is_zip(file)
     if packed:
