@@ -3,11 +3,11 @@
 import shutil
 import stat
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
 
+from fatescope.data.archives import DAMAGED, open_zip
 from fatescope.data.paths import ORIGIN, is_hidden
 from fatescope.errors import DataError
 
@@ -22,13 +22,13 @@ def unpack(source: Path, folder: Path) -> int:
     that would expand beyond reason.
     """
     try:
-        with zipfile.ZipFile(source) as archive:
+        with open_zip(source) as archive:
             entries = _check_entries(source, archive)
             for path, entry in tqdm(entries.items(), desc="unzip", unit="file", delay=1):
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as content, (folder / path).open("wb") as file:
                     shutil.copyfileobj(content, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    except DAMAGED as error:
         raise DataError(f"{source}: cannot be unpacked ({error}); export or copy it again, unencrypted") from error
     return len(entries) - (ORIGIN in entries)
 

@@ -3,14 +3,13 @@
 Nothing is fetched (a URL is not an image), and nothing is extracted to disk.
 """
 
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
 from fatescope.data import paths
+from fatescope.data.archives import DAMAGED, open_zip
 from fatescope.errors import ImageError
 from service.inference.errors import RequestError
 
@@ -87,8 +86,8 @@ def _open_zip(name: str, file: IO[bytes]) -> zipfile.ZipFile | RejectedFile | No
     if file.read(4) not in _ZIP:
         return None
     try:
-        return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
+        return open_zip(file)
+    except DAMAGED as error:
         return RejectedFile(
             name, ImageError("zip", f"{name}: a zip archive that cannot be opened ({error}); create it again")
         )
@@ -119,19 +118,10 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, zip_name: st
     try:
         # zipfile decompresses no more than the announced size.
         return Upload(archive.read(member), name)
-    # Damaged archives fail in all these ways.
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        ValueError,
-        RuntimeError,
-        struct.error,
-        zlib.error,
-        EOFError,
-        MemoryError,
-    ) as e:
+    except DAMAGED as error:
         return RejectedFile(
-            name, ImageError("zip", f"{name}: cannot be decompressed from {zip_name} ({e}); create the archive again")
+            name,
+            ImageError("zip", f"{name}: cannot be decompressed from {zip_name} ({error}); create the archive again"),
         )
 
 
