@@ -37,6 +37,7 @@ def kinds(pixels):
         "LZW": tiff(grey, compression="lzw", predictor=True),
         "BIG ENDIAN": tiff(pixels, byteorder=">", description='<Pixels SignificantBits="12"/>'),
         "TILES": tiff(np.tile(pixels, (2, 2))[:16, :16], tile=(16, 16), compression="packbits"),
+        "LARGE TILES": tiff(pixels, tile=(256, 256), compression="zlib"),
         "COLOURS": tiff(np.stack([grey] * 3, -1), photometric="rgb"),
         "FLOATS": tiff(pixels.astype(np.float32)),
         "BIGTIFF": tiff(pixels, bigtiff=True),
@@ -77,7 +78,7 @@ def damaged(draw, whole):
             value = draw(st.sampled_from([0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, len(raw)]))
             written = struct.pack(draw(st.sampled_from("<>")) + "I", value)[: len(raw) - at]
             raw[at : at + len(written)] = written
-        elif what == "cut" and len(raw) > 50:
+        elif what == "cut" and len(raw) > 150:
             del raw[at : at + draw(st.integers(1, 100))]
         else:
             raw[at:at] = raw[at : at + 20]

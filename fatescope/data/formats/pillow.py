@@ -25,10 +25,12 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
     """Return the one header of a file; raises ImageError where Pillow cannot read it."""
     kind = next(kind for signature, kind in _SIGNATURES.items() if raw.startswith(signature))
     try:
-        # Opening reads the header only; our own limit on pixels is checked before anything is decoded.
-        with _open(raw, kind) as image:
-            depth = 16 if image.mode.startswith("I;16") else _MODE_DEPTH.get(image.mode, 8)
-            return [Header(kind, image.height, image.width, len(image.getbands()), depth)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Opening reads the header only; our own limit on pixels is checked before anything is decoded.
+            with Image.open(io.BytesIO(raw), formats=[kind]) as image:
+                depth = 16 if image.mode.startswith("I;16") else _MODE_DEPTH.get(image.mode, 8)
+                return [Header(kind, image.height, image.width, len(image.getbands()), depth)]
     except Image.DecompressionBombError as error:
         raise ImageError("too_large", f"{name}: {error}; export one cell per file") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
@@ -37,17 +39,10 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
         ) from error
 
 
-def _open(raw: bytes | bytearray, kind: str) -> Image.Image:
-    with warnings.catch_warnings():
-        # Of many pixels, and of parts that are not read, such as an animation.
-        warnings.simplefilter("ignore")
-        return Image.open(io.BytesIO(raw), formats=[kind])
-
-
 def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any]:
     """Return the pixels of the file, (H, W) or (H, W, C)."""
     try:
-        with _open(source, header.format) as image:
+        with Image.open(io.BytesIO(source), formats=[header.format]) as image:
             # The values of a palette image are indices, not grey levels.
             return np.asarray(image.convert("RGB") if image.mode == "P" else image)
     # A corrupt file makes the decoder fail in any of these ways, after asking for absurd amounts of memory too.

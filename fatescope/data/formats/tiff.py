@@ -16,6 +16,9 @@ from fatescope.errors import ImageError
 
 _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _WIDTH, _HEIGHT, _BITS, _DESCRIPTION, _SAMPLES = 256, 257, 258, 270, 277
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_MAX_TILE = 4096 * 4096
+"""Largest tile, px: libtiff makes room for one, however small the image is."""
 _TYPES = {3: ("H", 2), 4: ("I", 1)}
 """SHORT and LONG: how `struct` spells the type, and how many values fit into the directory entry itself."""
 _MAX_DESCRIPTION = 100_000
@@ -82,12 +85,15 @@ def _read_directory(raw: bytes, order: str, offset: int) -> tuple[Header, int]:
         if tag == _DESCRIPTION:
             start = struct.unpack_from(order + "I", raw, at + 8)[0] if count > 4 else at + 8
             description = raw[start : start + min(count, _MAX_DESCRIPTION)]
-        elif tag in (_WIDTH, _HEIGHT, _BITS, _SAMPLES):
+        elif tag in (_WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT):
             if kind not in _TYPES or tag in numbers or not count:
                 raise ValueError(f"its tag {tag} is given twice, is empty, or is of type {kind}")
             code, inline = _TYPES[kind]
             start = struct.unpack_from(order + "I", raw, at + 8)[0] if count > inline else at + 8
             (numbers[tag],) = struct.unpack_from(order + code, raw, start)
+    tile = numbers.get(_TILE_HEIGHT, 0), numbers.get(_TILE_WIDTH, 0)
+    if tile[0] * tile[1] > _MAX_TILE:
+        raise ValueError(f"it announces tiles of {tile[0]}x{tile[1]} px")
     significant = _SIGNIFICANT_BITS.search(description)
     bits = int(significant[1]) if significant else numbers.get(_BITS, 1)
     header = Header("TIFF", numbers[_HEIGHT], numbers[_WIDTH], numbers.get(_SAMPLES, 1), bits, offset)

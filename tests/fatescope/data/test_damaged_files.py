@@ -1,5 +1,7 @@
 """Nothing but ImageError leaves the readers of images, whatever the bytes are; and names are read whatever they are."""
 
+import resource
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,12 +14,36 @@ from tests.support import damage, fuzzing
 from tests.support.params import write_params
 
 MAX_PIXELS = 100_000
+MAX_GROWN = 200_000
+"""Memory, kB, that a file of a few hundred bytes may take, that of tiles of `tiff` included."""
 WHOLE = damage.kinds(damage.SMALL)
-READ = {"TIFF", "LZW", "BIG ENDIAN", "TILES", "COLOURS", "PAGES", "PNG", "PNG 16", "PALETTE", "BMP", "JPEG"}
+READ = {
+    "TIFF",
+    "LZW",
+    "BIG ENDIAN",
+    "TILES",
+    "LARGE TILES",
+    "COLOURS",
+    "PAGES",
+    "PNG",
+    "PNG 16",
+    "PALETTE",
+    "BMP",
+    "JPEG",
+}
 
 
 def read(raw):
     """Read a file in each way that there is; return its pages, or None if it was refused as a whole."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        return read_pages(raw)
+    finally:
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown < MAX_GROWN, f"{len(raw)} bytes took {grown} kB to read"
+
+
+def read_pages(raw):
     try:
         headers = images.read_headers(raw, "cell")
     except ImageError:
