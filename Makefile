@@ -13,7 +13,7 @@ SHELL := /bin/bash
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 include fatescope/cli/environment.mk
 
-.PHONY: repro install data adopt score held-out compare rollback check hooks test test-fast test-light coverage bento serve watch ui
+.PHONY: repro install data adopt score held-out compare rollback check hooks test test-fast test-light fuzz coverage bento serve watch ui
 
 repro: $(VENV)/repro.installed
 	fatescope repro
@@ -80,6 +80,10 @@ test-fast: $(VENV)/test.installed
 test-light: $(VENV)/light.installed
 	$(PYTEST) tests/fatescope tests/service tests/monitoring \
 	    --ignore tests/fatescope/networks --ignore tests/service/inference/test_engines_with_torch.py
+
+# New inputs for all that reads what others made, for so many minutes; `make test` draws the same ones each time.
+fuzz: $(VENV)/test.installed
+	OMP_NUM_THREADS=1 python -m tests.fuzz $(if $(MINUTES),--minutes '$(MINUTES)') $(if $(SEED),--seed '$(SEED)')
 
 # Which lines of the packages the tests run, those of the servers that they start included.
 coverage: $(VENV)/test.installed

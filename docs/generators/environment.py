@@ -28,6 +28,8 @@ OTHERS = {
     "CUDA_VISIBLE_DEVICES": "The GPUs that may be used; `-1` for none.",
     "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY": "Keys of an S3 bucket, for MLflow's server and DVC.",
     "MLFLOW_S3_ENDPOINT_URL": "An S3 that is not Amazon's, for MLflow's server.",
+    "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH": "The token of a Ray cluster, or its file; `~/.ray/auth_token` without.",
+    "RAY_AUTH_MODE": "`token` unless set here; `disabled` allows a Ray cluster that asks nobody for a token.",
     "BENTOML_HOME": "Where BentoML keeps Bentos.",
 }
 """Variables that libraries read → what they do here."""

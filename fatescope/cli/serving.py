@@ -101,7 +101,8 @@ def watch(port: Port = 3000) -> None:
 def score(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder of images, with any folders below it.")],
     out: Annotated[
-        Path, typer.Option(help="The folder of the results; the same one continues a job that was cut off.")
+        Path,
+        typer.Option(help="The folder of the results; the same one continues a job, and adds what is new in SRC."),
     ],
     task: Annotated[str, typer.Option(help="The task whose champion classifies. [default: multiclass if served]")] = "",
     model: Annotated[Path | None, typer.Option(help="A bundle folder to use in place of a champion.")] = None,

@@ -3,6 +3,7 @@
 A zip may come from anywhere. Nothing is extracted by the names in it without `Member.problem` being empty.
 """
 
+import lzma
 import re
 import stat
 import struct
@@ -10,7 +11,7 @@ import zipfile
 import zlib
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Final
 
 from fatescope.data.names import is_system_file, normalise
@@ -27,10 +28,13 @@ DAMAGE: Final = (
     NotImplementedError,
     struct.error,
     zlib.error,
+    lzma.LZMAError,
+    LookupError,
+    OverflowError,
     EOFError,
     MemoryError,
 )
-"""What reading a damaged zip, or an entry of one, raises."""
+"""What `open_zip` and reading an entry raise where a zip is damaged or encrypted."""
 _JAPANESE: Final = r"\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff5e"
 _NOT_JAPANESE: Final = re.compile(rf"[^\x00-\x7f{_JAPANESE}]|(?<![{_JAPANESE}])[{_JAPANESE}](?![{_JAPANESE}])")
 _UTF8, _ENCRYPTED, _DOS_FOLDER, _UNICODE_PATH = 0x800, 0x1, 0x10, 0x7075
@@ -58,6 +62,16 @@ def is_zip(file: IO[bytes]) -> bool:
     known = start in _ZIP or (not start.startswith(_IMAGES) and zipfile.is_zipfile(file))
     file.seek(0)
     return known
+
+
+def open_zip(file: Path | IO[bytes]) -> zipfile.ZipFile:
+    """Open a zip to read; raises one of DAMAGE where it cannot be read."""
+    archive = zipfile.ZipFile(file)
+    # Before Python 3.12, to ask whether such an entry is a folder is an error.
+    if not all(entry.filename for entry in archive.infolist()):
+        archive.close()
+        raise zipfile.BadZipFile("an entry has no name")
+    return archive
 
 
 def list_members(archive: zipfile.ZipFile) -> list[Member]:

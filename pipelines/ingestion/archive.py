@@ -24,7 +24,7 @@ def unpack(source: Path, folder: Path) -> int:
     if instrument := instruments.explain_file(source):
         raise DataError(f"{source}: {instrument}")
     try:
-        with zipfile.ZipFile(source) as archive:
+        with archives.open_zip(source) as archive:
             members = _check_members(source, archive)
             for member in tqdm(members, desc="unzip", unit="file", delay=1):
                 (folder / member.path).parent.mkdir(parents=True, exist_ok=True)

@@ -4,36 +4,40 @@ The folder OUT holds the whole state:
 
 | file | content |
 |---|---|
-| `plan.json` | the source, the model, and the numbers of files and parts |
-| `files.parquet` | the paths below the source; row group i is part i |
+| `plan.json` | the source, the task, the model and the digest of its bundle, and the numbers of files and parts |
+| `files.parquet` | `file` (the path below the source), `size`, `mtime_ns`, as listed; row group i is part i |
 | `model/` | the bundle |
 | `cells/PART.parquet` | per cell: `file`, `page`, `label`, `verdict`, `distance`, `conformal_set`, `warnings`, `p_*` |
 | `refused/PART.parquet` | per rejected file or page: `file`, `page`, `code`, `reason`; absent if there is none |
+| `vanished.parquet` | `file` of those that were listed and are not in the source any more; absent if there is none |
 | `summary.json` | written last: counts over all parts |
 
 The cells of a part are written last and in one step, so that a part with such a file is done, and a part that is done
-twice gives the same result.
+twice gives the same result. Whenever the command runs again, the source is listed again: new files are added, and files
+whose size or time of change is another lose their rows and are classified again. Rows of files that have vanished stay.
 """
 
 import json
 import shutil
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fatescope.data import instruments
-from fatescope.data.batches import batched
-from fatescope.data.paths import list_files
 from fatescope.errors import DataError
 from fatescope.inference import bundle
+from service.batch import listing, tables
+from service.batch.listing import Changes, Listed
+from service.batch.lock import LOCK
 from service.inference.decoding import CellDecoder
 from service.registry import model_store
 from service.registry.model_store import Champion
 
 PLAN, FILES, MODEL, CELLS, REFUSED, SUMMARY = "plan.json", "files.parquet", "model", "cells", "refused", "summary.json"
+VANISHED = "vanished.parquet"
 PART_FILES = 2_000
 """Files per part: seconds of work, so that little is lost with a machine, and a million cells are 500 parts."""
 
@@ -43,6 +47,7 @@ class Plan:
     """The work to do; `plan.json`."""
 
     source: str
+    task: str
     model: str
     """Name of the registered model."""
     version: str
@@ -61,23 +66,50 @@ class Summary:
     verdicts: dict[str, int]
     refused: dict[str, int]
     """Error code → files and pages."""
+    vanished: int
+    """Files that were listed and are not in the source any more; what they gave is counted above."""
 
 
-def read_plan(source: Path, out: Path, model: Path | None) -> Plan | None:
+def read_plan(source: Path, out: Path, model: Path | None, task: str = "") -> Plan | None:
     """Return the plan in `out`, or None if there is none: a job continues with the model that it started with.
 
-    Raises DataError if it is for another source, or for another model than the bundle folder `model`.
+    Raises DataError if it is for another source or `task`, or for another model than the bundle folder `model`.
     """
     if not (out / PLAN).exists():
         return None
-    plan = Plan(**json.loads((out / PLAN).read_text(encoding="utf-8")))
+    stored = json.loads((out / PLAN).read_text(encoding="utf-8"))
+    # An earlier version did not write the task.
+    plan = Plan(**{"task": stored.get("task") or bundle.open_spec(out / MODEL).task, **stored})
+    started = f"{out}: started with {plan.model} version {plan.version} on {plan.source}"
     other_model = model is not None and model_store.digest(model) != plan.digest
     if plan.source != str(source.resolve()) or other_model:
-        raise DataError(
-            f"{out}: started with {plan.model} version {plan.version} on {plan.source}; "
-            "name another folder, or remove this one"
-        )
+        raise DataError(f"{started}; name another folder, or remove this one")
+    if task not in ("", plan.task):
+        raise DataError(f"{started}, which is task '{plan.task}'; name another folder for task '{task}'")
     return plan
+
+
+def check_champion(out: Path, plan: Plan, champion: Champion) -> None:
+    """Raise DataError if `champion` is another model than that of the finished job in `out`."""
+    if model_store.digest(champion.path) != plan.digest:
+        raise DataError(
+            f"{out}: its cells were classified with {plan.model} version {plan.version}, but the champion is version "
+            f"{champion.version}; name another folder for that, or add `--model {out / MODEL}` to go on with the former"
+        )
+
+
+def check_folders(source: Path, out: Path) -> None:
+    """Raise DataError if there is no folder `source`, or `out` is not one for results."""
+    if not source.is_dir():
+        if instrument := instruments.explain_file(source):
+            raise DataError(f"{source}: {instrument}")
+        raise DataError(f"{source}: not a folder; unpack an archive first")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise DataError(f"{out}: below {source}, where it would be read as images; name a folder outside")
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: a file; name a folder for the results")
+    if out.exists() and any(path.name != LOCK for path in out.iterdir()) and not (out / MODEL).is_dir():
+        raise DataError(f"{out}: not empty, and not made by this command; name another folder")
 
 
 def create_plan(source: Path, out: Path, champion: Champion) -> Plan:
@@ -85,37 +117,82 @@ def create_plan(source: Path, out: Path, champion: Champion) -> Plan:
 
     Raises DataError if there are no images, or if `out` is not suitable.
     """
-    if not source.is_dir():
-        if instrument := instruments.explain_file(source):
-            raise DataError(f"{source}: {instrument}")
-        raise DataError(f"{source}: not a folder; unpack an archive first")
-    if out.resolve().is_relative_to(source.resolve()):
-        raise DataError(f"{out}: below {source}, where it would be read as images; name a folder outside")
-    if out.exists() and any(out.iterdir()) and not (out / MODEL).is_dir():
-        raise DataError(f"{out}: not empty, and not made by this command; name another folder")
+    check_folders(source, out)
+    if any(out.joinpath(CELLS).glob("[!.]*.parquet")):
+        raise DataError(f"{out}: results without a {PLAN} that says what of; name another folder, or remove this one")
     for name in (CELLS, REFUSED):
         (out / name).mkdir(parents=True, exist_ok=True)
     shutil.copytree(champion.path, out / MODEL, dirs_exist_ok=True)
-    decoder = CellDecoder(bundle.open_spec(out / MODEL))
-    inputs = (path for path in list_files(source) if not decoder.is_other_channel(path))
-    schema, files, parts = pa.schema([("file", pa.string())]), 0, 0
-    with pq.ParquetWriter(out / FILES, schema) as writer:
-        for part in batched(inputs, PART_FILES):
-            writer.write_table(pa.table({"file": part}, schema), row_group_size=PART_FILES)
-            files, parts = files + len(part), parts + 1
+    listing.write(out / FILES, listing.look(source, _decoder(out)), PART_FILES)
+    files, parts = listing.count(out / FILES)
     if not files:
-        raise DataError(f"{source}: no file in it, except those of channels that the model does not use")
+        raise _no_files(source)
     digest = model_store.digest(out / MODEL)
-    plan = Plan(str(source.resolve()), champion.name, champion.version, digest, files, parts)
+    plan = Plan(str(source.resolve()), champion.task, champion.name, champion.version, digest, files, parts)
     # Last, because a job without a plan starts anew.
-    (out / PLAN).write_text(json.dumps(asdict(plan), indent=2) + "\n", encoding="utf-8")
+    tables.write_json(asdict(plan), out / PLAN)
     return plan
+
+
+def update_plan(out: Path, plan: Plan) -> tuple[Plan, Changes]:
+    """List the source again and plan what has changed in it; return the new plan and the changes.
+
+    Raises DataError if the source has no images any more.
+    """
+    source = Path(plan.source)
+    listing.upgrade(out / FILES, source, (out / PLAN).stat().st_mtime_ns)
+    changes = listing.compare(out / FILES, listing.look(source, _decoder(out)))
+    if not changes.present:
+        raise _no_files(source)
+    if changes.new or changes.changed:
+        (out / SUMMARY).unlink(missing_ok=True)
+        # Before the listing, by which a run that is killed here finds them changed again.
+        for part, files in changes.changed.items():
+            _take_out(out, part, files)
+        listing.update(out / FILES, changes, PART_FILES)
+    _write_vanished(out, changes.vanished)
+    # From the listing, which a run that was killed may have left newer than the plan.
+    count, parts = listing.count(out / FILES)
+    current = replace(plan, files=count, parts=parts)
+    tables.write_json(asdict(current), out / PLAN)
+    return current, changes
+
+
+def _take_out(out: Path, part: int, files: list[Listed]) -> None:
+    """Remove the rows of `files` from the results of a part, where it has any."""
+    if (path := part_path(out, REFUSED, part)).exists():
+        write_refused(listing.without(pq.read_table(path), files), out, part)
+    if (path := part_path(out, CELLS, part)).exists():
+        tables.write(listing.without(pq.read_table(path), files), path)
+
+
+def write_refused(table: pa.Table, out: Path, part: int) -> None:
+    """Write the REFUSED of a part, of which there is no file where none was refused."""
+    path = part_path(out, REFUSED, part)
+    if len(table):
+        tables.write(table, path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_vanished(out: Path, files: list[str]) -> None:
+    if files:
+        tables.write(pa.table({"file": pa.array(files, pa.string())}), out / VANISHED)
+    else:
+        (out / VANISHED).unlink(missing_ok=True)
+
+
+def _decoder(out: Path) -> CellDecoder:
+    return CellDecoder(bundle.open_spec(out / MODEL))
+
+
+def _no_files(source: Path) -> DataError:
+    return DataError(f"{source}: no file in it, except those of channels that the model does not use")
 
 
 def part_files(out: Path, part: int) -> list[str]:
     """Return the files of a part, relative to the source."""
-    files: list[str] = pq.ParquetFile(out / FILES).read_row_group(part).column("file").to_pylist()
-    return files
+    return listing.read_part(out / FILES, part)
 
 
 def part_path(out: Path, kind: str, part: int) -> Path:
@@ -138,6 +215,7 @@ def summarise(out: Path, parts: int) -> Summary:
         verdicts.update(table.column("verdict").to_pylist())
         if (refused := part_path(out, REFUSED, part)).exists():
             codes.update(pq.read_table(refused, columns=["code"]).column("code").to_pylist())
-    summary = Summary(labels.total(), dict(labels), dict(verdicts), dict(codes))
-    (out / SUMMARY).write_text(json.dumps(asdict(summary), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    vanished = pq.read_metadata(out / VANISHED).num_rows if (out / VANISHED).exists() else 0
+    summary = Summary(labels.total(), dict(labels), dict(verdicts), dict(codes), vanished)
+    tables.write_json(asdict(summary), out / SUMMARY)
     return summary

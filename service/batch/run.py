@@ -2,7 +2,8 @@
 
 Small and large jobs run the same code (`service.batch.worker`): in processes of this machine, or, with `--ray ADDRESS`
 (`auto` for the cluster of this machine), in actors of Ray Data, one per GPU or group of cores. SRC and OUT must then be
-at the same path on every node. The same command continues an interrupted job, with the model that it started with.
+at the same path on every node. The same command continues an interrupted job, with the model that it started with, and
+adds what has changed in SRC to one that is done (`service.batch.job`).
 """
 
 import logging
@@ -11,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from functools import partial
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -23,6 +23,8 @@ from fatescope import ray_session
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from service.batch import job
+from service.batch.job import Plan
+from service.batch.lock import locked
 from service.batch.worker import PartResult, Scorer
 from service.inference import engines
 from service.registry import model_store
@@ -140,22 +142,54 @@ def score(
     cluster to use instead of this machine. Raises DataError, BundleError or ParamsError.
     """
     settings = ServiceSettings.read()
-    gpus, cores = engines.gpus(), engines.available_cores()
-    plan = job.read_plan(source, out, model) or job.create_plan(source, out, select_model(task, model, settings))
-    pending = job.pending_parts(out, plan.parts)
-    log.info(
-        "%s version %s: %d files, %d of %d parts to do", plan.model, plan.version, plan.files, len(pending), plan.parts
-    )
-    if ray:
-        classify = partial(run_on_ray, workers=workers, threads=threads, address=ray)
-    else:
-        per_worker = threads or (max(1, cores // gpus) if gpus else min(CORES_PER_WORKER, cores))
-        count = workers or gpus or max(1, cores // per_worker)
-        classify = partial(run_local, workers=count, threads=per_worker, engine=settings.engine)
-    for result in tqdm(classify(out, pending) if pending else (), total=len(pending), unit="part", disable=None):
-        if result.refused:
-            tqdm.write(f"part {result.part}: {result.refused} refused", file=sys.stderr)
-    if missing := job.pending_parts(out, plan.parts):
-        raise DataError(f"{out}: {len(missing)} parts are not done; run the same command again to continue")
-    summary = job.summarise(out, plan.parts)
+    job.check_folders(source, out)
+    with locked(out):
+        plan = _plan(source, out, task, model, settings)
+        pending = job.pending_parts(out, plan.parts)
+        log.info(
+            "%s version %s: %d files, %d of %d parts to do",
+            plan.model, plan.version, plan.files, len(pending), plan.parts,
+        )  # fmt: skip
+        results = _classify(out, pending, workers, threads, ray, settings.engine) if pending else ()
+        for result in tqdm(results, total=len(pending), unit="part", disable=None):
+            if result.refused:
+                tqdm.write(f"part {result.part}: {result.refused} refused", file=sys.stderr)
+        if missing := job.pending_parts(out, plan.parts):
+            raise DataError(f"{out}: {len(missing)} parts are not done; run the same command again to continue")
+        summary = job.summarise(out, plan.parts)
     log.info("%d cells, %d refused: %s", summary.cells, sum(summary.refused.values()), out / job.SUMMARY)
+
+
+def _plan(source: Path, out: Path, task: str, model: Path | None, settings: ServiceSettings) -> Plan:
+    """Return what is to be done in `out`: a new plan, or the one there with what has changed in the source since."""
+    plan = job.read_plan(source, out, model, task)
+    if plan is None:
+        return job.create_plan(source, out, select_model(task, model, settings))
+    # One that was cut off goes on with its model, also when that is not the champion any more.
+    if model is None and (out / job.SUMMARY).exists():
+        try:
+            job.check_champion(out, plan, select_model(plan.task, None, settings))
+        except BundleError as error:
+            raise BundleError(
+                f"{error}; or add `--model {out / job.MODEL}` to go on with the model of {out}"
+            ) from error
+    plan, changes = job.update_plan(out, plan)
+    changed = sum(map(len, changes.changed.values()))
+    if changes.new or changed:
+        log.info("%s: %d new files and %d that have changed since it was listed", source, len(changes.new), changed)
+    if changes.vanished:
+        log.warning(
+            "%s: %d files that were listed are not there any more, such as %s; what they gave stays (%s names them)",
+            source, len(changes.vanished), changes.vanished[0], out / job.VANISHED,
+        )  # fmt: skip
+    return plan
+
+
+def _classify(
+    out: Path, pending: list[int], workers: int, threads: int, ray: str, engine: EngineName | None
+) -> Iterator[PartResult]:
+    if ray:
+        return run_on_ray(out, pending, workers, threads, ray)
+    gpus, cores = engines.gpus(), engines.available_cores()
+    per_worker = threads or (max(1, cores // gpus) if gpus else min(CORES_PER_WORKER, cores))
+    return run_local(out, pending, workers or gpus or max(1, cores // per_worker), per_worker, engine)

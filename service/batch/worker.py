@@ -4,20 +4,18 @@ Memory use depends on the size of a part, not of the source.
 """
 
 import json
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from fatescope.data.batches import batched
 from fatescope.errors import ImageError
 from fatescope.inference.uncertainty import Assessment
-from service.batch import job
+from service.batch import job, tables
 from service.batch.prefetch import prefetch
 from service.inference import engines
 from service.inference.decoding import CellDecoder, DecodedCell, FailedCell
@@ -53,18 +51,17 @@ class Scorer:
     def score(self, part: int) -> PartResult:
         """Classify the files of a part and write the results."""
         schema = _cell_schema(self._model.spec.classes)
-        tables, failed = [schema.empty_table()], list[FailedCell]()
+        batches, failed = [schema.empty_table()], list[FailedCell]()
         cells = self._decode(job.part_files(self._out, part))
         for batch in prefetch(batched(cells, BATCH), PREFETCH_BATCHES):
             failed += [cell for cell in batch if isinstance(cell, FailedCell)]
             decoded = [cell for cell in batch if isinstance(cell, DecodedCell)]
             if decoded:
                 prediction = self._model.predict(np.stack([cell.pixels for cell in decoded]))
-                tables.append(_cell_table(decoded, self._model.assess(prediction), self._model.spec.classes))
-        if failed:
-            _write(_failure_table(failed), job.part_path(self._out, job.REFUSED, part))
-        table = pa.concat_tables(tables)
-        _write(table, job.part_path(self._out, job.CELLS, part))
+                batches.append(_cell_table(decoded, self._model.assess(prediction), self._model.spec.classes))
+        job.write_refused(_failure_table(failed), self._out, part)
+        table = pa.concat_tables(batches)
+        tables.write(table, job.part_path(self._out, job.CELLS, part))
         return PartResult(part, len(table), len(failed))
 
     def _decode(self, paths: list[str]) -> Iterator[DecodedCell | FailedCell]:
@@ -81,13 +78,6 @@ class Scorer:
             return (self._source / path).read_bytes()
         except OSError as error:
             raise ImageError("unreadable", f"{path}: {error.strerror}") from error
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    # Two processes may work on the same part, if a cluster assumed that one of them was lost.
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
 
 
 _FAILURE_SCHEMA = pa.schema(

@@ -108,7 +108,7 @@ def _open(name: str, file: IO[bytes], upload: int) -> _Opened:
     if not archives.is_zip(file):
         return _Opened(name, file, upload, None, [], None)
     try:
-        archive = zipfile.ZipFile(file)
+        archive = archives.open_zip(file)
         return _Opened(name, file, upload, archive, archives.list_members(archive), None)
     except archives.DAMAGE as error:
         message = f"{name}: a zip archive that cannot be opened ({error}); create it again"

@@ -30,12 +30,12 @@ from tests.support.servers import ended, free_port, ready
 
 pytestmark = pytest.mark.slow
 BUCKET = "fatescope"
-WORKERS, TRIALS = 4, 10
+WORKERS, TRIALS, EPOCHS = 4, 10, 13
 SPACE = {
     "tune.trials": TRIALS,
     "tune.workers": WORKERS,
-    "tune.epochs": 40,
-    "tune.min_epochs": 40,
+    "tune.epochs": EPOCHS,
+    "tune.min_epochs": EPOCHS,
     "tune.space": {"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}, "batch_size": [8, 16]},
     "train.backbone": "compact",
     "train.batch_size": 16,
@@ -175,7 +175,7 @@ def test_a_worker_that_is_killed_costs_the_search_nothing(environment, tmp_path)
                 running = [
                     each
                     for each in known
-                    if each.state == TrialState.RUNNING and 3 < len(each.intermediate_values) < 20
+                    if each.state == TrialState.RUNNING and 1 <= len(each.intermediate_values) < EPOCHS // 2
                 ]
             time.sleep(0.02)
         victim = running[0]

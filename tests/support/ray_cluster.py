@@ -1,6 +1,7 @@
-"""A Ray cluster on this machine, of several nodes."""
+"""A Ray cluster on this machine, of several nodes, which takes work from nobody without its token."""
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -15,12 +16,14 @@ from tests.support.project import ROOT
 from tests.support.servers import free_port
 
 RAY = str(Path(sys.executable).with_name("ray"))
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | TOKEN
 
 
 @contextmanager
-def cluster(folder, *cores):
+def cluster(folder, *cores, environment=QUIET):
     """Start a node of so many cores each; yield the address and the nodes' processes, the head first."""
+    environment = os.environ | environment | {"FATESCOPE_ENGINE": "onnxruntime"}
     port, place = free_port(), Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # its sockets have 107 bytes for names
     address, nodes = f"127.0.0.1:{port}", []
     told = ["--node-ip-address", "127.0.0.1", "--object-store-memory", "80000000", "--disable-usage-stats", "--block"]
@@ -30,12 +33,8 @@ def cluster(folder, *cores):
             which = ["--address", address] if nodes else head
             with (folder / f"node{len(nodes)}.log").open("w") as log:
                 command = [RAY, "start", "--num-cpus", str(count), *told, *which]
-                nodes.append(
-                    subprocess.Popen(
-                        command, env=os.environ | QUIET | {"FATESCOPE_ENGINE": "onnxruntime"}, stdout=log, stderr=log
-                    )
-                )
-            _reached(address, sum(cores[: len(nodes)]))
+                nodes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+            _reached(address, sum(cores[: len(nodes)]), environment)
         yield address, nodes
     finally:
         for each in nodes:
@@ -51,10 +50,10 @@ def kill(node):
     node.wait(60)
 
 
-def _reached(address, cores, timeout_s=270):
-    end = time.monotonic() + timeout_s
+def _reached(address, cores, environment, timeout_s=270):
+    end, command = time.monotonic() + timeout_s, [RAY, "status", "--address", address]
     while time.monotonic() < end:
-        said = subprocess.run([RAY, "status", "--address", address], capture_output=True, text=True, check=False)
+        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if f"/{cores}.0 CPU" in said.stdout:
             return
         time.sleep(0.5)

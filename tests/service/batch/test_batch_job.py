@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -17,27 +18,6 @@ from service.settings import ServiceSettings
 from tests.support.bundles import CLASSES, copy_bundle
 from tests.support.images import tiff, typical
 from tests.support.project import ROOT
-
-PAGES = np.stack([typical(i) for i in range(3)])
-
-
-@pytest.fixture
-def source(tmp_path, monkeypatch):
-    """A folder of cells and other files, for parts of four files."""
-    monkeypatch.setenv("FATESCOPE_ENGINE", "onnxruntime")
-    monkeypatch.setenv("FATESCOPE_THREADS", "1")
-    monkeypatch.setattr(job, "PART_FILES", 4)
-    monkeypatch.setattr(worker, "BATCH", 3)
-    copy_bundle(tmp_path / "bundle", "multiclass")
-    folder = tmp_path / "source"
-    (folder / "run_1").mkdir(parents=True)
-    for i in range(9):
-        (folder / "run_1" / f"a_1d1_{i}_Ch1.ome.tif").write_bytes(tiff(typical(i)))
-        (folder / "run_1" / f"a_1d1_{i}_Ch4.ome.tif").write_bytes(b"a marker channel, which is not used")
-    (folder / "stack.tif").write_bytes(tiff(PAGES, photometric="minisblack"))
-    (folder / "notes.txt").write_bytes(b"fed on monday")
-    (folder / "gone.tif").symlink_to(folder / "nowhere")
-    return folder
 
 
 def plan(source, out):
@@ -68,6 +48,12 @@ def test_each_cell_is_one_row_and_each_rejected_file_has_a_reason(source, tmp_pa
     assert asdict(summary) == json.loads((out / "summary.json").read_text())
     assert (summary.cells, sum(summary.labels.values()), sum(summary.verdicts.values())) == (12, 12, 12)
     assert summary.refused == {"not_an_image": 1, "unreadable": 1}
+
+
+def test_a_name_that_no_table_can_hold_is_named_and_left_out(source, tmp_path, caplog):
+    (source / os.fsdecode(b"caf\xe9.tif")).write_bytes(tiff(typical(5)))
+    score(source, tmp_path / "out")
+    assert "caf\\xe9.tif: left out, its name is not UTF-8" in caplog.text
 
 
 def test_rows_agree_with_the_bundle(source, tmp_path):
