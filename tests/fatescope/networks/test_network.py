@@ -218,8 +218,8 @@ def test_weights_come_from_a_bundle(tmp_path):
 @pytest.mark.parametrize(
     ("join", "members"),
     [
-        ("probabilities", {"compact": (45, 60), "mobilenet_v2": (60, 60)}),
-        ("embeddings", {"compact": (45, 60), "mobilenet_v2": (60, 60)}),
+        ("probabilities", {"compact": (45, 60), "resnet18": (60, 60)}),
+        ("embeddings", {"compact": (45, 60), "resnet18": (60, 60)}),
         # That of the paper.
         pytest.param("embeddings", {"vgg19_bn": (60, 60), "inception_v3": (75, 75)}, marks=pytest.mark.slow),
     ],

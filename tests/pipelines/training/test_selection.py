@@ -25,7 +25,7 @@ def examples(rng):
 
 @pytest.fixture
 def settings(make_params):
-    quick = {"backbone": "compact", "epochs": 20, "batch_size": 8, "learning_rate": 0.01, "patience": 99, "threads": 1}
+    quick = {"backbone": "compact", "epochs": 12, "batch_size": 8, "learning_rate": 0.01, "patience": 99, "threads": 1}
     return lambda **changes: make_params(
         {f"train.{k}": v for k, v in {**quick, **changes}.items()} | {"train.seeds": [0, 1]}
     )
