@@ -36,7 +36,7 @@ def test_the_commands_are_those_of_the_documentation():
     assert {" ".join(path) for path in COMMANDS if path} == {
         "audit", "bench", "bento", "data", "data fetch", "data import", "data presets", "data simulate", "demo",
         "doctor", "held-out", "keys", "keys new", "models", "models compare", "models list", "models promote",
-        "models pull", "models rollback", "repro", "score", "serve", "tune", "watch",
+        "models pull", "models repair", "models rollback", "repro", "score", "serve", "tune", "watch",
     }  # fmt: skip
 
 
