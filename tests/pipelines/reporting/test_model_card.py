@@ -126,11 +126,10 @@ def test_a_card_of_labels_that_are_no_media_does_not_mention_media(sources):
     assert "medium" not in text.split("## Results")[0]
 
 
-def test_a_class_may_have_characters_of_markdown_and_html_in_its_name(sources):
-    classes = ["a|b <i>", *sources.spec.classes[1:]]
-    named = replace(sources, spec=sources.spec.model_copy(update={"classes": classes}))
+def test_a_name_may_have_characters_of_markdown_and_html(sources):
+    named = replace(sources, cells=sources.cells.assign(group="a|b <i>"))
     page = model_card.to_html(model_card.render(named), named.pictures, "card")
-    assert f"<td>binary: a|b &lt;i&gt;, {classes[1]}</td>" in page
+    assert page.count("<td>a|b &lt;i&gt;</td>") == len(model_card.tabulate_groups(named.cells, {})) == 2
 
 
 def test_the_bioimage_io_package_passes_its_own_test(folder):

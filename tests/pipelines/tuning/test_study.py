@@ -102,7 +102,8 @@ def test_a_trial_that_was_too_long_is_tried_again_under_a_larger_budget(make_par
         queue_affordable(study, params)
     assert [trial.state for trial in study.trials[2:]] == [TrialState.WAITING]
     run_trials(study, objective, params, LOCAL)
-    assert study.best_value == 0.75
+    # Not the best value: that of the other trial is drawn, and may be above.
+    assert [trial.value for trial in study.trials[2:]] == [0.75]
     assert len(study.trials) == 3, "the first attempt does not count"
     assert failure_reason(study, study.trials[0]).endswith("are left; tried again")
 
