@@ -51,7 +51,10 @@ def main() -> int:
             return code
         failed += [seed] if code == TESTS_FAILED else []
         rounds += code is not None
-    print(f"{rounds} rounds; " + (f"failed for the seeds {failed}: see tests/corpus" if failed else "nothing failed"))
+    print(
+        f"{rounds} whole rounds; "
+        + (f"failed for the seeds {failed}: see tests/corpus" if failed else "nothing failed")
+    )
     return TESTS_FAILED if failed else NOTHING_FAILED
 
 

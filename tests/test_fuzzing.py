@@ -62,8 +62,8 @@ def test_what_fails_is_added_to_the_corpus_at_its_smallest(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("codes", "expected", "told"),
     [
-        ([0, 0, None], 0, "2 rounds; nothing failed"),
-        ([0, 1, None], 1, "2 rounds; failed for the seeds ["),
+        ([0, 0, None], 0, "2 whole rounds; nothing failed"),
+        ([0, 1, None], 1, "2 whole rounds; failed for the seeds ["),
         ([4], 4, ""),
     ],
 )

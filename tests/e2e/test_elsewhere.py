@@ -36,9 +36,9 @@ SPACE = {
     "tune.workers": WORKERS,
     "tune.epochs": EPOCHS,
     "tune.min_epochs": EPOCHS,
-    "tune.space": {"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}, "batch_size": [8, 16]},
+    "tune.space": {"learning_rate": {"low": 3e-3, "high": 2e-2, "log": True}, "batch_size": [4, 5]},
     "train.backbone": "compact",
-    "train.batch_size": 16,
+    "train.batch_size": 4,
     "train.patience": 99,
     "train.threads": 1,
     "train.minutes": 60,  # no result depends on how fast this machine is
@@ -207,7 +207,7 @@ def test_a_worker_that_is_killed_costs_the_search_nothing(environment, tmp_path)
     assert "history.png" in {each.path for each in client.list_artifacts(parent.info.run_id)}
 
     # As one worker finds it, with the journal of the embedded default.
-    write_params(tmp_path / "four", SPACE | {"tune.workers": 1})
+    write_params(tmp_path / "four", SPACE | {"tune.workers": 1, "tune.trials": TRIALS // 2})
     alone = {name: value for name, value in environment.items() if name != "FATESCOPE_STUDIES"}
     subprocess.run(command, cwd=tmp_path / "four", env=alone, check=True, capture_output=True)
     one = json.loads((tmp_path / "four" / "best.json").read_text())
