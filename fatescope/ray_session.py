@@ -60,7 +60,7 @@ def _check_token() -> None:
         return
     path = Path(os.environ.get(TOKEN_PATH) or Path.home() / ".ray" / "auth_token")
     try:
-        found = path.read_text().strip()
+        found = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         found, reason = "", error.strerror
     else:

@@ -115,12 +115,12 @@ class ClassShare(Schema):
 class CellCounts(Schema):
     """Cells together."""
 
-    cells: int = Field(description="Classified cells.")
-    refused: int = Field(description="Files and pages that could not be classified.")
-    sure: int
-    unsure: int
-    unlike_training: int
-    called: dict[str, int] = Field(
+    cells: Count = Field(description="Classified cells.")
+    refused: Count = Field(description="Files and pages that could not be classified.")
+    sure: Count
+    unsure: Count
+    unlike_training: Count
+    called: dict[str, Count] = Field(
         description="Number of cells per predicted class; biased by the confusions of the model."
     )
     composition: dict[str, ClassShare] | None = Field(
@@ -132,7 +132,7 @@ class CellCounts(Schema):
 class SampleSummary(CellCounts):
     """All cells of a request together."""
 
-    other_channels: int = Field(description="Files of channels that the model does not use; they are not listed.")
+    other_channels: Count = Field(description="Files of channels that the model does not use; they are not listed.")
 
 
 class NamedSample(CellCounts):

@@ -54,7 +54,7 @@ def serving(folder, project, environment=None, timeout_s=180):
 
 @contextmanager
 def ended(command, folder, environment):
-    """Run a server until the block ends; what it says is shown where it failed."""
+    """Run a server until the block ends; its last words are printed."""
     log = folder / f"server{free_port()}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -62,10 +62,9 @@ def ended(command, folder, environment):
         )
     try:
         yield process
-    except BaseException:
-        print(log.read_text()[-3000:])
-        raise
     finally:
+        # A fixture does not learn that its test has failed, and pytest shows this only then.
+        print(f"{command}:\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
         # The whole session: servers start workers of their own.
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
