@@ -8,7 +8,7 @@ const TICKS = [0, 0.25, 0.5, 0.75, 1];
 const AXIS = 22; // height of the tick labels
 const BAR = 20;
 // In the wide layout names and values stand beside the bars, in the narrow one above them.
-const WIDE = { row: 30, top: 4, left: 118, width: 250, right: 112, maxName: 16 };
+const WIDE = { row: 30, top: 4, left: 118, width: 232, right: 130, maxName: 16 };
 const NARROW = { row: 48, top: 22, left: 18, width: 264, right: 18, maxName: 24 };
 
 /** Return the colour of a class by its index. */
