@@ -13,7 +13,7 @@ SHELL := /bin/bash
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 include fatescope/cli/environment.mk
 
-.PHONY: repro install data adopt score held-out compare rollback check hooks test test-fast test-light fuzz coverage bento serve watch ui
+.PHONY: repro install data adopt score held-out compare rollback check hooks test test-fast test-long test-light fuzz coverage bento serve watch ui
 
 repro: $(VENV)/repro.installed
 	fatescope repro
@@ -71,10 +71,14 @@ hooks: $(VENV)/test.installed
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: check
-	$(PYTEST)
+	$(PYTEST) -m 'not long'
+
+# Whole pipelines and clusters, a minute or more each; CI runs them after `make test`.
+test-long: $(VENV)/test.installed
+	$(PYTEST) -m long
 
 test-fast: $(VENV)/test.installed
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow and not long'
 
 # The tests of the library, the service and monitoring that need no PyTorch; `.ci/run` runs them on every Python.
 test-light: $(VENV)/light.installed

@@ -121,7 +121,8 @@ class Fatescope:
         # Here, because BentoML makes the folder of its sockets next.
         shorten_tmpdir()
         try:
-            check_port(*startup.requested_address(SETTINGS.host, PORT))
+            if address := startup.requested_address(SETTINGS.host, PORT):
+                check_port(*address)
             store = model_store.ensure_store(SETTINGS)
             for champion in model_store.list_champions(store).values():
                 model_store.read_spec(champion)

@@ -16,11 +16,15 @@ import click
 _PREFIX = "fatescope-metrics-"
 
 
-def requested_address(host: str, port: int) -> tuple[str, int]:
-    """Return host and port in the command line of `bentoml serve`, or `host` and `port` where it does not have them."""
+def requested_address(host: str, port: int) -> tuple[str, int] | None:
+    """Return host and port in the command line of `bentoml serve`, or `host` and `port` where it does not have them.
+
+    None where the service was started in another way, which has checked its own address (`service.standalone`).
+    """
     context = click.get_current_context(silent=True)
-    options = context.params if context else {}
-    return options.get("host") or host, options.get("port") or port
+    if context is None:
+        return None
+    return context.params.get("host") or host, context.params.get("port") or port
 
 
 def metrics_folder() -> str:

@@ -12,6 +12,7 @@ from tests.support.servers import free_port
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_answers_and_leaves_nothing_behind(tmp_path):
     here, port = tmp_path / "here", free_port()
     here.mkdir()

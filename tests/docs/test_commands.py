@@ -22,8 +22,16 @@ LIMIT_S = 600
 
 
 def run_pages():
-    """Return the pages that have something to run."""
-    return [page for page in pages() if any(block.reason is None for block in shell_blocks(page))]
+    """Return the pages that have something to run; those that run the whole pipeline are long."""
+    found = [page for page in pages() if any(block.reason is None for block in shell_blocks(page))]
+    return [
+        pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.long] if _is_long(page) else [])
+        for page in found
+    ]
+
+
+def _is_long(page):
+    return any("fatescope repro" in block.text for block in shell_blocks(page) if block.reason is None)
 
 
 def written_pages():
@@ -78,7 +86,7 @@ def _write_export(target):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", run_pages(), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", run_pages())
 def test_the_commands_of_a_page_run_as_written(page, folder, tmp_path):
     runnable = [block for block in shell_blocks(page) if block.reason is None]
     if not any(ADDRESS in block.text for block in runnable):

@@ -161,6 +161,7 @@ def trials(study=None):
     return optuna.load_study(study_name=chosen, storage=store).get_trials(deepcopy=False) if chosen else []
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_costs_the_search_nothing(environment, tmp_path):
     command = prepared(tmp_path / "four", 0)
     log = (tmp_path / "log").open("w")
@@ -215,6 +216,7 @@ def test_a_worker_that_is_killed_costs_the_search_nothing(environment, tmp_path)
     assert one["best"]["value"] == pytest.approx(best["best"]["value"], abs=0.15), "a cell or two of sixteen"
 
 
+@pytest.mark.long
 def test_workers_are_placed_on_a_cluster(environment, tmp_path):
     command = prepared(tmp_path / "ray", 1, tune__workers=2, tune__trials=4)
     with cluster(tmp_path, 2) as (address, _):

@@ -35,6 +35,7 @@ QUICK = {
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_line_on_jurkat_cells_up_to_http(tmp_path, unpack):
     project = copied(tmp_path / "project")
     unpack("jurkat_ifc", project / "data")

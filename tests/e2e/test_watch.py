@@ -21,7 +21,7 @@ from tests.support.params import write_params
 from tests.support.project import ROOT, copied, run
 from tests.support.servers import ended, free_port, ready, serving
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 WINDOW = 120
 RUNS, EACH = 6, 32
 QUICK = {

@@ -8,7 +8,7 @@ import pytest
 from fatescope import artifact_places
 from fatescope.errors import FatescopeError
 from pipelines.registry import tracking
-from tests.support.untrained import write_bundle
+from tests.support.bundles import copy_bundle
 
 NAME = "fatescope-binary"
 
@@ -39,7 +39,7 @@ def project(tmp_path, enter):
     run = client.create_run(experiment)
     client.log_text(run.info.run_id, "of the run", "notes.txt")
     model = client.create_logged_model(experiment, name="model", source_run_id=run.info.run_id)
-    write_bundle(folder / "model" / "artifacts" / "bundle", "binary", ["a", "b"], 0)
+    copy_bundle(folder / "model" / "artifacts" / "bundle", "binary")
     client.log_model_artifacts(model.model_id, str(folder / "model"))
     client.finalize_logged_model(model.model_id, "READY")
     client.create_registered_model(NAME)

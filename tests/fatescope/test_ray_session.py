@@ -10,6 +10,8 @@ from fatescope.errors import ParamsError
 from tests.support.project import ROOT
 from tests.support.ray_cluster import QUIET, TOKEN, cluster
 
+pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt -e '.[ray]'")
+
 CONNECT = """
 import logging, sys
 from fatescope import ray_session

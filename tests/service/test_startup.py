@@ -180,3 +180,11 @@ def test_an_idle_connection_stays_open_for_longer_than_proxies_keep_theirs(first
         # Uvicorn closes after 5 s by default.
         time.sleep(7)
         assert b"200" in request()
+
+
+def test_a_start_by_another_program_has_checked_its_own_address():
+    """The gateway of `service.standalone` on port 4000 does not mind who is on port 3000."""
+    assert startup.requested_address("127.0.0.1", 3000) is None
+    with click.Context(click.Command("serve")) as context:
+        context.params = {"host": None, "port": 4000}
+        assert startup.requested_address("127.0.0.1", 3000) == ("127.0.0.1", 4000)

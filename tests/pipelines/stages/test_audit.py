@@ -86,6 +86,7 @@ def simulated_verdicts(folder, case):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_planted_shortcut_is_found_and_ten_seeds_without_one_raise_no_alarm(tmp_path):
     cases = [(0.0, seed) for seed in range(10)] + [(s, seed) for s in (FOUND_FROM, 1.0) for seed in (0, 1)]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
