@@ -10,22 +10,21 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Final
 
-from fatescope.data.names import is_system_file, normalise
+from fatescope.data import images
+from fatescope.data.names import is_system_file, is_too_long, normalise
 
 SUFFIX: Final = ".zip"
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
-_IMAGES: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"BM", b"\xff\xd8\xff")
-"""How images begin; one whose pixels happen to hold the signature of a zip is an image all the same."""
 DAMAGE: Final = (
     zipfile.BadZipFile,
     OSError,
     ValueError,
     RuntimeError,
-    NotImplementedError,
     struct.error,
     zlib.error,
     lzma.LZMAError,
@@ -54,12 +53,13 @@ class Member:
 def is_zip(file: IO[bytes]) -> bool:
     """Return whether a file is a zip: by its beginning or, where that is no image's, by the directory at its end.
 
-    Self-extracting zips, and those that a mail program put a header before, begin with other bytes. The position in
-    `file` is at its beginning afterwards.
+    Self-extracting zips, and those that a mail program put a header before, begin with other bytes; an image whose
+    pixels happen to hold the signature of a zip is an image all the same. The position in `file` is at its beginning
+    afterwards.
     """
     file.seek(0)
-    start = file.read(4)
-    known = start in _ZIP or (not start.startswith(_IMAGES) and zipfile.is_zipfile(file))
+    start = file.read(8)
+    known = start.startswith(_ZIP) or (not images.is_image(start) and zipfile.is_zipfile(file))
     file.seek(0)
     return known
 
@@ -85,7 +85,7 @@ def list_members(archive: zipfile.ZipFile) -> list[Member]:
     times = Counter(path for path, _ in files)
     first = dict(reversed(files))
     return [
-        Member(path, first[path], _problem(path, first[path], times[path]))
+        Member(path, first[path], next(_problems(path, first[path], times[path]), ""))
         for path in dict.fromkeys(path for path, _ in files)
     ]
 
@@ -94,18 +94,19 @@ def _is_folder(path: str, entry: zipfile.ZipInfo) -> bool:
     return path.endswith("/") or (entry.file_size == 0 and bool(entry.external_attr & _DOS_FOLDER))
 
 
-def _problem(path: str, entry: zipfile.ZipInfo, times: int) -> str:
+def _problems(path: str, entry: zipfile.ZipInfo, times: int) -> Iterator[str]:
     if path.startswith("/") or ".." in path.split("/") or PureWindowsPath(path).drive:
-        return f"the entry '{path}' leads out of the zip; do not use this file"
+        yield f"the entry '{path}' leads out of the zip; do not use this file"
     if stat.S_ISLNK(entry.external_attr >> 16):
-        return f"the entry '{path}' is a link, which may lead out of the zip; pack the file itself"
+        yield f"the entry '{path}' is a link, which may lead out of the zip; pack the file itself"
+    if is_too_long(path):
+        yield f"the name of '{path[:60]}…' has {len(path):,} characters, which no file can have; export it again"
     if times > 1:
-        return f"holds '{path}' twice; export it again"
+        yield f"holds '{path}' twice; export it again"
     if entry.flag_bits & _ENCRYPTED:
-        return f"'{path}' is encrypted; create the zip without a password"
+        yield f"'{path}' is encrypted; create the zip without a password"
     if path.lower().endswith(SUFFIX):
-        return f"'{path}' is a zip in a zip; unpack it first"
-    return ""
+        yield f"'{path}' is a zip in a zip; unpack it first"
 
 
 def _decode_name(entry: zipfile.ZipInfo) -> str:

@@ -93,6 +93,11 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
         raise ImageError("not_an_image", f"{name}: {instrument}") from error
 
 
+def is_image(start: bytes) -> bool:
+    """Return whether a file with these first 8 bytes is of a format that is read here."""
+    return any(module.matches(start) for module in _FORMATS)
+
+
 def _format_of(raw: bytes, name: str) -> Format:
     for module in _FORMATS:
         if module.matches(raw):

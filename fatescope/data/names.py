@@ -1,6 +1,6 @@
 """What the name of an image says, as people, instruments and file managers write it: channel and object number.
 
-The page reads names in the browser by the same rules, `service/page/filenames.js`; `tests/page/names.json` holds both
+The page reads names in the browser by the same rules, `service/page/names.js`; `tests/page/names.json` holds both
 to the same answers.
 """
 
@@ -11,6 +11,9 @@ from typing import Final
 
 MAX_DIGITS: Final = 15
 """Longest object number that is believed: all of them are exact as 64-bit floating point numbers."""
+_MAX_PATH, _MAX_PART = 1024, 255
+"""Longest path and longest name in it, characters. File systems have no longer names; an entry of a zip may, and to
+search it for patterns would take minutes."""
 
 _SYSTEM_NAMES: Final = frozenset(
     {"__macosx", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "@eadir"}
@@ -59,6 +62,11 @@ def is_system_file(path: str) -> bool:
     )
 
 
+def is_too_long(path: str) -> bool:
+    """Return whether a path, with `/`, is longer than that of any file, so that no pattern is tried on it."""
+    return len(path) > _MAX_PATH or any(len(part) > _MAX_PART for part in path.split("/"))
+
+
 def without_copy_marks(path: str) -> str:
     """Return a path, with `/`, under the name that the file had before it was copied or downloaded twice."""
     folder, slash, name = path.rpartition("/")
@@ -72,7 +80,7 @@ def same_channel(one: str, other: str) -> bool:
 
 def plain_channel(channel: str) -> str:
     """Return a channel without leading zeros, in lower case."""
-    return str(int(channel)) if channel.isascii() and channel.isdecimal() else channel.lower()
+    return (channel.lstrip("0") or "0") if channel.isascii() and channel.isdecimal() else channel.lower()
 
 
 def plain_object(number: str) -> int | None:
@@ -97,6 +105,8 @@ def read_name(path: str) -> ImageName:
     The channel is that of the name, else that of the nearest folder called after one; the object is the number before
     the channel, or a name that is nothing but a number and a channel.
     """
+    if is_too_long(path):
+        return ImageName(None, None)
     *folders, name = without_copy_marks(path).split("/")
     stem = _SUFFIX.sub("", name)
     found = _find_channel(stem)

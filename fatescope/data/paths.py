@@ -9,7 +9,7 @@ from pathlib import Path
 from fatescope.config import Dataset
 from fatescope.data import names
 from fatescope.data.names import ImageName
-from fatescope.data.sidecar import LABELS, Labels
+from fatescope.data.sidecar import LABELS, Label, Labels, read_table
 
 ORIGIN = "origin.json"
 """A file at the top of the data folder that records where the cells come from; never an image."""
@@ -47,7 +47,8 @@ class PathParser:
         The pattern is tried on the path as it is; then in any case, without the marks of a copy, and with the channel
         spelt as instruments do. The first that matches counts.
         """
-        match = self._match(names.normalise(path))
+        path = names.normalise(path)
+        match = self._match(path)
         if match is None:
             return None
         facts = match.groupdict(default="")
@@ -62,12 +63,14 @@ class PathParser:
         return ParsedPath(facts, self._dataset.classes.get(value, value), group)
 
     def _match(self, path: str) -> re.Match[str] | None:
+        if names.is_too_long(path):
+            return None
         match = self._pattern.search(path)
         if match is not None and not _begins_inside_a_word(match):
             return match
         plain = names.without_copy_marks(path)
         tries = (self._any_case.search(spelling) for spelling in (plain, names.with_plain_channel(plain)))
-        other = next((found for found in tries if found), None)
+        other = next(filter(None, tries), None)
         return match if other is None or (match is not None and match.start() <= other.start()) else other
 
     def relabel(self, path: str, label: str) -> str | None:
@@ -148,6 +151,23 @@ def list_files(folder: Path, report: Report | None = None) -> Iterator[str]:
 def is_record(path: str) -> bool:
     """Return whether a path, with `/`, is of a file in which Fatescope keeps what it knows of the images beside it."""
     return path == ORIGIN or path.rpartition("/")[2] in (CORRECTIONS, LABELS)
+
+
+def read_labels(folder: Path) -> dict[str, Label]:
+    """Return what the sidecars in `folder` and the folders below say of images, by paths relative to `folder`.
+
+    They are sought where images are, behind links too. Of two sidecars that name an image, the one that is nearer to
+    it counts. A folder that does not exist has none. Raises DataError for a damaged sidecar.
+    """
+    if not folder.exists():
+        return {}
+    labels: dict[str, Label] = {}
+    tables = (path for path in _walk(folder, "", lambda *_: None, ()) if path.rpartition("/")[2] == LABELS)
+    # The deepest last.
+    for path in sorted(tables, key=lambda path: path.count("/")):
+        prefix = names.normalise(path.removesuffix(LABELS))
+        labels |= {prefix + name: label for name, label in read_table(folder / path).items()}
+    return labels
 
 
 def shown(path: str) -> str:

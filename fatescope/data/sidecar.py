@@ -6,12 +6,11 @@ the path says: a cell that a person labels otherwise stays in the group that it 
 """
 
 import csv
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fatescope.data.names import is_system_file, normalise
+from fatescope.data.names import normalise
 from fatescope.errors import DataError
 
 LABELS = "fatescope_labels.csv"
@@ -30,21 +29,6 @@ class Label:
 
 Labels = Mapping[str, Label]
 """Path of an image, relative, with `/` → what a sidecar says of it."""
-
-
-def read_labels(folder: Path) -> dict[str, Label]:
-    """Return what the sidecars in `folder` and the folders below say of images, by paths relative to `folder`.
-
-    Of two sidecars that name an image, the one that is nearer to it counts. Raises DataError for a damaged sidecar.
-    """
-    labels: dict[str, Label] = {}
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_system_file(name))
-        if LABELS in files:
-            prefix = Path(place).relative_to(folder).as_posix()
-            table = read_table(Path(place) / LABELS)
-            labels |= {path if prefix == "." else f"{prefix}/{path}": label for path, label in table.items()}
-    return labels
 
 
 def read_table(path: Path) -> dict[str, Label]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from fatescope.config import Dataset
 from fatescope.data import archives, instruments, sidecar
 from fatescope.data.folders import replace_folder, scratch_folder
-from fatescope.data.paths import ORIGIN, list_files
+from fatescope.data.paths import ORIGIN, list_files, read_labels
 from fatescope.data.sidecar import LABELS
 from fatescope.errors import DataError
 from pipelines.ingestion.archive import unpack
@@ -94,7 +94,7 @@ def _copy(source: Path, folder: Path) -> int:
     for path in tqdm(paths, desc="copy", unit="file", delay=1):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, folder / path)
-    if labels := sidecar.read_labels(source):
+    if labels := read_labels(source):
         sidecar.write_table(folder / LABELS, labels)
     return len(paths)
 
@@ -137,7 +137,7 @@ def _merge_labels(target: Path, folder: Path) -> bool:
 
     Where both name an image, the export counts: it is the later word.
     """
-    known, new = sidecar.read_labels(target), sidecar.read_labels(folder)
+    known, new = read_labels(target), read_labels(folder)
     for path in folder.rglob(LABELS):
         path.unlink()
     if labels := known | new:

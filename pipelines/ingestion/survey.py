@@ -9,8 +9,7 @@ import pandas as pd
 
 from fatescope.config import Dataset
 from fatescope.data import instruments
-from fatescope.data.paths import PathParser, PatternDiagnostics, list_files
-from fatescope.data.sidecar import read_labels
+from fatescope.data.paths import PathParser, PatternDiagnostics, list_files, read_labels
 
 MAX_GROUPS = 30
 """Rows of the table of cells by class and group that are printed."""

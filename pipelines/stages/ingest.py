@@ -31,7 +31,7 @@ from fatescope.data.dataset import (
     read_quarantine,
 )
 from fatescope.data.folders import fresh_folder
-from fatescope.data.sidecar import read_labels
+from fatescope.data.paths import read_labels
 from fatescope.errors import DataError
 from pipelines.ingestion.files import UNREADABLE, Refusal, count_files, draw_share, input_paths
 from pipelines.ingestion.reader import Reader, read_in_order

@@ -37,7 +37,7 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
             return [Header(kind, *size, samples, _bit_depth(raw, image), orientation)]
     except Image.DecompressionBombError as error:
         raise ImageError("too_large", f"{name}: {error}; export one cell per file") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as error:
         raise ImageError(
             "truncated", f"{name}: a {kind} whose header cannot be read ({error}); export the file again"
         ) from error
@@ -70,5 +70,5 @@ def _bit_depth(raw: bytes, image: Image.Image) -> int:
     if image.format != "BMP":
         return 8
     # A BMP of 16 bits per pixel has 5 or 6 for each colour.
-    header, bits = struct.unpack_from("<I", raw, 14)[0], struct.unpack_from("<H", raw, _BMP_BITS)[0]
-    return 5 if header >= 40 and bits == 16 else 8
+    (header,) = struct.unpack_from("<I", raw, 14)
+    return 5 if header >= 40 and struct.unpack_from("<H", raw, _BMP_BITS) == (16,) else 8

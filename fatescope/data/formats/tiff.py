@@ -45,8 +45,9 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
     try:
         directories = _read_directories(raw, layout, name)
         depths = significant_bits(directories, name)
+        palettes = _PaletteDepths(raw)
         return [
-            _header(raw, directory, depths[page], start)
+            _header(directory, palettes.of(directory) or depths[page], start)
             for page, directory, start in find_slices(raw, directories, name)
         ]
     except tags.DAMAGES as error:
@@ -102,10 +103,24 @@ def _read_directories(raw: bytes, layout: Layout, name: str) -> list[Directory]:
     return directories
 
 
-def _header(raw: bytes, directory: Directory, bit_depth: int, start: int | None) -> TiffHeader:
-    palette = tiff_levels.read_palette(raw, directory)
-    if palette is not None:
-        bit_depth = palette.itemsize * 8
+class _PaletteDepths:
+    """The bits that the colours of palettes are meant in; many pages may share a palette."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._known: dict[tuple[tags.Entry | None, int], int] = {}
+
+    def of(self, directory: Directory) -> int | None:
+        """Return the bits of a page with a palette, None for other pages; raises ValueError for a damaged one."""
+        if not tiff_levels.has_palette(directory):
+            return None
+        key = directory.entries.get(tags.PALETTE), directory.bits
+        if key not in self._known:
+            self._known[key] = tiff_levels.read_palette(self._raw, directory).itemsize * 8
+        return self._known[key]
+
+
+def _header(directory: Directory, bit_depth: int, start: int | None) -> TiffHeader:
     orientation = directory.numbers.get(tags.ORIENTATION, 1)
     height, width = upright_size(directory.height, directory.width, orientation)
     return TiffHeader(

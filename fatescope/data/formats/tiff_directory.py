@@ -114,6 +114,10 @@ class Directory:
         reduced_or_mask = self.numbers.get(SUBFILE, 0) & 0b101 or self.numbers.get(OLD_SUBFILE) == 2
         return bool(reduced_or_mask) or self.numbers.get(PHOTOMETRIC) == 4
 
+    def count(self, tag: int) -> int:
+        """Return how many values a tag has."""
+        return self.entries[tag].total if tag in self.entries else 0
+
     def values(self, raw: bytes | bytearray, tag: int) -> tuple[int, ...]:
         """Return all values of a tag; raises struct.error where the file ends before them."""
         entry = self.entries.get(tag)
@@ -132,29 +136,49 @@ def layout_of(raw: bytes | bytearray) -> Layout | None:
 
 def read_chain(raw: bytes, layout: Layout) -> Iterator[Directory]:
     """Yield the directories that follow each other; raises one of DAMAGES for damaged ones."""
-    visited = set[int]()
+    visited, texts = set[int](), _Texts(raw)
     (offset,) = struct.unpack_from(layout.pointer, raw, layout.first)
     while offset:
         if offset in visited:
             raise ValueError("its directories form a cycle")
-        limit = _MAX_DESCRIPTION if visited else _MAX_FIRST_DESCRIPTION
+        texts.longest = _MAX_DESCRIPTION if visited else _MAX_FIRST_DESCRIPTION
         visited.add(offset)
-        directory, offset = read_directory(raw, layout, offset, limit)
+        directory, offset = read_directory(raw, layout, offset, texts)
         yield directory
 
 
-def read_directory(
-    raw: bytes, layout: Layout, offset: int, max_description: int = _MAX_DESCRIPTION
-) -> tuple[Directory, int]:
+class _Texts:
+    """The descriptions of a file, each of which is kept once, however many pages have it."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._known: dict[tuple[int, int], bytes] = {}
+        self._kept = 0
+        self.longest = _MAX_DESCRIPTION
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return the text at `start`, its first `longest` bytes at most; raises ValueError for texts that overlap."""
+        place = start, min(length, self.longest)
+        if place not in self._known:
+            self._known[place] = self._raw[start : start + place[1]]
+            self._kept += len(self._known[place])
+            # Pages that each have their own, or share one, never do; others would take gigabytes.
+            if self._kept > len(self._raw):
+                raise ValueError("its descriptions overlap")
+        return self._known[place]
+
+
+def read_directory(raw: bytes, layout: Layout, offset: int, texts: _Texts | None = None) -> tuple[Directory, int]:
     """Return the directory at `offset`, and where the next one is; 0 after the last.
 
-    Of a description, the first `max_description` bytes are kept.
+    `texts` are the descriptions of the file that were read before.
     A tag that decides about the pixels and is given twice or has an unusual type raises ValueError: a decoder might
     interpret it in another way, and decode gigabytes where the header announced a few pixels.
     """
     (count,) = struct.unpack_from(layout.count, raw, offset)
     if count > _MAX_ENTRIES:
         raise ValueError(f"a directory announces {count:,} entries")
+    texts = texts or _Texts(raw)
     start, step = offset + struct.calcsize(layout.count), layout.head + layout.room
     end = start + step * count
     entries, numbers, descriptions = dict[int, Entry](), dict[int, int](), list[bytes]()
@@ -169,7 +193,7 @@ def read_directory(
         if values * size > layout.room:
             (place,) = struct.unpack_from(layout.pointer, raw, place)
         if tag == DESCRIPTION:
-            descriptions.append(raw[place : place + min(values, max_description)])
+            descriptions.append(texts.read(place, values))
         if tag in _LISTS:
             entries[tag] = Entry(kind, values, place)
         if tag in _NUMBERS and code and values:

@@ -16,14 +16,17 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 _OTHER = {5: "CMYK", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "a colour filter array", 34892: "linear raw"}
 
 
-def read_palette(raw: bytes | bytearray, directory: Directory) -> npt.NDArray[np.unsignedinteger[Any]] | None:
-    """Return the (n, 3) colours of a palette page, 8 or 16 bit as they were meant; None for other pages.
+def has_palette(directory: Directory) -> bool:
+    """Return whether the values of a page are indices into a palette."""
+    return directory.numbers.get(tags.PHOTOMETRIC) == PALETTE
+
+
+def read_palette(raw: bytes | bytearray, directory: Directory) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Return the (n, 3) colours of a palette page, 8 or 16 bit as they were meant.
 
     A palette has 16 bits. Where each colour is an 8-bit one, scaled to 16 in one of the usual ways or not at all,
     the 8 bits are returned. Raises ValueError for a page whose palette does not fit its pixels.
     """
-    if directory.numbers.get(tags.PHOTOMETRIC) != PALETTE:
-        return None
     entry = directory.entries.get(tags.PALETTE, tags.Entry(3, 0, 0))
     fits = 1 <= directory.bits <= 16 and entry.total == 3 << directory.bits and directory.samples == 1
     if not fits or entry.kind != 3:
@@ -65,9 +68,8 @@ def to_levels(page: npt.NDArray[Any], raw: bytes | bytearray, directory: Directo
 
     Raises ImageError for colours of a palette.
     """
-    palette = read_palette(raw, directory)
-    if palette is not None:
-        colours = palette[page.astype(np.uint16)]
+    if has_palette(directory):
+        colours = read_palette(raw, directory)[page.astype(np.uint16)]
         if (colours[..., :1] != colours).any():
             raise ImageError(
                 "channels",

@@ -27,12 +27,15 @@ def significant_bits(directories: list[Directory], name: str) -> list[int]:
     What the description of a page states holds for that page; what the first such description states holds for the
     pages that state nothing. Raises ImageError where it states several depths and not which page has which.
     """
-    stating = [text for directory in directories for text in directory.descriptions if _SIGNIFICANT_BITS.search(text)]
-    if not stating:
-        return [directory.bits for directory in directories]
-    common, depths = _by_page(stating[0], len(directories)), list[int]()
+    texts = dict.fromkeys(text for directory in directories for text in directory.descriptions)
+    stating = {text: _of_one_series(text) for text in texts if b"SignificantBits" in text}
+    common: list[int | None] | None = None
+    depths = list[int]()
     for page, directory in enumerate(directories):
-        bits = _of_one_series(directory) or common[page]
+        bits = next((own for text in directory.descriptions if (own := stating.get(text))), None)
+        if bits is None:
+            common = common or _by_page(next(iter(stating), b""), len(directories))
+            bits = common[page]
         if bits is None:
             raise ImageError(
                 "bit_depth",
@@ -45,6 +48,8 @@ def significant_bits(directories: list[Directory], name: str) -> list[int]:
 
 def announced_pages(text: bytes) -> int:
     """Return how many pages OME-XML says that its file has, 0 where it does not say."""
+    if b"TiffData" not in text:
+        return 0
     return max((first + count for first, count in _planes(text, _uuid(text), 0)), default=0)
 
 
@@ -55,27 +60,28 @@ def _uuid(text: bytes) -> bytes | None:
     return uuid[1] if uuid else None
 
 
-def _of_one_series(directory: Directory) -> int | None:
-    """Return what a page states of itself, None where it states nothing or describes several series."""
-    for text in directory.descriptions:
-        match = _SIGNIFICANT_BITS.search(text)
-        if match and len(_SERIES.findall(text)) <= 1:
-            return int(match[1])
-    return None
+def _of_one_series(text: bytes) -> int | None:
+    """Return what the description of a page states of it, None where it states nothing or describes several series."""
+    match = _SIGNIFICANT_BITS.search(text)
+    return int(match[1]) if match and len(_SERIES.findall(text)) <= 1 else None
 
 
 def _by_page(text: bytes, pages: int) -> list[int | None]:
-    """Return the significant bits of each page, None where the OME-XML `text` leaves it open."""
+    """Return the significant bits of each page, None where the OME-XML `text` leaves it open or contradicts itself."""
     starts = [match.start() for match in _SERIES.finditer(text)] or [0]
     series = [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
     stated = [int(match[1]) if (match := _SIGNIFICANT_BITS.search(part)) else _ALL for part in series]
     if len(set(stated)) == 1:
         return [stated[0]] * pages
     depths: list[int | None] = [None] * pages
-    file = _uuid(text)
+    file, described = _uuid(text), 0
     for bits, part in zip(stated, series, strict=True):
         for first, count in _planes(part, file, pages):
-            depths[first : first + count] = [bits] * len(depths[first : first + count])
+            covered = range(first, min(first + count, pages))
+            depths[first : first + count] = [bits] * len(covered)
+            described += len(covered)
+            if described > pages:  # some page twice
+                return [None] * pages
     return depths
 
 

@@ -20,6 +20,8 @@ _SHAPE = re.compile(rb'"shape":\s?\[(\d{1,9}(?:,\s?\d{1,9}){0,9})\]')
 _MICRO_MANAGER_INDEX, _MICRO_MANAGER_MAP = 54_773_648, 3_453_623
 """Magic numbers: at byte 8 of a file, followed by where its map of planes is, and at the start of that map."""
 _MAX_SUB_DIRECTORIES = 10_000
+_MAX_STRIPS = 100_000
+"""Of all directories that announce a stack, which is one directory in what programs write."""
 
 Slice = tuple[int, Directory, int | None]
 """The page of a directory, the directory, and where its pixels start if they are not where the directory says."""
@@ -35,11 +37,14 @@ def find_slices(raw: bytes, directories: list[Directory], name: str) -> list[Sli
     if announced > len(directories):
         raise _lost(name, announced, len(directories))
     total = _announced_by_file(raw, directories[0])
-    slices = list[Slice]()
+    slices, strips = list[Slice](), 0
     for page, directory in pages:
         announced = _announced_by_page(directory)
         if len(pages) == 1:
             announced = max(announced, total)
+        strips += directory.count(tags.STRIP_OFFSETS) if announced > 1 else 0
+        if strips > _MAX_STRIPS:
+            raise ValueError(f"its stacks have {strips:,} strips")
         slices += [(page, directory, start) for start in _starts(raw, directory, announced, name)]
         if len(slices) > MAX_PAGES:
             raise too_many_pages(name)
@@ -50,9 +55,10 @@ def find_slices(raw: bytes, directories: list[Directory], name: str) -> list[Sli
 
 def _check_sub_directories(raw: bytes, pages: list[Directory], name: str) -> None:
     """Raise ImageError where directories below a page hold more than smaller copies of it, or masks."""
+    total = sum(page.count(tags.SUB_DIRECTORIES) for page in pages)
+    if total > _MAX_SUB_DIRECTORIES:
+        raise ValueError(f"it has {total:,} directories below its pages")
     parents = {offset: page for page in pages for offset in page.values(raw, tags.SUB_DIRECTORIES)}
-    if len(parents) > _MAX_SUB_DIRECTORIES:
-        raise ValueError(f"it has {len(parents):,} directories below its pages")
     for offset, page in parents.items():
         below, _ = tags.read_directory(raw, page.layout, offset)
         if not (below.is_copy or below.width < page.width or below.height < page.height):

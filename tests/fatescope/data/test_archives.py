@@ -86,3 +86,8 @@ def test_an_image_is_no_zip_whatever_its_pixels_hold():
 def test_half_a_zip_is_a_damaged_zip():
     whole = archive([("a.tif", b"x")])
     assert archives.is_zip(io.BytesIO(whole[: len(whole) // 2]))
+
+
+def test_a_name_that_no_file_can_have_is_a_problem():
+    [member] = members(archive([("a" * 256 + ".tif", b"x")]))
+    assert "has 260 characters, which no file can have" in member.problem

@@ -1,12 +1,13 @@
 """What names and places of files say; the tables are those of the page's own tests."""
 
 import json
+import unicodedata
 
 import pytest
 
 from fatescope.data import names, samples
-from fatescope.data.paths import PathParser, list_files
-from fatescope.data.sidecar import LABELS, Label, read_labels
+from fatescope.data.paths import PathParser, list_files, read_labels
+from fatescope.data.sidecar import LABELS, Label
 from tests.support.project import ROOT
 
 TABLE = json.loads((ROOT / "tests" / "page" / "names.json").read_text())
@@ -73,6 +74,33 @@ def test_the_sidecar_that_is_nearer_to_an_image_counts_and_windows_may_have_writ
     for folder, rows in ((".", "run\\a.tif,x,1\nb.tif,y,\n"), ("run", "a.tif,z,2\n"), ("run/.hidden", "a.tif,w,3\n")):
         (tmp_path / folder / LABELS).write_text(f"path,label,group\n{rows}")
     assert read_labels(tmp_path) == {"run/a.tif": Label("z", "2"), "b.tif": Label("y", "")}
+
+
+def test_sidecars_are_sought_where_images_are_behind_links_and_in_names_of_a_mac(params, tmp_path):
+    elsewhere = tmp_path / "elsewhere" / unicodedata.normalize("NFD", "zellkühlung")
+    elsewhere.mkdir(parents=True)
+    name = unicodedata.normalize("NFD", "ü_a_1d2_1_Ch1.ome.tif")
+    (elsewhere / name).write_bytes(b"")
+    (elsewhere / LABELS).write_text(f"path,label,group\n{name},NT3,x\n", encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    [path] = list_files(tmp_path / "data")
+    parsed = PathParser(params.dataset, read_labels(tmp_path / "data")).read(path)
+    assert (parsed.label, parsed.group) == ("NT3", "x")
+
+
+@pytest.mark.parametrize("path", ["a" + "(1)" * 100_000 + "x.tif", " " * 500_000 + ".tif", "x/" * 50_000 + "a.tif"])
+def test_no_pattern_is_tried_on_a_name_that_no_file_can_have(params, path):
+    parser = PathParser(params.dataset)
+    assert parser.read(path) is None
+    assert parser.read_name(path) == names.ImageName(None, None)
+
+
+def test_a_channel_of_thousands_of_digits_is_a_channel_like_any_other(params):
+    parsed = PathParser(params.dataset).read("a_1d1_3_Ch000" + "1" * 200 + ".ome.tif")
+    assert parsed.facts["channel"] == "1" * 200
+    assert names.plain_channel("0" * 5000) == "0"
+    assert names.plain_channel("0" * 5000 + "7") == "7"
 
 
 def test_values_that_differ_in_case_only_stay_apart_where_both_are_classes(make_params):

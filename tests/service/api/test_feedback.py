@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from fatescope.data import dataset
-from fatescope.data.paths import CORRECTIONS
-from fatescope.data.sidecar import LABELS, Label, read_labels
+from fatescope.data.paths import CORRECTIONS, read_labels
+from fatescope.data.sidecar import LABELS, Label
 from pipelines.commands import import_data
 from pipelines.stages import ingest
 from service.api import feedback

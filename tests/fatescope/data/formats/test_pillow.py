@@ -85,3 +85,7 @@ def test_a_turned_jpeg_is_put_upright():
     exif[274] = 6
     np.testing.assert_allclose(decode(jpeg(Image.fromarray(CELL), exif=exif)), np.rot90(CELL, -1), atol=3)
     np.testing.assert_allclose(decode(jpeg(Image.fromarray(CELL), exif=b"Exif\0\0damaged")), CELL, atol=3)
+
+
+def test_a_bmp_of_the_oldest_kind_that_ends_with_its_header_is_refused():
+    refuse(b"BM" + struct.pack("<IHHI", 26, 0, 0, 26) + struct.pack("<IHHHH", 12, 40, 40, 1, 24))

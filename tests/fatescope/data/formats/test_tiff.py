@@ -1,6 +1,7 @@
 """BigTIFF, and how pictures are turned."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from fatescope.data import images
+from fatescope.data.formats import tiff_directory
 from fatescope.errors import ImageError
 from tests.support.cases import case
 from tests.support.images import draw_cell, tiff
@@ -75,3 +77,32 @@ def test_the_case_of_a_bigtiff():
     [(header, pixels)] = images.decode(path.read_bytes(), path.name, MEGAPIXEL)
     assert header.bit_depth == 12
     np.testing.assert_array_equal(pixels, tifffile.imread(path))
+
+
+def chain(descriptions, text):
+    """Return a TIFF of pages of one pixel, whose descriptions are at these places in `text`."""
+    step = 2 + 12 * 9 + 4
+    behind = 8 + step * len(descriptions)
+    directories = b""
+    for number, (start, length) in enumerate(descriptions):
+        entries = {256: (4, 1, 1), 257: (4, 1, 1), 258: (3, 1, 16), 259: (3, 1, 1), 262: (3, 1, 1)}
+        entries |= {270: (2, length, behind + start), 273: (4, 1, behind), 277: (3, 1, 1), 279: (4, 1, 2)}
+        packed = b"".join(struct.pack("<HHII", tag, *values) for tag, values in sorted(entries.items()))
+        after = 8 + step * (number + 1) if number + 1 < len(descriptions) else 0
+        directories += struct.pack("<H", len(entries)) + packed + struct.pack("<I", after)
+    return b"II*\0" + struct.pack("<I", 8) + directories + text
+
+
+def test_a_description_that_pages_share_is_kept_once():
+    raw = chain([(0, 50_000)] * 100, b"a" * 50_000)
+    layout = tiff_directory.layout_of(raw)
+    texts = [directory.descriptions[0] for directory in tiff_directory.read_chain(raw, layout)]
+    assert len(texts) == 100
+    assert all(text is texts[0] for text in texts)
+    assert len(images.read_headers(raw, "x.tif")) == 100
+
+
+def test_descriptions_that_overlap_are_refused():
+    """Ten thousand pages with a hundred thousand bytes each would be a gigabyte, of a file of two."""
+    with pytest.raises(ImageError, match="descriptions overlap"):
+        images.read_headers(chain([(start, 50_000) for start in range(100)], b"a" * 60_000), "x.tif")

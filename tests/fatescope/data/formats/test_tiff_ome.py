@@ -123,3 +123,10 @@ def test_the_case_of_a_stack_described_once():
     )
     assert [header.bit_depth for header, _ in once] == [header.bit_depth for header, _ in each] == [12] * 4
     np.testing.assert_array_equal([pixels for _, pixels in once], [pixels for _, pixels in each])
+
+
+def test_pages_of_several_series_that_are_described_twice_are_refused():
+    """Which of two depths holds cannot be told, and to work through thousands of such parts would take minutes."""
+    both = ome(pixels_element(12, "<TiffData/>" * 3), pixels_element(10, "<TiffData/>" * 3))
+    with pytest.raises(ImageError, match="several bit depths, but not that of page 0"):
+        depths(pages(both, "", ""))

@@ -187,3 +187,10 @@ def test_the_case_of_a_page_with_a_thumbnail():
     [(header, pixels)] = images.decode(path.read_bytes(), path.name, MEGAPIXEL)
     assert header.bit_depth == 12
     np.testing.assert_array_equal(pixels, tifffile.imread(path, key=0))
+
+
+def test_directories_below_pages_are_counted_before_they_are_listed():
+    """Pages may share the list, and to unpack it for each of them would take hours."""
+    raw = bare_tiff((STACK[0].tobytes(), STACK[0].shape), 16, [(330, 4, [8] * 10_001)])
+    with pytest.raises(ImageError, match="10,001 directories below"):
+        images.decode(raw, "x.tif", MEGAPIXEL)
