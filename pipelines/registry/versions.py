@@ -2,8 +2,8 @@
 
 Tags of a version: `bundle` (SHA-256 of the spec as trained), `data_hash`, `git_commit`, `splits_hash`, `split`
 (the scheme), `audit`, `confounded`, `balanced_accuracy` with `balanced_accuracy.low` and `.high`, `replaced` (the
-champion before it), and as JSON `gate` (a `records.Verdict`, with long texts cut), `promoted` (a `records.Promotion`:
-a person made it the champion, not the gate) and `rolled_back` (a `records.Rollback`).
+champion before it), and as JSON `gate` (a `records.Verdict`, continued in `gate.0`, `gate.1` … where it is too long for one tag), `promoted`
+(a `records.Promotion`: a person made it the champion, not the gate) and `rolled_back` (a `records.Rollback`).
 """
 
 import tempfile
@@ -101,7 +101,7 @@ def set_tags(task: str, version: str, tags: dict[str, str]) -> None:
 
 def verdict_of(version: ModelVersion) -> Verdict | None:
     """Return what the gate decided on a version, if it did."""
-    return Verdict.model_validate_json(version.tags["gate"]) if "gate" in version.tags else None
+    return Verdict.from_tags(version.tags)
 
 
 def history(task: str, without: str | None = None) -> list[VersionSummary]:

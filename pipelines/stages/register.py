@@ -151,7 +151,7 @@ def _record(task: str, verdict: Verdict, card: str) -> None:
     if verdict.champion:
         client.set_registered_model_alias(name, CHAMPION, number)
     # Last, because a version with this tag is not decided on again.
-    versions.set_tags(task, number, {"gate": verdict.to_tag(versions.MAX_TAG)})
+    versions.set_tags(task, number, verdict.to_tags(versions.MAX_TAG))
 
 
 def main(

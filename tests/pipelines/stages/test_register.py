@@ -21,7 +21,8 @@ from fatescope.inference import bundle
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.model_registry import metric_name
 from pipelines.commands import compare, rollback
-from pipelines.registry import tracking, versions
+from pipelines.registry import gate, tracking, versions
+from pipelines.registry.records import Criterion
 from pipelines.training import trainer
 from pipelines.training.bundle_writer import write_bundle
 from pipelines.training.context import load_context
@@ -162,6 +163,17 @@ def test_the_tags_and_the_bundle_of_a_version(folder, empty_registry):
     (path / "card.md").write_text("a better story")
     with pytest.raises(BundleError, match=r"card\.md was changed"):
         bundle.load(path, threads=1)
+
+
+def test_a_long_verdict_stays_whole_when_the_stage_runs_again(folder, empty_registry, monkeypatch):
+    long = Criterion(holds=False, detail="a group, and " * 2000)
+    monkeypatch.setattr(gate, "decide", lambda *_: {"groups": long})
+    first = run_register(folder)
+    assert first["criteria"]["groups"]["detail"] == long.detail
+    card = (folder / "reports/binary/registered/card.md").read_bytes()
+    assert run_register(folder) == first
+    assert (folder / "reports/binary/registered/card.md").read_bytes() == card
+    assert empty_registry.get_model_version("fatescope-binary", "1").tags["gate.1"]
 
 
 @pytest.mark.parametrize("damage", ["lost", "changed"])
