@@ -82,6 +82,12 @@ def client() -> mlflow.MlflowClient:
     return mlflow.MlflowClient()
 
 
+def is_missing(error: MlflowException) -> bool:
+    """Return whether MLflow says that something does not exist, and not that it could not find out."""
+    # INVALID_PARAMETER_VALUE: an alias that no version has, or an id of another form.
+    return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
 @cache
 def _put_right(database: Path) -> None:
     if misplaced := artifact_places.find_misplaced(database):
@@ -169,6 +175,8 @@ def _set_experiment(task: str) -> str:
 def _exists(run_id: str) -> bool:
     try:
         run = mlflow.get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
         return False
     return str(run.info.lifecycle_stage) == "active"

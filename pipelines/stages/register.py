@@ -85,7 +85,7 @@ def register(
     digest = hashlib.sha256((models / "bundle" / bundle.SPEC).read_bytes()).hexdigest()
     existing = versions.find_by_bundle(task, digest)
     if existing is not None and (verdict := versions.verdict_of(existing)) is not None:
-        if reason := versions.is_damaged(task, verdict.version):
+        if reason := versions.find_damage(task, verdict.version):
             log.warning("version %s is put back from %s: %s", verdict.version, models / "bundle", reason)
             _with_card(models, replace(sources, gate=verdict), partial(restore_version, task, verdict.version))
         return verdict
