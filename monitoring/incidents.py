@@ -29,6 +29,8 @@ from typing import Annotated, Any, TypeGuard
 import httpx
 import typer
 
+from fatescope import artifact_places
+from fatescope.atomic import replacing
 from fatescope.command import run
 from fatescope.data.folders import fresh_folder
 from fatescope.errors import FatescopeError
@@ -161,10 +163,8 @@ def _end(folder: Path, alert: Alert) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _is_whole(folder: Path) -> bool:
@@ -186,6 +186,7 @@ def _log_to_mlflow(folder: Path) -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # noqa: PLC0415  takes seconds
 
+    artifact_places.put_right(Path.cwd(), mlflow.get_tracking_uri())
     client = mlflow.MlflowClient()
     if restore_experiment(client, EXPERIMENT):
         log.warning("the experiment %s had been deleted in MLflow; it is restored", EXPERIMENT)

@@ -77,8 +77,7 @@ def client() -> mlflow.MlflowClient:
     Raises FatescopeError where the folder of the project was moved or copied, and the places of the artifacts in its
     database cannot be put right.
     """
-    if (database := artifact_places.own_database(Path.cwd(), mlflow.get_tracking_uri())) is not None:
-        _put_right(database)
+    _put_right(Path.cwd(), mlflow.get_tracking_uri())
     return mlflow.MlflowClient()
 
 
@@ -88,13 +87,8 @@ def is_missing(error: MlflowException) -> bool:
     return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
-@cache
-def _put_right(database: Path) -> None:
-    if misplaced := artifact_places.find_misplaced(database):
-        log.warning(
-            "%s: the folder was moved or copied; %d places of artifacts are put right", database, len(misplaced)
-        )
-        artifact_places.repair(database)
+_put_right = cache(artifact_places.put_right)
+"""Once for each database in a process."""
 
 
 @contextmanager
