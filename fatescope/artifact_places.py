@@ -7,6 +7,7 @@ moved nothing can be fetched, and a copy writes into the original. A path is out
 Databases of a server, and artifacts that are kept anywhere else, are left alone.
 """
 
+import logging
 import os
 import re
 import sqlite3
@@ -18,6 +19,8 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from fatescope.errors import FatescopeError
+
+log = logging.getLogger(__name__)
 
 DATABASE, FOLDER = "mlflow.db", "mlruns"
 """What MLflow makes in the current folder where MLFLOW_TRACKING_URI is not set."""
@@ -88,6 +91,17 @@ def repair(database: Path) -> list[Misplaced]:
             f"{database}: the folder was moved or copied, and its places cannot be put right ({error}); make it "
             "writable, and run `fatescope models repair`"
         ) from error
+
+
+def put_right(folder: Path, tracking_uri: str | None) -> None:
+    """Lead the registry in `folder`, if it is the one that `tracking_uri` names, to its own files.
+
+    Raises FatescopeError as `repair` does.
+    """
+    database = own_database(folder, tracking_uri)
+    if database is not None and (misplaced := find_misplaced(database)):
+        repair(database)
+        log.warning("%s was moved or copied; %d places of artifacts are put right", database, len(misplaced))
 
 
 def _misplaced(connection: sqlite3.Connection, here: Path) -> Iterator[Misplaced]:

@@ -6,9 +6,15 @@ import socket
 
 from fatescope.errors import ParamsError
 
+OTHER_PORT = "choose another port with --port"
+"""What to do where a command can listen on another one."""
 
-def check_port(host: str, port: int) -> None:
-    """Raise ParamsError, with what to do, where no server could listen on `port` of `host`, an IP address."""
+
+def check_port(host: str, port: int, remedy: str = "") -> None:
+    """Raise ParamsError where no server could listen on `port` of `host`, an IP address.
+
+    `remedy` says what else to do than to end the program that uses the port.
+    """
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     except ValueError as error:
@@ -20,7 +26,8 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
             probe.listen(1)
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise ParamsError(
-            f"port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}); end the program that uses it, or "
-            "choose another port with --port"
+            f"port {port} of {host} cannot be used ({reason}); end the program that uses it"
+            + (f", or {remedy}" if remedy else "")
         ) from error

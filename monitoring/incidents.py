@@ -24,11 +24,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 import httpx
 import typer
 
+from fatescope import artifact_places
+from fatescope.atomic import replacing
 from fatescope.command import run
 from fatescope.data.folders import fresh_folder
 from fatescope.errors import FatescopeError
@@ -44,6 +46,8 @@ ALERT = "FatescopeInputDrift"
 EXPERIMENT = "fatescope-incidents"
 RUN = "mlflow_run.txt"
 """The id of the run, written when all is logged."""
+FIELDS = ("status", "startsAt", "endsAt", "fingerprint")
+"""Texts that every alert has."""
 DESCRIBED = ("incident.json", "report.json")
 _MAX_BODY_BYTES = 1_000_000
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -70,13 +74,15 @@ class Incidents:
         """Handle a message of Alertmanager; return the folders of the incidents that it opened or ended.
 
         An alert that cannot be handled does not keep the others from it. Raises IncidentError afterwards, for the
-        message to be sent again.
+        message to be sent again; one that is malformed stays so, and is dropped.
         """
         changed, failed = list[Path](), list[str]()
         for alert in message.get("alerts", []):
-            labels = alert.get("labels", {})
-            if labels.get("alertname") != ALERT:
-                log.info("alert %s: %s", labels.get("alertname"), alert.get("status"))
+            if not _is_alert(alert):
+                log.warning("a malformed alert is dropped: %.200s", alert)
+                continue
+            if alert["labels"].get("alertname") != ALERT:
+                log.info("alert %s: %s", alert["labels"].get("alertname"), alert["status"])
                 continue
             folder = self._folder_of(alert)
             try:
@@ -137,6 +143,14 @@ class Incidents:
         log.warning("incident %s opened: %s", folder, drifted or "nothing is above its threshold any more")
 
 
+def _is_alert(alert: object) -> TypeGuard[Alert]:
+    """Return whether something in a message has what every alert has, and the label that one about drift has."""
+    if not isinstance(alert, dict) or not isinstance(labels := alert.get("labels"), dict):
+        return False
+    texts = [alert.get(name) for name in FIELDS] + ([labels.get("task")] if labels.get("alertname") == ALERT else [])
+    return all(isinstance(text, str) for text in texts)
+
+
 def _end(folder: Path, alert: Alert) -> None:
     path = folder / "incident.json"
     try:
@@ -149,10 +163,8 @@ def _end(folder: Path, alert: Alert) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _is_whole(folder: Path) -> bool:
@@ -174,6 +186,7 @@ def _log_to_mlflow(folder: Path) -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # noqa: PLC0415  takes seconds
 
+    artifact_places.put_right(Path.cwd(), mlflow.get_tracking_uri())
     client = mlflow.MlflowClient()
     if restore_experiment(client, EXPERIMENT):
         log.warning("the experiment %s had been deleted in MLflow; it is restored", EXPERIMENT)
@@ -182,7 +195,9 @@ def _log_to_mlflow(folder: Path) -> None:
     known = client.search_runs([experiment], f"attributes.run_name = '{folder.name}'", max_results=1)
     incident, report = (json.loads((folder / name).read_text(encoding="utf-8")) for name in DESCRIBED)
     with mlflow.start_run(run_id=known[0].info.run_id if known else None, run_name=folder.name) as run:
-        mlflow.set_tags({"incident": str(folder), "task": incident["task"], "version": incident["version"]})
+        # One that was written anew from its alert names no version.
+        known_tags = {name: incident[name] for name in ("task", "version") if name in incident}
+        mlflow.set_tags({"incident": str(folder)} | known_tags)
         mlflow.log_metrics({finding["statistic"]: finding["value"] for finding in report["findings"]})
         mlflow.log_artifacts(str(folder))
     marker.write_text(f"{run.info.run_id}\n", encoding="utf-8")

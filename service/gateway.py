@@ -24,7 +24,7 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
 from fatescope.errors import FatescopeError
-from fatescope.ports import check_port
+from fatescope.ports import OTHER_PORT, check_port
 from fatescope.sockets import shorten_tmpdir
 from service import server, startup
 from service.api.app import build_app
@@ -122,7 +122,7 @@ class Fatescope:
         shorten_tmpdir()
         try:
             if address := startup.requested_address(SETTINGS.host, PORT):
-                check_port(*address)
+                check_port(*address, OTHER_PORT)
             store = model_store.ensure_store(SETTINGS)
             for champion in model_store.list_champions(store).values():
                 model_store.read_spec(champion)

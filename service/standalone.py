@@ -15,7 +15,7 @@ import typer
 
 from fatescope.command import run
 from fatescope.errors import ParamsError
-from fatescope.ports import check_port
+from fatescope.ports import OTHER_PORT, check_port
 from service.registry import model_store
 from service.settings import ServiceSettings, variable
 
@@ -33,7 +33,7 @@ def main(
     if part == "gateway" and settings.runner is None:
         example = f"http://127.0.0.1:{PORTS['runner']}"
         raise ParamsError(f"{variable('runner')} is not set; set it to the address of the runner, such as {example}")
-    check_port(host, port or PORTS[part])
+    check_port(host, port or PORTS[part], OTHER_PORT)
     from _bentoml_impl.loader import load  # type: ignore[import-untyped]  # noqa: PLC0415  BentoML takes seconds
     from _bentoml_impl.server import serve_http  # type: ignore[import-untyped]  # noqa: PLC0415  the same
 

@@ -67,7 +67,12 @@ def test_a_reason_may_have_quotes(make):
     assert make("rollback", "TASK=binary", f"WHY={why}") == ["models", "rollback", "--reason", why, "--", "binary"]
 
 
-def test_programs_have_the_same_environment_from_make_and_from_fatescope(make, tmp_path):
+def test_programs_have_the_same_environment_from_make_and_from_fatescope(make, tmp_path, monkeypatch):
     assert app.ENVIRONMENT["DVC_SITE_CACHE_DIR"] == ".dvc/tmp/site"
     (tmp_path / "bin" / "fatescope").write_text("#!/bin/bash\nenv\n")
+    for name in app.ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
     assert {f"{name}={value}" for name, value in app.ENVIRONMENT.items()} <= set(make("data"))
+    # What the user has set holds.
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", "/elsewhere")
+    assert "DVC_SITE_CACHE_DIR=/elsewhere" in make("data")

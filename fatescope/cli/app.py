@@ -14,7 +14,7 @@ from fatescope.cli import data, demo, doctor, models, pipeline, serving
 from fatescope.cli.console import examples
 
 ENVIRONMENT = dict(
-    re.findall(r"^export (\w+) := (.*)$", Path(__file__).with_name("environment.mk").read_text("utf-8"), re.MULTILINE)
+    re.findall(r"^export (\w+) \?= (.*)$", Path(__file__).with_name("environment.mk").read_text("utf-8"), re.MULTILINE)
 )
 """Environment of every program that a command starts, unless it is set otherwise."""
 
@@ -83,7 +83,7 @@ app.command(epilog=examples("fatescope bench", "fatescope bench training"))(pipe
 
 
 def main() -> None:
-    """Run the command line of this process, in Python's UTF-8 mode whatever the locale is."""
+    """Run the command line of this process; names of files are UTF-8 whatever the locale is."""
     if sys.getfilesystemencoding() != "utf-8":
         # Names of files and classes would read otherwise than on other machines; the mode has to be there at the start.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  this command again

@@ -5,14 +5,12 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fatescope.cli import console, processes
-
-if TYPE_CHECKING:
-    from service.settings import ServiceSettings
+from fatescope.ports import OTHER_PORT, check_port
 
 BENTO = "service.gateway:Fatescope"
 SERVICE_EXTRA = "pip install -e '.[service]'"
@@ -34,15 +32,12 @@ def serve_command(port: int, host: str | None) -> list[str]:
     return [*command, "--host", host] if host else command
 
 
-def _check(host: str | None, *ports: int) -> "ServiceSettings":
-    """Return the settings of the service; raises ParamsError where they are wrong or a port cannot be listened on."""
-    from fatescope.ports import check_port
-    from service.settings import ServiceSettings
-
-    settings = ServiceSettings.read()
-    for port in ports:
-        check_port(host or settings.host, port)
-    return settings
+def page_url(host: str, port: int) -> str:
+    """Return where this machine reaches a service that is bound to `host`, an IP address."""
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:
+        address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")
+    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
 
 
 def serve(
@@ -57,13 +52,16 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the champions as a web page and an HTTP API."""
+    from service.settings import ServiceSettings
+
     command = serve_command(port, host)
-    settings = _check(host, port)
+    # Before the address is printed; BentoML takes seconds until the service does the same.
+    settings = ServiceSettings.read()
     host = host or settings.host
+    check_port(host, port, OTHER_PORT)
     if bundles is not None:
         os.environ["FATESCOPE_BUNDLES"] = str(bundles.resolve())
-    reached_at = "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host
-    print(f"Service  http://{reached_at}:{port}", flush=True)
+    print(f"Service  {page_url(host, port)}", flush=True)
     # In place of this process, so that signals reach the service.
     os.execv(command[0], command)  # noqa: S606  a command of our own
 
@@ -74,6 +72,7 @@ def watch(port: Port = 3000) -> None:
     Drift exporter, incidents, Prometheus and Alertmanager; Ctrl-C ends all of them.
     """
     import monitoring
+    from service.settings import ServiceSettings
 
     configuration = Path(monitoring.__file__).parent / "prometheus"
     debian = "on Debian: apt install prometheus prometheus-alertmanager"
@@ -92,7 +91,10 @@ def watch(port: Port = 3000) -> None:
             "--storage.tsdb.path", ".prometheus", "--web.listen-address", "127.0.0.1:9090",
         ],
     }  # fmt: skip
-    _check("127.0.0.1", port, *WATCH_PORTS)
+    ServiceSettings.read()
+    check_port("127.0.0.1", port, OTHER_PORT)
+    for fixed in WATCH_PORTS:
+        check_port("127.0.0.1", fixed)
     with processes.running(commands, {}, Path.cwd()) as started:
         print(f"Service {url}, Prometheus http://127.0.0.1:9090, drift http://127.0.0.1:9300", flush=True)
         processes.wait(started)

@@ -5,7 +5,6 @@ The first line of each file is a comment that gives its title.
 """
 
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
+from fatescope.atomic import replacing
 from fatescope.config.params import parse, read_text
 from fatescope.errors import ParamsError
 
@@ -97,8 +97,6 @@ def _merge(content: object, preset: Mapping[str, CommentedMap], params: Path) ->
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write `text` to `path`, so that a reader sees the old file or the new one, never a part."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    copymode(path, part)
-    os.replace(part, path)  # noqa: PTH105  the name of the act
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+        copymode(path, part)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fatescope.atomic import replacing
 from fatescope.data.names import normalise
 from fatescope.errors import DataError
 
@@ -48,10 +49,8 @@ def read_table(path: Path) -> dict[str, Label]:
 
 
 def write_table(path: Path, labels: Labels) -> None:
-    """Write one sidecar, in the order of paths; a reader sees the old table or the new one, never a part."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    """Write one sidecar, in the order of paths."""
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows((name, row.label, row.group) for name, row in sorted(labels.items()))
-    part.replace(path)

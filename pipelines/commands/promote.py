@@ -67,4 +67,6 @@ def _find(task: str, version: str) -> ModelVersion:
             return client.get_model_version(name, version)
         return client.get_model_version_by_alias(name, version)
     except MlflowException as error:
+        if not tracking.is_missing(error):
+            raise
         raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()}") from error

@@ -2,7 +2,7 @@
 
 import shutil
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
@@ -37,7 +37,7 @@ def unpack(source: Path, folder: Path) -> int:
 
 def _check_members(source: Path, archive: zipfile.ZipFile) -> list[Member]:
     """Return the files in a zip, all of which can be trusted, without a log of corrections, which grows."""
-    members = [member for member in archives.list_members(archive) if not member.path.endswith(CORRECTIONS)]
+    members = [member for member in archives.list_members(archive) if PurePosixPath(member.path).name != CORRECTIONS]
     if problem := next((member.problem for member in members if member.problem), ""):
         raise DataError(f"{source}: {problem}")
     expanded, packed = sum(member.entry.file_size for member in members), source.stat().st_size

@@ -54,16 +54,18 @@ def restore_version(task: str, number: str, folder: Path, run_id: str, spec: Spe
         raise BundleError(f"{model_name(task)}: the files of version {number} are gone, and {source} takes no others")
     with tracking.resumed(task, spec.split, run_id):
         info = _log_model(folder, spec, None)
-    with tempfile.TemporaryDirectory(prefix="fatescope-") as place:
-        # By its place: by its name, MLflow would add a file that says where it was downloaded from.
-        logged = client.get_logged_model(info.model_id).artifact_location
-        model = Path(mlflow.artifacts.download_artifacts(logged, dst_path=place))
-        description = model / "MLmodel"
-        lost = source.removeprefix(_LOGGED)
-        named = description.read_text(encoding="utf-8").replace(info.model_id, lost)
-        description.write_text(named, encoding="utf-8")
-        client.log_model_artifacts(lost, str(model))
-    client.delete_logged_model(info.model_id)
+    try:
+        with tempfile.TemporaryDirectory(prefix="fatescope-") as place:
+            # By its place: by its name, MLflow would add a file that says where it was downloaded from.
+            logged = client.get_logged_model(info.model_id).artifact_location
+            model = Path(mlflow.artifacts.download_artifacts(logged, dst_path=place))
+            description = model / "MLmodel"
+            lost = source.removeprefix(_LOGGED)
+            named = description.read_text(encoding="utf-8").replace(info.model_id, lost)
+            description.write_text(named, encoding="utf-8")
+            client.log_model_artifacts(lost, str(model))
+    finally:
+        client.delete_logged_model(info.model_id)
 
 
 def _log_model(folder: Path, spec: Spec, registered: str | None) -> ModelInfo:

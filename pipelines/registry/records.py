@@ -1,11 +1,16 @@
 """What is kept of a version: the verdict of the gate, a rollback, and its line in the history."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from pipelines.evaluation.report import Report
+
+GATE, PARTS = "gate", "parts"
+"""The tag of a verdict, and what it is called there of how many tags `gate.0`, `gate.1` … a longer one is in."""
 
 
 class Criterion(Report):
@@ -34,7 +39,7 @@ class Criterion(Report):
 
 
 class Verdict(Report):
-    """The decision on one version: the content of `gate.json`, and of the tag `gate` of the version."""
+    """The decision on one version: the content of `gate.json`, and of the tags `gate` of the version."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -55,8 +60,29 @@ class Verdict(Report):
         """Return the names of the criteria that do not hold."""
         return [name for name, criterion in self.criteria.items() if not criterion.holds]
 
+    def to_tags(self, limit: int) -> dict[str, str]:
+        """Return the tags of a version, of `limit` characters at most, that `from_tags` reads; the last is `gate`.
+
+        Where the verdict is longer, `gate` has it with its texts cut, and the tags before it have all of it.
+        """
+        whole = self.to_json()
+        if len(whole) <= limit:
+            return {GATE: whole}
+        parts = [whole[start : start + limit] for start in range(0, len(whole), limit)]
+        count = {PARTS: len(parts)}
+        short = json.loads(self.to_tag(limit - len(json.dumps(count))))
+        return {f"{GATE}.{number}": part for number, part in enumerate(parts)} | {GATE: json.dumps(short | count)}
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str]) -> Self | None:
+        """Return the verdict in the tags of a version, if it has one; with texts cut where a part of it is missing."""
+        if GATE not in tags:
+            return None
+        parts = [tags.get(f"{GATE}.{number}") for number in range(json.loads(tags[GATE]).get(PARTS, 0))]
+        return cls.model_validate_json("".join(filter(None, parts)) if parts and all(parts) else tags[GATE])
+
     def to_tag(self, limit: int) -> str:
-        """Return the verdict as JSON of `limit` characters at most: long texts are cut, which `gate.json` has whole."""
+        """Return the verdict as JSON of `limit` characters at most: long texts are cut."""
         content, longest = self.to_json(), limit
         while len(content) > limit and longest > 1:
             longest //= 2

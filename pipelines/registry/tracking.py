@@ -77,18 +77,18 @@ def client() -> mlflow.MlflowClient:
     Raises FatescopeError where the folder of the project was moved or copied, and the places of the artifacts in its
     database cannot be put right.
     """
-    if (database := artifact_places.own_database(Path.cwd(), mlflow.get_tracking_uri())) is not None:
-        _put_right(database)
+    _put_right(Path.cwd(), mlflow.get_tracking_uri())
     return mlflow.MlflowClient()
 
 
-@cache
-def _put_right(database: Path) -> None:
-    if misplaced := artifact_places.find_misplaced(database):
-        log.warning(
-            "%s: the folder was moved or copied; %d places of artifacts are put right", database, len(misplaced)
-        )
-        artifact_places.repair(database)
+def is_missing(error: MlflowException) -> bool:
+    """Return whether MLflow says that something does not exist, and not that it could not find out."""
+    # INVALID_PARAMETER_VALUE: an alias that no version has, or an id of another form.
+    return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+_put_right = cache(artifact_places.put_right)
+"""Once for each database in a process."""
 
 
 @contextmanager
@@ -169,6 +169,8 @@ def _set_experiment(task: str) -> str:
 def _exists(run_id: str) -> bool:
     try:
         run = mlflow.get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
         return False
     return str(run.info.lifecycle_stage) == "active"

@@ -2,8 +2,9 @@
 
 Tags of a version: `bundle` (SHA-256 of the spec as trained), `data_hash`, `git_commit`, `splits_hash`, `split`
 (the scheme), `audit`, `confounded`, `balanced_accuracy` with `balanced_accuracy.low` and `.high`, `replaced` (the
-champion before it), and as JSON `gate` (a `records.Verdict`, with long texts cut), `promoted` (a `records.Promotion`:
-a person made it the champion, not the gate) and `rolled_back` (a `records.Rollback`).
+champion before it), and as JSON `gate` (a `records.Verdict`, continued in `gate.0`, `gate.1` … where it is too long for
+one tag), `promoted` (a `records.Promotion`: a person made it the champion, not the gate) and `rolled_back` (a
+`records.Rollback`).
 """
 
 import tempfile
@@ -16,11 +17,11 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from fatescope.errors import BundleError, DataError
+from fatescope.errors import BundleError, DataError, FatescopeError
 from fatescope.inference import bundle
 from fatescope.model_registry import bundle_uri, model_name
 from pipelines.registry.records import Promotion, Rollback, Verdict, VersionSummary
-from pipelines.registry.tracking import client
+from pipelines.registry.tracking import client, is_missing
 
 MAX_TAG = 5000
 """Characters of a tag or a description that MLflow keeps."""
@@ -36,7 +37,9 @@ def get_by_alias(task: str, alias: str) -> ModelVersion | None:
     """Return the version that has `alias`, if any."""
     try:
         return client().get_model_version_by_alias(model_name(task), alias)
-    except MlflowException:
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
         return None
 
 
@@ -54,32 +57,48 @@ def find_by_bundle(task: str, digest: str) -> ModelVersion | None:
 def download(task: str, version: str) -> Iterator[Path]:
     """Yield a temporary folder with the bundle of `version`, a number or an alias.
 
-    Raises BundleError where there is no such version, or its files are gone.
+    Raises BundleError where there is no such version, or its files are gone, and FatescopeError where they cannot be
+    fetched now.
     """
     name, registry = model_name(task), client()
     try:
         number = version if version.isdigit() else str(registry.get_model_version_by_alias(name, version).version)
         registry.get_model_version(name, number)
+        place = registry.get_model_version_download_uri(name, number)
     except MlflowException as error:
+        if not is_missing(error):
+            raise
         raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()} ({error.message})") from error
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         try:
-            path = Path(mlflow.artifacts.download_artifacts(bundle_uri(task, number), dst_path=folder))
+            path = _fetch(bundle_uri(task, number), Path(folder))
         except (MlflowException, OSError) as error:
-            place = registry.get_model_version_download_uri(name, number)
-            raise BundleError(
-                f"{name}: the files of version {number} cannot be fetched from {place} ({_first_line(error)}); bring "
-                "them back, or run `dvc repro register` where the bundle was trained"
+            raise FatescopeError(
+                f"{name}: the files of version {number} cannot be fetched from {place} ({_first_line(error)}); try "
+                "again when they can be reached"
             ) from error
+        if path is None:
+            raise BundleError(
+                f"{name}: the files of version {number} are gone from {place}; bring them back, or run `dvc repro "
+                "register` where the bundle was trained"
+            )
         yield path
+
+
+def _fetch(address: str, folder: Path) -> Path | None:
+    """Download the artifacts at `address` into `folder`, and return their place there; None where there are none."""
+    # An empty list is an answer; the errors of a download say the same of a lost file and of a server that is away.
+    if not mlflow.artifacts.list_artifacts(address):
+        return None
+    return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def is_damaged(task: str, version: str) -> str | None:
-    """Return why the bundle of `version` cannot be fetched or is not whole, if so."""
+def find_damage(task: str, version: str) -> str | None:
+    """Return what is lost or changed of the bundle of `version`, if so; raises FatescopeError as `download` does."""
     try:
         with download(task, version) as folder:
             bundle.open_spec(folder)
@@ -101,7 +120,7 @@ def set_tags(task: str, version: str, tags: dict[str, str]) -> None:
 
 def verdict_of(version: ModelVersion) -> Verdict | None:
     """Return what the gate decided on a version, if it did."""
-    return Verdict.model_validate_json(version.tags["gate"]) if "gate" in version.tags else None
+    return Verdict.from_tags(version.tags)
 
 
 def history(task: str, without: str | None = None) -> list[VersionSummary]:

@@ -85,7 +85,7 @@ def register(
     digest = hashlib.sha256((models / "bundle" / bundle.SPEC).read_bytes()).hexdigest()
     existing = versions.find_by_bundle(task, digest)
     if existing is not None and (verdict := versions.verdict_of(existing)) is not None:
-        if reason := versions.is_damaged(task, verdict.version):
+        if reason := versions.find_damage(task, verdict.version):
             log.warning("version %s is put back from %s: %s", verdict.version, models / "bundle", reason)
             _with_card(models, replace(sources, gate=verdict), partial(restore_version, task, verdict.version))
         return verdict
@@ -151,7 +151,7 @@ def _record(task: str, verdict: Verdict, card: str) -> None:
     if verdict.champion:
         client.set_registered_model_alias(name, CHAMPION, number)
     # Last, because a version with this tag is not decided on again.
-    versions.set_tags(task, number, {"gate": verdict.to_tag(versions.MAX_TAG)})
+    versions.set_tags(task, number, verdict.to_tags(versions.MAX_TAG))
 
 
 def main(

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict
+
+from fatescope.atomic import replacing
 
 
 class BestTrial(BaseModel):
@@ -48,10 +49,9 @@ class SearchResult(BaseModel):
     """Trials for the networks of an ensemble, the best first."""
 
     def save(self, path: Path) -> None:
-        """Write the file at once: several processes of one search may end together, each with a file of its own."""
-        partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")
-        partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        """Write the file; several processes of one search may end together."""
+        with replacing(path) as part:
+            part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fatescope.atomic import replacing
 from fatescope.data.batches import batched
 from fatescope.data.paths import list_files, shown
-from service.batch import tables
 from service.inference.decoding import CellDecoder
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def _look_at(source: Path, file: str) -> Listed:
 
 def write(path: Path, files: Iterable[Listed], part_files: int) -> None:
     """Write a listing of parts of `part_files` files."""
-    with tables.replace(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
+    with replacing(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
         for part in batched(files, part_files):
             _write_part(writer, part)
 
@@ -98,7 +98,7 @@ def upgrade(path: Path, source: Path, listed_ns: int) -> None:
     listing = pq.ParquetFile(path)
     if listing.schema_arrow.names == _SCHEMA.names:
         return
-    with tables.replace(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
+    with replacing(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
         for part in range(listing.num_row_groups):
             files = [_look_at(source, file) for file in read_part(path, part)]
             _write_part(
@@ -130,7 +130,7 @@ def update(path: Path, changes: Changes, part_files: int) -> None:
     """Put the new and the changed files into parts at the end of the listing, which is replaced in one step."""
     changed = [entry for files in changes.changed.values() for entry in files]
     listing = pq.ParquetFile(path)
-    with tables.replace(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
+    with replacing(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
         for part in range(listing.num_row_groups):
             kept = without(listing.read_row_group(part), changes.changed.get(part, []))
             writer.write_table(kept, row_group_size=max(1, len(kept)))

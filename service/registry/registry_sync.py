@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+from fatescope.atomic import replacing
+
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 
 import mlflow
@@ -82,9 +84,8 @@ def download(target: Path, versions: dict[str, str]) -> None:
                 Path(mlflow.artifacts.download_artifacts(source, dst_path=partial)).rename(folder)
         except (mlflow.MlflowException, OSError) as error:
             raise BundleError(f"{model_name(task)} version {version} cannot be downloaded: {error}") from error
-    listing, partial_listing = target / LISTING, target / f".{LISTING}"
-    partial_listing.write_text(json.dumps(versions), encoding="utf-8")
-    partial_listing.rename(listing)
+    with replacing(target / LISTING) as part:
+        part.write_text(json.dumps(versions), encoding="utf-8")
     for task, version in versions.items():
         newest_first = sorted((target / task).iterdir(), key=lambda path: path.stat().st_ctime, reverse=True)
         for outdated in [path for path in newest_first if path.name != version][KEPT_VERSIONS - 1 :]:
@@ -99,8 +100,7 @@ def main(
     """Keep a folder of bundles in step with the registry, until standard input closes."""
     try:
         settings = ServiceSettings.read()
-        if (database := artifact_places.own_database(Path.cwd(), mlflow.get_tracking_uri())) is not None:
-            _put_right(database)
+        artifact_places.put_right(Path.cwd(), mlflow.get_tracking_uri())
         versions = target_versions(settings.pin)
         download(target, versions)
     except FatescopeError as error:
@@ -109,13 +109,6 @@ def main(
     print(json.dumps({"serving": versions}), flush=True)
     if not once:
         _follow(target, versions, settings)
-
-
-def _put_right(database: Path) -> None:
-    """Lead a registry whose folder was moved or copied to its own files."""
-    if misplaced := artifact_places.find_misplaced(database):
-        artifact_places.repair(database)
-        log.warning("%s was moved or copied; %d places of artifacts are put right", database, len(misplaced))
 
 
 def _follow(target: Path, versions: dict[str, str], settings: ServiceSettings) -> None:

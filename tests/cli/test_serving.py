@@ -4,9 +4,11 @@ import os
 import socket
 import subprocess
 
+import httpx
 import pytest
 
-from fatescope.cli import console
+from fatescope.cli import console, serving
+from tests.support.servers import free_port
 
 
 @pytest.fixture
@@ -35,6 +37,30 @@ def test_a_port_that_is_taken_is_one_line_that_says_what_to_do(fatescope, taken,
         f"error: port {taken} of 127.0.0.1 cannot be used (Address already in use); end the program that uses it, or "
         "choose another port with --port\n"
     )
+
+
+def test_a_port_of_monitoring_that_is_taken_is_not_one_that_an_option_moves(fatescope, taken, monkeypatch):
+    monkeypatch.setattr(serving, "WATCH_PORTS", (taken,))
+    result = fatescope("watch", "--port", free_port())
+    assert (result.code, result.output) == (1, "")
+    assert result.errors == (
+        f"error: port {taken} of 127.0.0.1 cannot be used (Address already in use); end the program that uses it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:3000"),
+        ("0.0.0.0", "http://127.0.0.1:3000"),
+        ("192.0.2.1", "http://192.0.2.1:3000"),
+        ("::1", "http://[::1]:3000"),
+        ("::", "http://[::1]:3000"),
+    ],
+)
+def test_the_address_that_is_printed_leads_to_the_page(host, url):
+    assert serving.page_url(host, 3000) == url
+    assert httpx.URL(url).port == 3000
 
 
 def test_where_keys_are_asked_for_the_port_is_looked_for_on_all_addresses(fatescope, taken, monkeypatch):

@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from fatescope.errors import ParamsError
-from fatescope.ports import check_port
+from fatescope.ports import OTHER_PORT, check_port
 from tests.support.servers import free_port
 
 
@@ -20,10 +20,11 @@ def test_a_port_that_is_taken_is_one_line_with_what_to_do(host):
         port = server.getsockname()[1]
         with pytest.raises(ParamsError) as raised:
             check_port(host, port)
-    assert str(raised.value) == (
-        f"port {port} of {host} cannot be used (Address already in use); end the program that uses it, or choose "
-        "another port with --port"
-    )
+        with pytest.raises(ParamsError) as advised:
+            check_port(host, port, OTHER_PORT)
+    reason = f"port {port} of {host} cannot be used (Address already in use); end the program that uses it"
+    assert str(raised.value) == reason
+    assert str(advised.value) == f"{reason}, or choose another port with --port"
 
 
 def test_a_host_that_is_not_an_address_of_this_machine_is_refused():

@@ -118,6 +118,28 @@ def test_a_deleted_experiment_is_restored(message):
     assert len(recorded()) == 2
 
 
+@pytest.mark.slow
+def test_a_malformed_alert_is_dropped_and_keeps_no_other_from_being_opened(message, caplog):
+    malformed = [{name: value for name, value in ALERT.items() if name != left_out} for left_out in ALERT]
+    malformed += [ALERT | {"startsAt": 1}, ALERT | {"labels": {"alertname": incidents.ALERT}}, "alert", None]
+    [place] = message(*malformed, OTHER)
+    assert place.name.endswith("def456")
+    assert caplog.text.count("a malformed alert is dropped") == len(malformed)
+
+
+@pytest.mark.slow
+def test_an_incident_that_was_written_anew_gets_a_run(message, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow, "log_artifacts", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(incidents.IncidentError):
+            message(ALERT)
+    [place] = (tmp_path / "incidents").iterdir()
+    (place / "incident.json").write_text("")
+    message(ALERT | {"status": "resolved"})
+    assert message(ALERT) == []
+    assert recorded() == {place.name: 5}
+
+
 def test_other_alerts_and_names_that_lead_elsewhere_open_nothing(message, tmp_path):
     assert message(ALERT | {"labels": {"alertname": "FatescopeDown"}}) == []
     assert message(ALERT | {"status": "resolved", "fingerprint": "../../x"}) == []

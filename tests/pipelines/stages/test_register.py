@@ -10,18 +10,20 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 from safetensors.numpy import save_file
 from safetensors.torch import load_model
 
 from fatescope import config
 from fatescope.config import Train
 from fatescope.data import dataset
-from fatescope.errors import BundleError, DataError
+from fatescope.errors import BundleError, DataError, FatescopeError
 from fatescope.inference import bundle
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.model_registry import metric_name
 from pipelines.commands import compare, rollback
-from pipelines.registry import tracking, versions
+from pipelines.registry import gate, tracking, versions
+from pipelines.registry.records import Criterion
 from pipelines.training import trainer
 from pipelines.training.bundle_writer import write_bundle
 from pipelines.training.context import load_context
@@ -164,8 +166,48 @@ def test_the_tags_and_the_bundle_of_a_version(folder, empty_registry):
         bundle.load(path, threads=1)
 
 
+def test_a_long_verdict_stays_whole_when_the_stage_runs_again(folder, empty_registry, monkeypatch):
+    long = Criterion(holds=False, detail="a group, and " * 2000)
+    decide = gate.decide
+    monkeypatch.setattr(gate, "decide", lambda *arguments: decide(*arguments) | {"groups": long})
+    first = run_register(folder)
+    assert first["criteria"]["groups"]["detail"] == long.detail
+    card = (folder / "reports/binary/registered/card.md").read_bytes()
+    assert run_register(folder) == first
+    assert (folder / "reports/binary/registered/card.md").read_bytes() == card
+    assert empty_registry.get_model_version("fatescope-binary", "1").tags["gate.1"]
+
+
+def fail(*_, **__):
+    raise MlflowException("the server is away")
+
+
+def registered_models(version, registry):
+    """Return the logged models of the experiment that a version belongs to."""
+    return registry.search_logged_models([registry.get_run(version.run_id).info.experiment_id])
+
+
+def test_a_registry_that_is_away_is_not_a_registry_without_the_champion(folder, empty_registry, monkeypatch, tmp_path):
+    run_register(folder)
+    place = Path(empty_registry.get_model_version_download_uri("fatescope-binary", "1"))
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+    another = variant(folder, tmp_path, "another", lambda _: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.artifacts, "download_artifacts", fail)
+        for models in (None, another):
+            with pytest.raises(FatescopeError, match=r"version 1 cannot be fetched from .* \(the server is away\)"):
+                run_register(folder, models)
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()} == before
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "get_model_version_by_alias", fail)
+        with pytest.raises(MlflowException, match="away"):
+            run_register(folder, another)
+    assert len(empty_registry.search_model_versions("name = 'fatescope-binary'")) == 1
+    assert versions.get_by_alias("binary", "nobody") is None
+
+
 @pytest.mark.parametrize("damage", ["lost", "changed"])
-def test_lost_files_of_a_version_are_put_back(folder, empty_registry, tmp_path, damage):
+def test_lost_files_of_a_version_are_put_back(folder, empty_registry, tmp_path, damage, monkeypatch):
     verdict = run_register(folder)
     empty_registry.set_model_version_tag("fatescope-binary", "1", "rolled_back", "by a person")
     before = empty_registry.get_model_version("fatescope-binary", "1")
@@ -175,9 +217,20 @@ def test_lost_files_of_a_version_are_put_back(folder, empty_registry, tmp_path, 
         shutil.rmtree(tmp_path / "mlruns")
     else:
         (place / "artifacts/bundle" / bundle.SPEC).write_text("{")
-    assert versions.is_damaged("binary", "1")
+    models = len(registered_models(before, empty_registry))
+    upload = mlflow.MlflowClient.log_model_artifacts
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            mlflow.MlflowClient,
+            "log_model_artifacts",
+            lambda *arguments: fail() if before.source.endswith(arguments[1]) else upload(*arguments),
+        )
+        with pytest.raises(MlflowException, match="away"):
+            run_register(folder)
+    assert len(registered_models(before, empty_registry)) == models, "what was made in between is deleted"
+    assert versions.find_damage("binary", "1")
     assert run_register(folder) == verdict
-    assert versions.is_damaged("binary", "1") is None
+    assert versions.find_damage("binary", "1") is None
     assert {path.relative_to(place) for path in place.rglob("*") if path.is_file()} == whole
     assert len(empty_registry.search_model_versions("name = 'fatescope-binary'")) == 1
     after = empty_registry.get_model_version("fatescope-binary", "1")
