@@ -9,16 +9,19 @@ the cell was acquired, which hold instead.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import logging
 import re
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import IO
 
-from fatescope.config import Dataset
 from fatescope.data.names import normalise, without_copy_marks
 from fatescope.data.paths import CORRECTIONS, PathParser
 from fatescope.data.sidecar import LABELS, Label, read_table, write_table
@@ -26,6 +29,8 @@ from fatescope.errors import DataError
 from service.inference.errors import RequestError
 from service.inference.model_pool import ServedModel
 from service.settings import variable
+
+log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _MAX_PATH_PARTS, _MAX_NAME_LENGTH = 4, 120
@@ -78,8 +83,9 @@ class FeedbackStore:
             )
         digest = hashlib.sha256(correction.raw).hexdigest()
         name = normalise(correction.file)
-        parsed = parser.read(name) if (parser := _parser(model)) else None
-        corrected = _stored_path(name, correction.label, parser) if parser and parsed else None
+        parser = model.decoder.parser
+        parsed = parser.read(name)
+        corrected = _stored_path(name, correction.label, parser) if parsed else None
         # In a folder of its own, because two cells may have the same name.
         path = PurePosixPath(digest[:_HASH_DIGITS]) / (corrected or _sanitise(PurePosixPath(name).name))
         line = {
@@ -93,25 +99,36 @@ class FeedbackStore:
             "path": str(path) if correction.keep_image else None,
             "group": parsed.group if parsed else None,
         }
+        text = json.dumps(line) + "\n"
         try:
-            with self._writing:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                text = json.dumps(line) + "\n"
+            with self._locked() as corrections:
                 self._claim(len(text) + (len(correction.raw) if correction.keep_image else 0))
                 if correction.keep_image:
-                    self._write_image(path, correction.raw)
-                    if corrected and parsed:
-                        self._write_label(path, Label(correction.label, parsed.group))
-                with (self._folder / CORRECTIONS).open("a", encoding="utf-8") as file:
-                    file.write(text)
-        except (OSError, DataError) as error:
-            problem = error.strerror if isinstance(error, OSError) else error
-            message = f"corrections cannot be stored ({problem}); set {variable('feedback')} to a folder"
+                    label = Label(correction.label, parsed.group) if corrected and parsed else None
+                    self._replace(path, correction.raw, label)
+                corrections.write(text)
+        except OSError as error:
+            message = f"corrections cannot be stored ({error.strerror}); set {variable('feedback')} to a folder"
             raise RequestError(503, "feedback", message) from error
+        except DataError as error:
+            raise RequestError(503, "feedback", f"corrections cannot be stored: {error}") from error
         reason = "its name does not match dataset.pattern, so that `make adopt` cannot read its class from it"
         return StoredCorrection(
             digest, correction.keep_image, reason if correction.keep_image and not corrected else None
         )
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[IO[str]]:
+        """Yield the opened CORRECTIONS while no other thread, and no other process, writes to the folder."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._writing, (self._folder / CORRECTIONS).open("a", encoding="utf-8") as corrections:
+            try:
+                # The lock goes with the process, however that ends.
+                fcntl.flock(corrections, fcntl.LOCK_EX)
+            except OSError as error:
+                # A file system without locks, such as some mounted buckets.
+                log.warning("%s: cannot be locked (%s); run one gateway only", self._folder, error.strerror)
+            yield corrections
 
     def _claim(self, size: int) -> None:
         """Raise RequestError where `size` bytes more would be over the quota."""
@@ -127,19 +144,23 @@ class FeedbackStore:
             )  # fmt: skip
         self._size += size
 
-    def _write_image(self, path: PurePosixPath, raw: bytes) -> None:
-        # A second correction of a cell replaces the first.
-        for previous in self._folder.glob(f"{path.parts[0]}/**/*"):
+    def _replace(self, path: PurePosixPath, raw: bytes, label: Label | None) -> None:
+        """Store an image, and what the sidecar says of it if anything, in place of an earlier correction of the cell.
+
+        Raises DataError, before anything is written, where the sidecar is damaged.
+        """
+        own, table = path.parts[0], self._folder / LABELS
+        known = read_table(table) if table.exists() else {}
+        for previous in self._folder.glob(f"{own}/**/*"):
             if previous.is_file():
                 previous.unlink()
         (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
         (self._folder / path).write_bytes(raw)
-
-    def _write_label(self, path: PurePosixPath, label: Label) -> None:
-        table = self._folder / LABELS
-        known = read_table(table) if table.exists() else {}
-        others = {name: row for name, row in known.items() if not name.startswith(f"{path.parts[0]}/")}
-        write_table(table, {**others, str(path): label})
+        rows = {name: row for name, row in known.items() if not name.startswith(f"{own}/")}
+        if label:
+            rows[str(path)] = label
+        if rows != known:
+            write_table(table, rows)
 
 
 def _size_on_disk(folder: Path) -> int:
@@ -151,12 +172,6 @@ def _size_on_disk(folder: Path) -> int:
             status = path.lstat()
             size += max(status.st_size, status.st_blocks * _BYTES_PER_BLOCK)
     return size
-
-
-def _parser(model: ServedModel) -> PathParser | None:
-    """Return the parser of the names of the training data; None where the bundle does not say how to read them."""
-    section = model.spec.params.get("dataset", {})
-    return PathParser(Dataset.model_validate_json(json.dumps(section))) if section.get("pattern") else None
 
 
 def _stored_path(file: str, label: str, parser: PathParser) -> PurePosixPath | None:

@@ -14,12 +14,13 @@ from fatescope.inference.uncertainty import VERDICTS
 from service.api import fcs, spreadsheet
 from service.api.archive import pack
 from service.inference.errors import RequestError
-from service.inference.results import BatchDict, CellDict
+from service.inference.results import BatchDict, CellDict, ShareDict
 
 _NO_OBJECT = -1
 """Object number of an FCS event without one: the format has no missing values."""
 _MAX_QUOTED_ACCEPT = 200
-ZIP = "application/zip"
+JSON, CSV, FCS, ZIP = "application/json", "text/csv", "application/vnd.isac.fcs", "application/zip"
+PARQUET = "application/vnd.apache.parquet"
 
 
 @dataclass(frozen=True)
@@ -37,59 +38,65 @@ class Format:
 
     media_type: str
     suffix: str
-    encode: Callable[[BatchDict], bytes]
-
-    def write(self, results: BatchDict) -> Document:
-        """Return `results` in this format; an FCS file holds one sample, so that several are a zip of files."""
-        if self.suffix == "fcs" and len(samples := _classified_by_sample(results)) > 1:
-            files = [(sample or "loose files", to_fcs(results, sample)) for sample in samples]
-            return Document(pack(files, self.suffix), ZIP, "zip")
-        return Document(self.encode(results), self.media_type, self.suffix)
+    write: Callable[[BatchDict], Document]
+    """Return results in this format; an FCS file holds one sample, so that several are a zip of files."""
 
 
-def to_json(results: BatchDict) -> bytes:
-    """Return the results as JSON."""
-    return orjson.dumps(results)
+def _write_json(results: BatchDict) -> Document:
+    return Document(orjson.dumps(results), JSON, "json")
 
 
-def to_csv(results: BatchDict) -> bytes:
+def _write_csv(results: BatchDict) -> Document:
     """Return one row per cell, including cells that could not be classified; see `service.api.spreadsheet`."""
-    return spreadsheet.to_csv(tabulate(results))
+    return Document(spreadsheet.to_csv(tabulate(results)), CSV, "csv")
 
 
-def to_parquet(results: BatchDict) -> bytes:
+def _write_parquet(results: BatchDict) -> Document:
     """Return one row per cell; the metadata key `fatescope` has the rest of the results as JSON."""
     table = pa.Table.from_pandas(tabulate(results), preserve_index=False)
     rest = {key: value for key, value in results.items() if key != "cells"}
     metadata = {**(table.schema.metadata or {}), b"fatescope": orjson.dumps(rest)}
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(metadata), buffer)
-    return buffer.getvalue()
+    return Document(buffer.getvalue(), PARQUET, "parquet")
 
 
-def _classified_by_sample(results: BatchDict) -> dict[str | None, list[tuple[int, CellDict]]]:
-    """Return sample → index and result of its classified cells."""
+def _write_fcs(results: BatchDict) -> Document:
+    """Return a file for each sample with classified cells, several of them as a zip; see `_to_fcs`.
+
+    Raises RequestError where there is no such sample.
+    """
     samples: dict[str | None, list[tuple[int, CellDict]]] = {}
     for index, cell in enumerate(results["cells"]):
         if cell.get("label") is not None:
             samples.setdefault(cell.get("sample"), []).append((index, cell))
-    return samples
+    if not samples:
+        message = "an FCS file needs an event, and no cell could be classified; request JSON"
+        raise RequestError(400, "no_cells", message)
+    compositions = {summary["sample"]: summary["composition"] for summary in results.get("samples", [])}
+    if len(samples) == 1:
+        [(sample, cells)] = samples.items()
+        whole = results["sample"]["composition"]
+        return Document(_to_fcs(results, sample, cells, compositions.get(sample, whole)), FCS, "fcs")
+    files = (
+        (sample or "loose files", _to_fcs(results, sample, cells, compositions.get(sample)))
+        for sample, cells in samples.items()
+    )
+    return Document(pack(files, "fcs"), ZIP, "zip")
 
 
-def to_fcs(results: BatchDict, sample: str | None = None) -> bytes:
-    """Return FCS 3.1 with one event per classified cell of `sample`, or of the only sample that there is.
+def _to_fcs(
+    results: BatchDict,
+    sample: str | None,
+    classified: list[tuple[int, CellDict]],
+    composition: dict[str, ShareDict] | None,
+) -> bytes:
+    """Return FCS 3.1 with one event for each of the `classified` cells of a sample, given with their indices.
 
     Parameters: `event` (index of the cell in the results, from 0), `object` (the instrument's number, -1 without one),
     `p_CLASS`, `label` and `verdict` (indices into the keywords FATESCOPE_CLASSES and FATESCOPE_VERDICTS, from 0).
     Raises ValueError for an object number that the format cannot hold exactly.
     """
-    by_sample = _classified_by_sample(results)
-    if not by_sample:
-        message = "an FCS file needs an event, and no cell could be classified; request JSON"
-        raise RequestError(400, "no_cells", message)
-    if len(by_sample) == 1:
-        [sample] = by_sample
-    classified = by_sample[sample]
     classes = list(classified[0][1]["probabilities"])
     numbers = [_NO_OBJECT if cell["object"] is None else cell["object"] for _, cell in classified]
     if max(numbers) > fcs.MAX_EXACT:
@@ -107,13 +114,11 @@ def to_fcs(results: BatchDict, sample: str | None = None) -> bytes:
         ],
         np.float64,
     )
-    of_sample = {summary["sample"]: summary["composition"] for summary in results.get("samples", [])}
-    whole = results["sample"]["composition"] if len(by_sample) == 1 else None
     keywords = {
         "FATESCOPE_MODEL": f"{results['model']['name']} {results['model']['version']}",
         "FATESCOPE_CLASSES": ";".join(classes),
         "FATESCOPE_VERDICTS": ";".join(VERDICTS),
-        "FATESCOPE_COMPOSITION": orjson.dumps(of_sample.get(sample, whole)).decode(),
+        "FATESCOPE_COMPOSITION": orjson.dumps(composition).decode(),
         "$CYT": "fatescope",
     }
     if sample:
@@ -122,10 +127,10 @@ def to_fcs(results: BatchDict, sample: str | None = None) -> bytes:
 
 
 FORMATS = {
-    "json": Format("application/json", "json", to_json),
-    "csv": Format("text/csv", "csv", to_csv),
-    "parquet": Format("application/vnd.apache.parquet", "parquet", to_parquet),
-    "fcs": Format("application/vnd.isac.fcs", "fcs", to_fcs),
+    "json": Format(JSON, "json", _write_json),
+    "csv": Format(CSV, "csv", _write_csv),
+    "parquet": Format(PARQUET, "parquet", _write_parquet),
+    "fcs": Format(FCS, "fcs", _write_fcs),
 }
 
 

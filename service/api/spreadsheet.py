@@ -22,7 +22,7 @@ _DATE = re.compile(
     rf"|{_MONTH}[-/. ]?\d{{1,4}}(?:[-/., ]+\d{{1,4}})?|\d+:\d+(?::\d+)?)\.?",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"0\d+|\d+[.,]?\d*e[+-]?\d+|\d{16,}", re.IGNORECASE)
+_NUMBER = re.compile(r"0\d+|\d+(?:[.,]\d*)?e[+-]?\d+|\d{16,}", re.IGNORECASE)
 """Texts of digits that a spreadsheet would write otherwise: 007, 1E5, and numbers that it rounds."""
 
 

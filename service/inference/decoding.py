@@ -61,7 +61,8 @@ class CellDecoder:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        self._paths = paths.PathParser(Dataset.model_validate_json(json.dumps(spec.params["dataset"])))
+        self.parser = paths.PathParser(Dataset.model_validate_json(json.dumps(spec.params["dataset"])))
+        """Reads the names of files as those of the training data."""
 
     def decode(
         self, file: Upload | RejectedFile, *, details: bool = False, max_cells: int | None = None
@@ -69,7 +70,7 @@ class CellDecoder:
         """Yield the cells of `file`, one per page; raises TooManyCells, before the first, for over `max_cells`."""
         if max_cells == 0:
             raise TooManyCells
-        number = self._paths.read_name(file.name).object
+        number = self.parser.read_name(file.name).object
         if isinstance(file, RejectedFile):
             yield FailedCell(file.name, None, number, file.error)
             return
@@ -87,8 +88,8 @@ class CellDecoder:
 
     def decode_one(self, file: Upload) -> DecodedCell:
         """Return the cell of a file with a single page; raises ImageError."""
-        name = self._paths.read_name(file.name)
-        if self.is_other_channel(file.name):
+        name = self.parser.read_name(file.name)
+        if self._is_other(name.channel):
             raise ImageError(
                 "other_channel",
                 f"{file.name}: channel {name.channel}, but the model was trained on channel {self._spec.channel}; "
@@ -108,7 +109,10 @@ class CellDecoder:
 
     def is_other_channel(self, name: str) -> bool:
         """Return whether the name of a file says that it is of another channel than the model's."""
-        channel, expected = self._paths.read_name(name).channel, self._spec.channel
+        return self._is_other(self.parser.read_name(name).channel)
+
+    def _is_other(self, channel: str | None) -> bool:
+        expected = self._spec.channel
         return channel is not None and expected is not None and not names.same_channel(channel, expected)
 
     def _cell(

@@ -90,16 +90,15 @@ def unpack(
     opened = [file for file in opened if not is_system_file(normalise(file.name))]
     inputs = [[member for member in file.members if not is_other_channel(member.path)] for file in opened]
     _check_archives([member.entry for members in inputs for member in members], len(files))
-    of_files = iter(_assign_samples(opened, inputs))
-    for file, members in zip(opened, inputs, strict=True):
+    for file, members, of_files in zip(opened, inputs, _assign_samples(opened, inputs), strict=True):
         if file.archive is None:
-            sample = next(of_files)
+            [sample] = of_files
             yield OtherChannel(file.name) if is_other_channel(file.name) else _read(file, sample)
             continue
-        of_input = {member.path for member in members}
+        of_inputs = dict(zip((member.path for member in members), of_files, strict=True))
         for member in file.members:
-            if member.path in of_input:
-                yield _read_member(file, member, next(of_files))
+            if member.path in of_inputs:
+                yield _read_member(file, member, of_inputs[member.path])
             else:
                 yield OtherChannel(member.path)
 
@@ -115,18 +114,19 @@ def _open(name: str, file: IO[bytes], upload: int) -> _Opened:
         return _Opened(name, file, upload, None, [], ImageError("zip", message))
 
 
-def _assign_samples(opened: list[_Opened], inputs: list[list[Member]]) -> list[str | None]:
-    """Return the sample of every file that `unpack` reads, in order."""
-    zips = [normalise(file.name) for file in opened if file.archive and file.name != BODY_NAME]
-    names = iter(samples.name_zips(zips, [normalise(file.name) for file in opened if file.archive is None]))
-    paths: list[tuple[str, str]] = []
-    for file, members in zip(opened, inputs, strict=True):
-        if file.archive is None:
-            paths.append(("", normalise(file.name)))
-        else:
-            archive = "" if file.name == BODY_NAME else next(names)
-            paths += [(archive, member.path) for member in members]
-    return [sample or None for sample in samples.assign_samples(paths)]
+def _assign_samples(opened: list[_Opened], inputs: list[list[Member]]) -> list[list[str | None]]:
+    """Return the samples of the `inputs` of each zip, and that of each file that is none."""
+    loose = [normalise(file.name) for file in opened if file.archive is None]
+    named = [file for file in opened if file.archive and file.name != BODY_NAME]
+    names = samples.name_zips([normalise(file.name) for file in named], loose)
+    name_of = dict(zip((file.upload for file in named), names, strict=True))
+    paths = [
+        [member.path for member in members] if file.archive else [normalise(file.name)]
+        for file, members in zip(opened, inputs, strict=True)
+    ]
+    flat = [(name_of.get(file.upload, ""), path) for file, its in zip(opened, paths, strict=True) for path in its]
+    assigned = iter(samples.assign_samples(flat))
+    return [[shorten(next(assigned)) or None for _ in its] for its in paths]
 
 
 def _check_archives(inside: list[zipfile.ZipInfo], files: int) -> None:

@@ -23,7 +23,7 @@ from service.api.schemas import ClassifyBatchResponse, ClassShare
 from service.api.state import state_of
 from service.inference import summary
 from service.inference.errors import RequestError
-from service.inference.files import Upload
+from service.inference.files import Upload, shorten
 from service.inference.results import BatchDict
 
 router = APIRouter(tags=["page"])
@@ -76,7 +76,7 @@ def correct(
 ) -> FeedbackResponse:
     """Store a correction for the next version of the data; the image only if the user allows it."""
     state = state_of(request.scope)
-    model, raw, name = state.models.get(task), image.file.read(), image.filename or "cell"
+    model, raw, name = state.models.get(task), image.file.read(), shorten(image.filename or "cell")
     try:
         # An image that cannot be decoded could not be imported later either.
         model.decoder.decode_one(Upload(raw, name))

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from fatescope.data import archives
+from service.api.archive import pack
 from tests.support.bundles import CLASSES
 from tests.support.images import tiff, typical
 from tests.support.project import SHARED
@@ -260,3 +261,38 @@ def test_fcs_of_several_samples_is_a_zip_with_a_file_for_each(client):
     exported = client.post("/export", params={"format": "fcs"}, json=expected).raise_for_status()
     with zipfile.ZipFile(io.BytesIO(exported.content)) as packed:
         assert packed.namelist() == ["day1.fcs", "day3.fcs"]
+
+
+def test_fcs_of_thousands_of_samples_is_a_file_each(client):
+    one = classify(client, content=archive([("x/1_Ch1.ome.tif", CELL)]))
+    one["cells"] = [{**one["cells"][0], "sample": f"well {i}"} for i in range(4000)]
+    exported = client.post("/export", params={"format": "fcs"}, json=one).raise_for_status()
+    with zipfile.ZipFile(io.BytesIO(exported.content)) as packed:
+        assert len(packed.namelist()) == 4000
+        _, table = events(packed.read("well 3999.fcs"))
+    assert table["event"].tolist() == [3999]
+
+
+def test_samples_of_long_names_are_files_whose_names_a_disk_takes(client):
+    end = "ü" * 120
+    whole = archive([(f"{day}/{i}.tif", CELL) for day in ("a", "b") for i in range(2)])
+    results = classify(client, content=whole)
+    for cell in results["cells"]:
+        cell["sample"] = f"{cell['sample']}{'ü' * 65_000}"
+    exported = client.post("/export", params={"format": "fcs"}, json=results).raise_for_status()
+    with zipfile.ZipFile(io.BytesIO(exported.content)) as packed:
+        assert packed.namelist() == [f"{end}.fcs", f"{end} (2).fcs"]
+
+
+def test_a_sample_of_a_response_has_a_name_that_can_be_read(client):
+    long = "x" * 60_000
+    whole = archive([(f"{long}{day}/{i}.tif", CELL) for day in (1, 3) for i in range(2)])
+    samples = [cell["sample"] for cell in classify(client, content=whole)["cells"]]
+    assert samples == [f"…{'x' * 499}{day}" for day in (1, 1, 3, 3)]
+
+
+def test_names_that_become_the_same_are_numbered():
+    names = ["Day", "day", "day:", "day?", "day (2)", "..", "/"]
+    with zipfile.ZipFile(io.BytesIO(pack(((name, b"") for name in names), "fcs"))) as packed:
+        assert packed.namelist() == ["Day.fcs", "day (2).fcs", "day_.fcs", "day_ (2).fcs", "day (2) (2).fcs",
+                                     "sample.fcs", "_.fcs"]  # fmt: skip

@@ -1,8 +1,10 @@
 """Corrections of users."""
 
+import errno
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -98,7 +100,53 @@ def test_a_damaged_sidecar_is_not_written_over(client, folder):
     response = correct(client, keep_image="true")
     assert (response.status_code, response.json()["error"]["code"]) == (503, "feedback")
     assert "has no column path, label, group" in response.json()["error"]["message"]
+    assert "set FATESCOPE_FEEDBACK" not in response.json()["error"]["message"]
     assert (folder / LABELS).read_text() == "notes of mine"
+    assert not list(folder.rglob("*.tif")), "an image that no correction speaks of would be imported"
+
+
+def test_an_image_that_an_unreadable_name_replaces_leaves_no_row(client, folder):
+    correct(client, keep_image="true").raise_for_status()
+    other = tiff(typical(1))
+    correct(client, image=other, keep_image="true").raise_for_status()
+    assert correct(client, name="cell 1.tif", keep_image="true").json()["reason"]
+    second = hashlib.sha256(other).hexdigest()[:12]
+    assert list(read_labels(folder)) == [f"{second}/run/o_1d1_3_Ch1.ome.tif"]
+    assert sorted(path.name for path in folder.rglob("*.tif")) == ["cell_1.tif", "o_1d1_3_Ch1.ome.tif"]
+
+
+def test_corrections_that_several_processes_store_at_the_same_time_are_all_kept(bundles, tmp_path, folder):
+    with application(tmp_path, bundles) as app:
+        model = app.state.service.models.get("binary")
+
+    def store(process):
+        own = feedback.FeedbackStore(folder, 100)
+        for i in range(10):
+            own.add(feedback.Correction(NAME, b"%d %d" % (process, i), "oligodendrocyte", "", keep_image=True), model)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(store, range(8)))
+    paths = {line["path"] for line in lines(folder)}
+    assert len(lines(folder)) == len(paths) == 80
+    assert set(read_labels(folder)) == paths
+
+
+def test_a_folder_that_cannot_be_locked_still_takes_corrections(client, folder, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(feedback.fcntl, "flock", refuse)
+    with caplog.at_level("WARNING"):
+        correct(client).raise_for_status()
+    assert len(lines(folder)) == 1
+    assert "cannot be locked (No locks available); run one gateway only" in caplog.text
+
+
+def test_of_a_long_name_the_end_is_read(client, folder):
+    response = correct(client, name=f"{'x' * 3000}/{NAME}", image=b"no image").json()["error"]
+    assert len(response["file"]) < 600
+    assert correct(client, name=f"{'x' * 3000}/{NAME}", keep_image="true").json()["reason"] is None
+    assert lines(folder)[0]["path"].endswith("x/run/o_1d1_3_Ch1.ome.tif")
 
 
 def test_an_image_whose_name_does_not_match_is_stored_with_the_reason(client, folder):
