@@ -8,6 +8,7 @@ half the time of a request and label by raw path; `service.api.middleware` has t
 
 import asyncio
 import gc
+import logging
 import os
 import sys
 import tempfile
@@ -33,6 +34,8 @@ from service.inference.model_pool import RunnerClient
 from service.registry import model_store
 from service.runner import Runner
 from service.settings import read_or_exit, variable
+
+log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """How often Python searches for reference cycles; requests leave hardly any."""
@@ -78,7 +81,12 @@ def _lasting_socket() -> Iterator[None]:
     # Beside the folder of BentoML, because a hard link cannot leave the file system.
     with tempfile.TemporaryDirectory(prefix="fatescope-", dir=socket.parent.parent) as folder:
         link = Path(folder) / "runner.sock"
-        link.hardlink_to(socket)
+        try:
+            link.hardlink_to(socket)
+        except OSError as error:  # not every file system has hard links
+            log.warning("requests in progress will fail when the service ends: %s", error)
+            yield
+            return
         BentoMLContainer.remote_runner_mapping.set({**addresses, name: link.as_uri()})
         yield
 

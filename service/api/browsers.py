@@ -57,7 +57,9 @@ class BrowserGuard:
         # Browsers send `Sec-Fetch-Site` over HTTPS and to localhost only. A page cannot forge X-Forwarded-Host across
         # sites: the browser would ask for permission first.
         netloc = _netloc(origin)
-        own = {host.lower(), request.headers.get("x-forwarded-host", host).lower()}
+        # Each proxy of several adds its own name; the first is what the browser asked for.
+        forwarded = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
+        own = {host.lower(), (forwarded or host).lower()}
         return (site is None and netloc in own) or _name(netloc) in self._listed
 
 
@@ -80,7 +82,7 @@ def _name(host: str) -> str:
 def _is_local(name: str) -> bool:
     if not name:
         return False
-    if "." not in name.strip("[]") and ":" not in name:
+    if "." not in name and ":" not in name:
         return True
     if name.endswith(_LOCAL):
         return True

@@ -1,7 +1,7 @@
 """How long a request may take: to send the next part of its body, and to be computed once the body is complete.
 
 Receiving as a whole has no limit, because it depends on the network of the client. Computing stops when the client has
-gone.
+gone, or its time is over, after the part that a thread is working on.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class _Request:
     def __init__(self, receive: Receive, send: Send, *, long: bool) -> None:
         self._receive, self._send, self._long = receive, send, long
         self._clock = asyncio.get_running_loop().time
-        self._complete, self._gone, self._answering = False, False, False
+        self._receiving, self._complete, self._gone, self._answering = False, False, False, False
         self._listener: asyncio.Task[Message] | None = None
         self.limit = asyncio.timeout_at(self._clock() + COMPUTE_S)
 
@@ -48,7 +48,9 @@ class _Request:
         if self._complete:
             return await (asyncio.shield(self._listener) if self._listener else self._receive())
         self.limit.reschedule(self._clock() + STALL_S)
+        self._receiving = True
         message = await self._receive()
+        self._receiving = False
         if not message.get("more_body"):
             self._complete = True
             self.limit.reschedule(self._clock() + COMPUTE_S)
@@ -74,7 +76,7 @@ class _Request:
         """Return why the limit has expired."""
         if self._gone:
             return RequestError(400, "disconnected", "the client disconnected before it was answered")
-        if not self._complete:
+        if self._receiving:
             return RequestError(
                 408, "upload_stalled", f"nothing of the body arrived for {STALL_S:g} s; send the request again",
                 headers={"Connection": "close"},

@@ -165,6 +165,7 @@ class ModelPool:
         batcher = Batcher(self._caller(champion), champion.task)
         # A version that is replaced is no longer asked for.
         self._lost = {lost: reason for lost, reason in self._lost.items() if lost.task != champion.task}
+        self._absent_since = {lost: since for lost, since in self._absent_since.items() if lost.task != champion.task}
         # Assigning to an existing key of the dict keeps its place.
         self._served[champion.task] = ServedModel(champion, spec, readiness["engine"], CellDecoder(spec), batcher)
         log.info("%s version %s is served by %s", champion.name, champion.version, readiness["engine"])

@@ -86,7 +86,9 @@ async function retry(attempt, signal, onWait) {
 }
 
 // A request that was refused will be refused again, unless the service was only busy.
-const isFinal = (error) => error instanceof RequestError && error.status < 500 && error.status !== TOO_MANY_REQUESTS;
+const isFinal = (error) =>
+  error instanceof RequestError &&
+  (error.code === "timeout" || (error.status < 500 && error.status !== TOO_MANY_REQUESTS));
 
 /** Wait for the time given, or until the browser is online again or the run is cancelled. */
 function pause(milliseconds, signal) {

@@ -71,6 +71,12 @@ test("every chunk is sent with its files, to the task", async () => {
   assert.equal(new Set(sent).size, 150);
 });
 
+test("a request that took too long to compute is not computed again", async () => {
+  serve(() => respond(504, { error: { code: "timeout", message: "too long" } }));
+  await classify(items(1));
+  assert.deepEqual(log, [["failure", 1, "too long"]]);
+});
+
 test("a service that is busy or away is asked again", async () => {
   serve(
     () => respond(503),

@@ -74,6 +74,11 @@ def test_a_name_in_the_setting_is_answered_also_behind_a_proxy_that_changes_the_
     assert post(listed, host="127.0.0.1:3000", origin=own)[0] == 200
     forwarded = {"host": "127.0.0.1:3000", "x_forwarded_host": "proxy.example.net"}
     assert post(listed, origin="https://proxy.example.net", **forwarded)[0] == 200
+    chain = forwarded | {"x_forwarded_host": "proxy.example.net, inner.example.net"}
+    assert post(listed, origin="https://proxy.example.net", **chain)[0] == 200
+    assert post(listed, origin="https://inner.example.net", **chain) == (403, "cross_site")
+    empty = {"host": "127.0.0.1:3000", "x_forwarded_host": ""}
+    assert post(listed, origin="http://127.0.0.1:3000", **empty)[0] == 200
     assert post(listed, host="other.example.org") == (403, "host")
     assert post(listed, host="cells.example.org", origin=OTHER) == (403, "cross_site")
 

@@ -100,6 +100,15 @@ def test_an_endpoint_that_runs_in_a_thread_is_not_waited_for(client, monkeypatch
     assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")
 
 
+def test_computing_before_the_body_was_asked_for_is_not_a_body_that_stalls(app, client, monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(type(app.state.service.models), "__iter__", lambda _: iter([ended.wait(20)]))
+    monkeypatch.setattr(time_limits, "COMPUTE_S", 0.2)
+    response = client.get("/models")
+    ended.set()
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")
+
+
 def test_a_body_of_which_nothing_more_arrives_is_given_up(app, monkeypatch):
     monkeypatch.setattr(time_limits, "STALL_S", 0.2)
     status, answer = request(app, "/classify_batch", [(0, IMAGE[:100]), (5, IMAGE[100:])])
