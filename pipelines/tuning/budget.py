@@ -44,7 +44,18 @@ def may_start(study: Study, params: Tune) -> bool:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     shortest = min((_minutes(trial) for trial in complete), default=0.0)
     affordable = left > 0 and shortest / params.workers <= left and not _is_hopeless(study, params)
-    return count_trials(study) < params.trials and affordable
+    return count_trials(study) < _places(study, params) and affordable
+
+
+def _places(study: Study, params: Tune) -> int:
+    """Return how many trials may be begun.
+
+    Several processes together may begin as many trials too many as there are other processes. A trial that was lost is
+    tried again also where those that ran beside it have filled its place.
+    """
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    lost = any("retry_history" in trial.system_attrs for trial in waiting)
+    return params.trials + (params.workers - 1 if lost else 0)
 
 
 def _is_hopeless(study: Study, params: Tune) -> bool:

@@ -208,7 +208,7 @@ def test_a_worker_that_is_killed_costs_the_search_nothing(environment, tmp_path)
     assert "history.png" in {each.path for each in client.list_artifacts(parent.info.run_id)}
 
     # As one worker finds it, with the journal of the embedded default.
-    write_params(tmp_path / "four", SPACE | {"tune.workers": 1, "tune.trials": TRIALS // 2})
+    write_params(tmp_path / "four", SPACE | {"tune.workers": 1, "tune.trials": TRIALS})
     alone = {name: value for name, value in environment.items() if name != "FATESCOPE_STUDIES"}
     subprocess.run(command, cwd=tmp_path / "four", env=alone, check=True, capture_output=True)
     one = json.loads((tmp_path / "four" / "best.json").read_text())

@@ -68,6 +68,19 @@ def test_no_trial_starts_that_would_take_longer_than_the_shortest_one(make_param
     assert not may_start(study, params.model_copy(update={"minutes": 60, "trials": 2}))
 
 
+def test_a_lost_trial_is_tried_again_where_others_have_filled_its_place(make_params, study):
+    params = make_params({"tune.trials": 3, "tune.workers": 3, "tune.minutes": 60}).tune
+    lost = add_lost_trial(study, hours=1)
+    for _ in range(4):  # of which the other two workers began one too many each
+        add_finished_trial(study, minutes=1)
+    assert not may_start(study, params)
+    run_trials(study, lambda trial: trial.suggest_float("x", 0, 1), params, LOCAL)
+    assert len(study.trials) == 6
+    assert study.trials[-1].state == TrialState.COMPLETE
+    assert study.trials[-1].system_attrs["retry_history"] == [lost.number]
+    assert not may_start(study, params)
+
+
 def test_a_search_of_which_no_trial_fits_ends_early(make_params, study):
     params, begun = make_params({"tune.trials": 100, "tune.minutes": 2}).tune, []
 
