@@ -200,6 +200,10 @@ def test_a_message_is_answered_by_what_became_of_it(tmp_path, body, status):
     request.do_POST()
     assert answered == [status]
     assert request.rfile.tell() == min(len(body), 1_000_000), "no more is taken into memory"
+    for length in ("-1", "many"):
+        request.rfile, request.headers = io.BytesIO(body), {"Content-Length": length}
+        request.do_POST()
+        assert (answered[-1], request.rfile.tell()) == (400, 0)
 
 
 def test_other_messages_are_refused_and_a_message_that_fails_is_sent_again():
