@@ -98,7 +98,9 @@ def measure(
         **score.model_dump(),
         intervals={name: None if name in missing else [ends.low, ends.high] for name, ends in limits.items()},
         no_interval=missing,
-        lower_bound=LowerBound(value=lower_bound(targets, predicted, units, len(spec.classes)), units=units.kind),
+        lower_bound=LowerBound(
+            value=metrics.lower_bound(targets, predicted, units, len(spec.classes)), units=units.kind
+        ),
         resampled="groups",
         groups=manifest["group"].nunique(),
         rough=units.fewest < settings.min_groups,

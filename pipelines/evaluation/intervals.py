@@ -3,8 +3,8 @@
 Cells of one group are right or wrong together, so that the group is the unit. Each metric is computed again without each
 group in turn; how far these values scatter, among groups that hold the same classes, is its standard error (delete-one-
 group jackknife for strata, Shao and Tu 1995). With few groups that error is itself uncertain, which Student's t allows
-for, with the degrees of freedom of Satterthwaite (1946). A share is put on the scale of the arcsine of its root, on
-which intervals stay within its range and hold near its ends (Anscombe 1948).
+for, with the degrees of freedom of Welch (1947). A metric with a range is put on the scale of normal quantiles (probit),
+on which groups scatter evenly: there intervals stay within the range and hold near its ends.
 """
 
 from dataclasses import dataclass
@@ -155,8 +155,9 @@ def spread(values: Floats, units: Units) -> Spread:
     variance, several = variances.sum(), sizes > 1
     if not variance:
         return Spread(0.0, float((sizes - 1).sum()))
-    freedom = variance**2 / (variances[several] ** 2 / (sizes[several] - 1)).sum()
-    return Spread(float(np.sqrt(variance)), float(freedom))
+    # Not Satterthwaite's, which come out too low where groups are few: the variances are themselves uncertain.
+    freedom = variance**2 / (variances[several] ** 2 / (sizes[several] + 1)).sum() - 2
+    return Spread(float(np.sqrt(variance)), float(min(freedom, (sizes - 1).sum())))
 
 
 def interval(
@@ -166,17 +167,16 @@ def interval(
 
     `bounds` is the range of the metric; None for the difference of two, which is taken as it is.
     """
-    if bounds is None:
-        half = spread(values, units).quantile((1 + level) / 2)
-        return Interval(float(values[0]), float(values[0] - half), float(values[0] + half))
-    bottom, top = bounds
-    angles = np.arcsin(np.sqrt(np.clip((values - bottom) / (top - bottom), 0, 1)))
-    half = spread(angles, units).quantile((1 + level) / 2)
-    ends = np.clip([angles[0] - half, angles[0] + half], 0, np.pi / 2)
-    low, high = bottom + (top - bottom) * np.sin(ends) ** 2
+    value, half = float(values[0]), spread(values, units).quantile((1 + level) / 2)
     if not half:
-        low = high = values[0]
-    return Interval(float(values[0]), float(low), float(high))
+        return Interval(value, value, value)
+    if bounds is None:
+        return Interval(value, value - half, value + half)
+    bottom, width = bounds[0], bounds[1] - bounds[0]
+    place = stats.norm.ppf(np.clip((value - bottom) / width, 1e-9, 1 - 1e-9))
+    reach = half / width / stats.norm.pdf(place)
+    low, high = bottom + width * stats.norm.cdf([place - reach, place + reach])
+    return Interval(value, float(low), float(high))
 
 
 def counts_without(targets: Indices, predicted: Indices, units: Units, size: int) -> Floats:

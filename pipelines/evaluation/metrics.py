@@ -5,7 +5,17 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipelines.evaluation.calibration_metrics import squared_errors
-from pipelines.evaluation.intervals import SHARE, Interval, Units, auc_without, counts_without, interval, mean_without
+from pipelines.evaluation.intervals import (
+    LEVEL,
+    SHARE,
+    Interval,
+    Spread,
+    Units,
+    auc_without,
+    counts_without,
+    interval,
+    mean_without,
+)
 from pipelines.evaluation.metrics_report import Score, SubsetMetrics
 
 Floats = npt.NDArray[np.floating]
@@ -38,12 +48,27 @@ def intervals(
     (n,) `shares` weight the cells of the Brier score (`calibration_metrics.class_weights`).
     """
     counts = counts_without(targets, probabilities.argmax(1), units, len(classes))
-    limits = {name: interval(metric(counts), units, RANGES.get(name, SHARE)) for name, metric in CONFUSION_METRICS.items()}
+    limits = {
+        name: interval(metric(counts), units, RANGES.get(name, SHARE)) for name, metric in CONFUSION_METRICS.items()
+    }
     errors = mean_without(squared_errors(targets, probabilities), targets, shares, units)
     limits["brier"] = interval(errors, units, RANGES["brier"])
     for i, name in enumerate(classes):
         limits[f"auc.{name}"] = interval(auc_without(probabilities[:, i], targets == i, units), units)
     return limits
+
+
+def lower_bound(targets: Indices, predicted: Indices, units: Units, classes: int) -> float:
+    """Return what the balanced accuracy is at least: the lower end of its 95 % interval, from two groups a class on."""
+    counts = counts_without(targets, predicted, units, classes)
+    ends = interval(balanced_accuracy(counts), units)
+    if not ends.degenerate:
+        return ends.low
+    # Every unit gives the same: what is left is the chance of so many cells, with one more of each kind (Laplace).
+    cells = counts[0].sum(1)
+    rates = (np.diagonal(counts[0]) + 1) / (cells + 2)
+    error = float(np.sqrt((rates * (1 - rates) / np.maximum(cells, 1)).sum())) / classes
+    return ends.value - Spread(error, len(units.stratum) - classes).quantile((1 + LEVEL) / 2)
 
 
 def confusion_counts(targets: Indices, predicted: Indices, size: int) -> Indices:

@@ -95,7 +95,11 @@ def _tags(spec: Spec, metrics: Metrics) -> dict[str, str]:
     served = metrics.schemes[spec.split]
     limits = served.intervals["balanced_accuracy"]
     # Without an interval the version has neither tag.
-    ends = {} if limits is None else {f"balanced_accuracy.{end}": f"{limits[i]:.4f}" for i, end in enumerate(("low", "high"))}
+    ends = (
+        {}
+        if limits is None
+        else {f"balanced_accuracy.{end}": f"{limits[i]:.4f}" for i, end in enumerate(("low", "high"))}
+    )
     return {
         "data_hash": spec.data_hash,
         "git_commit": spec.git_commit,
