@@ -19,12 +19,14 @@ class Signature(Section):
 class Gate(Section):
     """What a version must show to become the champion."""
 
-    seed: int
-    """Seed of the paired bootstrap."""
-    repeats: Annotated[int, Field(ge=40)]
-    """Replicates of the paired bootstrap."""
+    seed: int | None = None
+    """No longer used; files of earlier versions may have it."""
+    repeats: int | None = None
+    """No longer used; files of earlier versions may have it."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    """Share of replicates in which the challenger must be better."""
+    """Share of challengers no better than the champion that are refused, however often the test groups are looked at."""
+    min_groups: Annotated[int, Field(ge=1)] = 3
+    """Fewest acquisition groups of each class for a comparison that no person has to sign; 3 in files without it."""
     accept: Literal["better", "not_worse_and_cheaper"]
     """Whether a challenger must be better, or may also be cheaper (fewer multiply-adds) and not worse."""
     margin: Share
@@ -36,4 +38,5 @@ class Gate(Section):
     max_calibration_error: Share
     """Largest expected calibration error on the test cells."""
     signed_off: dict[str, Signature]
-    """Task → who approved a champion although acquisition alone separates its classes; the model card shows it."""
+    """Task → who approved a champion although acquisition alone separates its classes, or few test groups tell; on the card.
+    """

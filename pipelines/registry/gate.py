@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fatescope.config import Gate
-from pipelines.evaluation import bootstrap
+from fatescope.config import Gate, Signature
 from pipelines.evaluation.audit_report import AuditSummary
-from pipelines.evaluation.metrics import balanced_accuracy, confusion_counts
+from pipelines.evaluation.intervals import Units
 from pipelines.evaluation.metrics_report import Metrics, SchemeMetrics
+from pipelines.registry import looks
+from pipelines.registry.difference import measure_difference
 from pipelines.registry.paired import PairedPredictions
 from pipelines.registry.records import Criterion
 
@@ -25,6 +26,8 @@ class Champion:
 
     version: str
     predictions: PairedPredictions
+    earlier: tuple[frozenset[str] | None, ...] = ()
+    """Digests of the test groups of each earlier comparison of the task; None where they were not kept."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,14 @@ def decide(
     criteria = {
         "reproduces": Criterion(holds=damage is None, detail=damage or reproduced),
         "audit": audit(task, metrics.audit, params),
-        "informative": informative(first, len(metrics.classes)),
+        "informative": informative(first, len(metrics.classes), params.signed_off.get(task)),
         "calibration": calibration(first, params),
     }
     if isinstance(champion, Champion):
-        criteria |= {"better": better(champion, params), "groups": groups(champion.predictions, params)}
+        criteria |= {
+            "better": better(champion, params, params.signed_off.get(task)),
+            "groups": groups(champion.predictions, params),
+        }
     elif champion.blocks:
         criteria["better"] = Criterion(holds=False, detail=champion.reason)
     return criteria
@@ -70,11 +76,25 @@ def audit(task: str, summary: AuditSummary, params: Gate) -> Criterion:
     return Criterion(holds=True, detail=detail, verdict=verdict)
 
 
-def informative(metrics: SchemeMetrics, classes: int) -> Criterion:
-    """Hold where even the lower end of the balanced accuracy is above chance."""
-    low, chance = metrics.intervals["balanced_accuracy"][0], 1 / classes
-    detail = f"balanced accuracy {metrics.balanced_accuracy:.3f}, at least {low:.3f}; chance is {chance:.3f}"
-    return Criterion(holds=low > chance, detail=detail, value=low, limit=chance)
+def informative(metrics: SchemeMetrics, classes: int, signature: Signature | None = None) -> Criterion:
+    """Hold where even the lower bound of the balanced accuracy is above chance.
+
+    From two groups of each class on the bound is one of groups; with one it is one of cells, which a person must sign.
+    """
+    bound, chance = metrics.at_least(), 1 / classes
+    if bound is None:
+        return Criterion(holds=False, detail=f"balanced accuracy {metrics.describe_interval('balanced_accuracy')}")
+    alone = bound.units == "cells"
+    detail = (
+        f"balanced accuracy {metrics.balanced_accuracy:.3f}, at least {bound.value:.3f}; chance is {chance:.3f}"
+        + (
+            f"; some class has a single test group, so that this holds for no other; {_signed(signature)}"
+            if alone
+            else ""
+        )
+    )
+    holds = bound.value > chance and (not alone or signature is not None)
+    return Criterion(holds=holds, detail=detail, value=bound.value, limit=chance)
 
 
 def calibration(metrics: SchemeMetrics, params: Gate) -> Criterion:
@@ -84,30 +104,56 @@ def calibration(metrics: SchemeMetrics, params: Gate) -> Criterion:
     return Criterion(holds=error <= limit, detail=detail, value=error, limit=limit)
 
 
-def better(champion: Champion, params: Gate) -> Criterion:
-    """Hold where the new version is better by a paired bootstrap, or not worse and cheaper where that is accepted."""
-    paired = champion.predictions
-    units = bootstrap.choose_units(paired.groups, paired.targets.astype(str))
-    weights = bootstrap.resample(units.names, paired.targets.astype(str), params.repeats, params.seed)
-    before, after = (
-        balanced_accuracy(confusion_counts(paired.targets, p.argmax(1), weights, len(paired.classes)))
-        for p in (paired.before, paired.after)
-    )
-    gain = after - before
-    low, high = np.quantile(gain[1:], (1 - params.confidence, params.confidence))
+def better(champion: Champion, params: Gate, signature: Signature | None = None) -> Criterion:
+    """Hold where the new version is better on the same cells, or not worse and cheaper where that is accepted.
+
+    Tested by acquisition group, at the part of the level that this look at them gets. With fewer groups of a class than
+    `params.min_groups` a person must have signed as well.
+    """
+    paired, names = champion.predictions, np.unique(champion.predictions.groups).tolist()
+    difference, look = measure_difference(paired), looks.count_look(names, champion.earlier)
+    level = looks.spend(1 - params.confidence, look)
+    low, high = difference.ends(level)
     cheaper = params.accept == "not_worse_and_cheaper" and paired.cost_after < paired.cost_before
     limit = -params.margin if cheaper else 0.0
     # Strictly above, so that a model is not better than itself.
-    holds = bool(low >= limit if cheaper else low > limit)
-    rough = "; with so few groups this is rough" if units.kind == "cells" else ""
+    passes = bool(low >= limit if cheaper else low > limit)
+    missing = few_groups(difference.units, params)
+    kind = "group" if difference.units.kind == "groups" else "cell, which says nothing of other groups"
     needed = f"at least {limit:+.3f}" if cheaper else f"above {limit:+.3f}"
     detail = (
-        f"balanced accuracy {after[0]:.3f} against {before[0]:.3f} of version {champion.version} on the same "
-        f"{len(paired.targets)} cells: {gain[0]:+.3f} ({low:+.3f} to {high:+.3f}, each end one-sided at "
-        f"{params.confidence:.0%}, resampling {units.kind}{rough}); the lower end must be {needed}"
+        f"balanced accuracy {difference.after:.3f} against {difference.before:.3f} of version {champion.version} on "
+        f"the same {len(paired.targets)} cells of {len(names)} acquisition groups: {difference.gain:+.3f} ({low:+.3f} "
+        f"to {high:+.3f}, each end one-sided at {1 - level:.2%}, by {kind}); the lower end must be {needed}"
         + (f", at {paired.cost_after / paired.cost_before:.2f} of the cost" if cheaper else "")
+        + f"; look {look} at these test groups, which may spend {level:.2%} of {1 - params.confidence:.0%}"
+        + (f"; {missing}; {_signed(signature)}" if missing else "")
     )
-    return Criterion(holds=holds, detail=detail, value=float(gain[0]), low=float(low), high=float(high), limit=limit)
+    return Criterion(
+        holds=passes and (missing is None or signature is not None),
+        detail=detail,
+        value=difference.gain,
+        low=low,
+        high=high,
+        limit=limit,
+        look=look,
+        groups=[looks.digest(name) for name in names],
+    )
+
+
+def few_groups(units: Units, params: Gate) -> str | None:
+    """Return that some class has fewer groups than an unsigned decision needs, if so."""
+    if units.fewest >= params.min_groups:
+        return None
+    noun = "group" if units.fewest == 1 else "groups"
+    return f"{units.fewest} acquisition {noun} of class {units.scarce}, {params.min_groups} are needed"
+
+
+def _signed(signature: Signature | None) -> str:
+    """Return who signed and why, or how to."""
+    if signature is None:
+        return "record more, or enter a name and a reason under gate.signed_off to decide with these"
+    return f"signed off by {signature.name}: {signature.reason}"
 
 
 def groups(paired: PairedPredictions, params: Gate) -> Criterion:
