@@ -24,8 +24,8 @@ class Gate(Section):
     repeats: int | None = None
     """No longer used; files of earlier versions may have it."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    """Share of challengers no better than the champion that are refused, however often the test groups are looked at."""
-    min_groups: Annotated[int, Field(ge=1)] = 3
+    """Share of challengers, no better than the champion, that are refused, over all looks at the same test groups."""
+    min_groups: Annotated[int, Field(ge=2)] = 3
     """Fewest acquisition groups of each class for a comparison that no person has to sign; 3 in files without it."""
     accept: Literal["better", "not_worse_and_cheaper"]
     """Whether a challenger must be better, or may also be cheaper (fewer multiply-adds) and not worse."""
@@ -38,5 +38,4 @@ class Gate(Section):
     max_calibration_error: Share
     """Largest expected calibration error on the test cells."""
     signed_off: dict[str, Signature]
-    """Task → who approved a champion although acquisition alone separates its classes, or few test groups tell; on the card.
-    """
+    """Task → who approved a champion although acquisition separates its classes, or test groups are few; on the card."""

@@ -1,10 +1,10 @@
 """95 % intervals of metrics on few acquisition groups: a jackknife over groups, with Student's t.
 
-Cells of one group are right or wrong together, so that the group is the unit. Each metric is computed again without each
-group in turn; how far these values scatter, among groups that hold the same classes, is its standard error (delete-one-
-group jackknife for strata, Shao and Tu 1995). With few groups that error is itself uncertain, which Student's t allows
-for, with the degrees of freedom of Welch (1947). A metric with a range is put on the scale of normal quantiles (probit),
-on which groups scatter evenly: there intervals stay within the range and hold near its ends.
+Cells of one group are right or wrong together, so that the group is the unit. Each metric is computed again without
+each group in turn; how far these values scatter, among groups that hold the same classes, is its standard error
+(delete-one-group jackknife for strata, Shao and Tu 1995). With few groups that error is itself uncertain, which
+Student's t allows for, with the degrees of freedom of Welch (1947). A metric with a range is put on the scale of normal
+quantiles (probit), on which groups scatter evenly: intervals then stay within the range and hold near its ends.
 """
 
 from dataclasses import dataclass
@@ -113,8 +113,8 @@ def _stratify(holds: npt.NDArray[np.bool_]) -> Indices:
             common = np.where(stratum == alone, 0, (holds & holds[members]).sum(1))
             if common.max() > 0:
                 stratum[members] = stratum[common.argmax()]
-    stratum = np.unique(stratum, return_inverse=True)[1].ravel().astype(np.int64)
-    return stratum
+    numbered: Indices = np.unique(stratum, return_inverse=True)[1].ravel().astype(np.int64)
+    return numbered
 
 
 def _join(stratum: Indices) -> tuple[Indices, Indices]:

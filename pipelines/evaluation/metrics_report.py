@@ -105,7 +105,7 @@ class SchemeMetrics(Score):
 
     intervals: dict[str, list[float] | None]
     """Metric, or `auc.CLASS`, → the 95 % interval `[low, high]`; null where there is none, and `no_interval` says why."""
-    no_interval: dict[str, str] = {}
+    no_interval: dict[str, str] = Field(default_factory=dict)
     """Metric → why it has no interval, such as too few acquisition groups."""
     lower_bound: LowerBound | None = None
     """Of the balanced accuracy, which the gate compares with chance; from two groups of each class on by groups."""
@@ -114,7 +114,7 @@ class SchemeMetrics(Score):
     groups: int
     """Acquisition groups among the test cells."""
     rough: bool
-    """Whether some class has fewer acquisition groups than `evaluate.min_groups`: intervals are then wide, or missing."""
+    """Whether some class has fewer test groups than `evaluate.min_groups`: intervals are then wide, or missing."""
     calibration: CalibrationChange
     trust: Trust
     by: dict[str, dict[str, SubsetMetrics]]
