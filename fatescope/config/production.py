@@ -38,4 +38,4 @@ class Gate(Section):
     max_calibration_error: Share
     """Largest expected calibration error on the test cells."""
     signed_off: dict[str, Signature]
-    """Task → who approved a champion although acquisition separates its classes, or test groups are few; on the card."""
+    """Task → who approved a champion although acquisition separates its classes, or test groups are few."""

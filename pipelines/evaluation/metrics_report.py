@@ -104,7 +104,7 @@ class SchemeMetrics(Score):
     """All metrics of the model to serve under one scheme."""
 
     intervals: dict[str, list[float] | None]
-    """Metric, or `auc.CLASS`, → the 95 % interval `[low, high]`; null where there is none, and `no_interval` says why."""
+    """Metric, or `auc.CLASS`, → the 95 % interval `[low, high]`; null where there is none (`no_interval`)."""
     no_interval: dict[str, str] = Field(default_factory=dict)
     """Metric → why it has no interval, such as too few acquisition groups."""
     lower_bound: LowerBound | None = None

@@ -88,7 +88,7 @@ class Verdict(Report):
         return cls.model_validate_json("".join(filter(None, parts)) if parts and all(parts) else tags[GATE])
 
     def to_tag(self, limit: int) -> str:
-        """Return the verdict as JSON of `limit` characters at most: long texts are cut, long lists of groups left out."""
+        """Return the verdict as JSON of `limit` characters at most: texts are cut, long lists of groups left out."""
         content, longest = self.to_json(), limit
         while len(content) > limit and longest > 1:
             longest //= 2
