@@ -19,7 +19,7 @@ from scipy import stats
 
 from benchmarks.report import Figure, publish
 from fatescope import command, config
-from fatescope.config import Gate, Signature
+from fatescope.config import Gate
 from pipelines.evaluation import intervals, metrics
 from pipelines.evaluation.calibration_metrics import squared_errors
 from pipelines.evaluation.intervals import Interval, Units
@@ -54,8 +54,6 @@ COVERAGE_GROUPS = (3, 4, 8, 16)
 GATE_GROUPS = (2, 3, 4, 8)
 CLASSES = (2, 4)
 COVERAGE_DRAWS, GATE_DRAWS = 4000, 1000
-
-SIGNED = Signature(name="benchmark", reason="to test below the least number of groups")
 
 
 @dataclass(frozen=True)
@@ -215,13 +213,13 @@ def promotions(population: Population, settings: Gate, rng: np.random.Generator,
     before, after = population.draw(rng, challengers)
     seen = frozenset(map(looks.digest, np.unique(population.names).tolist()))
     return [
-        gate.better(Champion("1", population.pair(before, places), (seen,) * look), settings, SIGNED).holds
+        gate.better(Champion("1", population.pair(before, places), (seen,) * look), settings).holds
         for look, places in enumerate(after)
     ]
 
 
 def promote(draws: int = GATE_DRAWS, groups: tuple[int, ...] = GATE_GROUPS) -> list[Row]:
-    """Return how often the gate promotes a challenger that is no better, at one look and at any of ten, or is better."""
+    """Return how often the gate promotes a challenger no better, at one look and at any of ten, and a better one."""
     settings = config.load(Path("params.yaml")).gate
     level = 1 - settings.confidence
     bar = f"<= {level + 2 * float(np.sqrt(level * (1 - level) / draws)):.4f}"

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from fatescope.config.section import Count, Section, Share
 
+Signable = Literal["audit", "replicates"]
+"""Criteria of the gate that a person may lift."""
+
 
 class Signature(Section):
     """Who approved an exception, and why."""
@@ -14,6 +17,8 @@ class Signature(Section):
     """The person."""
     reason: Annotated[str, Field(min_length=1)]
     """Why the exception is justified."""
+    criteria: list[Signable] = Field(["audit"], min_length=1)
+    """The criteria that it lifts: `audit`, `replicates`."""
 
 
 class Gate(Section):
@@ -26,7 +31,7 @@ class Gate(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     """Share of challengers, no better than the champion, that are refused, over all looks at the same test groups."""
     min_groups: Annotated[int, Field(ge=2)] = 3
-    """Fewest acquisition groups of each class for a comparison that no person has to sign; 3 in files without it."""
+    """Fewest test groups of each class for a comparison that no person has to sign; 3 in files without it."""
     accept: Literal["better", "not_worse_and_cheaper"]
     """Whether a challenger must be better, or may also be cheaper (fewer multiply-adds) and not worse."""
     margin: Share
@@ -38,4 +43,4 @@ class Gate(Section):
     max_calibration_error: Share
     """Largest expected calibration error on the test cells."""
     signed_off: dict[str, Signature]
-    """Task → who approved a champion although acquisition separates its classes, or test groups are few."""
+    """Task → who approved a champion although a criterion does not hold; the model card shows it."""

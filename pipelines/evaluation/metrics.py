@@ -30,7 +30,7 @@ def score(targets: Indices, probabilities: Floats, classes: list[str]) -> Score:
     one_against_rest = [(name, targets == i, probabilities[:, i]) for i, name in enumerate(classes)]
     return Score(
         cells=len(targets),
-        **{name: float(metric(matrix[None])[0]) for name, metric in CONFUSION_METRICS.items()},
+        **{name: float(metric(matrix[None].astype(float))[0]) for name, metric in CONFUSION_METRICS.items()},
         auc={name: float(roc_auc_score(positive, scores)) for name, positive, scores in one_against_rest},
         average_precision={
             name: float(average_precision_score(positive, scores)) for name, positive, scores in one_against_rest

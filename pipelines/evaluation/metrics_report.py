@@ -126,6 +126,12 @@ class SchemeMetrics(Score):
     gain: dict[str, float]
     """The same → balanced accuracy of the model less that of the baseline."""
 
+    @model_serializer(mode="wrap")
+    def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        absent = {name for name in ("no_interval", "lower_bound") if not content[name]}
+        return {name: value for name, value in content.items() if name not in absent}
+
     def describe_interval(self, name: str, form: str = "({low:.3f} to {high:.3f})") -> str:
         """Return the interval of a metric as text, or that it has none and why."""
         limits = self.intervals.get(name)

@@ -111,7 +111,7 @@ def compare(
         resampled="groups",
         no_interval=few,
         figures={
-            name: _change(*(metric(count) for count in counts), units)
+            name: _change(metric(counts[0]), metric(counts[1]), units)
             for name, metric in metrics.CONFUSION_METRICS.items()
         },
         groups={

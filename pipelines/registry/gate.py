@@ -6,13 +6,13 @@ better on the same cells, which neither has seen, and no acquisition group loses
 """
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
-from fatescope.config import Gate, Signature
+from fatescope.config import Gate, Signable, Signature
 from pipelines.evaluation.audit_report import AuditSummary
-from pipelines.evaluation.intervals import Units
 from pipelines.evaluation.metrics_report import Metrics, SchemeMetrics
 from pipelines.registry import looks
 from pipelines.registry.difference import measure_difference
@@ -48,17 +48,30 @@ def decide(
     criteria = {
         "reproduces": Criterion(holds=damage is None, detail=damage or reproduced),
         "audit": audit(task, metrics.audit, params),
-        "informative": informative(first, len(metrics.classes), params.signed_off.get(task)),
+        "informative": informative(first, len(metrics.classes)),
+        "replicates": lift("replicates", replicates(first, champion, params), params.signed_off.get(task)),
         "calibration": calibration(first, params),
     }
     if isinstance(champion, Champion):
         criteria |= {
-            "better": better(champion, params, params.signed_off.get(task)),
+            "better": better(champion, params),
             "groups": groups(champion.predictions, params),
         }
     elif champion.blocks:
         criteria["better"] = Criterion(holds=False, detail=champion.reason)
     return criteria
+
+
+def lift(name: str, criterion: Criterion, signature: Signature | None) -> Criterion:
+    """Return the criterion of that name as it holds once a person may have signed it off."""
+    if criterion.holds or name not in get_args(Signable):
+        return criterion
+    if signature is not None and name in signature.criteria:
+        detail = f"{criterion.detail}; signed off by {signature.name}: {signature.reason}"
+        return criterion.model_copy(update={"holds": True, "detail": detail})
+    entry = "a name and a reason" + ("" if name == "audit" else f", with criteria: [{name}],")
+    detail = f"{criterion.detail}; to accept this, enter {entry} under gate.signed_off"
+    return criterion.model_copy(update={"detail": detail})
 
 
 def audit(task: str, summary: AuditSummary, params: Gate) -> Criterion:
@@ -69,32 +82,41 @@ def audit(task: str, summary: AuditSummary, params: Gate) -> Criterion:
     accused = [" / ".join(pair.classes) for pair in summary.pairs if pair.verdict == "shortcut"]
     reason = f"acquisition alone tells apart {', '.join(accused)}" if accused else "no pair of classes was audited"
     signed = params.signed_off.get(task)
-    if signed is None:
+    if signed is None or "audit" not in signed.criteria:
         action = "to accept this, enter a name and a reason under gate.signed_off"
         return Criterion(holds=False, detail=f"{verdict}: {reason}; {action}", verdict=verdict)
     detail = f"{verdict}: {reason}; signed off by {signed.name}: {signed.reason}"
     return Criterion(holds=True, detail=detail, verdict=verdict)
 
 
-def informative(metrics: SchemeMetrics, classes: int, signature: Signature | None = None) -> Criterion:
-    """Hold where even the lower bound of the balanced accuracy is above chance.
-
-    From two groups of each class on the bound is one of groups; with one it is one of cells, which a person must sign.
-    """
+def informative(metrics: SchemeMetrics, classes: int) -> Criterion:
+    """Hold where even the lower bound of the balanced accuracy is above chance."""
     bound, chance = metrics.at_least(), 1 / classes
     if bound is None:
         return Criterion(holds=False, detail=f"balanced accuracy {metrics.describe_interval('balanced_accuracy')}")
-    alone = bound.units == "cells"
+    alone = "" if bound.units == "groups" else ", for cells of these test groups"
     detail = (
-        f"balanced accuracy {metrics.balanced_accuracy:.3f}, at least {bound.value:.3f}; chance is {chance:.3f}"
-        + (
-            f"; some class has a single test group, so that this holds for no other; {_signed(signature)}"
-            if alone
-            else ""
-        )
+        f"balanced accuracy {metrics.balanced_accuracy:.3f}, at least {bound.value:.3f}{alone}; chance is {chance:.3f}"
     )
-    holds = bound.value > chance and (not alone or signature is not None)
-    return Criterion(holds=holds, detail=detail, value=bound.value, limit=chance)
+    return Criterion(holds=bound.value > chance, detail=detail, value=bound.value, limit=chance)
+
+
+def replicates(first: SchemeMetrics, champion: Champion | NoComparison, params: Gate) -> Criterion:
+    """Hold where each class has enough test groups for what the decision rests on.
+
+    Two for a first champion, which only needs to be above chance, and `params.min_groups` for a comparison.
+    """
+    if isinstance(champion, Champion):
+        units = measure_difference(champion.predictions).units
+        fewest, needed, scarce = units.fewest, params.min_groups, f"class {units.scarce}"
+    else:
+        bound, needed, scarce = first.at_least(), 2, "some class"
+        fewest = 2 if bound is not None and bound.units == "groups" else 1
+    if fewest >= needed:
+        return Criterion(holds=True, detail=f"each class has {needed} or more test groups", limit=needed)
+    noun = "group" if fewest == 1 else "groups"
+    detail = f"{scarce} has {fewest} test {noun}, and {needed} are needed to say how other groups would do"
+    return Criterion(holds=False, detail=detail, value=fewest, limit=needed)
 
 
 def calibration(metrics: SchemeMetrics, params: Gate) -> Criterion:
@@ -104,11 +126,10 @@ def calibration(metrics: SchemeMetrics, params: Gate) -> Criterion:
     return Criterion(holds=error <= limit, detail=detail, value=error, limit=limit)
 
 
-def better(champion: Champion, params: Gate, signature: Signature | None = None) -> Criterion:
+def better(champion: Champion, params: Gate) -> Criterion:
     """Hold where the new version is better on the same cells, or not worse and cheaper where that is accepted.
 
-    Tested by acquisition group, at the part of the level that this look at them gets. With fewer groups of a class than
-    `params.min_groups` a person must have signed as well.
+    Tested by acquisition group, at the part of the level that this look at them gets.
     """
     paired, names = champion.predictions, np.unique(champion.predictions.groups).tolist()
     difference, look = measure_difference(paired), looks.count_look(names, champion.earlier)
@@ -117,8 +138,7 @@ def better(champion: Champion, params: Gate, signature: Signature | None = None)
     cheaper = params.accept == "not_worse_and_cheaper" and paired.cost_after < paired.cost_before
     limit = -params.margin if cheaper else 0.0
     # Strictly above, so that a model is not better than itself.
-    passes = bool(low >= limit if cheaper else low > limit)
-    missing = few_groups(difference.units, params)
+    holds = bool(low >= limit if cheaper else low > limit)
     kind = "group" if difference.units.kind == "groups" else "cell, which says nothing of other groups"
     needed = f"at least {limit:+.3f}" if cheaper else f"above {limit:+.3f}"
     detail = (
@@ -127,10 +147,9 @@ def better(champion: Champion, params: Gate, signature: Signature | None = None)
         f"to {high:+.3f}, each end one-sided at {1 - level:.2%}, by {kind}); the lower end must be {needed}"
         + (f", at {paired.cost_after / paired.cost_before:.2f} of the cost" if cheaper else "")
         + f"; look {look} at these test groups, which may spend {level:.2%} of {1 - params.confidence:.0%}"
-        + (f"; {missing}; {_signed(signature)}" if missing else "")
     )
     return Criterion(
-        holds=passes and (missing is None or signature is not None),
+        holds=holds,
         detail=detail,
         value=difference.gain,
         low=low,
@@ -139,21 +158,6 @@ def better(champion: Champion, params: Gate, signature: Signature | None = None)
         look=look,
         groups=[looks.digest(name) for name in names],
     )
-
-
-def few_groups(units: Units, params: Gate) -> str | None:
-    """Return that some class has fewer groups than an unsigned decision needs, if so."""
-    if units.fewest >= params.min_groups:
-        return None
-    noun = "group" if units.fewest == 1 else "groups"
-    return f"{units.fewest} acquisition {noun} of class {units.scarce}, {params.min_groups} are needed"
-
-
-def _signed(signature: Signature | None) -> str:
-    """Return who signed and why, or how to."""
-    if signature is None:
-        return "record more, or enter a name and a reason under gate.signed_off to decide with these"
-    return f"signed off by {signature.name}: {signature.reason}"
 
 
 def groups(paired: PairedPredictions, params: Gate) -> Criterion:
