@@ -90,7 +90,7 @@ def _count_folds(sample: AuditSample, rows: npt.NDArray[np.bool_], scheme: str, 
 
 def score(sample: AuditSample, probabilities: Floats) -> BalancedAccuracy:
     """Return the balanced accuracy of (N, K) probabilities; cells whose probabilities are NaN do not count."""
-    rows: npt.NDArray[np.bool_] = ~np.isnan(probabilities).all(1)
+    rows = np.asarray(~np.isnan(probabilities).all(1))
     targets = np.searchsorted(sample.classes, sample.labels[rows])
     predicted = np.nan_to_num(probabilities[rows], nan=-1).argmax(1)
     return _balanced_accuracy(targets, predicted, sample.units.among(rows), len(np.unique(targets)))
