@@ -35,7 +35,7 @@ def test_groups_are_left_out_where_each_class_has_two(groups, kind, fewest, scar
 
 
 def test_groups_of_the_same_classes_are_a_stratum_and_one_alone_joins_those_most_like_it():
-    groups, labels = "a1 a2 b1 b2 p1 p1".split(), list("aabb") + ["a", "b"]
+    groups, labels = ["a1", "a2", "b1", "b2", "p1", "p1"], list("aabbab")
     units = make_units(np.array(groups), np.array(labels))
     by_group = dict(zip(groups, units.stratum[units.place], strict=True))
     assert by_group["a1"] == by_group["a2"] != by_group["b1"] == by_group["b2"]
@@ -126,7 +126,7 @@ def test_groups_that_agree_to_the_last_cell_say_nothing_of_others():
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
-    """The bars of `fatescope bench verdicts` at fewer draws: three standard errors below 93 % are allowed for chance."""
+    """The bars of `fatescope bench verdicts` at fewer draws, with three standard errors for chance."""
     draws = 300
     least = 0.93 - 3 * np.sqrt(0.93 * 0.07 / draws)
     rows = verdicts.cover(draws, (3, 8))

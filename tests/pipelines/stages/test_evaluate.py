@@ -36,19 +36,20 @@ def evaluated_cells(rng, scheme, groups):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "groups", "units", "rough", "reason"),
+    ("scheme", "groups", "expected"),
     [
-        ("grouped", 6, "groups", False, None),
-        ("random", 6, "groups", False, None),
-        ("random", 3, "groups", True, None),
-        ("grouped", 2, "groups", True, "2 acquisition groups of class G2; three are needed"),
+        ("grouped", 6, ("groups", False, None)),
+        ("random", 6, ("groups", False, None)),
+        ("random", 3, ("groups", True, None)),
+        ("grouped", 2, ("groups", True, "2 acquisition groups of class G2; three are needed")),
         # One montage of a class: effects of the montage and of the class are confounded.
-        ("random", 1, "cells", True, "1 acquisition group of class G2; three are needed"),
+        ("random", 1, ("cells", True, "1 acquisition group of class G2; three are needed")),
     ],
 )
 def test_intervals_are_of_groups_under_every_scheme_and_none_below_three(
-    rng, params, tmp_path, scheme, groups, units, rough, reason
+    rng, params, tmp_path, scheme, groups, expected
 ):
+    units, rough, reason = expected
     names = [f"G1{i % 6}" for i in range(300)] + [f"G2{i % groups}" for i in range(300)]
     metrics = evaluated_model.measure(*evaluated_cells(rng, scheme, names), None, COMPOSITION, params)
     assert (metrics.resampled, metrics.rough, metrics.lower_bound.units) == ("groups", rough, units)
