@@ -16,8 +16,6 @@ class Audit(Section):
     """Largest number of cells to audit, sampled equally from each class."""
     folds: Annotated[int, Field(ge=2)]
     """Folds of the cross-validation; reduced where a class has fewer cells or groups."""
-    repeats: int | None = None
-    """No longer used; files of earlier versions may have it."""
     max_groups: Annotated[int, Field(ge=2)]
     """Largest number of groups of one class among which the audit tries to identify the group of a cell."""
     suspect_auc: Annotated[float, Field(ge=0.5, le=1)]
@@ -31,8 +29,6 @@ class Evaluate(Section):
 
     seed: int
     """Seed of the simulated mixtures."""
-    repeats: int | None = None
-    """No longer used; files of earlier versions may have it."""
     min_groups: Annotated[int, Field(ge=2)]
     """The card says that intervals are wide where a class has fewer acquisition groups among the test cells."""
     bins: Annotated[int, Field(ge=2)]

@@ -24,14 +24,10 @@ class Signature(Section):
 class Gate(Section):
     """What a version must show to become the champion."""
 
-    seed: int | None = None
-    """No longer used; files of earlier versions may have it."""
-    repeats: int | None = None
-    """No longer used; files of earlier versions may have it."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     """Share of challengers, no better than the champion, that are refused, over all looks at the same test groups."""
-    min_groups: Annotated[int, Field(ge=2)] = 3
-    """Fewest test groups of each class for a comparison that no person has to sign; 3 in files without it."""
+    min_groups: Annotated[int, Field(ge=2)]
+    """Fewest test groups of each class for a comparison that no person has to sign."""
     accept: Literal["better", "not_worse_and_cheaper"]
     """Whether a challenger must be better, or may also be cheaper (fewer multiply-adds) and not worse."""
     margin: Share

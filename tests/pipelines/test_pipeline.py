@@ -21,6 +21,19 @@ pytestmark = pytest.mark.slow
 PLOTS = ("confusion", "roc", "reliability", "risk_coverage", "groups", "composition")
 
 
+def check_intervals(metrics):
+    """One test group of each class on the grouped split, and three on the other."""
+    grouped, random = (metrics["splits"][name] for name in ("grouped", "random"))
+    assert grouped["lower_bound"]["units"] == "cells"
+    assert set(grouped["intervals"].values()) == {None}
+    assert set(grouped["no_interval"].values()) == {"1 acquisition group of class astrocyte; three are needed"}
+    assert random["lower_bound"]["units"] == "groups"
+    for name, limits in random["intervals"].items():
+        assert limits is not None or random["no_interval"][name] == "every acquisition group gives the same value"
+        assert limits is None or limits[0] < limits[1]
+    assert all(result["rough"] for result in metrics["splits"].values())
+
+
 def test_the_pipeline(artifacts, folder):
     registry = mlflow.MlflowClient()
     # Evaluation: both schemes, with a prediction for each test cell.
@@ -36,17 +49,7 @@ def test_the_pipeline(artifacts, folder):
         assert sum(each["cells"] for each in result["by"]["group"].values()) == result["cells"]
         for plot in PLOTS:
             assert (folder / f"reports/binary/plots/{plot}_{name}.png").stat().st_size > 1000
-    grouped, random = (metrics["splits"][name] for name in ("grouped", "random"))
-    # One test group of each class on the grouped split, three on the other.
-    assert grouped["lower_bound"]["units"] == "cells"
-    assert set(grouped["intervals"].values()) == {None}
-    assert set(grouped["no_interval"].values()) == {"1 acquisition group of class astrocyte; three are needed"}
-    assert random["lower_bound"]["units"] == "groups"
-    for name, limits in random["intervals"].items():
-        assert limits is not None or random["no_interval"][name] == "every acquisition group gives the same value"
-        assert limits is None or limits[0] < limits[1]
-    assert all(result["rough"] for result in metrics["splits"].values())
-
+    check_intervals(metrics)
     assert metrics["audit"]["pairs"][0]["classes"] == ["astrocyte", "oligodendrocyte"]
 
     # The bundle gives the probabilities that evaluation wrote, for its own test cells.

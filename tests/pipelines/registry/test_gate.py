@@ -112,7 +112,7 @@ def test_a_better_model_passes_and_a_worse_one_does_not(rng, settings):
 
 
 def test_the_difference_is_tested_by_group_and_the_detail_says_how(rng, settings):
-    """Against the t test of group means; twelve groups of each class, of equal size, have 22 degrees of freedom."""
+    """Against the t test of group means; six groups of each class have ten degrees of freedom."""
     predictions = paired(rng, 0.7, 0.85, cells=1200, spread=0.05)
     criterion = better(predictions, settings())
     gains = [
@@ -121,15 +121,15 @@ def test_the_difference_is_tested_by_group_and_the_detail_says_how(rng, settings
         for rows in [predictions.groups == name]
         for t in [predictions.targets[rows][0]]
     ]
-    by_class = np.reshape(gains, (2, 12))
-    error = np.sqrt((by_class.var(axis=1, ddof=1) / 12).sum()) / 2
+    by_class = np.reshape(gains, (2, 6))
+    error = np.sqrt((by_class.var(axis=1, ddof=1) / 6).sum()) / 2
     assert criterion.value == pytest.approx(np.mean(gains))
     level = 0.05 * 6 / np.pi**2
     freedom = difference.measure_difference(predictions).spread.freedom
-    assert 18 < freedom <= 22
+    assert 5 <= freedom <= 10
     reach = stats.t.ppf(1 - level, freedom) * error
     assert (criterion.low, criterion.high) == pytest.approx((criterion.value - reach, criterion.value + reach))
-    assert "cells of 24 acquisition groups" in criterion.detail
+    assert "cells of 12 acquisition groups" in criterion.detail
     assert "each end one-sided at 96.96%, by group); the lower end must be above +0.000" in criterion.detail
     assert "look 1 at these test groups, which may spend 3.04% of 5%" in criterion.detail
     one_each = dataclasses.replace(predictions, groups=predictions.targets.astype(str))
@@ -140,7 +140,7 @@ def test_each_look_at_the_same_groups_needs_more(rng, settings):
     predictions = paired(rng, 0.8, 0.85)
     first = better(predictions, settings())
     assert first.holds
-    assert (first.look, len(first.groups)) == (1, 24)
+    assert (first.look, len(first.groups)) == (1, 12)
     seen = frozenset(first.groups)
     tenth = gate.better(Champion("1", predictions, (seen,) * 9), settings())
     assert tenth.look == 10
@@ -151,7 +151,7 @@ def test_each_look_at_the_same_groups_needs_more(rng, settings):
 
 
 def test_few_test_groups_ask_for_a_signature_which_lifts_no_test(rng, settings):
-    two, three = (paired(rng, 0.6, 0.95, groups=groups) for groups in (2, 3))
+    two, three = (paired(rng, 0.6, 0.95, groups=groups) for groups in (4, 6))
     signature = {"name": "Ada Example", "reason": "no other runs this year", "criteria": ["replicates"]}
 
     def decide(predictions, **changes):

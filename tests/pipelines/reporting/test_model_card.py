@@ -66,7 +66,7 @@ def test_a_card_of_simulated_cells_begins_with_that(sources):
 def test_a_card_says_where_there_is_no_interval_and_why(sources):
     reason = "2 acquisition groups of class astrocyte; three are needed"
     grouped = sources.metrics.schemes["grouped"]
-    known = changed(sources, "grouped", intervals=dict.fromkeys(grouped.intervals, [0.81, 0.93]), no_interval={})
+    known = changed(sources, "grouped", intervals={name: [0.81, 0.93] for name in grouped.intervals}, no_interval={})
     text = model_card.render(changed(known, "grouped", rough=False))
     assert "(95 % interval 0.810 to 0.930) on" in text
     assert "On the grouped split some class has few test groups" not in text
