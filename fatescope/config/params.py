@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -81,7 +80,7 @@ def parse(text: str, source: str) -> Params:
         raise ParamsError("\n".join(lines)) from error
 
 
-def _update(content: Any) -> Any:
+def _update(content: object) -> object:
     """Return the content of a file as this version writes it; what is no file of settings stays as it is."""
     if not isinstance(content, dict):
         return content

@@ -36,6 +36,7 @@ QUICK = {
     "ensemble.members": 1,
     "tune.trials": 0,
     "gate.max_calibration_error": 0.25,  # a few dozen test cells
+    "gate.signed_off": {"binary": {"name": "Test", "reason": "one test group of each", "criteria": ["replicates"]}},
     "evaluate.mixtures": 20,
     "audit.folds": 2,
 }

@@ -46,7 +46,7 @@ def test_nothing_has_a_default():
             assert field.is_required(), name
 
 
-def test_a_file_of_before_loads(tmp_path):
+def test_a_file_of_before_loads():
     """With the bootstrap's fields, which nothing reads any more, and without those that are new."""
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     old = rewritten(
@@ -55,7 +55,7 @@ def test_a_file_of_before_loads(tmp_path):
     assert old.count("repeats") == 3
     assert "min_groups: 3" not in old
     assert config.params.parse(old, "old") == config.params.parse(text, "new")
-    with pytest.raises(ParamsError, match="tune.repeats: Extra inputs are not permitted"):
+    with pytest.raises(ParamsError, match=r"tune\.repeats: Extra inputs are not permitted"):
         config.params.parse(text.replace("  sampler: tpe", "  repeats: 3\n  sampler: tpe"), "wrong")
 
 
