@@ -45,9 +45,12 @@ def measure_difference(paired: PairedPredictions) -> Difference:
 
 
 def _least_error(paired: PairedPredictions) -> float:
-    """Return the standard error where all groups agree: that of as many cells, with one more of each change."""
+    """Return the standard error where all groups agree: that of as many cells, with one more of each kind (Laplace).
+
+    A cell may be right in the later model alone, in the earlier one alone, or alike in both.
+    """
     targets, size = paired.targets, len(paired.classes)
-    changed = (paired.before.argmax(1) == targets) != (paired.after.argmax(1) == targets)
-    cells = np.bincount(targets, minlength=size)
-    changes = np.bincount(targets, changed, size) + 2
-    return float(np.sqrt((changes / cells**2).sum())) / size
+    before, after = (probabilities.argmax(1) == targets for probabilities in (paired.before, paired.after))
+    cells = np.bincount(targets, minlength=size) + 3
+    mended, broken = ((np.bincount(targets, rows, size) + 1) / cells for rows in (after & ~before, before & ~after))
+    return float(np.sqrt(((mended + broken - (mended - broken) ** 2) / cells).sum())) / size

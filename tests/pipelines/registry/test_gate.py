@@ -183,8 +183,8 @@ def test_groups_that_agree_to_the_last_cell_prove_nothing(settings):
     )
     criterion = better(predictions, settings())
     assert criterion.value == pytest.approx(0.05)
-    # Three changes in each class, and one more either way, of 60 cells; four degrees of freedom.
-    error = np.sqrt(2 * 5 / 60**2) / 2
+    # As if of 63 cells of each class four were mended and one broken; four degrees of freedom.
+    error = np.sqrt(2 * (5 / 63 - (3 / 63) ** 2) / 63) / 2
     level = 0.05 * 6 / np.pi**2
     assert criterion.low == pytest.approx(0.05 - stats.t.ppf(1 - level, 4) * error)
     assert not criterion.holds

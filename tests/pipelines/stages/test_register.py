@@ -22,7 +22,7 @@ from fatescope.inference import bundle
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.model_registry import metric_name
 from pipelines.commands import compare, rollback
-from pipelines.registry import gate, tracking, versions
+from pipelines.registry import gate, listing, tracking, versions
 from pipelines.registry.records import Criterion
 from pipelines.training import trainer
 from pipelines.training.bundle_writer import write_bundle
@@ -150,7 +150,11 @@ def test_the_tags_and_the_bundle_of_a_version(folder, empty_registry):
     spec = bundle.read_spec(folder / "artifacts/binary/bundle")
     assert version.tags["data_hash"] == spec.data_hash
     assert len(version.tags["splits_hash"]) == 64
-    assert float(version.tags["balanced_accuracy.low"]) <= float(version.tags["balanced_accuracy"])
+    served = json.loads((folder / "reports/binary/metrics.json").read_text())["splits"]["grouped"]
+    assert version.tags["balanced_accuracy"] == f"{served['balanced_accuracy']:.4f}"
+    assert "balanced_accuracy.low" not in version.tags, "one test group of each class: there is no interval"
+    [row] = listing.list_versions("binary")
+    assert (row["balanced_accuracy"], row["low"], row["high"]) == (float(version.tags["balanced_accuracy"]), None, None)
     assert version.description.count("# fatescope-binary, version 1") == 1
     run = empty_registry.get_run(version.run_id)
     [used] = run.inputs.dataset_inputs
