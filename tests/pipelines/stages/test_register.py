@@ -87,11 +87,14 @@ def test_the_life_of_a_champion(folder, empty_registry, tmp_path):
     assert (worse["version"], worse["champion"]) == ("2", False)
     assert not worse["criteria"]["better"]["holds"]
     assert worse["criteria"]["better"]["value"] < 0
+    assert worse["criteria"]["better"]["look"] == 1
     assert str(registry.get_model_version_by_alias(name, "challenger").version) == "2"
     assert champion() == "1"
     # A better one takes over.
     better = run_register(folder)
     assert (better["version"], better["champion"], better["replaced"]) == ("3", True, "1")
+    assert better["criteria"]["better"]["look"] == 2, "the one that was refused has looked at these groups too"
+    assert better["criteria"]["better"]["groups"] == worse["criteria"]["better"]["groups"]
     assert champion() == "3"
     # One that rests on a shortcut does not, however good.
     path = folder / "reports/binary/metrics.json"
