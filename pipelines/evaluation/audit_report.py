@@ -118,7 +118,7 @@ class AuditReport(Report):
     """Cells that were audited."""
     thresholds: Thresholds
     resampled: dict[str, str]
-    """Class → what intervals resample: `groups`, or `cells` where it has too few groups."""
+    """Class → the unit of intervals: `groups`, or `cells` where it has too few groups."""
     acquisition: Acquisition
     """Stage → description → scheme → model → balanced accuracy on all classes."""
     pairs: list[PairAudit]

@@ -5,11 +5,11 @@ from dataclasses import asdict
 import numpy as np
 
 from fatescope.config import Audit
-from pipelines.evaluation import bootstrap
 from pipelines.evaluation.acquisition import AcquisitionPrediction
 from pipelines.evaluation.audit_report import STAGES, VERDICTS, Evidence, PairAudit, PairVerdict
 from pipelines.evaluation.audit_sample import AuditSample
 from pipelines.evaluation.confounding import CELL_FREE
+from pipelines.evaluation.intervals import auc_without, interval
 
 
 def audit_pair(
@@ -47,13 +47,13 @@ def _evidence(sample: AuditSample, prediction: AcquisitionPrediction, pair: tupl
     columns = [int(np.searchsorted(sample.classes, name)) for name in pair]
     one, other = prediction.probabilities[rows][:, columns].T
     scores = one / np.maximum(one + other, 1e-12)
-    areas = bootstrap.auc(scores, sample.labels[rows] == pair[0], sample.weights[:, rows])
-    interval = bootstrap.interval(areas)
+    units = sample.units.among(rows)
+    area = interval(auc_without(scores, sample.labels[rows] == pair[0], units), units)
     return Evidence(
         description=prediction.description,
         model=prediction.model,
-        **asdict(interval),
-        verdict=_verdict(prediction.description, interval.low, params),
+        **asdict(area),
+        verdict=_verdict(prediction.description, area.low, params),
     )
 
 

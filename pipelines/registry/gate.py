@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from fatescope.config import Gate, Signable, Signature
-from pipelines.evaluation import bootstrap
 from pipelines.evaluation.audit_report import AuditSummary
-from pipelines.evaluation.metrics import balanced_accuracy, confusion_counts
 from pipelines.evaluation.metrics_report import Metrics, SchemeMetrics
+from pipelines.registry import looks
+from pipelines.registry.difference import measure_difference
 from pipelines.registry.paired import PairedPredictions
 from pipelines.registry.records import Criterion
 
@@ -30,6 +30,8 @@ class Champion:
 
     version: str
     predictions: PairedPredictions
+    earlier: tuple[frozenset[str] | None, ...] = ()
+    """Digests of the test groups of each earlier comparison of the task; None where they were not kept."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,13 @@ def decide(
         "grouped": grouped(scheme),
         "informative": informative(first, len(metrics.classes)),
         "baselines": baselines(first),
+        "replicates": replicates(first, champion, params),
         "calibration": calibration(first, params),
     }
     if isinstance(champion, Champion):
         criteria |= {"better": better(champion, params), "groups": groups(champion.predictions, params)}
     elif champion.version is not None:
-        criteria["better"] = Criterion(holds=False, detail=champion.reason)
+        criteria["comparable"] = Criterion(holds=False, detail=champion.reason)
     return {name: lift(name, criterion, params.signed_off.get(task)) for name, criterion in criteria.items()}
 
 
@@ -93,10 +96,33 @@ def grouped(scheme: str) -> Criterion:
 
 
 def informative(metrics: SchemeMetrics, classes: int) -> Criterion:
-    """Hold where even the lower end of the balanced accuracy is above chance."""
-    low, chance = metrics.intervals["balanced_accuracy"][0], 1 / classes
-    detail = f"balanced accuracy {metrics.balanced_accuracy:.3f}, at least {low:.3f}; chance is {chance:.3f}"
-    return Criterion(holds=low > chance, detail=detail, value=low, limit=chance)
+    """Hold where even the lower bound of the balanced accuracy is above chance."""
+    bound, chance = metrics.at_least(), 1 / classes
+    if bound is None:
+        return Criterion(holds=False, detail=f"balanced accuracy {metrics.describe_interval('balanced_accuracy')}")
+    alone = "" if bound.units == "groups" else ", for cells of these test groups"
+    detail = (
+        f"balanced accuracy {metrics.balanced_accuracy:.3f}, at least {bound.value:.3f}{alone}; chance is {chance:.3f}"
+    )
+    return Criterion(holds=bound.value > chance, detail=detail, value=bound.value, limit=chance)
+
+
+def replicates(first: SchemeMetrics, champion: Champion | NoComparison, params: Gate) -> Criterion:
+    """Hold where each class has enough test groups for what the decision rests on.
+
+    Two for a first champion, which only needs to be above chance, and `params.min_groups` for a comparison.
+    """
+    if isinstance(champion, Champion):
+        units = measure_difference(champion.predictions).units
+        fewest, needed, scarce = units.fewest, params.min_groups, f"class {units.scarce}"
+    else:
+        bound, needed, scarce = first.at_least(), 2, "some class"
+        fewest = 2 if bound is not None and bound.units == "groups" else 1
+    if fewest >= needed:
+        return Criterion(holds=True, detail=f"each class has {needed} or more test groups", limit=needed)
+    noun = "group" if fewest == 1 else "groups"
+    detail = f"{scarce} has {fewest} test {noun}, and {needed} are needed to say how other groups would do"
+    return Criterion(holds=False, detail=detail, value=fewest, limit=needed)
 
 
 def baselines(metrics: SchemeMetrics) -> Criterion:
@@ -118,29 +144,37 @@ def calibration(metrics: SchemeMetrics, params: Gate) -> Criterion:
 
 
 def better(champion: Champion, params: Gate) -> Criterion:
-    """Hold where the new version is better by a paired bootstrap, or not worse and cheaper where that is accepted."""
-    paired = champion.predictions
-    units = bootstrap.choose_units(paired.groups, paired.targets.astype(str))
-    weights = bootstrap.resample(units.names, paired.targets.astype(str), params.repeats, params.seed)
-    before, after = (
-        balanced_accuracy(confusion_counts(paired.targets, p.argmax(1), weights, len(paired.classes)))
-        for p in (paired.before, paired.after)
-    )
-    gain = after - before
-    low, high = np.quantile(gain[1:], (1 - params.confidence, params.confidence))
+    """Hold where the new version is better on the same cells, or not worse and cheaper where that is accepted.
+
+    Tested by acquisition group, at the part of the level that this look at them gets.
+    """
+    paired, names = champion.predictions, np.unique(champion.predictions.groups).tolist()
+    difference, look = measure_difference(paired), looks.count_look(names, champion.earlier)
+    level = looks.spend(1 - params.confidence, look)
+    low, high = difference.ends(level)
     cheaper = params.accept == "not_worse_and_cheaper" and paired.cost_after < paired.cost_before
     limit = -params.margin if cheaper else 0.0
     # Strictly above, so that a model is not better than itself.
     holds = bool(low >= limit if cheaper else low > limit)
-    rough = "; with so few groups this is rough" if units.kind == "cells" else ""
+    kind = "group" if difference.units.kind == "groups" else "cell, which says nothing of other groups"
     needed = f"at least {limit:+.3f}" if cheaper else f"above {limit:+.3f}"
     detail = (
-        f"balanced accuracy {after[0]:.3f} against {before[0]:.3f} of version {champion.version} on the same "
-        f"{len(paired.targets)} cells: {gain[0]:+.3f} ({low:+.3f} to {high:+.3f}, each end one-sided at "
-        f"{params.confidence:.0%}, resampling {units.kind}{rough}); the lower end must be {needed}"
+        f"balanced accuracy {difference.after:.3f} against {difference.before:.3f} of version {champion.version} on "
+        f"the same {len(paired.targets)} cells of {len(names)} acquisition groups: {difference.gain:+.3f} ({low:+.3f} "
+        f"to {high:+.3f}, each end one-sided at {1 - level:.2%}, by {kind}); the lower end must be {needed}"
         + (f", at {paired.cost_after / paired.cost_before:.2f} of the cost" if cheaper else "")
+        + f"; look {look} at these test groups, which may spend {level:.2%} of {1 - params.confidence:.0%}"
     )
-    return Criterion(holds=holds, detail=detail, value=float(gain[0]), low=float(low), high=float(high), limit=limit)
+    return Criterion(
+        holds=holds,
+        detail=detail,
+        value=difference.gain,
+        low=low,
+        high=high,
+        limit=limit,
+        look=look,
+        groups=[looks.digest(name) for name in names],
+    )
 
 
 def groups(paired: PairedPredictions, params: Gate) -> Criterion:

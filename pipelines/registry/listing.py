@@ -24,7 +24,7 @@ class Row(TypedDict):
     failed: list[str]
     """Criteria of the gate that it does not meet."""
     balanced_accuracy: float | None
-    """On the test cells of `split`, with the ends of its 95 % interval in `low` and `high`."""
+    """On the test cells of `split`, with the ends of its 95 % interval, if it has one, in `low` and `high`."""
     low: float | None
     high: float | None
     split: str

@@ -11,6 +11,8 @@ from pipelines.evaluation.report import Report
 
 GATE, PARTS = "gate", "parts"
 """The tag of a verdict, and what it is called there of how many tags `gate.0`, `gate.1` … a longer one is in."""
+GROUP = 12
+"""Characters that the digest of a group takes in it."""
 
 
 class Criterion(Report):
@@ -31,6 +33,10 @@ class Criterion(Report):
     """What `value`, or an end of its interval, is compared with."""
     group: str | None = None
     """The acquisition group that `value` is about."""
+    look: int | None = None
+    """The how manieth comparison on these test groups this was."""
+    groups: list[str] | None = None
+    """Digests (`looks.digest`) of the test groups that were compared."""
 
     @model_serializer(mode="wrap")
     def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -95,13 +101,17 @@ class Verdict(Report):
         return cls.model_validate_json("".join(filter(None, parts)) if parts and all(parts) else tags[GATE])
 
     def to_tag(self, limit: int) -> str:
-        """Return the verdict as JSON of `limit` characters at most: long texts are cut."""
+        """Return the verdict as JSON of `limit` characters at most: texts are cut, long lists of groups left out."""
         content, longest = self.to_json(), limit
         while len(content) > limit and longest > 1:
             longest //= 2
             criteria = {
                 name: criterion.model_copy(
-                    update={"detail": cut(criterion.detail, longest), "group": cut(criterion.group, longest)}
+                    update={
+                        "detail": cut(criterion.detail, longest),
+                        "group": cut(criterion.group, longest),
+                        "groups": criterion.groups if len(criterion.groups or ()) * GROUP <= longest else None,
+                    }
                 )
                 for name, criterion in self.criteria.items()
             }

@@ -123,6 +123,21 @@ def verdict_of(version: ModelVersion) -> Verdict | None:
     return Verdict.from_tags(version.tags)
 
 
+def earlier_looks(task: str) -> tuple[frozenset[str] | None, ...]:
+    """Return the digests of the test groups of each comparison with a champion; None where a verdict has not kept them.
+
+    Whether it was promoted does not matter: a version that was refused has been looked at too.
+    """
+    verdicts = [verdict_of(version) for version in list_versions(task)]
+    compared = [verdict.criteria.get("better") for verdict in verdicts if verdict is not None]
+    return tuple(
+        None if criterion.groups is None else frozenset(criterion.groups)
+        for criterion in compared
+        # Without a value there was no comparison.
+        if criterion is not None and criterion.value is not None
+    )
+
+
 def history(task: str, without: str | None = None) -> list[VersionSummary]:
     """Return the versions of `task`, newest first, except the version `without`."""
     return [_summarise(version) for version in list_versions(task) if str(version.version) != without]

@@ -75,7 +75,8 @@ def run_champion(task: str, folder: Path, source: CellDataset, splits: Splits, t
     number = str(current.version)
     try:
         with versions.download(task, number) as before:
-            return Champion(number, predict_paired(before, folder, source, splits, threads))
+            paired = predict_paired(before, folder, source, splits, threads)
+            return Champion(number, paired, versions.earlier_looks(task))
     except (BundleError, DataError, ImageError) as error:
         return NoComparison(f"version {number}, the champion, cannot be compared with: {error}", number)
 

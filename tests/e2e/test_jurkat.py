@@ -22,9 +22,7 @@ QUICK = {
     "train.minutes": 60,  # no result depends on how fast this machine is
     "tune.minutes": 60,
     "gate.max_calibration_error": 0.25,  # of 126 test cells, chance alone makes half of that
-    "evaluate.repeats": 100,
     "evaluate.mixtures": 20,
-    "audit.repeats": 40,
     "audit.folds": 3,
     "tune.trials": 2,
     "tune.epochs": 2,

@@ -36,9 +36,8 @@ QUICK = {
     "ensemble.members": 1,
     "tune.trials": 0,
     "gate.max_calibration_error": 0.25,  # a few dozen test cells
-    "evaluate.repeats": 100,
+    "gate.signed_off": {"binary": {"name": "Test", "reason": "one test group of each", "criteria": ["replicates"]}},
     "evaluate.mixtures": 20,
-    "audit.repeats": 40,
     "audit.folds": 2,
 }
 

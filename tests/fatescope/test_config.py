@@ -60,6 +60,19 @@ def test_nothing_has_a_default():
             assert field.is_required(), name
 
 
+def test_a_file_of_before_loads():
+    """With the bootstrap's fields, which nothing reads any more, and without those that are new."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    old = rewritten(
+        {"min_groups: 3": "repeats: 1000", "folds:": "folds: 5\n  repeats: 200", "bins:": "bins: 10\n  repeats: 500"}
+    )
+    assert old.count("repeats") == 3
+    assert "min_groups: 3" not in old
+    assert config.params.parse(old, "old") == config.params.parse(text, "new")
+    with pytest.raises(ParamsError, match=r"tune\.repeats: Extra inputs are not permitted"):
+        config.params.parse(text.replace("  sampler: tpe", "  repeats: 3\n  sampler: tpe"), "wrong")
+
+
 def test_a_missing_file_says_where_to_run(tmp_path):
     with pytest.raises(ParamsError, match="run from the project's folder"):
         config.load(tmp_path / "params.yaml")

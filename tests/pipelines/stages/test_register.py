@@ -22,7 +22,7 @@ from fatescope.inference import bundle
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.model_registry import metric_name
 from pipelines.commands import compare, promote, rollback
-from pipelines.registry import gate, tracking, versions
+from pipelines.registry import gate, listing, tracking, versions
 from pipelines.registry.records import Criterion
 from pipelines.training import trainer
 from pipelines.training.bundle_writer import write_bundle
@@ -87,11 +87,14 @@ def test_the_life_of_a_champion(folder, empty_registry, tmp_path):
     assert (worse["version"], worse["champion"]) == ("2", False)
     assert not worse["criteria"]["better"]["holds"]
     assert worse["criteria"]["better"]["value"] < 0
+    assert worse["criteria"]["better"]["look"] == 1
     assert str(registry.get_model_version_by_alias(name, "challenger").version) == "2"
     assert champion() == "1"
     # A better one takes over.
     better = run_register(folder)
     assert (better["version"], better["champion"], better["replaced"]) == ("3", True, "1")
+    assert better["criteria"]["better"]["look"] == 2, "the one that was refused has looked at these groups too"
+    assert better["criteria"]["better"]["groups"] == worse["criteria"]["better"]["groups"]
     assert champion() == "3"
     # One that rests on a shortcut does not, however good.
     path = folder / "reports/binary/metrics.json"
@@ -140,7 +143,7 @@ def test_a_champion_that_has_seen_the_test_cells_is_not_beaten_on_them(folder, e
     assert run_register(folder, champion)["champion"]
     verdict = run_register(folder)
     assert not verdict["champion"]
-    assert "no test cells left that neither version has seen" in verdict["criteria"]["better"]["detail"]
+    assert "no test cells left that neither version has seen" in verdict["criteria"]["comparable"]["detail"]
     assert str(empty_registry.get_model_version_by_alias("fatescope-binary", "champion").version) == "1"
 
 
@@ -150,7 +153,11 @@ def test_the_tags_and_the_bundle_of_a_version(folder, empty_registry):
     spec = bundle.read_spec(folder / "artifacts/binary/bundle")
     assert version.tags["data_hash"] == spec.data_hash
     assert len(version.tags["splits_hash"]) == 64
-    assert float(version.tags["balanced_accuracy.low"]) <= float(version.tags["balanced_accuracy"])
+    served = json.loads((folder / "reports/binary/metrics.json").read_text())["splits"]["grouped"]
+    assert version.tags["balanced_accuracy"] == f"{served['balanced_accuracy']:.4f}"
+    assert "balanced_accuracy.low" not in version.tags, "one test group of each class: there is no interval"
+    [row] = listing.list_versions("binary")
+    assert (row["balanced_accuracy"], row["low"], row["high"]) == (float(version.tags["balanced_accuracy"]), None, None)
     assert version.description.count("# fatescope-binary, version 1") == 1
     run = empty_registry.get_run(version.run_id)
     [used] = run.inputs.dataset_inputs
@@ -280,8 +287,8 @@ def test_a_champion_that_is_damaged_is_replaced_by_signature_alone(folder, empty
     (place / "artifacts/bundle" / bundle.SPEC).write_text("{")
     verdict = run_register(folder)
     assert (verdict["champion"], verdict["against"]) == (False, "1")
-    assert "version 1, the champion, cannot be compared with" in verdict["criteria"]["better"]["detail"]
-    assert "with criteria: [better], under gate.signed_off" in verdict["criteria"]["better"]["detail"]
+    assert "version 1, the champion, cannot be compared with" in verdict["criteria"]["comparable"]["detail"]
+    assert "with criteria: [comparable], under gate.signed_off" in verdict["criteria"]["comparable"]["detail"]
 
 
 @pytest.mark.parametrize("damage", ["lost", "changed"])
