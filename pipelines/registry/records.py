@@ -63,6 +63,11 @@ class Verdict(Report):
     against: str | None = None
     """The champion that it had to be better than; None where there was none, or none was noted."""
 
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "against" or value is not None}
+
     @property
     def failed(self) -> list[str]:
         """Return the names of the criteria that do not hold."""

@@ -5,6 +5,7 @@ import json
 from pipelines.stages import audit, card, evaluate, ingest, register, split, train, tune
 
 CHANGES = {
+    "split.seed": 7,  # the test groups are those of `old_version`, which was made when they were dealt in another way
     "train.backbone": "compact",
     "train.epochs": 40,
     "train.batch_size": 8,

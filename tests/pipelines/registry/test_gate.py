@@ -196,7 +196,8 @@ def test_few_test_groups_ask_for_a_signature_which_lifts_no_test(rng, settings):
     assert not decide(worse, signed_off={"binary": signature})["better"].holds
     for_another = signature | {"criteria": ["audit"]}
     assert not decide(two, signed_off={"binary": for_another})["replicates"].holds
-    assert not gate.audit("binary", metrics("shortcut").audit, settings(signed_off={"binary": signature})).holds
+    shortcut = gate.decide("binary", metrics("shortcut"), None, NONE_YET, settings(signed_off={"binary": signature}))
+    assert not shortcut["audit"].holds
 
 
 def test_groups_that_agree_to_the_last_cell_prove_nothing(settings):
