@@ -1,7 +1,7 @@
 """How often the same test groups have been looked at, and what a look may spend.
 
 Every comparison with a champion draws another ticket on the same test cells: at 5 % each, ten challengers that are no
-better would bring a promotion in up to four cases of ten. The k-th look therefore gets a part of that level that falls
+better would bring a promotion in one case of three. The k-th look therefore gets a part of that level that falls
 with k squared, so that the parts of all looks together are the level (alpha spending, Lan and DeMets 1983).
 """
 
