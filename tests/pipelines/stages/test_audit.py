@@ -70,7 +70,7 @@ def simulated_verdicts(folder, case):
     prepare(folder, changes, folder / "data")
     source, confounded = load_cells(folder / "cells"), splits.load(folder / "splits.parquet").confounded
     rows = choose_cells(source.manifest, settings.dataset, settings.audit)
-    sample = describe_cells(source, rows, confounded, settings.train.normalisation, settings.audit)
+    sample = describe_cells(source, rows, confounded, settings.train.normalisation)
     predictions = predict_from_acquisition(
         sample, settings.audit, lambda description, scheme: scheme == "grouped" and description != confounding.INTENSITY
     )
