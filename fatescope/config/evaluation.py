@@ -19,7 +19,7 @@ class Audit(Section):
     max_groups: Annotated[int, Field(ge=2)]
     """Largest number of groups of one class among which the audit tries to identify the group of a cell."""
     suspect_auc: Annotated[float, Field(ge=0.5, le=1)]
-    """A pair of classes is suspect where the lower end of the AUC's interval reaches this."""
+    """A pair of classes is suspect where the AUC is at least this, with 95 % confidence."""
     shortcut_auc: Annotated[float, Field(ge=0.5, le=1)]
     """A pair of classes has a shortcut where it reaches this on pixels that cannot show the cell."""
 

@@ -1,8 +1,8 @@
 """`audit.json`: how well acquisition alone predicts the class."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from pipelines.evaluation.report import Report
 
@@ -35,7 +35,19 @@ class Evidence(Report):
     """Area under the ROC curve, with its 95 % interval."""
     low: float
     high: float
+    lower_bound: float | None = None
+    """What the area is at least, with 95 % confidence; the verdict is by this. Earlier reports went by `low`."""
     verdict: PairVerdict
+
+    @property
+    def at_least(self) -> float:
+        """Return what the verdict is by."""
+        return self.low if self.lower_bound is None else self.lower_bound
+
+    @model_serializer(mode="wrap")
+    def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "lower_bound" or value is not None}
 
 
 class PairAudit(Report):
@@ -102,7 +114,7 @@ class Confounding(Report):
 
 
 class Thresholds(Report):
-    """Areas under the curve, from `params.yaml`, that the lower end of an interval must reach for a verdict."""
+    """Areas under the curve, from `params.yaml`, that a lower bound must reach for a verdict."""
 
     suspect: float
     shortcut: float

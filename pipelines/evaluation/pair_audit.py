@@ -9,13 +9,13 @@ from pipelines.evaluation.acquisition import AcquisitionPrediction
 from pipelines.evaluation.audit_report import STAGES, VERDICTS, Evidence, PairAudit, PairVerdict
 from pipelines.evaluation.audit_sample import AuditSample
 from pipelines.evaluation.confounding import CELL_FREE
-from pipelines.evaluation.intervals import auc_without, interval
+from pipelines.evaluation.intervals import LEVEL, auc_without, interval
 
 
 def audit_pair(
     sample: AuditSample, predictions: list[AcquisitionPrediction], pair: tuple[str, str], params: Audit
 ) -> PairAudit:
-    """Judge a pair of classes by the lower end of the strongest interval, so that chance alone does not accuse it."""
+    """Judge a pair of classes by the strongest lower bound, so that chance alone does not accuse it."""
     confounded = not sample.grouped[np.isin(sample.labels, pair)].all()
     scheme = "random" if confounded else "grouped"
     raw, normalised = (
@@ -25,7 +25,7 @@ def audit_pair(
                 for prediction in predictions
                 if (prediction.stage, prediction.scheme) == (stage, scheme) and not prediction.may_hold_cell
             ),
-            key=lambda evidence: (VERDICTS.index(evidence.verdict), evidence.low),
+            key=lambda evidence: (VERDICTS.index(evidence.verdict), evidence.at_least),
         )
         for stage in STAGES
     )
@@ -48,12 +48,15 @@ def _evidence(sample: AuditSample, prediction: AcquisitionPrediction, pair: tupl
     one, other = prediction.probabilities[rows][:, columns].T
     scores = one / np.maximum(one + other, 1e-12)
     units = sample.units.among(rows)
-    area = interval(auc_without(scores, sample.labels[rows] == pair[0], units), units)
+    areas = auc_without(scores, sample.labels[rows] == pair[0], units)
+    # A verdict asks for one end alone, which is the lower one of an interval of twice the error.
+    area, bound = interval(areas, units), interval(areas, units, level=2 * LEVEL - 1).low
     return Evidence(
         description=prediction.description,
         model=prediction.model,
         **asdict(area),
-        verdict=_verdict(prediction.description, area.low, params),
+        lower_bound=bound,
+        verdict=_verdict(prediction.description, bound, params),
     )
 
 

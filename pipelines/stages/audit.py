@@ -76,7 +76,8 @@ def describe_pair(pair: PairAudit) -> str:
     return (
         f"{' / '.join(pair.classes)}: {pair.verdict}{' and confounded' if pair.confounded else ''}, "
         f"after normalisation {pair.verdict_normalised} (strongest evidence: {evidence.model} on "
-        f"{evidence.description}, AUC {evidence.value:.2f}, 95 % interval {evidence.low:.2f} to {evidence.high:.2f})"
+        f"{evidence.description}, AUC {evidence.value:.2f}, 95 % interval {evidence.low:.2f} to {evidence.high:.2f}, "
+        f"at least {evidence.at_least:.2f})"
     )
 
 
