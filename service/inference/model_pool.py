@@ -199,8 +199,8 @@ class ModelPool:
             return
         if champion not in self._retry_at:
             metrics.SWAPS.labels(champion.task, "refused").inc()
-            stays = previous and previous.champion not in self._withdrawn
-            effect = f"version {previous.champion.version} stays in service" if stays else "the task is not served"
+            stays = previous.champion if previous and previous.champion not in self._withdrawn else None
+            effect = f"version {stays.version} stays in service" if stays else "the task is not served"
             log.error("%s version %s is refused: %s; %s", champion.name, champion.version, reason, effect)
         self._retry_at[champion] = now + RETRY_S
 
