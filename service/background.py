@@ -39,11 +39,12 @@ class Worker:
     publish: Callable[["Worker", int], None]
     """Called at the start and after each success and failure, with the number of failures since the last time."""
     longest_wait_s: float = LONGEST_S
-    last_success: float = field(default_factory=time.time, init=False)
+    last_success: float = field(init=False)
     """Seconds since the epoch; the start counts as one."""
     failures: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        self.last_success = time.time()
         self._backoff, self._reason = Backoff(self.longest_wait_s), ""
         self.publish(self, 0)
 
