@@ -12,14 +12,15 @@ empty altogether as after the loss of its database, changes nothing.
 
 import json
 import os
-import select
 import shutil
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from fatescope.atomic import replacing
 
@@ -172,9 +173,11 @@ def main(
         _follow(target, served, settings)
 
 
-def _follow(target: Path, served: dict[str, str], settings: ServiceSettings) -> None:
+def _follow(target: Path, served: dict[str, str], settings: ServiceSettings) -> NoReturn:
     """Download new versions as the registry names them, until standard input closes."""
-    while not _is_closed(settings.poll_s):
+    _end_with_parent()
+    while True:
+        time.sleep(settings.poll_s)
         try:
             if (current := followed_versions(settings.pin, served)) != served:
                 download(target, current)
@@ -190,10 +193,15 @@ def _report(**content: object) -> None:
     print(json.dumps(content), flush=True)
 
 
-def _is_closed(timeout_s: float) -> bool:
-    """Return whether standard input closes within `timeout_s`."""
-    readable, _, _ = select.select([sys.stdin], [], [], timeout_s)
-    return bool(readable) and not sys.stdin.read(1)
+def _end_with_parent() -> None:
+    """End this process as soon as standard input closes; a query of a registry that is away takes minutes."""
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -74,7 +74,13 @@ def metric(client, line):
 def served(registry, tmp_path):
     """The client of a service of version 1 in a registry, and the function that adds versions."""
     registry(0)
-    settings = {"FATESCOPE_POLL_S": "0.3", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", **EXACT}
+    # As in the image of a Bento, where BentoML starts no worker again.
+    settings = {
+        "BENTOML_CONTAINERIZED": "1",
+        "FATESCOPE_POLL_S": "0.3",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        **EXACT,
+    }
     (tmp_path / "served").mkdir()
     with serving(tmp_path / "served", ROOT, settings) as client:
         client.log = tmp_path / "served" / "service.log"
