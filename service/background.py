@@ -13,6 +13,7 @@ published as metrics.
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import threading
@@ -46,7 +47,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.last_success = time.time()
         self._backoff, self._reason = Backoff(self.longest_wait_s), ""
-        self.publish(self, 0)
+        self._publish(0)
 
     def succeed(self) -> None:
         """Note a success."""
@@ -55,7 +56,7 @@ class Worker:
         if self._reason:
             log.info("%s works again", self.name)
             self._reason = ""
-        self.publish(self, 0)
+        self._publish(0)
 
     def fail(self, error: Exception) -> float:
         """Note a failure, and log its reason unless that was the last one too; return the seconds to wait."""
@@ -65,8 +66,13 @@ class Worker:
         if (known := _ADDRESS.sub("", reason)) != self._reason:
             log.error("%s failed, and is tried again: %s", self.name, reason, exc_info=None if expected else error)
             self._reason = known
-        self.publish(self, 1)
+        self._publish(1)
         return self._backoff.wait_s()
+
+    def _publish(self, failures: int) -> None:
+        # The work must not end because a disk for metrics is full.
+        with contextlib.suppress(Exception):
+            self.publish(self, failures)
 
 
 def start_thread(worker: Worker, work: Callable[[], None], closed: threading.Event) -> threading.Thread:

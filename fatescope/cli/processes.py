@@ -57,8 +57,14 @@ def wait(processes: Processes) -> NoReturn:
         time.sleep(_POLL_S)
 
 
-def keep(processes: Processes, commands: Mapping[str, list[str]], folder: Path, steady_s: float = STEADY_S) -> NoReturn:
-    """Start each of `processes` again when it ends, after a while that grows as long as it fails.
+def keep(
+    processes: Processes,
+    commands: Mapping[str, list[str]],
+    environment: Mapping[str, str],
+    folder: Path,
+    steady_s: float = STEADY_S,
+) -> NoReturn:
+    """Start each of `processes`, which `running` made of the same, again when it ends; wait longer as long as it fails.
 
     Raises FatescopeError for one that ends within `steady_s` of its first start: it cannot run here.
     """
@@ -69,7 +75,7 @@ def keep(processes: Processes, commands: Mapping[str, list[str]], folder: Path, 
         for name, process in processes.items():
             if name in due:
                 if now >= due[name]:
-                    processes[name] = _start(commands[name], {}, folder)
+                    processes[name] = _start(commands[name], environment, folder)
                     began[name] = now
                     restarted.add(name)
                     del due[name]

@@ -97,7 +97,7 @@ def watch(port: Port = 3000) -> None:
         check_port("127.0.0.1", fixed)
     with processes.running(commands, {}, Path.cwd()) as started:
         print(f"Service {url}, Prometheus http://127.0.0.1:9090, drift http://127.0.0.1:9300", flush=True)
-        processes.keep(started, commands, Path.cwd())
+        processes.keep(started, commands, {}, Path.cwd())
 
 
 def score(

@@ -59,7 +59,7 @@ def status(store: Path) -> Status | None:
     """Return how the follower of `store` fares; None for a folder of bundles that does not come from a registry."""
     try:
         return Status(**json.loads((store / STATUS).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

@@ -75,7 +75,7 @@ def test_one_that_is_killed_is_started_again_and_the_others_go_on(tmp_path, capl
     with processes.running(commands, {}, tmp_path) as started:
         thread.start()
         with pytest.raises(SystemExit):
-            processes.keep(started, commands, tmp_path, steady_s=0.0)
+            processes.keep(started, commands, {}, tmp_path, steady_s=0.0)
     thread.join()
     assert len(set(killed)) == 2
     assert caplog.text.count("two ended with exit code -9, and is started again") == 2
@@ -89,7 +89,7 @@ def test_one_that_cannot_start_is_named_and_not_tried_for_ever(tmp_path):
         pytest.raises(FatescopeError, match="two ended with exit code 3"),
         processes.running(commands, {}, tmp_path) as started,
     ):
-        processes.keep(started, commands, tmp_path)
+        processes.keep(started, commands, {}, tmp_path)
     assert gone(started["one"].pid)
 
 

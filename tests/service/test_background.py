@@ -66,6 +66,22 @@ def test_a_thread_that_fails_while_it_is_closed_has_one_more_try(published):
     assert tries == [False, True]
 
 
+def test_work_goes_on_where_nothing_can_be_published():
+    def full(*_):
+        raise OSError("no space left on device")
+
+    own, rounds = Worker("registry", 0.0, full, 0.0), []
+
+    def work():
+        own.succeed()
+        rounds.append(1)
+        if len(rounds) < 3:
+            raise OSError("ended")
+
+    background.start_thread(own, work, threading.Event()).join(30)
+    assert len(rounds) == 3
+
+
 def test_a_reason_is_logged_once_until_it_changes_or_the_work_succeeds(published, caplog):
     own = worker(published)
     for address in ("0x7f01", "0x7f02", "0x7f03"):
