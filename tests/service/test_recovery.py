@@ -117,3 +117,38 @@ def test_a_service_gets_over_the_end_of_each_of_its_processes_and_follows_the_re
     mlflow.MlflowClient().set_registered_model_alias(NAME, "champion", "1")
     wait(lambda: answers(client))
     assert versions(client) == ["1"]
+
+
+BROKEN = """
+import os
+import onnxruntime
+
+run = onnxruntime.InferenceSession.run
+
+def fail(self, *arguments):
+    with open(os.environ["BROKEN"]) as file:
+        if file.read() == str(os.getpid()):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    return run(self, *arguments)
+
+onnxruntime.InferenceSession.run = fail
+"""
+"""What Python runs at the start of each process: the one whose number is in the file `BROKEN` can run no network."""
+
+
+def test_a_runner_whose_engine_fails_on_everything_is_started_anew(bundles, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(BROKEN)
+    (tmp_path / "broken").write_text("")
+    settings = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "BROKEN": str(tmp_path / "broken")}
+    with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(bundles), **settings, **EXACT}) as client:
+        broken = helper(client, "runner").pid
+        (tmp_path / "broken").write_text(str(broken))
+        statuses = [client.post("/classify", content=CELL).status_code for _ in range(3)]
+        assert statuses == [503] * 3
+        wait(lambda: (successor := helper(client, "runner")) is not None and successor.pid != broken)
+        wait(lambda: answers(client))
+        failed = 'fatescope_engine_restarts_total{outcome="refused",task="multiclass"}'
+        assert metric(client, failed) == 1
+    log = (tmp_path / "service.log").read_text()
+    assert "onnxruntime fails on known good input (RuntimeError: CUDA error" in log
+    assert "also when loaded again" in log
