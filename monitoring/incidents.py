@@ -213,9 +213,10 @@ def make_handler(receive: Callable[[dict[str, Any]], object]) -> type[BaseHTTPRe
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             """Handle one message."""
-            size = int(self.headers.get("Content-Length") or 0)
             try:
-                receive(json.loads(self.rfile.read(min(size, _MAX_BODY_BYTES))))
+                size = int(self.headers.get("Content-Length") or 0)
+                # A negative size would read until the sender closes the connection.
+                receive(json.loads(self.rfile.read(min(max(size, 0), _MAX_BODY_BYTES))))
                 status = 200
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 log.warning("not a message of Alertmanager: %s", error)

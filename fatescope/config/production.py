@@ -6,6 +6,9 @@ from pydantic import Field
 
 from fatescope.config.section import Count, Section, Share
 
+Signable = Literal["audit", "baselines", "grouped", "better"]
+"""Criteria of the gate that a person may lift."""
+
 
 class Signature(Section):
     """Who approved an exception, and why."""
@@ -14,6 +17,8 @@ class Signature(Section):
     """The person."""
     reason: Annotated[str, Field(min_length=1)]
     """Why the exception is justified."""
+    criteria: list[Signable] = Field(["audit"], min_length=1)
+    """The criteria that it lifts: `audit`, `baselines`, `grouped`, `better`."""
 
 
 class Gate(Section):
@@ -36,4 +41,4 @@ class Gate(Section):
     max_calibration_error: Share
     """Largest expected calibration error on the test cells."""
     signed_off: dict[str, Signature]
-    """Task → who approved a champion although acquisition alone separates its classes; the model card shows it."""
+    """Task → who approved a champion although a criterion does not hold; the model card shows it."""

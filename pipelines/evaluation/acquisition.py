@@ -1,5 +1,6 @@
 """How well models predict the class from the acquisition alone."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -40,8 +41,13 @@ class AcquisitionPrediction:
         return self.description == INTENSITY
 
 
-def predict_from_acquisition(sample: AuditSample, params: Audit) -> list[AcquisitionPrediction]:
-    """Fit every model to every description, at both stages and under every scheme."""
+def predict_from_acquisition(
+    sample: AuditSample, params: Audit, wanted: Callable[[str, str], bool] = lambda *_: True
+) -> list[AcquisitionPrediction]:
+    """Fit every model to every description, at both stages and under every scheme.
+
+    Only those descriptions under those schemes for which `wanted(description, scheme)` is true.
+    """
     jobs = [
         (stage, description, scheme, model)
         for stage in STAGES
@@ -49,6 +55,7 @@ def predict_from_acquisition(sample: AuditSample, params: Audit) -> list[Acquisi
         # Normalisation does not change the size of a crop.
         if not (stage == "normalised" and description == CROP)
         for scheme in sample.schemes()
+        if wanted(description, scheme)
         for model in MODELS
     ]
     return [

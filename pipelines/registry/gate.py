@@ -1,22 +1,27 @@
 """The gate: whether a version may become the champion, and why.
 
-A champion reproduces its test tensors, is calibrated, does better than chance, and does not rest on a shortcut of the
-acquisition, or only on one that a person has signed off. Where there is a champion already, the new version is also
-better on the same cells, which neither has seen, and no acquisition group loses much accuracy.
+A champion reproduces its test tensors, is calibrated, was tested on acquisition groups that it was not fitted on, does
+better than chance, acquisition alone and simple features of the cell, and does not rest on a shortcut of the
+acquisition. Where there is a champion already, the new version is also better on the same cells, which neither has
+seen, and no acquisition group loses much accuracy. Some of these a person may lift, by name and with a reason.
 """
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
-from fatescope.config import Gate
+from fatescope.config import Gate, Signable, Signature
 from pipelines.evaluation import bootstrap
 from pipelines.evaluation.audit_report import AuditSummary
 from pipelines.evaluation.metrics import balanced_accuracy, confusion_counts
 from pipelines.evaluation.metrics_report import Metrics, SchemeMetrics
 from pipelines.registry.paired import PairedPredictions
 from pipelines.registry.records import Criterion
+
+BASELINES = {"acquisition": "descriptions of the acquisition alone", "cell_figures": "simple features of the cell"}
+"""Name in the metrics → what it is."""
 
 
 @dataclass(frozen=True)
@@ -32,42 +37,59 @@ class NoComparison:
     """Why the new version was not compared with a champion."""
 
     reason: str
-    blocks: bool
-    """Whether there is a champion, which must not be replaced without a comparison."""
+    version: str | None
+    """The champion, which must not be replaced without a comparison; None where there is none."""
 
 
 def decide(
     task: str, metrics: Metrics, damage: str | None, champion: Champion | NoComparison, params: Gate
 ) -> dict[str, Criterion]:
     """Return the criteria for a version of `task`; `damage` is why its test tensors do not reproduce, if so."""
-    first = next(iter(metrics.schemes.values()))
+    scheme, first = next(iter(metrics.schemes.items()))
     reproduced = "the test tensors give the expected logits"
     criteria = {
         "reproduces": Criterion(holds=damage is None, detail=damage or reproduced),
-        "audit": audit(task, metrics.audit, params),
+        "audit": audit(metrics.audit),
+        "grouped": grouped(scheme),
         "informative": informative(first, len(metrics.classes)),
+        "baselines": baselines(first),
         "calibration": calibration(first, params),
     }
     if isinstance(champion, Champion):
         criteria |= {"better": better(champion, params), "groups": groups(champion.predictions, params)}
-    elif champion.blocks:
+    elif champion.version is not None:
         criteria["better"] = Criterion(holds=False, detail=champion.reason)
-    return criteria
+    return {name: lift(name, criterion, params.signed_off.get(task)) for name, criterion in criteria.items()}
 
 
-def audit(task: str, summary: AuditSummary, params: Gate) -> Criterion:
-    """Hold where acquisition alone does not tell the classes apart, or where a person has signed that off."""
+def lift(name: str, criterion: Criterion, signature: Signature | None) -> Criterion:
+    """Return the criterion of that name as it holds once a person may have signed it off."""
+    if criterion.holds or name not in get_args(Signable):
+        return criterion
+    if signature is not None and name in signature.criteria:
+        detail = f"{criterion.detail}; signed off by {signature.name}: {signature.reason}"
+        return criterion.model_copy(update={"holds": True, "detail": detail})
+    entry = "a name and a reason" + ("" if name == "audit" else f", with criteria: [{name}],")
+    detail = f"{criterion.detail}; to accept this, enter {entry} under gate.signed_off"
+    return criterion.model_copy(update={"detail": detail})
+
+
+def audit(summary: AuditSummary) -> Criterion:
+    """Hold where acquisition alone does not tell the classes apart."""
     verdict = summary.verdict
     if verdict in ("clean", "suspect"):
         return Criterion(holds=True, detail=verdict, verdict=verdict)
     accused = [" / ".join(pair.classes) for pair in summary.pairs if pair.verdict == "shortcut"]
     reason = f"acquisition alone tells apart {', '.join(accused)}" if accused else "no pair of classes was audited"
-    signed = params.signed_off.get(task)
-    if signed is None:
-        action = "to accept this, enter a name and a reason under gate.signed_off"
-        return Criterion(holds=False, detail=f"{verdict}: {reason}; {action}", verdict=verdict)
-    detail = f"{verdict}: {reason}; signed off by {signed.name}: {signed.reason}"
-    return Criterion(holds=True, detail=detail, verdict=verdict)
+    return Criterion(holds=False, detail=f"{verdict}: {reason}", verdict=verdict)
+
+
+def grouped(scheme: str) -> Criterion:
+    """Hold where the version was tested on acquisition groups that it was not fitted on."""
+    if scheme == "grouped":
+        return Criterion(holds=True, detail="tested on acquisition groups that it was not fitted on")
+    reason = "some class has too few acquisition groups to test on others than those that the version was fitted on"
+    return Criterion(holds=False, detail=reason)
 
 
 def informative(metrics: SchemeMetrics, classes: int) -> Criterion:
@@ -75,6 +97,17 @@ def informative(metrics: SchemeMetrics, classes: int) -> Criterion:
     low, chance = metrics.intervals["balanced_accuracy"][0], 1 / classes
     detail = f"balanced accuracy {metrics.balanced_accuracy:.3f}, at least {low:.3f}; chance is {chance:.3f}"
     return Criterion(holds=low > chance, detail=detail, value=low, limit=chance)
+
+
+def baselines(metrics: SchemeMetrics) -> Criterion:
+    """Hold where the version is above acquisition alone and above simple features of the cell."""
+    if set(metrics.baselines) < set(BASELINES):
+        return Criterion(holds=False, detail="the audit does not say what acquisition and simple features reach")
+    highest = max(metrics.baselines.values())
+    reached = " and ".join(f"{text} reach {metrics.baselines[name]:.3f}" for name, text in BASELINES.items())
+    detail = f"balanced accuracy {metrics.balanced_accuracy:.3f}; {reached}"
+    value = metrics.balanced_accuracy
+    return Criterion(holds=value > highest, detail=detail, value=value, limit=highest)
 
 
 def calibration(metrics: SchemeMetrics, params: Gate) -> Criterion:

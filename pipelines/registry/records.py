@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -54,11 +54,24 @@ class Verdict(Report):
     """The version that was the champion before, if any."""
     compared: str | None
     """Why there was no comparison with a champion, where none was needed."""
+    against: str | None = None
+    """The champion that it had to be better than; None where there was none, or none was noted."""
 
     @property
     def failed(self) -> list[str]:
         """Return the names of the criteria that do not hold."""
         return [name for name, criterion in self.criteria.items() if not criterion.holds]
+
+    @property
+    def outcome(self) -> Literal["champion", "passed", "refused"]:
+        """Return what became of the version: one that passed in an experiment is promoted by hand."""
+        return "champion" if self.champion else "refused" if self.failed else "passed"
+
+    def describe(self) -> str:
+        """Return the outcome in words."""
+        if self.outcome == "passed":
+            return f"not champion, because this is an experiment; `fatescope models promote {self.task}` makes it so"
+        return "champion" if self.champion else f"not champion; failed: {', '.join(self.failed)}"
 
     def to_tags(self, limit: int) -> dict[str, str]:
         """Return the tags of a version, of `limit` characters at most, that `from_tags` reads; the last is `gate`.
@@ -132,5 +145,5 @@ class VersionSummary:
     created: str
     balanced_accuracy: str
     verdict: str
-    """Of the gate: `champion`, `refused` or `missing`."""
+    """Of the gate: `champion`, `passed`, `refused` or `missing`."""
     note: str

@@ -134,7 +134,7 @@ def _summarise(version: ModelVersion) -> VersionSummary:
         version=str(version.version),
         created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M"),
         balanced_accuracy=tags.get("balanced_accuracy", "missing"),
-        verdict="missing" if verdict is None else "champion" if verdict.champion else "refused",
+        verdict="missing" if verdict is None else verdict.outcome,
         note=note_on(version),
     )
 

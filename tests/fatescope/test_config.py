@@ -1,7 +1,7 @@
 import pytest
 
 from fatescope import config
-from fatescope.config import presets
+from fatescope.config import names, presets
 from fatescope.errors import ParamsError
 from tests.support.project import ROOT
 
@@ -38,6 +38,20 @@ def test_the_project_own_file_loads():
 def test_a_wrong_value_is_named(make_params, change, message):
     with pytest.raises(ParamsError, match=message):
         make_params(change)
+
+
+@pytest.mark.parametrize("name", ["cells", "audit", "validation", "bench", "incidents"])
+def test_a_task_is_called_like_nothing_that_is_there_already(name):
+    with pytest.raises(ValueError, match=f"task name '{name}' is taken: .*; choose another"):
+        names.check_task(name)
+    assert names.check_task(f"{name}_2") == f"{name}_2"
+
+
+@pytest.mark.parametrize(("check", "most"), [(names.check_task, 50), (names.check_class, 100)])
+def test_a_name_may_be_as_long_as_it_says(check, most):
+    assert check("a" * most) == "a" * most
+    with pytest.raises(ValueError, match=f"has {most + 1} characters; {most} are allowed"):
+        check("a" * (most + 1))
 
 
 def test_nothing_has_a_default():

@@ -81,12 +81,12 @@ def test_cells_are_spread_evenly(drawn):
     assert {len(cells) for cells in brightfield(drawn).values()} == {13}
 
 
-def test_the_default_has_3000_cells_in_36_groups():
+def test_the_default_has_3000_cells_in_48_groups():
     cells = Counter()
     default = groups(load(ROOT / "params.yaml").simulate)
     for group in default:
         cells[group.medium] += group.cells
-    assert len(default) == 36
+    assert len(default) == 48
     assert set(cells.values()) == {750}
 
 

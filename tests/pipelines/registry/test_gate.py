@@ -1,8 +1,10 @@
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from fatescope.config import Signable
 from pipelines.evaluation.audit_report import AuditSummary, PairSummary
 from pipelines.evaluation.metrics_report import Metrics
 from pipelines.registry import gate
@@ -10,7 +12,7 @@ from pipelines.registry.gate import Champion, NoComparison
 from pipelines.registry.paired import PairedPredictions
 from tests.support import reports
 
-NONE_YET = NoComparison("no champion yet", blocks=False)
+NONE_YET = NoComparison("no champion yet", None)
 
 
 @pytest.fixture
@@ -18,7 +20,10 @@ def settings(make_params):
     return lambda **changes: make_params({f"gate.{k}": v for k, v in changes.items()}).gate
 
 
-def metrics(verdict="clean", *, lowest=0.7, error=0.05):
+BASELINES = {"acquisition": 0.55, "cell_figures": 0.7}
+
+
+def metrics(verdict="clean", *, lowest=0.7, error=0.05, scheme="grouped", baselines=BASELINES):
     """Return metrics of two classes; `lowest` is the lower end of the interval of the balanced accuracy."""
     report = Metrics.read(reports.METRICS)
     served = report.schemes["grouped"]
@@ -27,6 +32,7 @@ def metrics(verdict="clean", *, lowest=0.7, error=0.05):
         update={
             "balanced_accuracy": 0.8,
             "intervals": {"balanced_accuracy": [lowest, 0.9]},
+            "baselines": baselines,
             "calibration": served.calibration.model_copy(update={"after": after}),
         }
     )
@@ -34,7 +40,7 @@ def metrics(verdict="clean", *, lowest=0.7, error=0.05):
         classes=["a", "b"], verdict=verdict, verdict_normalised=verdict, confounded=False
     )
     audit = AuditSummary(verdict=verdict, pairs=[] if verdict == "unknown" else [accused])
-    return report.model_copy(update={"classes": ["a", "b"], "schemes": {"grouped": changed}, "audit": audit})
+    return report.model_copy(update={"classes": ["a", "b"], "schemes": {scheme: changed}, "audit": audit})
 
 
 def paired(rng, before, after, *, cells=600, groups=12, spread=0.0, costs=(1.0, 1.0)):
@@ -59,12 +65,12 @@ def better(predictions, params):
 
 def test_a_first_version_meets_the_absolute_criteria(settings):
     criteria = gate.decide("binary", metrics(), None, NONE_YET, settings())
-    assert list(criteria) == ["reproduces", "audit", "informative", "calibration"]
+    assert list(criteria) == ["reproduces", "audit", "grouped", "informative", "baselines", "calibration"]
     assert all(criterion.holds for criterion in criteria.values())
 
 
 def test_a_champion_that_cannot_be_compared_with_is_not_replaced(settings):
-    reason = NoComparison("version 3 could not be compared with: no cells", blocks=True)
+    reason = NoComparison("version 3 could not be compared with: no cells", "3")
     criteria = gate.decide("binary", metrics(), None, reason, settings())
     assert not criteria["better"].holds
     assert "no cells" in criteria["better"].detail
@@ -82,6 +88,15 @@ def test_a_champion_that_cannot_be_compared_with_is_not_replaced(settings):
         ),
         ("audit", {"verdict": "unknown"}, None, "unknown: no pair of classes was audited"),
         ("informative", {"lowest": 0.45}, None, "at least 0.450; chance is 0.500"),
+        ("grouped", {"scheme": "random"}, None, "some class has too few acquisition groups"),
+        (
+            "baselines",
+            {"baselines": {"acquisition": 0.55, "cell_figures": 0.81}},
+            None,
+            "0.800; descriptions of the acquisition alone reach 0.550 and simple features of the cell reach 0.810; to",
+        ),
+        ("baselines", {"baselines": {"acquisition": 0.8, "cell_figures": 0.6}}, None, "alone reach 0.800"),
+        ("baselines", {"baselines": {}}, None, "the audit does not say what acquisition and simple features reach"),
         ("calibration", {"error": 0.3}, None, "error 0.300, at most 0.100 allowed"),
     ],
 )
@@ -97,6 +112,18 @@ def test_a_person_may_answer_for_a_shortcut(settings):
     assert criterion.holds
     assert "signed off by Ada Example: one lamp for all media since May" in criterion.detail
     assert not gate.decide("multiclass", metrics("shortcut"), None, NONE_YET, signed)["audit"].holds
+    assert not gate.decide("binary", metrics(scheme="random"), None, NONE_YET, signed)["grouped"].holds
+
+
+@pytest.mark.parametrize("name", get_args(Signable))
+def test_a_person_answers_for_what_the_signature_names_and_for_nothing_else(settings, name):
+    signature = {"name": "Ada Example", "reason": "one plate", "criteria": [name]}
+    signed = settings(signed_off={"binary": signature})
+    unfounded = metrics("shortcut", lowest=0.4, error=0.3, scheme="random", baselines={})
+    champion = NoComparison("version 3, the champion, cannot be compared with: it is damaged", "3")
+    criteria = gate.decide("binary", unfounded, "logits differ by 3", champion, signed)
+    assert [key for key, criterion in criteria.items() if criterion.holds] == [name]
+    assert criteria[name].detail.endswith("; signed off by Ada Example: one plate")
 
 
 def test_a_better_model_passes_and_a_worse_one_does_not(rng, settings):

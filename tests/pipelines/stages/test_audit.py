@@ -17,7 +17,7 @@ from fatescope.data.dataset import load as load_cells
 from fatescope.errors import DataError
 from pipelines.commands import simulate
 from pipelines.evaluation import confounding
-from pipelines.evaluation.acquisition import AcquisitionPrediction, predict
+from pipelines.evaluation.acquisition import predict_from_acquisition
 from pipelines.evaluation.audit_sample import choose_cells, describe_cells
 from pipelines.evaluation.pair_audit import audit_pair
 from pipelines.stages import audit, ingest, split
@@ -72,15 +72,9 @@ def simulated_verdicts(folder, case):
     source, confounded = load_cells(folder / "cells"), splits.load(folder / "splits.parquet").confounded
     rows = choose_cells(source.manifest, settings.dataset, settings.audit)
     sample = describe_cells(source, rows, confounded, settings.train.normalisation, settings.audit)
-    predictions = [
-        AcquisitionPrediction(
-            stage, name, "grouped", model, predict(sample, features, "grouped", model, settings.audit)
-        )
-        for stage, descriptions in sample.descriptions.items()
-        for name, features in descriptions.items()
-        for model in confounding.MODELS
-        if name != confounding.INTENSITY and not (stage == "normalised" and name == confounding.CROP)
-    ]
+    predictions = predict_from_acquisition(
+        sample, settings.audit, lambda description, scheme: scheme == "grouped" and description != confounding.INTENSITY
+    )
     pairs = combinations(sample.classes.tolist(), 2)
     return {pair: audit_pair(sample, predictions, pair, settings.audit).verdict for pair in pairs}
 
