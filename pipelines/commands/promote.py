@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
-from fatescope.model_registry import CHAMPION, model_name
+from fatescope.model_registry import CHAMPION, is_missing, model_name
 from pipelines.registry import tracking, versions
 from pipelines.registry.records import Promotion
 
@@ -97,6 +97,6 @@ def _find(task: str, version: str) -> ModelVersion:
             return client.get_model_version(name, version)
         return client.get_model_version_by_alias(name, version)
     except MlflowException as error:
-        if not tracking.is_missing(error):
+        if not is_missing(error):
             raise
         raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()}") from error

@@ -19,9 +19,9 @@ from mlflow.exceptions import MlflowException
 
 from fatescope.errors import BundleError, DataError, FatescopeError
 from fatescope.inference import bundle
-from fatescope.model_registry import bundle_uri, model_name
+from fatescope.model_registry import bundle_uri, is_missing, model_name
 from pipelines.registry.records import Promotion, Rollback, Verdict, VersionSummary
-from pipelines.registry.tracking import client, is_missing
+from pipelines.registry.tracking import client
 
 MAX_TAG = 5000
 """Characters of a tag or a description that MLflow keeps."""

@@ -48,7 +48,7 @@ def accelerated(folder, service, exporter, alertmanager, incidents):
     prometheus = yaml.load(source / "prometheus.yml")
     prometheus["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{alertmanager}"]
-    for job, port in zip(prometheus["scrape_configs"], (service, exporter), strict=True):
+    for job, port in zip(prometheus["scrape_configs"], (service, exporter, incidents), strict=True):
         job["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
     rules = yaml.load(source / "rules.yml")
     for rule in rules["groups"][1]["rules"]:

@@ -1,6 +1,7 @@
 import io
 import json
 import threading
+import time
 from http.server import ThreadingHTTPServer
 
 import httpx
@@ -206,6 +207,10 @@ def test_a_message_is_answered_by_what_became_of_it(tmp_path, body, status):
         assert (answered[-1], request.rfile.tell()) == (400, 0)
 
 
+def outcomes():
+    return [(name, incidents.MESSAGES.labels(name)._value.get()) for name in ("handled", "refused", "failed")]
+
+
 def test_other_messages_are_refused_and_a_message_that_fails_is_sent_again():
     def receive(content):
         if content == {"away": True}:
@@ -221,6 +226,11 @@ def test_other_messages_are_refused_and_a_message_that_fails_is_sent_again():
     assert httpx.post(url, content=b"no json").status_code == 400
     assert httpx.post(url, json={"none": 1}).status_code == 400
     assert httpx.post(url, json={"away": True}).status_code == 503
+    before = dict(outcomes())
     assert httpx.post(url, json={"later": True}).status_code == 503
+    published = httpx.get(f"{url}metrics").raise_for_status().text
     server.shutdown()
     server.server_close()
+    assert {name: count - before[name] for name, count in outcomes()} == {"handled": 0, "refused": 0, "failed": 1}
+    assert 'fatescope_incidents_messages_total{outcome="failed"}' in published
+    assert time.time() - incidents.SUCCESS._value.get() < 60
