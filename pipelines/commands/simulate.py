@@ -36,7 +36,7 @@ LAMPS = (620.0, 880.0)
 """Range of the lamp level, counts; with a shortcut the media lie along it in the order of MEDIA."""
 
 FOCUS_REACH, NOISE_REACH, GAIN_REACH = 0.8, 3.0, 0.5
-"""What lies between the first and the last medium at full strength: defocus, read noise in counts, share of the gain."""
+"""What lies between the first and the last medium at full strength: defocus, read noise (counts), share of the gain."""
 
 
 @dataclass(frozen=True)

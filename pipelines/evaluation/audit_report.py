@@ -68,7 +68,7 @@ class PairAudit(Report):
     """The strongest evidence on the raw pixels."""
     normalised: Evidence
     """The strongest evidence on the normalised pixels."""
-    by_group: dict[Stage, list[GroupEvidence]] = {}
+    by_group: dict[Stage, list[GroupEvidence]] = Field(default_factory=dict)
     """Stage → what acquisition groups show; empty where a class has too few of its own."""
     verdict: PairVerdict
     """On the raw pixels."""

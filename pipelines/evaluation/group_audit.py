@@ -45,7 +45,7 @@ def judge_groups(sample: AuditSample, stage: Stage, pair: tuple[str, str], param
     """Return the evidence of each description; none where a class has fewer than MIN_GROUPS groups of its own."""
     rows = np.isin(sample.labels, pair)
     first, groups = sample.labels[rows] == pair[0], sample.groups[rows]
-    names, place = np.unique(groups, return_inverse=True)
+    place = np.unique(groups, return_inverse=True)[1]
     share = np.bincount(place, first) / np.bincount(place)
     pure = (share == 0) | (share == 1)
     kept = pure[place]
