@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from pipelines.evaluation import group_audit, instrument
+from pipelines.evaluation.acquisition import AcquisitionPrediction
+from pipelines.evaluation.audit_report import STAGES, AuditReport, PairAudit
 from pipelines.evaluation.audit_sample import AuditSample
 from pipelines.evaluation.group_audit import judge_groups, permutation_p, smallest_p
 from pipelines.evaluation.intervals import make_units
+from pipelines.evaluation.pair_audit import audit_pair
+from tests.support import reports
 
 PAIR = ("a", "b")
 CELLS = 20
@@ -119,3 +123,24 @@ def test_each_group_is_judged_by_the_others_alone(rng):
     expected = (ups.mean(0) - downs.mean(0)) / variance
     np.testing.assert_allclose(weights[0, 3], expected)
     assert offsets[0, 3] == pytest.approx(expected @ (ups.mean(0) + downs.mean(0)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("moved", "verdict", "evidence"),
+    [("focus", "suspect", ("groups", "focus")), ("halo", "clean", ("linear", "masked"))],
+)
+def test_the_verdict_on_a_pair_is_the_worst_of_its_cells_and_its_groups(rng, params, moved, verdict, evidence):
+    described = sample(rng, 8)
+    for stage in STAGES:
+        described.descriptions[stage][moved] = sample(rng, 8, shift=8.0).descriptions["raw"][moved]
+    guesses = rng.uniform(0.4, 0.6, (len(described.labels), 2))
+    blind = [AcquisitionPrediction(stage, "masked", "grouped", "linear", guesses) for stage in STAGES]
+    audited = audit_pair(described, blind, PAIR, params)
+    assert (audited.verdict, audited.verdict_normalised) == (verdict, verdict)
+    assert (audited.raw.model, audited.raw.description) == evidence
+    assert [one.description for one in audited.by_group["raw"]] == ["noise", "gain", "focus", "halo"]
+    assert PairAudit.model_validate(audited.model_dump()) == audited
+
+
+def test_reports_of_before_have_no_groups():
+    assert all(pair.by_group == {} for pair in AuditReport.read(reports.AUDIT).pairs)
