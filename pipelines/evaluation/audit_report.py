@@ -28,9 +28,9 @@ class Evidence(Report):
     """How well one model on one description of the acquisition separates two classes."""
 
     description: str
-    """A name in `confounding.DESCRIPTIONS`."""
+    """A name in `confounding.DESCRIPTIONS`, or in `instrument.DESCRIPTIONS` where `model` is `groups`."""
     model: str
-    """A name in `confounding.MODELS`."""
+    """A name in `confounding.MODELS`, or `groups`: a discriminant of acquisition groups."""
     value: float
     """Area under the ROC curve, with its 95 % interval."""
     low: float
@@ -50,6 +50,24 @@ class Evidence(Report):
         return {name: value for name, value in content.items() if name != "lower_bound" or value is not None}
 
 
+class GroupEvidence(Evidence):
+    """How well acquisition groups of two classes are told apart by what they show of the instrument.
+
+    `value` and its interval are the area under the ROC curve of groups, each judged by the others.
+    """
+
+    groups: int
+    """Groups of the class that has fewer."""
+    cells: float
+    """Area under the ROC curve of single cells, by the same discriminant."""
+    p_value: float | None
+    """Share of random labels of the groups that separate as well; none where the verdict is clean without it."""
+    smallest_p: float
+    """Smallest p-value that so many groups allow."""
+    limit: float
+    """What a p-value must not exceed to accuse a pair, so that all pairs and descriptions together rarely do."""
+
+
 class PairAudit(Report):
     """The audit of two classes."""
 
@@ -62,6 +80,8 @@ class PairAudit(Report):
     """The strongest evidence on the raw pixels."""
     normalised: Evidence
     """The strongest evidence on the normalised pixels."""
+    by_group: dict[Stage, list[GroupEvidence]] = Field(default_factory=dict)
+    """Stage → what acquisition groups show; empty where a class has too few of its own."""
     verdict: PairVerdict
     """On the raw pixels."""
     verdict_normalised: PairVerdict

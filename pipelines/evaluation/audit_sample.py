@@ -13,9 +13,9 @@ from fatescope.data import features
 from fatescope.data.dataset import CellDataset, crop
 from fatescope.errors import DataError
 from fatescope.networks.preprocessing import common_level, normalise
-from pipelines.evaluation import confounding
+from pipelines.evaluation import confounding, instrument
 from pipelines.evaluation.audit_report import STAGES, Stage
-from pipelines.evaluation.confounding import DESCRIPTIONS, Floats, Texts
+from pipelines.evaluation.confounding import Floats, Texts
 from pipelines.evaluation.intervals import Units, make_units
 
 MIN_CELLS = 3
@@ -35,7 +35,7 @@ class AuditSample:
     units: Units
     """What the jackknife leaves out in turn."""
     descriptions: dict[Stage, dict[str, Floats]]
-    """Stage → name in DESCRIPTIONS → (N, F) features of the acquisition."""
+    """Stage → name in `confounding.DESCRIPTIONS` or `instrument.DESCRIPTIONS` → (N, F) features of the acquisition."""
     cell_features: Floats
     """(N, len(features.CELL)) features of the cell itself."""
 
@@ -90,7 +90,8 @@ def describe_cells(
 def _describe(
     source: CellDataset, rows: npt.NDArray[np.int64], normalisation: str
 ) -> tuple[dict[Stage, dict[str, Floats]], Floats]:
-    vectors: dict[Stage, dict[str, list[Floats]]] = {stage: {name: [] for name in DESCRIPTIONS} for stage in STAGES}
+    names = (*confounding.DESCRIPTIONS, *instrument.DESCRIPTIONS)
+    vectors: dict[Stage, dict[str, list[Floats]]] = {stage: {name: [] for name in names} for stage in STAGES}
     level, cell_features = torch.tensor(common_level(source.pixels, rows)), []
     for start in tqdm(range(0, len(rows), BATCH), desc="audit: describe cells", unit="batch", delay=1):
         batch = rows[start : start + BATCH]
@@ -100,7 +101,8 @@ def _describe(
         normalised = normalise(images, normalisation, level)[:, 0].numpy()
         for stage, canvases in zip(STAGES, (pixels.astype(np.float32), normalised), strict=True):
             for canvas, (height, width) in zip(canvases, sizes, strict=True):
-                for name, vector in confounding.describe(crop(canvas, height, width)).items():
+                native = crop(canvas, height, width)
+                for name, vector in (confounding.describe(native) | instrument.describe(native)).items():
                     vectors[stage][name].append(vector)
     stacked = {stage: {name: np.stack(v) for name, v in by_name.items()} for stage, by_name in vectors.items()}
     return stacked, np.concatenate(cell_features)

@@ -6,9 +6,10 @@ import numpy as np
 
 from fatescope.config import Audit
 from pipelines.evaluation.acquisition import AcquisitionPrediction
-from pipelines.evaluation.audit_report import STAGES, VERDICTS, Evidence, PairAudit, PairVerdict
+from pipelines.evaluation.audit_report import STAGES, VERDICTS, Evidence, GroupEvidence, PairAudit, PairVerdict
 from pipelines.evaluation.audit_sample import AuditSample
 from pipelines.evaluation.confounding import CELL_FREE
+from pipelines.evaluation.group_audit import judge_groups
 from pipelines.evaluation.intervals import LEVEL, auc_without, interval
 
 
@@ -18,12 +19,17 @@ def audit_pair(
     """Judge a pair of classes by the strongest lower bound, so that chance alone does not accuse it."""
     confounded = not sample.grouped[np.isin(sample.labels, pair)].all()
     scheme = "random" if confounded else "grouped"
+    by_group = {stage: judge_groups(sample, stage, pair, params) for stage in STAGES}
     raw, normalised = (
         max(
             (
-                _evidence(sample, prediction, pair, params)
-                for prediction in predictions
-                if (prediction.stage, prediction.scheme) == (stage, scheme) and not prediction.may_hold_cell
+                *(
+                    _evidence(sample, prediction, pair, params)
+                    for prediction in predictions
+                    if (prediction.stage, prediction.scheme) == (stage, scheme) and not prediction.may_hold_cell
+                ),
+                # Only what accuses: a few groups are soon told apart, and more is asked of them.
+                *(_plain(evidence) for evidence in by_group[stage] if evidence.verdict != "clean"),
             ),
             key=lambda evidence: (VERDICTS.index(evidence.verdict), evidence.at_least),
         )
@@ -35,6 +41,7 @@ def audit_pair(
         confounded=confounded,
         raw=raw,
         normalised=normalised,
+        by_group=by_group,
         verdict=raw.verdict,
         # Normalisation divides by the contrast of the cell, which puts a trace of the cell into its surroundings; but
         # it cannot add anything about acquisition that the raw pixels did not contain.
@@ -58,6 +65,10 @@ def _evidence(sample: AuditSample, prediction: AcquisitionPrediction, pair: tupl
         lower_bound=bound,
         verdict=_verdict(prediction.description, bound, params),
     )
+
+
+def _plain(evidence: GroupEvidence) -> Evidence:
+    return Evidence.model_validate(evidence.model_dump(include=set(Evidence.model_fields)))
 
 
 def _verdict(description: str, low: float, params: Audit) -> PairVerdict:
