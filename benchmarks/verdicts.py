@@ -33,7 +33,7 @@ SEED = 0
 PAGE = Path("docs/explanation/verdicts.md")
 
 CELLS = 83
-"""Cells of a group of the default data."""
+"""Cells of a group of the default data when these spreads were measured: 3,000 cells in 36 groups."""
 ACCURACY = 0.85
 GROUP_SD = 0.40
 """Of the groups' places on the scale of normal quantiles; their accuracies then differ by a standard deviation of 0.09.
