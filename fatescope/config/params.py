@@ -16,7 +16,10 @@ from fatescope.errors import ParamsError
 
 RETIRED = {"audit": ["repeats"], "evaluate": ["repeats"], "gate": ["seed", "repeats"]}
 """Section → fields that files of earlier versions have, and that nothing reads any more."""
-ADDED = {"simulate": {"focus_shift": 0.0, "noise_shift": 0.0, "gain_shift": 0.0}, "gate": {"min_groups": 3}}
+ADDED: dict[str, dict[str, float]] = {
+    "simulate": {"focus_shift": 0.0, "noise_shift": 0.0, "gain_shift": 0.0},
+    "gate": {"min_groups": 3},
+}
 """Section → field → the value of files that are older than the field."""
 
 

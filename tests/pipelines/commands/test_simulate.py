@@ -28,7 +28,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", focus_shift=0.0, noise_shift=0.0, gain_shift=0.0)
 def drawn(tmp_path_factory):
     target = tmp_path_factory.mktemp("simulate") / "data"
     simulate(SMALL, target, workers=1)
