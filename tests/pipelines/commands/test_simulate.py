@@ -19,7 +19,17 @@ from pipelines.commands.simulate import MEDIA, draw_acquisition, groups, plant, 
 
 ROOT = Path(__file__).parents[3]
 SMALL = Simulate(
-    seed=7, cells=52, days=[1, 5], runs=3, marker_channels=2, height=45, width=60, shortcut=0.0
+    seed=7,
+    cells=52,
+    days=[1, 5],
+    runs=3,
+    marker_channels=2,
+    height=45,
+    width=60,
+    shortcut=0.0,
+    focus_shift=0.0,
+    noise_shift=0.0,
+    gain_shift=0.0,
 )  # 24 groups
 
 
@@ -28,7 +38,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.fixture(scope="module", focus_shift=0.0, noise_shift=0.0, gain_shift=0.0)
+@pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     target = tmp_path_factory.mktemp("simulate") / "data"
     simulate(SMALL, target, workers=1)
