@@ -81,11 +81,16 @@ class PairAudit(Report):
     normalised: Evidence
     """The strongest evidence on the normalised pixels."""
     by_group: dict[Stage, list[GroupEvidence]] = Field(default_factory=dict)
-    """Stage → what acquisition groups show; empty where a class has too few of its own."""
+    """Stage → what acquisition groups show; left out of the file where a class has too few of its own."""
     verdict: PairVerdict
     """On the raw pixels."""
     verdict_normalised: PairVerdict
     """On what the network sees."""
+
+    @model_serializer(mode="wrap")
+    def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "by_group" or value}
 
 
 class PairSummary(Report):

@@ -41,7 +41,7 @@ def audit_pair(
         confounded=confounded,
         raw=raw,
         normalised=normalised,
-        by_group=by_group,
+        by_group={stage: evidence for stage, evidence in by_group.items() if evidence},
         verdict=raw.verdict,
         # Normalisation divides by the contrast of the cell, which puts a trace of the cell into its surroundings; but
         # it cannot add anything about acquisition that the raw pixels did not contain.
