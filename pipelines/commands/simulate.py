@@ -32,6 +32,8 @@ PIXEL_SIZE_UM = 0.5
 """With the 40x objective."""
 GENERATOR = "fatescope data simulate"
 """What `origin.json` names as the source of the cells."""
+SHIFTS = ("focus_shift", "noise_shift", "gain_shift")
+"""Settings that plant a difference; they are named in `origin.json` where they do."""
 LAMPS = (620.0, 880.0)
 """Range of the lamp level, counts; with a shortcut the media lie along it in the order of MEDIA."""
 
@@ -65,12 +67,14 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
         with tqdm(total=params.cells, desc="simulate", unit="cell", delay=1) as bar:
             for drawn in _draw_all(params, folder, workers):
                 bar.update(drawn)
+        # Without them the file is as it was before they were there, and so is the version of the data.
+        unused = {name for name in SHIFTS if not getattr(params, name)}
         origin = {
             "origin": "simulated",
             "generator": GENERATOR,
             "seed": params.seed,
             # Without what is planted nowhere, so that the bytes of earlier data stay.
-            "params": params.model_dump(mode="json", exclude_defaults=True),
+            "params": params.model_dump(mode="json", exclude=unused),
         }
         write_origin(folder, origin)
     log.info("%d simulated cells in %s", params.cells, target)
