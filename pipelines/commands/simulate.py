@@ -67,13 +67,12 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
         with tqdm(total=params.cells, desc="simulate", unit="cell", delay=1) as bar:
             for drawn in _draw_all(params, folder, workers):
                 bar.update(drawn)
-        # Without them the file is as it was before they were there, and so is the version of the data.
+        # Without what is planted nowhere, so that the bytes of earlier data stay.
         unused = {name for name in SHIFTS if not getattr(params, name)}
         origin = {
             "origin": "simulated",
             "generator": GENERATOR,
             "seed": params.seed,
-            # Without what is planted nowhere, so that the bytes of earlier data stay.
             "params": params.model_dump(mode="json", exclude=unused),
         }
         write_origin(folder, origin)
