@@ -16,11 +16,13 @@ import pytest
 from optuna.trial import TrialState
 
 from fatescope.data import splits
+from fatescope.data.dataset import load as load_cells
 from fatescope.errors import ParamsError
 from pipelines.registry import tracking
 from pipelines.stages import ingest, split, tune
 from pipelines.training import trainer
 from pipelines.training.budget import Speed
+from pipelines.training.examples import load_search_examples
 from pipelines.tuning import objective
 from pipelines.tuning.objective import Objective
 from pipelines.tuning.result import SearchResult
@@ -209,7 +211,8 @@ def test_a_trial_that_would_not_end_in_time_is_not_started(project, fits, clock)
     """Of batches of 8, an epoch has more steps than of batches of 16."""
     fits(good)
     space = {"tune.space": {"batch_size": [8, 16]}, "train.batch_size": 8, "tune.trials": 8}
-    cells = len(splits.load(project / "splits.parquet").indices("grouped", "train", ["astrocyte", "oligodendrocyte"]))
+    divided = splits.load(project / "splits.parquet")
+    cells = len(load_search_examples(load_cells(project / "cells"), divided, ["astrocyte", "oligodendrocyte"]).train)
     fast, slow = (2 * (cells // size) / 60 for size in (16, 8))
     write_params(project, SPACE | space | {"tune.minutes": (fast + slow) / 2})
     tune.main(*arguments(project))
