@@ -7,7 +7,6 @@ tables in `docs/explanation/verdicts.md`.
 A section is a function that returns rows; add it to SECTIONS, and its two markers to the page.
 """
 
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -277,10 +276,11 @@ def _entry(row: Row, column: str) -> str:
 def fill(page: str, tables: dict[str, str]) -> str:
     """Return the page with each table between its markers; raises ValueError where a section has none."""
     for section, text in tables.items():
-        marked = re.compile(rf"(<!-- verdicts:{section} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not marked.search(page):
+        before, begin, rest = page.partition(f"<!-- verdicts:{section} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not end:
             raise ValueError(f"{PAGE}: no markers <!-- verdicts:{section} --> and <!-- end -->")
-        page = marked.sub(lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page)  # type: ignore[misc]
+        page = f"{before}{begin}\n{text}\n\n{end}{after}"
     return page
 
 

@@ -99,6 +99,7 @@ def test_a_champion_that_cannot_be_compared_with_is_not_replaced(settings):
             "0.800; descriptions of the acquisition alone reach 0.550 and simple features of the cell reach 0.810; to",
         ),
         ("baselines", {"baselines": {"acquisition": 0.8, "cell_figures": 0.6}}, None, "alone reach 0.800"),
+        ("baselines", {"baselines": {"acquisition": 0.55, "other": 0.5}}, None, "the audit does not say what"),
         ("baselines", {"baselines": {}}, None, "the audit does not say what acquisition and simple features reach"),
         ("replicates", {"units": "cells"}, None, "some class has 1 test group, and 2 are needed"),
         ("calibration", {"error": 0.3}, None, "error 0.300, at most 0.100 allowed"),
