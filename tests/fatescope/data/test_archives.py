@@ -14,7 +14,7 @@ from tests.support.zips import archive, encrypted, linked, with_extra
 
 
 def members(whole):
-    with zipfile.ZipFile(io.BytesIO(whole)) as file:
+    with archives.open_zip(io.BytesIO(whole)) as file:
         return archives.list_members(file)
 
 
