@@ -158,6 +158,7 @@ def held_out(
 
 BENCHMARKS = {
     "accuracy": "real cells: malaria by patient, Jurkat by cell-cycle phase",
+    "calibration": "whether calibration holds on runs that no network has seen",
     "drift": "how often drift is reported without drift, and found with it",
     "ingest": "reading exports, beside plain loops that decode",
     "scale": "a million files, through scoring and ingest",
