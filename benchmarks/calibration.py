@@ -1,9 +1,9 @@
 """Whether calibration keeps its word on runs that no network has seen, over many simulated sets of cells.
 
-Run with `fatescope bench calibration`; four minutes a seed on two cores, SEEDS of them. For each seed, cells are
-simulated, ingested, split, and both tasks are trained with the section `train` as it is, as the stages do it: scout,
-folds, refit. What was calibrated is then held against the test groups. It writes `reports/bench/calibration.json` and
-the table in `docs/explanation/uncertainty.md`.
+Run with `fatescope bench calibration`; some four minutes a seed on two cores, of which there are 20 unless `--seeds`
+says otherwise. For each seed, cells are simulated, ingested and split, and both tasks are trained with the section
+`train` as it is, in the way of the stages: scout, folds, refit. What was calibrated is then held against the test
+groups. It writes `reports/bench/calibration.json` and the table in `docs/explanation/uncertainty.md`.
 """
 
 import json
@@ -11,9 +11,11 @@ import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+import typer
 from scipy.special import softmax
 from tqdm import tqdm
 
@@ -30,7 +32,6 @@ from pipelines.training.context import TrainingContext, load_context
 from pipelines.training.cross_fit import deal_folds
 from pipelines.training.prediction import predict
 
-SEEDS = 20
 PAGE = Path("docs/explanation/uncertainty.md")
 BINS = 10
 """Of equal numbers of cells, of the calibration error."""
@@ -159,11 +160,11 @@ def summarise(task: str, classes: list[str], stated: Params, found: list[Held]) 
     return [Row(f"{task}: {row.name}", row.values, row.bars, row.forms) for row in rows]
 
 
-def main() -> None:
+def main(seeds: Annotated[int, typer.Option("--seeds", min=1, help="Sets of cells that are simulated.")] = 20) -> None:
     """Simulate, train, print and write the table."""
     settings = config.load(Path("params.yaml"))
     found: dict[str, list[Held]] = {task: [] for task in HALF_WIDTH}
-    for seed in tqdm(range(SEEDS), unit="seed"):
+    for seed in tqdm(range(seeds), unit="seed"):
         with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
             cells, parts = prepare(Path(name), settings, seed)
             for task, results in found.items():
@@ -173,8 +174,8 @@ def main() -> None:
         for task, results in found.items()
         for row in summarise(task, settings.dataset.tasks[task], settings, results)
     ]
-    publish("calibration", to_figures("calibration", rows), ["torch", "numpy", "scipy"], SEEDS)
-    fill(PAGE, {"calibration": table(rows)})
+    publish("calibration", to_figures("calibration", rows), ["torch", "numpy", "scipy"], seeds)
+    fill(PAGE, {"calibration": f"Means over {seeds} seeds:\n\n{table(rows)}"})
 
 
 if __name__ == "__main__":

@@ -176,6 +176,7 @@ def bench(
     sets: Annotated[
         Path, typer.Option(help="For accuracy: the folder that holds malaria.zip and jurkat_ifc.zip.")
     ] = Path("../shared/data"),
+    seeds: Annotated[int, typer.Option(min=1, help="For calibration: how many sets of cells are simulated.")] = 20,
 ) -> None:
     """Run a benchmark.
 
@@ -183,11 +184,11 @@ def bench(
     """
     if name is None:
         for known, text in BENCHMARKS.items():
-            print(f"{known:<10} {text}")
+            print(f"{known:<11} {text}")
         return
     if name not in BENCHMARKS:
         raise FatescopeError(f"no benchmark '{name}'; there are {', '.join(BENCHMARKS)}")
     if not Path("benchmarks").is_dir():
         raise FatescopeError("benchmarks: not in this folder; run from the folder of the project")
-    arguments = [str(sets)] if name == "accuracy" else []
-    raise typer.Exit(processes.foreground([sys.executable, "-m", f"benchmarks.{name}", *arguments]))
+    arguments = {"accuracy": ["--sets", str(sets)], "calibration": ["--seeds", str(seeds)]}
+    raise typer.Exit(processes.foreground([sys.executable, "-m", f"benchmarks.{name}", *arguments.get(name, [])]))
