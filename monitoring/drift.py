@@ -21,38 +21,39 @@ threshold of `classes` rests on the first half alone. Rates of verdicts are comp
 was not fitted on.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from monitoring.lamps import Lamps
+from monitoring.run_effects import RunEffects
+from monitoring.spaces import KERNEL_FEATURES
 from monitoring.statistics import (
     FEATURES,
+    LEVELS,
     VERDICT_RATES,
     CellFeatures,
-    ClassSums,
-    EmbeddingSpace,
     Floats,
+    Means,
     Rows,
-    Summary,
-    compare,
-    summarise,
-    verdict_rates,
+    compare_features,
+    compare_shares,
+    excess_rates,
 )
-from monitoring.thresholds import floor, joint_thresholds
+from monitoring.thresholds import Table, floor, joint_thresholds
 
 MIN_CELLS = 30
 """Cells that a window needs to be evaluated."""
-MAX_CELLS = 2_000
-"""Larger windows have the thresholds of this size: what is left then is the difference between groups, not chance."""
-DRAWS = 400
-"""Windows of like cells from which thresholds are computed."""
+SIZES = (30, 60, 120, 250, 500, 1000, 2000)
+"""Windows, in cells, whose thresholds are computed; those between follow, and larger ones have those of the largest."""
+MAX_GROUPS = 40
+"""Groups from which runs are drawn; of more, these many at even steps."""
+DRAWS = 1000
+"""Windows of like cells from which the threshold of a mixture is computed."""
 MIXTURE = ("classes",)
 """Statistics that the composition of a culture may change; they are reported, and raise no alarm about the input."""
-_KERNEL_FEATURES = 256
-"""Random Fourier features that approximate a Gaussian kernel (Rahimi and Recht 2007)."""
 
 
 @dataclass(frozen=True)
@@ -105,79 +106,92 @@ class Detector:
         self._seed = seed
         rng = np.random.default_rng(seed)
         embedding = reference[self._components].to_numpy(float)
-        self._frequencies = rng.normal(0, 1 / _median_distance(embedding, rng), (embedding.shape[1], _KERNEL_FEATURES))
-        self._phases = rng.uniform(0, 2 * np.pi, _KERNEL_FEATURES)
-        self._reference = self._to_features(reference)
-        grouped = map(np.asarray, reference.groupby("group").indices.values())
-        self._groups = [rows for rows in grouped if len(rows) >= MIN_CELLS]
+        self._frequencies = rng.normal(0, 1 / _median_distance(embedding, rng), (embedding.shape[1], KERNEL_FEATURES))
+        self._phases = rng.uniform(0, 2 * np.pi, KERNEL_FEATURES)
         # Older bundles, without this column, have only cells in their reference that the model was not fitted on.
         self._unseen = ~reference["seen"].to_numpy(bool) if "seen" in reference else np.ones(len(reference), bool)
-        self._summary = self._summarise(np.arange(len(reference)))
-        self._sums = ClassSums.of(self._reference)
-        self._group_sums = [ClassSums.of(self._reference.take(rows)) for rows in self._groups]
-        self._space = self._space_without(None)
-        self._thresholds: dict[int, dict[str, float]] = {}
+        grouped = [
+            rows for rows in map(np.asarray, reference.groupby("group").indices.values()) if len(rows) >= MIN_CELLS
+        ]
+        groups = (
+            [grouped[i] for i in np.unique(np.linspace(0, len(grouped) - 1, MAX_GROUPS).astype(int))]
+            if grouped
+            else [np.arange(len(reference))]
+        )
+        features = reference[list(FEATURES)].to_numpy(float)
+        self._lamps = Lamps.of(features, groups)
+        cells = self._to_features(reference)
+        self._edges = np.quantile(features, LEVELS, axis=0, method="inverted_cdf").T
+        self._means = Means.of(cells, self._edges)
+        self._rates = cells.verdicts[self._unseen].mean(0)
+        self._class_shares = cells.predicted[self._unseen].mean(0)
+        self._runs = RunEffects(
+            cells, self._edges, groups, self._means, self._rates_without(cells, groups), self._lamps
+        )
+        self._tables: dict[int, Table] = {}
 
     def evaluate(self, window: pd.DataFrame) -> Report:
         """Compare a window of at least MIN_CELLS cells with the reference."""
         assert len(window) >= MIN_CELLS, len(window)
-        thresholds, cells = self.thresholds(len(window)), self._to_features(window)
-        values = compare(self._summary, summarise(cells)) | {"novelty": self._space.novelty(cells)}
-        return Report(len(window), [Finding(name, value, thresholds[name]) for name, value in values.items()])
+        means = Means.of(self._to_features(window), self._edges)
+        values = compare_features(self._means.below, means.below - self._means.below)
+        values |= excess_rates(means.verdicts - self._rates)
+        difference = (means.embedding - self._means.embedding) * (means.counts > 0)[:, None]
+        for name, space in self._runs.spaces.items():
+            values[name] = space.distances(space.apply(difference[None]), means.counts[None], self._means.counts)[0]
+        values["classes"] = compare_shares(self._means.shares, means.shares)
+        thresholds = self.thresholds(len(window), float(self._lamps.concentration(means.light, len(window))))
+        return Report(len(window), [Finding(name, float(value), thresholds[name]) for name, value in values.items()])
 
-    def thresholds(self, size: int) -> dict[str, float]:
-        """Return statistic → the threshold for windows of about `size` cells."""
-        # Sizes within a factor of about 1.2 share their draws.
-        nominal = int(2 ** (np.round(np.log2(min(size, MAX_CELLS)) * 2) / 2))
-        if nominal not in self._thresholds:
-            draws = list(self._draw_windows(nominal))
-            names = list(draws[0])
-            values = np.array([[draw[name] for name in names] for draw in draws])
-            mixture = np.isin(names, MIXTURE)
-            thresholds = np.zeros(len(names))
-            thresholds[~mixture] = joint_thresholds(values[:, ~mixture])
-            # Without the windows of one group, which is mostly of one medium: with them, no mixture could ever drift.
-            thresholds[mixture] = joint_thresholds(values[::2, mixture])
-            unseen, rates = int(self._unseen.sum()), self._summary.verdict_rates
-            floors = [floor(name, nominal, unseen, rates) for name in names]
-            self._thresholds[nominal] = dict(zip(names, np.maximum(thresholds, floors).tolist(), strict=True))
-        return self._thresholds[nominal]
+    def thresholds(self, size: int, concentration: float = 1.0) -> dict[str, float]:
+        """Return statistic → the threshold for windows of `size` cells that are imaged alike to that degree."""
+        size = min(size, SIZES[-1])
+        place = next(i for i, larger in enumerate(SIZES) if larger >= size)
+        small, large = (self._table(SIZES[max(place - 1, 0)]), self._table(SIZES[place]))
+        lower, upper = small.thresholds(concentration), large.thresholds(concentration)
+        # Chance falls with the root of the number of cells.
+        ends = 1 / np.sqrt([SIZES[max(place - 1, 0)], SIZES[place]])
+        weight = (1 / np.sqrt(size) - ends[1]) / (ends[0] - ends[1]) if ends[0] > ends[1] else 0.0
+        values = upper + weight * np.maximum(lower - upper, 0)
+        unseen = int(self._unseen.sum())
+        return {
+            name: max(float(value), floor(name, size, unseen, self._rates))
+            for name, value in zip(large.names, values, strict=True)
+        }
 
-    def _draw_windows(self, size: int) -> Iterator[dict[str, float]]:
-        """Yield the statistics of DRAWS windows of up to `size` like cells; every other window is of one group."""
-        rng, everything = np.random.default_rng(self._seed + size), np.arange(len(self._unseen))
-        unseen, spaces = np.flatnonzero(self._unseen), dict[int | None, EmbeddingSpace]()
-        for draw in range(DRAWS):
-            group = int(rng.integers(len(self._groups))) if draw % 2 and len(self._groups) > 1 else None
-            source = rng.permutation(unseen if group is None else self._groups[group])
-            # The other half of the group stays in the reference: the model knows its lamp.
-            window = source[: min(size, len(source) // 2)]
-            rest = self._summarise(np.setdiff1d(everything, window, assume_unique=True))
-            values = compare(rest, summarise(self._reference.take(window)))
-            if group not in spaces:
-                spaces[group] = self._space_without(group)
-            yield values | {"novelty": spaces[group].novelty(self._reference.take(source[:size]))}
+    def _table(self, size: int) -> Table:
+        if size not in self._tables:
+            rng = np.random.default_rng(self._seed + size)
+            drawn = list(self._runs.draw(size, rng))
+            concentrations = np.concatenate([concentration for concentration, _ in drawn])
+            names = list(drawn[0][1])
+            values = np.stack([np.concatenate([each[name] for _, each in drawn]) for name in names], axis=1)
+            shares = rng.multinomial(size, self._class_shares, DRAWS) / size
+            mixture = joint_thresholds(compare_shares(self._means.shares, shares)[:, None])
+            self._tables[size] = Table.of(names, values, concentrations, list(MIXTURE), mixture)
+        return self._tables[size]
 
-    def _space_without(self, group: int | None) -> EmbeddingSpace:
-        """Return the embedding space of the reference without one of its groups."""
-        if group is None:
-            return EmbeddingSpace.of(self._sums, self._group_sums)
-        others = self._group_sums[:group] + self._group_sums[group + 1 :]
-        return EmbeddingSpace.of(self._sums.without(self._group_sums[group]), others)
-
-    def _summarise(self, rows: Rows) -> Summary:
-        """Summarise `rows` of the reference, with verdict rates of those that the model was not fitted on."""
-        rates = verdict_rates(self._reference.take(rows[self._unseen[rows]]))
-        return replace(summarise(self._reference.take(rows)), verdict_rates=rates)
+    def _rates_without(self, cells: CellFeatures, groups: list[Rows]) -> list[Floats]:
+        """Return for each group the rates of verdicts of all others that were fitted on as it was."""
+        rates = []
+        for rows in groups:
+            alike = self._unseen == self._unseen[rows[0]]
+            alike[rows] = False
+            chosen = alike if alike.any() else self._unseen == self._unseen[rows[0]]
+            rates.append(cells.verdicts[chosen].mean(0))
+        return rates
 
     def _to_features(self, table: pd.DataFrame) -> CellFeatures:
-        angles = table[self._components].to_numpy(float) @ self._frequencies + self._phases
+        components = table[self._components].to_numpy(float)
+        kernel = np.cos(components @ self._frequencies + self._phases) * np.sqrt(2 / KERNEL_FEATURES)
         verdicts = table["verdict"].to_numpy(str)
+        features = table[list(FEATURES)].to_numpy(float)
         return CellFeatures(
-            table[list(FEATURES)].to_numpy(float),
-            np.cos(angles) * np.sqrt(2 / _KERNEL_FEATURES),
+            features,
+            np.concatenate([kernel, components], axis=1),
             np.eye(len(self._probabilities))[table[self._probabilities].to_numpy().argmax(1)],
-            np.stack([verdicts == verdict for verdict in VERDICT_RATES.values()], axis=1),
+            np.stack([verdicts == verdict for verdict in VERDICT_RATES.values()], axis=1).astype(float),
+            self._lamps.embed(features),
         )
 
 

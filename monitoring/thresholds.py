@@ -1,5 +1,7 @@
 """Thresholds that windows of like cells stay below, from drawn windows and from the binomial distribution."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.stats import beta, binom
 
@@ -7,8 +9,10 @@ from monitoring.statistics import MIN_SHARE, TAIL, VERDICT_RATES, Floats
 
 ALPHA = 0.01
 """Share of windows of like cells that raise a false alarm."""
-_MARGIN = 1.1
-"""Factor above what was drawn: the reference has few groups, and new groups of the same kind differ a little more."""
+_CONCENTRATIONS = (0.09, 0.18, 0.35, 0.7)
+"""Between windows of 1, 2, 4, 8 and 16 runs."""
+_LEAST_DRAWS = 200
+"""Draws from which a threshold is computed; of fewer, those for windows that are more concentrated hold."""
 
 
 def joint_thresholds(values: Floats) -> Floats:
@@ -19,8 +23,33 @@ def joint_thresholds(values: Floats) -> Floats:
         quantile = ordered[rank]
         if (values > quantile).any(1).mean() <= ALPHA:
             break
-    thresholds: Floats = quantile * _MARGIN + 1e-9
+    thresholds: Floats = quantile + 1e-9
     return thresholds
+
+
+@dataclass(frozen=True)
+class Table:
+    """Thresholds for windows of one size, by how concentrated they are."""
+
+    names: list[str]
+    rows: list[Floats]
+    """(S,) thresholds, the least concentrated windows first."""
+
+    @classmethod
+    def of(cls, names: list[str], values: Floats, concentrations: Floats, more: list[str], constant: Floats) -> "Table":
+        """Compute from (D, S) drawn values and their (D,) concentrations; `more` have `constant` thresholds."""
+        places, rows = np.digitize(concentrations, _CONCENTRATIONS), list[Floats]()
+        for place in reversed(range(len(_CONCENTRATIONS) + 1)):
+            chosen = places == place
+            if not rows or chosen.sum() >= _LEAST_DRAWS:
+                row = joint_thresholds(values[chosen] if chosen.sum() >= _LEAST_DRAWS else values)
+            # Fewer runs differ more.
+            rows.insert(0, np.minimum(row, rows[0]) if rows else row)
+        return cls([*names, *more], [np.concatenate([row, constant]) for row in rows])
+
+    def thresholds(self, concentration: float) -> Floats:
+        """Return the (S,) thresholds for windows of that concentration."""
+        return self.rows[int(np.digitize(concentration, _CONCENTRATIONS))]
 
 
 def floor(statistic: str, window: int, unseen: int, verdict_rates: Floats) -> float:

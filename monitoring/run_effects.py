@@ -1,0 +1,145 @@
+"""Windows of runs that a reference does not have, drawn from those that it has: what differs between runs, and chance.
+
+A window of R unseen runs has the means of the reference, plus the mean of R *effects* (how far the mean of a group lies
+from that of all others), plus what chance adds in that many cells (drawn from the groups with replacement). How much
+groups differ is known from few of them, and an effect that is seen is in part chance itself. Both are taken into account
+as for a component of variance (Weerahandi 1993): a draw scales all squared effects by (G - 1) / χ², with G - 1 degrees
+of freedom, less the share of them that is chance.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitoring.lamps import Lamps
+from monitoring.spaces import Space, Within, spaces
+from monitoring.statistics import (
+    CellFeatures,
+    Floats,
+    Means,
+    Rows,
+    compare_features,
+    excess_rates,
+)
+
+_DRAWS = 800
+"""Windows of each number of runs."""
+_RUNS = (1, 2, 4, 8, 16)
+"""Numbers of runs in a window."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """How far each of G groups lies from the others, and what share of the squares of that is chance."""
+
+    values: Floats
+    """(G, …)"""
+    chance: Floats
+    """Share, with the axes that are scaled apart."""
+
+    @classmethod
+    def of(cls, values: Floats, noise: Floats, axes: tuple[int, ...]) -> "Effects":
+        """Return effects with the (G, …) squares that chance is expected to contribute; `axes` are summed over."""
+        squares = (values**2).sum(axes, keepdims=True)
+        return cls(values, np.minimum(noise.sum(axes, keepdims=True) / np.maximum(squares, 1e-30), 1.0))
+
+    def scale(self, inflation: Floats) -> Floats:
+        """Return the (D, …) factors of effects in draws with (D,) `inflation` of their squares."""
+        shape = (-1, *[1] * (self.values.ndim - 1))
+        factors: Floats = np.sqrt(np.maximum(inflation.reshape(shape) - self.chance, 0))
+        return factors
+
+
+class RunEffects:
+    """Draws windows of unseen runs."""
+
+    def __init__(
+        self, cells: CellFeatures, edges: Floats, groups: list[Rows], pooled: Means, rates: list[Floats], lamps: Lamps
+    ) -> None:
+        """Take the reference, (F, L) `edges`, the rows of its groups and, of each, the verdict rates of the others."""
+        self._pooled, self._lamps, self._groups = pooled, lamps, groups
+        means = [Means.of(cells.take(rows), edges) for rows in groups]
+        place = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(groups)])
+        within = Within.of(cells.take(np.concatenate(groups)), place, means)
+        self.spaces = spaces(pooled, means, within)
+        self._deviations = [
+            self._deviate(cells.take(rows), edges, mean) for rows, mean in zip(groups, means, strict=True)
+        ]
+        self._light = np.stack([mean.light for mean in means])
+        sizes = np.array([len(rows) for rows in groups], float)
+        below, verdicts, mapped = [], [], dict[str, list[Floats]]({name: [] for name in self.spaces})
+        for i, mean in enumerate(means):
+            others = pooled.without(mean) if len(groups) > 1 else pooled
+            below.append(mean.below - others.below)
+            verdicts.append(mean.verdicts - rates[i])
+            here = others.counts * mean.counts > 0
+            difference = (mean.embedding - others.embedding) * here[:, None]
+            left = spaces(others, means[:i] + means[i + 1 :], within) if len(groups) > 1 else self.spaces
+            for name, space in left.items():
+                mapped[name].append(space.apply(difference[None])[0])
+        shares = np.stack([mean.below for mean in means])
+        self._below = Effects.of(np.stack(below), shares * (1 - shares) / (sizes - 1)[:, None, None], (0, 2))
+        shares = np.stack([mean.verdicts for mean in means])
+        self._verdicts = Effects.of(np.stack(verdicts), shares * (1 - shares) / (sizes - 1)[:, None], (0,))
+        counts = np.stack([mean.counts for mean in means])
+        self._mapped = {
+            name: self._mapped_effects(space, np.stack(mapped[name]), counts) for name, space in self.spaces.items()
+        }
+
+    @staticmethod
+    def _mapped_effects(space: Space, values: Floats, counts: Floats) -> Effects:
+        shares = counts / counts.sum(1, keepdims=True)
+        squares = ((values**2).sum(2) * shares).sum()
+        noise = (shares * space.chance / np.maximum(counts, 1)).sum()
+        return Effects(values, np.full((1, 1, 1), min(1.0, noise / max(squares, 1e-30))))
+
+    @staticmethod
+    def _deviate(cells: CellFeatures, edges: Floats, mean: Means) -> Floats:
+        """Return (n, …) deviations of every quantity of the cells of a group from its mean, side by side."""
+        apart = cells.predicted[:, :, None] * (cells.embedding[:, None, :] - mean.embedding)
+        parts = (
+            cells.below(edges) - mean.below,
+            cells.verdicts - mean.verdicts,
+            cells.light - mean.light,
+            cells.predicted,
+            apart,
+        )
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).astype(np.float32)
+
+    def draw(self, cells: int, rng: np.random.Generator) -> Iterator[tuple[Floats, dict[str, Floats]]]:
+        """Yield (D,) concentrations and statistic → (D,) values of windows of `cells` cells, by number of runs."""
+        for runs in _RUNS:
+            if runs <= min(len(self._groups), cells):
+                yield self._draw(runs, cells, rng)
+
+    def _draw(self, runs: int, cells: int, rng: np.random.Generator) -> tuple[Floats, dict[str, Floats]]:
+        count = len(self._groups)
+        classes, size = self._pooled.embedding.shape
+        chosen = np.argsort(rng.random((_DRAWS, count)), axis=1)[:, :runs]
+        each = cells // runs
+        sums = np.zeros((_DRAWS, self._deviations[0].shape[1]), np.float32)
+        counts = np.zeros((_DRAWS, count, classes))
+        for group, deviations in enumerate(self._deviations):
+            windows = np.flatnonzero((chosen == group).any(1))
+            times = rng.multinomial(each, np.full(len(deviations), 1 / len(deviations)), len(windows))
+            drawn = times.astype(np.float32) @ deviations
+            sums[windows] += drawn
+            end = drawn.shape[1] - classes * size
+            counts[windows, group] = drawn[:, end - classes : end]
+        inflation = (count - 1) / rng.chisquare(count - 1, _DRAWS) if count > 1 else np.ones(_DRAWS)
+        shares = counts.sum(2) / (each * runs)
+        total = counts.sum(1)
+        weights = counts / np.maximum(total, 1)[:, None]
+        ends = np.cumsum([self._pooled.below.size, self._pooled.verdicts.size, self._light.shape[1], classes])
+        below, verdicts, light, _, embedding = np.split(sums / (each * runs), ends, axis=1)
+        below = below.reshape(_DRAWS, *self._pooled.below.shape)
+        below = below + np.einsum("dg,gfl->dfl", shares, self._below.values) * self._below.scale(inflation)
+        verdicts = verdicts + np.einsum("dg,gv->dv", shares, self._verdicts.values) * self._verdicts.scale(inflation)
+        embedding = embedding.reshape(_DRAWS, classes, size) * (each * runs) / np.maximum(total, 1)[:, :, None]
+        values = compare_features(self._pooled.below, below) | excess_rates(verdicts)
+        for name, space in self.spaces.items():
+            effects = np.einsum("dgk,gkm->dkm", weights, self._mapped[name].values)
+            mapped = space.apply(embedding) + effects * self._mapped[name].scale(inflation)
+            values[name] = space.distances(mapped, total, self._pooled.counts)
+        return self._lamps.concentration(light + shares @ self._light, each * runs), values
