@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import chi2
 
 from monitoring.lamps import Lamps
 from monitoring.spaces import Space, Within, spaces
 from monitoring.statistics import (
+    TAIL,
     CellFeatures,
     Floats,
     Means,
@@ -31,24 +33,30 @@ _RUNS = (1, 2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class Effects:
-    """How far each of G groups lies from the others, and what share of the squares of that is chance."""
+    """How far each of G groups lies from the others, in S parts that are scaled apart."""
 
     values: Floats
-    """(G, …)"""
+    """(G, S, …)"""
     chance: Floats
-    """Share, with the axes that are scaled apart."""
+    """(S,) share of the squares that is chance."""
+    freedom: Floats
+    """(S,) degrees of freedom of the squares."""
 
     @classmethod
-    def of(cls, values: Floats, noise: Floats, axes: tuple[int, ...]) -> "Effects":
-        """Return effects with the (G, …) squares that chance is expected to contribute; `axes` are summed over."""
-        squares = (values**2).sum(axes, keepdims=True)
-        return cls(values, np.minimum(noise.sum(axes, keepdims=True) / np.maximum(squares, 1e-30), 1.0))
+    def of(cls, values: Floats, squares: Floats, noise: Floats) -> "Effects":
+        """Return effects whose (G, S) sums of squares are `squares`, of which chance is expected to be `noise`."""
+        mean = np.maximum(squares.mean(0), 1e-30)
+        # Satterthwaite (1946): squares that vary less than those of one normal deviate have several directions.
+        directions = 2 * mean**2 / np.maximum(squares.var(0, ddof=1) if len(squares) > 1 else mean, 1e-60)
+        return cls(values, np.minimum(noise.mean(0) / mean, 1.0), (len(squares) - 1) * np.maximum(directions, 1.0))
 
-    def scale(self, inflation: Floats) -> Floats:
-        """Return the (D, …) factors of effects in draws with (D,) `inflation` of their squares."""
-        shape = (-1, *[1] * (self.values.ndim - 1))
-        factors: Floats = np.sqrt(np.maximum(inflation.reshape(shape) - self.chance, 0))
-        return factors
+    def scale(self, ranks: Floats) -> Floats:
+        """Return the (D, S, …) factors of effects in draws in which the variance between groups has (D,) `ranks`."""
+        if not self.freedom.all():
+            return np.ones((len(ranks), *[1] * (self.values.ndim - 1)))
+        inflation = self.freedom / chi2.ppf(ranks[:, None], self.freedom)
+        factors: Floats = np.sqrt(np.maximum(inflation - self.chance, 0))
+        return factors.reshape(*factors.shape, *[1] * (self.values.ndim - 2))
 
 
 class RunEffects:
@@ -72,6 +80,7 @@ class RunEffects:
         for i, mean in enumerate(means):
             others = pooled.without(mean) if len(groups) > 1 else pooled
             below.append(mean.below - others.below)
+            below[-1][:, [0, -1]] = self._ends(cells.features, groups[i]) if len(groups) > 1 else 0
             verdicts.append(mean.verdicts - rates[i])
             here = others.counts * mean.counts > 0
             difference = (mean.embedding - others.embedding) * here[:, None]
@@ -79,20 +88,31 @@ class RunEffects:
             for name, space in left.items():
                 mapped[name].append(space.apply(difference[None])[0])
         shares = np.stack([mean.below for mean in means])
-        self._below = Effects.of(np.stack(below), shares * (1 - shares) / (sizes - 1)[:, None, None], (0, 2))
+        noise = (shares * (1 - shares)).sum(2) / (sizes - 1)[:, None]
+        self._below = Effects.of(np.stack(below), (np.stack(below) ** 2).sum(2), noise)
         shares = np.stack([mean.verdicts for mean in means])
-        self._verdicts = Effects.of(np.stack(verdicts), shares * (1 - shares) / (sizes - 1)[:, None], (0,))
+        noise = shares * (1 - shares) / (sizes - 1)[:, None]
+        self._verdicts = Effects.of(np.stack(verdicts), np.stack(verdicts) ** 2, noise)
         counts = np.stack([mean.counts for mean in means])
         self._mapped = {
             name: self._mapped_effects(space, np.stack(mapped[name]), counts) for name, space in self.spaces.items()
         }
 
     @staticmethod
+    def _ends(features: Floats, rows: Rows) -> Floats:
+        """Return the (F, 2) effects of a group on the shares below and up to the ends of the range of all others."""
+        others = np.delete(features, rows, axis=0)
+        low, high = np.quantile(others, (TAIL, 1 - TAIL), axis=0, method="inverted_cdf")
+        ends = [((each < low).mean(0), (each <= high).mean(0)) for each in (features[rows], others)]
+        effects: Floats = np.subtract(*(np.stack(each, axis=1) for each in ends))
+        return effects
+
+    @staticmethod
     def _mapped_effects(space: Space, values: Floats, counts: Floats) -> Effects:
         shares = counts / counts.sum(1, keepdims=True)
-        squares = ((values**2).sum(2) * shares).sum()
-        noise = (shares * space.chance / np.maximum(counts, 1)).sum()
-        return Effects(values, np.full((1, 1, 1), min(1.0, noise / max(squares, 1e-30))))
+        squares = ((values**2).sum(2) * shares).sum(1, keepdims=True)
+        noise = (shares * space.chance / np.maximum(counts, 1)).sum(1, keepdims=True)
+        return Effects.of(values, squares, noise)
 
     @staticmethod
     def _deviate(cells: CellFeatures, edges: Floats, mean: Means) -> Floats:
@@ -127,19 +147,19 @@ class RunEffects:
             sums[windows] += drawn
             end = drawn.shape[1] - classes * size
             counts[windows, group] = drawn[:, end - classes : end]
-        inflation = (count - 1) / rng.chisquare(count - 1, _DRAWS) if count > 1 else np.ones(_DRAWS)
+        ranks = rng.random(_DRAWS)
         shares = counts.sum(2) / (each * runs)
         total = counts.sum(1)
         weights = counts / np.maximum(total, 1)[:, None]
         ends = np.cumsum([self._pooled.below.size, self._pooled.verdicts.size, self._light.shape[1], classes])
         below, verdicts, light, _, embedding = np.split(sums / (each * runs), ends, axis=1)
         below = below.reshape(_DRAWS, *self._pooled.below.shape)
-        below = below + np.einsum("dg,gfl->dfl", shares, self._below.values) * self._below.scale(inflation)
-        verdicts = verdicts + np.einsum("dg,gv->dv", shares, self._verdicts.values) * self._verdicts.scale(inflation)
+        below = below + np.einsum("dg,gfl->dfl", shares, self._below.values) * self._below.scale(ranks)
+        verdicts = verdicts + np.einsum("dg,gv->dv", shares, self._verdicts.values) * self._verdicts.scale(ranks)
         embedding = embedding.reshape(_DRAWS, classes, size) * (each * runs) / np.maximum(total, 1)[:, :, None]
         values = compare_features(self._pooled.below, below) | excess_rates(verdicts)
         for name, space in self.spaces.items():
             effects = np.einsum("dgk,gkm->dkm", weights, self._mapped[name].values)
-            mapped = space.apply(embedding) + effects * self._mapped[name].scale(inflation)
+            mapped = space.apply(embedding) + effects * self._mapped[name].scale(ranks)
             values[name] = space.distances(mapped, total, self._pooled.counts)
         return self._lamps.concentration(light + shares @ self._light, each * runs), values

@@ -104,19 +104,23 @@ def _orthogonal(pooled: Means, groups: list[Means], within: Within) -> Floats:
 
 def _whitening(pooled: Means, groups: list[Means], within: Within) -> Floats:
     classes, size = pooled.embedding.shape
+    kept = slice(KERNEL_FEATURES, size)
     maps = np.zeros((classes, size, size - KERNEL_FEATURES))
+    scatters = within.covariances[:, kept, kept] + 1e-9 * np.eye(size - KERNEL_FEATURES)
+    between, freedom = np.zeros_like(scatters[0]), 0
     for k in range(classes):
-        scatter = within.covariances[k, KERNEL_FEATURES:, KERNEL_FEATURES:]
-        scatter = scatter + 1e-9 * np.eye(len(scatter))
         chosen = [group for group in groups if group.counts[k] >= _MIN_CELLS_PER_MEAN]
-        between = np.zeros_like(scatter)
         if len(chosen) > 1:
-            means = np.stack([group.embedding[k, KERNEL_FEATURES:] for group in chosen])
+            means = np.stack([group.embedding[k, kept] for group in chosen])
+            deviations = means - means.mean(0)
             chance = np.mean([1 / group.counts[k] for group in chosen])
-            values, vectors = np.linalg.eigh(np.cov(means, rowvar=False).reshape(scatter.shape) - chance * scatter)
-            between = vectors * np.maximum(values, 0) @ vectors.T
-        values, vectors = np.linalg.eigh(between + _LEAST_SPREAD * scatter)
-        maps[k, KERNEL_FEATURES:] = vectors / np.sqrt(values) @ vectors.T
+            between += deviations.T @ deviations - (len(chosen) - 1) * chance * scatters[k]
+            freedom += len(chosen) - 1
+    values, vectors = np.linalg.eigh(between / max(freedom, 1))
+    between = vectors * np.maximum(values, 0) @ vectors.T
+    for k in range(classes):
+        values, vectors = np.linalg.eigh(between + _LEAST_SPREAD * scatters[k])
+        maps[k, kept] = vectors / np.sqrt(values) @ vectors.T
     return maps
 
 
