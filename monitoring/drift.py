@@ -147,12 +147,14 @@ class Detector:
         """Return statistic → the threshold for windows of `size` cells that are imaged alike to that degree."""
         size = min(size, SIZES[-1])
         place = next(i for i, larger in enumerate(SIZES) if larger >= size)
-        small, large = (self._table(SIZES[max(place - 1, 0)]), self._table(SIZES[place]))
-        lower, upper = small.thresholds(concentration), large.thresholds(concentration)
-        # Chance falls with the root of the number of cells.
-        ends = 1 / np.sqrt([SIZES[max(place - 1, 0)], SIZES[place]])
-        weight = (1 / np.sqrt(size) - ends[1]) / (ends[0] - ends[1]) if ends[0] > ends[1] else 0.0
-        values = upper + weight * np.maximum(lower - upper, 0)
+        large = self._table(SIZES[place])
+        values = large.thresholds(concentration)
+        if size < SIZES[place]:
+            smaller = SIZES[place - 1]
+            # Chance falls with the root of the number of cells.
+            roots = 1 / np.sqrt([smaller, size, SIZES[place]])
+            excess = np.maximum(self._table(smaller).thresholds(concentration) - values, 0)
+            values = values + excess * (roots[1] - roots[2]) / (roots[0] - roots[2])
         unseen = int(self._unseen.sum())
         return {
             name: max(float(value), floor(name, size, unseen, self._rates))

@@ -57,12 +57,16 @@ class Lamps:
         weights = np.sqrt(weights / weights.sum())
         return np.concatenate([np.cos(angles) * weights, np.sin(angles) * weights], axis=1)
 
+    @property
+    def tell(self) -> bool:
+        """Return whether runs are imaged differently enough to be told apart."""
+        return self.same - self.different >= _LEAST_CONTRAST
+
     def concentration(self, light: Floats, cells: int) -> Floats:
         """Return the (…,) concentrations of windows of `cells` cells with (…, P) mean embeddings, 0 to 1."""
-        contrast = self.same - self.different
-        if contrast < _LEAST_CONTRAST:
+        if not self.tell:
             return np.ones(light.shape[:-1])
-        return np.clip((_similarity(light, cells) - self.different) / contrast, 0, 1)
+        return np.clip((_similarity(light, cells) - self.different) / (self.same - self.different), 0, 1)
 
 
 def _similarity(mean: Floats, cells: int) -> Floats:

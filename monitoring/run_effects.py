@@ -16,7 +16,6 @@ from scipy.stats import chi2
 from monitoring.lamps import Lamps
 from monitoring.spaces import Space, Within, spaces
 from monitoring.statistics import (
-    TAIL,
     CellFeatures,
     Floats,
     Means,
@@ -25,7 +24,9 @@ from monitoring.statistics import (
     excess_rates,
 )
 
-_DRAWS = 800
+_STEPS = np.linspace(-4, 4, 33)
+"""Steps by which new runs lie beside the groups from which they are drawn; `RunEffects` says in which units."""
+_DRAWS = 1500
 """Windows of each number of runs."""
 _RUNS = (1, 2, 4, 8, 16)
 """Numbers of runs in a window."""
@@ -45,6 +46,7 @@ class Effects:
     @classmethod
     def of(cls, values: Floats, squares: Floats, noise: Floats) -> "Effects":
         """Return effects whose (G, S) sums of squares are `squares`, of which chance is expected to be `noise`."""
+        squares = squares.astype(float)
         mean = np.maximum(squares.mean(0), 1e-30)
         # Satterthwaite (1946): squares that vary less than those of one normal deviate have several directions.
         directions = 2 * mean**2 / np.maximum(squares.var(0, ddof=1) if len(squares) > 1 else mean, 1e-60)
@@ -75,12 +77,12 @@ class RunEffects:
             self._deviate(cells.take(rows), edges, mean) for rows, mean in zip(groups, means, strict=True)
         ]
         self._light = np.stack([mean.light for mean in means])
+        self._ends = self._end_effects(cells.features, edges)
         sizes = np.array([len(rows) for rows in groups], float)
         below, verdicts, mapped = [], [], dict[str, list[Floats]]({name: [] for name in self.spaces})
         for i, mean in enumerate(means):
             others = pooled.without(mean) if len(groups) > 1 else pooled
             below.append(mean.below - others.below)
-            below[-1][:, [0, -1]] = self._ends(cells.features, groups[i]) if len(groups) > 1 else 0
             verdicts.append(mean.verdicts - rates[i])
             here = others.counts * mean.counts > 0
             difference = (mean.embedding - others.embedding) * here[:, None]
@@ -98,14 +100,22 @@ class RunEffects:
             name: self._mapped_effects(space, np.stack(mapped[name]), counts) for name, space in self.spaces.items()
         }
 
-    @staticmethod
-    def _ends(features: Floats, rows: Rows) -> Floats:
-        """Return the (F, 2) effects of a group on the shares below and up to the ends of the range of all others."""
-        others = np.delete(features, rows, axis=0)
-        low, high = np.quantile(others, (TAIL, 1 - TAIL), axis=0, method="inverted_cdf")
-        ends = [((each < low).mean(0), (each <= high).mean(0)) for each in (features[rows], others)]
-        effects: Floats = np.subtract(*(np.stack(each, axis=1) for each in ends))
-        return effects
+    def _end_effects(self, features: Floats, edges: Floats) -> Floats:
+        """Return the (G, len(_STEPS), F, 2) effects on the shares below and up to the ends of the range.
+
+        A new run lies beyond all G that are known in two of G + 1 cases: it has the place of a group, moved by a step in
+        units of the standard error of a mean of groups.
+        """
+        means = np.stack([features[rows].mean(0) for rows in self._groups])
+        within = np.mean([features[rows].var(0) / len(rows) for rows in self._groups], axis=0)
+        spread = np.sqrt(np.maximum(means.var(0, ddof=1) - within, 0)) if len(means) > 1 else np.zeros_like(means[0])
+        moves = spread / np.sqrt(len(means)) * _STEPS[:, None]
+        effects = np.empty((len(means), len(_STEPS), features.shape[1], 2))
+        for group, rows in enumerate(self._groups):
+            moved = features[rows] + moves[:, None]
+            effects[group, ..., 0] = (moved < edges[:, 0]).mean(1)
+            effects[group, ..., 1] = (moved <= edges[:, -1]).mean(1)
+        return effects - self._pooled.below[:, [0, -1]]
 
     @staticmethod
     def _mapped_effects(space: Space, values: Floats, counts: Floats) -> Effects:
@@ -129,7 +139,8 @@ class RunEffects:
 
     def draw(self, cells: int, rng: np.random.Generator) -> Iterator[tuple[Floats, dict[str, Floats]]]:
         """Yield (D,) concentrations and statistic → (D,) values of windows of `cells` cells, by number of runs."""
-        for runs in _RUNS:
+        # Where lamps do not tell, any window may be one run.
+        for runs in _RUNS if self._lamps.tell else (1,):
             if runs <= min(len(self._groups), cells):
                 yield self._draw(runs, cells, rng)
 
@@ -153,8 +164,13 @@ class RunEffects:
         weights = counts / np.maximum(total, 1)[:, None]
         ends = np.cumsum([self._pooled.below.size, self._pooled.verdicts.size, self._light.shape[1], classes])
         below, verdicts, light, _, embedding = np.split(sums / (each * runs), ends, axis=1)
-        below = below.reshape(_DRAWS, *self._pooled.below.shape)
-        below = below + np.einsum("dg,gfl->dfl", shares, self._below.values) * self._below.scale(ranks)
+        chance = below.reshape(_DRAWS, *self._pooled.below.shape)
+        below = chance + np.einsum("dg,gfl->dfl", shares, self._below.values) * self._below.scale(ranks)
+        # Not by steps of the shares: these rise the faster the farther the lamp of a run is beyond all that are known.
+        steps = rng.standard_t(max(count - 1, 1), chosen.shape)
+        places = np.abs(steps[..., None] - _STEPS).argmin(-1)
+        ends = self._ends[chosen, places].mean(1)
+        below[..., [0, -1]] = chance[..., [0, -1]] + ends
         verdicts = verdicts + np.einsum("dg,gv->dv", shares, self._verdicts.values) * self._verdicts.scale(ranks)
         embedding = embedding.reshape(_DRAWS, classes, size) * (each * runs) / np.maximum(total, 1)[:, :, None]
         values = compare_features(self._pooled.below, below) | excess_rates(verdicts)

@@ -7,7 +7,7 @@ from scipy.stats import beta, binom
 
 from monitoring.statistics import MIN_SHARE, TAIL, VERDICT_RATES, Floats
 
-ALPHA = 0.01
+ALPHA = 0.0025
 """Share of windows of like cells that raise a false alarm."""
 _CONCENTRATIONS = (0.09, 0.18, 0.35, 0.7)
 """Between windows of 1, 2, 4, 8 and 16 runs."""
