@@ -148,34 +148,36 @@ class RunEffects:
         count = len(self._groups)
         classes, size = self._pooled.embedding.shape
         chosen = np.argsort(rng.random((_DRAWS, count)), axis=1)[:, :runs]
-        each = cells // runs
+        # By chance, some runs have more of the cells than others.
+        sizes = rng.multinomial(cells, np.full(runs, 1 / runs), _DRAWS)
+        shares = np.zeros((_DRAWS, count))
+        np.put_along_axis(shares, chosen, sizes / cells, axis=1)
         sums = np.zeros((_DRAWS, self._deviations[0].shape[1]), np.float32)
         counts = np.zeros((_DRAWS, count, classes))
         for group, deviations in enumerate(self._deviations):
-            windows = np.flatnonzero((chosen == group).any(1))
-            times = rng.multinomial(each, np.full(len(deviations), 1 / len(deviations)), len(windows))
-            drawn = times.astype(np.float32) @ deviations
+            windows, runs_of_group = np.nonzero(chosen == group)
+            chances = np.full(len(deviations), 1 / len(deviations))
+            drawn = rng.multinomial(sizes[windows, runs_of_group], chances).astype(np.float32) @ deviations
             sums[windows] += drawn
             end = drawn.shape[1] - classes * size
             counts[windows, group] = drawn[:, end - classes : end]
         ranks = rng.random(_DRAWS)
-        shares = counts.sum(2) / (each * runs)
         total = counts.sum(1)
         weights = counts / np.maximum(total, 1)[:, None]
         ends = np.cumsum([self._pooled.below.size, self._pooled.verdicts.size, self._light.shape[1], classes])
-        below, verdicts, light, _, embedding = np.split(sums / (each * runs), ends, axis=1)
+        below, verdicts, light, _, embedding = np.split(sums / cells, ends, axis=1)
         chance = below.reshape(_DRAWS, *self._pooled.below.shape)
         below = chance + np.einsum("dg,gfl->dfl", shares, self._below.values) * self._below.scale(ranks)
         # Not by steps of the shares: these rise the faster the farther the lamp of a run is beyond all that are known.
         steps = rng.standard_t(max(count - 1, 1), chosen.shape)
         places = np.abs(steps[..., None] - _STEPS).argmin(-1)
-        ends = self._ends[chosen, places].mean(1)
+        ends = (self._ends[chosen, places] * (sizes / cells)[..., None, None]).sum(1)
         below[..., [0, -1]] = chance[..., [0, -1]] + ends
         verdicts = verdicts + np.einsum("dg,gv->dv", shares, self._verdicts.values) * self._verdicts.scale(ranks)
-        embedding = embedding.reshape(_DRAWS, classes, size) * (each * runs) / np.maximum(total, 1)[:, :, None]
+        embedding = embedding.reshape(_DRAWS, classes, size) * cells / np.maximum(total, 1)[:, :, None]
         values = compare_features(self._pooled.below, below) | excess_rates(verdicts)
         for name, space in self.spaces.items():
             effects = np.einsum("dgk,gkm->dkm", weights, self._mapped[name].values)
             mapped = space.apply(embedding) + effects * self._mapped[name].scale(ranks)
             values[name] = space.distances(mapped, total, self._pooled.counts)
-        return self._lamps.concentration(light + shares @ self._light, each * runs), values
+        return self._lamps.concentration(light + shares @ self._light, cells), values

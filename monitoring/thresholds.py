@@ -7,8 +7,10 @@ from scipy.stats import beta, binom
 
 from monitoring.statistics import MIN_SHARE, TAIL, VERDICT_RATES, Floats
 
-ALPHA = 0.0025
-"""Share of windows of like cells that raise a false alarm."""
+ALPHA = 0.01
+"""Share of windows of like cells, or of runs like those that are known, that raise a false alarm, at most."""
+LEVEL = ALPHA / 4
+"""Share of the drawn windows above a threshold: runs are known from few groups, and an exporter looks again and again."""
 _CONCENTRATIONS = (0.09, 0.18, 0.35, 0.7)
 """Between windows of 1, 2, 4, 8 and 16 runs."""
 _LEAST_DRAWS = 200
@@ -16,12 +18,12 @@ _LEAST_DRAWS = 200
 
 
 def joint_thresholds(values: Floats) -> Floats:
-    """Return the (S,) thresholds below which all of (D, S) statistics stay in all but ALPHA of the D draws."""
+    """Return the (S,) thresholds below which all of (D, S) statistics stay in all but LEVEL of the D draws."""
     ordered = np.sort(values, axis=0)
     # The same quantile of every statistic: the lowest at which few enough draws exceed any threshold.
-    for rank in range(int(len(values) * (1 - ALPHA)) - 1, len(values)):
+    for rank in range(int(len(values) * (1 - LEVEL)) - 1, len(values)):
         quantile = ordered[rank]
-        if (values > quantile).any(1).mean() <= ALPHA:
+        if (values > quantile).any(1).mean() <= LEVEL:
             break
     thresholds: Floats = quantile + 1e-9
     return thresholds
