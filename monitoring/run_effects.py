@@ -141,43 +141,47 @@ class RunEffects:
         """Yield (D,) concentrations and statistic → (D,) values of windows of `cells` cells, by number of runs."""
         # Where lamps do not tell, any window may be one run.
         for runs in _RUNS if self._lamps.tell else (1,):
-            if runs <= min(len(self._groups), cells):
-                yield self._draw(runs, cells, rng)
+            yield self._draw(runs, cells, rng)
 
     def _draw(self, runs: int, cells: int, rng: np.random.Generator) -> tuple[Floats, dict[str, Floats]]:
         count = len(self._groups)
         classes, size = self._pooled.embedding.shape
-        chosen = np.argsort(rng.random((_DRAWS, count)), axis=1)[:, :runs]
+        chosen = rng.integers(count, size=(_DRAWS, runs))
         # By chance, some runs have more of the cells than others.
         sizes = rng.multinomial(cells, np.full(runs, 1 / runs), _DRAWS)
         shares = np.zeros((_DRAWS, count))
-        np.put_along_axis(shares, chosen, sizes / cells, axis=1)
         sums = np.zeros((_DRAWS, self._deviations[0].shape[1]), np.float32)
         counts = np.zeros((_DRAWS, count, classes))
         for group, deviations in enumerate(self._deviations):
-            windows, runs_of_group = np.nonzero(chosen == group)
+            of_group = (sizes * (chosen == group)).sum(1)
+            shares[:, group] = of_group / cells
+            windows = np.flatnonzero(of_group)
             chances = np.full(len(deviations), 1 / len(deviations))
-            drawn = rng.multinomial(sizes[windows, runs_of_group], chances).astype(np.float32) @ deviations
+            drawn = rng.multinomial(of_group[windows], chances).astype(np.float32) @ deviations
             sums[windows] += drawn
             end = drawn.shape[1] - classes * size
             counts[windows, group] = drawn[:, end - classes : end]
-        ranks = rng.random(_DRAWS)
         total = counts.sum(1)
-        weights = counts / np.maximum(total, 1)[:, None]
         ends = np.cumsum([self._pooled.below.size, self._pooled.verdicts.size, self._light.shape[1], classes])
         below, verdicts, light, _, embedding = np.split(sums / cells, ends, axis=1)
-        chance = below.reshape(_DRAWS, *self._pooled.below.shape)
-        below = chance + np.einsum("dg,gfl->dfl", shares, self._below.values) * self._below.scale(ranks)
-        # Not by steps of the shares: these rise the faster the farther the lamp of a run is beyond all that are known.
+        # The means of the reference have errors of their own.
+        known = self._pooled.counts
+        widening = np.sqrt(1 + cells / known.sum())
+        below = below.reshape(_DRAWS, *self._pooled.below.shape) * widening
+        embedding = embedding.reshape(_DRAWS, classes, size) * cells / np.maximum(total, 1)[:, :, None]
+        embedding *= np.sqrt(1 + total / np.maximum(known, 1))[:, :, None]
+        ranks = rng.random(_DRAWS)
+        moved = below + np.tensordot(shares, self._below.values, 1) * self._below.scale(ranks)
+        # Not by effects on the shares: these rise the faster the farther the lamp of a run is beyond all known ones.
         steps = rng.standard_t(max(count - 1, 1), chosen.shape)
         places = np.abs(steps[..., None] - _STEPS).argmin(-1)
-        ends = (self._ends[chosen, places] * (sizes / cells)[..., None, None]).sum(1)
-        below[..., [0, -1]] = chance[..., [0, -1]] + ends
-        verdicts = verdicts + np.einsum("dg,gv->dv", shares, self._verdicts.values) * self._verdicts.scale(ranks)
-        embedding = embedding.reshape(_DRAWS, classes, size) * cells / np.maximum(total, 1)[:, :, None]
-        values = compare_features(self._pooled.below, below) | excess_rates(verdicts)
+        beyond = (self._ends[chosen, places] * (sizes / cells)[..., None, None]).sum(1)
+        moved[..., [0, -1]] = below[..., [0, -1]] + beyond
+        verdicts = verdicts * widening + shares @ self._verdicts.values * self._verdicts.scale(ranks)
+        values = compare_features(self._pooled.below, moved) | excess_rates(verdicts)
+        weights = (counts / np.maximum(total, 1)[:, None]).transpose(2, 0, 1)
         for name, space in self.spaces.items():
-            effects = np.einsum("dgk,gkm->dkm", weights, self._mapped[name].values)
+            effects = (weights @ self._mapped[name].values.swapaxes(0, 1)).swapaxes(0, 1)
             mapped = space.apply(embedding) + effects * self._mapped[name].scale(ranks)
-            values[name] = space.distances(mapped, total, self._pooled.counts)
+            values[name] = space.distances(mapped, total, known)
         return self._lamps.concentration(light + shares @ self._light, cells), values
