@@ -11,25 +11,30 @@ effect size, so that a large window does not raise an alarm over a negligible di
 | `outside_FEATURE` | share of cells outside the range of all but a hundredth of the reference |
 | `mmd` | maximum mean discrepancy of the embeddings (Gretton et al. 2012) among cells predicted alike |
 | `novelty` | the same, orthogonal to the directions along which groups of the reference differ: finds new media |
+| `hotelling` | distance of the mean embeddings among cells predicted alike, in units of how much groups differ |
 | `classes` | total variation distance between the predicted classes; a mixture may change without any fault |
 | `unsure`, `unlike` | excess of the rate of the verdict over that of the reference |
 
-A threshold belongs to the model and to the size of the window: windows of like cells stay below all thresholds together
-in all but ALPHA of the draws. Half of the draws are cells that the model was not fitted on; half come from one
-acquisition group, as a laboratory records them, because one lamp is no drift where the model knows several. The
-threshold of `classes` rests on the first half alone. Rates of verdicts are compared with those of cells that the model
-was not fitted on.
+A threshold belongs to the model, to the size of the window and to how many lamps it has. It is the sum of two limits:
+
+- of chance: all but the share ALPHA of windows of like cells, of this very size, stay below all of these together;
+- of runs: how far beyond that windows of runs go that are in no data (`monitoring.run_effects`), by how alike the cells
+  of a window are imaged (`monitoring.lamps`): one run differs from the reference by more than the mean of many does.
+
+A difference within the second limit is not found in a window of any size, and one beyond it the more often the larger
+the window. The threshold of `classes` is of chance alone. Rates of verdicts are compared with those of cells that the
+model was not fitted on.
 """
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from monitoring.lamps import Lamps
+from monitoring.coding import Coding
 from monitoring.run_effects import RunEffects
-from monitoring.spaces import KERNEL_FEATURES
 from monitoring.statistics import (
     FEATURES,
     LEVELS,
@@ -42,7 +47,7 @@ from monitoring.statistics import (
     compare_shares,
     excess_rates,
 )
-from monitoring.thresholds import Table, floor, joint_thresholds
+from monitoring.thresholds import ALPHA, CONCENTRATIONS, by_concentration, floor, joint_thresholds
 
 MIN_CELLS = 30
 """Cells that a window needs to be evaluated."""
@@ -101,77 +106,78 @@ class Detector:
     """Compares windows with one reference."""
 
     def __init__(self, reference: pd.DataFrame, seed: int = 0) -> None:
-        self._components = [name for name in reference.columns if name[0] == "e" and name[1:].isdecimal()]
-        self._probabilities = [name for name in reference.columns if name.startswith("p_")]
         self._seed = seed
-        rng = np.random.default_rng(seed)
-        embedding = reference[self._components].to_numpy(float)
-        self._frequencies = rng.normal(0, 1 / _median_distance(embedding, rng), (embedding.shape[1], KERNEL_FEATURES))
-        self._phases = rng.uniform(0, 2 * np.pi, KERNEL_FEATURES)
         # Older bundles, without this column, have only cells in their reference that the model was not fitted on.
         self._unseen = ~reference["seen"].to_numpy(bool) if "seen" in reference else np.ones(len(reference), bool)
-        grouped = [
-            rows for rows in map(np.asarray, reference.groupby("group").indices.values()) if len(rows) >= MIN_CELLS
-        ]
-        groups = (
-            [grouped[i] for i in np.unique(np.linspace(0, len(grouped) - 1, MAX_GROUPS).astype(int))]
-            if grouped
-            else [np.arange(len(reference))]
-        )
+        groups = _groups(reference)
+        self._coding = Coding.of(reference, groups, seed)
         features = reference[list(FEATURES)].to_numpy(float)
-        self._lamps = Lamps.of(features, groups)
-        cells = self._to_features(reference)
+        cells = self._coding.read(reference)
         self._edges = np.quantile(features, LEVELS, axis=0, method="inverted_cdf").T
         self._means = Means.of(cells, self._edges)
         self._rates = cells.verdicts[self._unseen].mean(0)
         self._class_shares = cells.predicted[self._unseen].mean(0)
         self._runs = RunEffects(
-            cells, self._edges, groups, self._means, self._rates_without(cells, groups), self._lamps
+            cells, self._edges, groups, self._means, self._rates_without(cells, groups), self._coding.lamps
         )
-        self._tables: dict[int, Table] = {}
+        self._chances: dict[int, dict[str, float]] = {}
 
     def evaluate(self, window: pd.DataFrame) -> Report:
         """Compare a window of at least MIN_CELLS cells with the reference."""
         assert len(window) >= MIN_CELLS, len(window)
-        means = Means.of(self._to_features(window), self._edges)
+        means = Means.of(self._coding.read(window), self._edges)
         values = compare_features(self._means.below, means.below - self._means.below)
         values |= excess_rates(means.verdicts - self._rates)
         difference = (means.embedding - self._means.embedding) * (means.counts > 0)[:, None]
         for name, space in self._runs.spaces.items():
             values[name] = space.distances(space.apply(difference[None]), means.counts[None], self._means.counts)[0]
         values["classes"] = compare_shares(self._means.shares, means.shares)
-        thresholds = self.thresholds(len(window), float(self._lamps.concentration(means.light, len(window))))
+        thresholds = self.thresholds(len(window), float(self._coding.lamps.concentration(means.light, len(window))))
         return Report(len(window), [Finding(name, float(value), thresholds[name]) for name, value in values.items()])
 
     def thresholds(self, size: int, concentration: float = 1.0) -> dict[str, float]:
         """Return statistic → the threshold for windows of `size` cells that are imaged alike to that degree."""
-        size = min(size, SIZES[-1])
-        place = next(i for i, larger in enumerate(SIZES) if larger >= size)
-        large = self._table(SIZES[place])
-        values = large.thresholds(concentration)
-        if size < SIZES[place]:
-            smaller = SIZES[place - 1]
-            # Chance falls with the root of the number of cells.
-            roots = 1 / np.sqrt([smaller, size, SIZES[place]])
-            excess = np.maximum(self._table(smaller).thresholds(concentration) - values, 0)
-            values = values + excess * (roots[1] - roots[2]) / (roots[0] - roots[2])
-        unseen = int(self._unseen.sum())
+        size, unseen = min(size, SIZES[-1]), int(self._unseen.sum())
+        limits, chance = self._run_limits[int(np.digitize(concentration, CONCENTRATIONS))], self._chance(size)
+        # What is within the differences of runs in any window must not be found in a small one by chance.
         return {
-            name: max(float(value), floor(name, size, unseen, self._rates))
-            for name, value in zip(large.names, values, strict=True)
+            name: max(limits.get(name, 0.0) + value, floor(name, size, unseen, self._rates))
+            for name, value in chance.items()
         }
 
-    def _table(self, size: int) -> Table:
-        if size not in self._tables:
+    @cached_property
+    def _run_limits(self) -> list[dict[str, float]]:
+        """Statistic → how far windows of unseen runs go beyond chance, the least concentrated windows first."""
+        drawn = list(self._runs.draw_runs(SIZES[-1], np.random.default_rng(self._seed)))
+        concentrations, chance = np.concatenate([each for each, _ in drawn]), self._chance_at(SIZES[-1])
+        names = list(drawn[0][1])
+        values = np.stack([np.concatenate([each[name] for _, each in drawn]) for name in names], axis=1)
+        return [
+            {name: max(0.0, float(limit) - chance[name]) for name, limit in zip(names, row, strict=True)}
+            for row in by_concentration(values, concentrations)
+        ]
+
+    def _chance(self, size: int) -> dict[str, float]:
+        """Return statistic → what windows of `size` like cells stay below."""
+        place = next(i for i, larger in enumerate(SIZES) if larger >= size)
+        large = self._chance_at(SIZES[place])
+        if size == SIZES[place]:
+            return large
+        small = self._chance_at(SIZES[place - 1])
+        # It falls with the root of the number of cells.
+        roots = 1 / np.sqrt([SIZES[place - 1], size, SIZES[place]])
+        weight = float((roots[1] - roots[2]) / (roots[0] - roots[2]))
+        return {name: value + weight * max(0.0, small[name] - value) for name, value in large.items()}
+
+    def _chance_at(self, size: int) -> dict[str, float]:
+        if size not in self._chances:
             rng = np.random.default_rng(self._seed + size)
-            drawn = list(self._runs.draw(size, rng))
-            concentrations = np.concatenate([concentration for concentration, _ in drawn])
-            names = list(drawn[0][1])
-            values = np.stack([np.concatenate([each[name] for _, each in drawn]) for name in names], axis=1)
+            values = self._runs.draw_like(size, rng)
+            limits = joint_thresholds(np.stack(list(values.values()), axis=1), ALPHA)
             shares = rng.multinomial(size, self._class_shares, DRAWS) / size
-            mixture = joint_thresholds(compare_shares(self._means.shares, shares)[:, None])
-            self._tables[size] = Table.of(names, values, concentrations, list(MIXTURE), mixture)
-        return self._tables[size]
+            mixture = np.quantile(compare_shares(self._means.shares, shares), 1 - ALPHA)
+            self._chances[size] = dict(zip(values, limits.tolist(), strict=True)) | {MIXTURE[0]: float(mixture)}
+        return self._chances[size]
 
     def _rates_without(self, cells: CellFeatures, groups: list[Rows]) -> list[Floats]:
         """Return for each group the rates of verdicts of all others that were fitted on as it was."""
@@ -183,22 +189,10 @@ class Detector:
             rates.append(cells.verdicts[chosen].mean(0))
         return rates
 
-    def _to_features(self, table: pd.DataFrame) -> CellFeatures:
-        components = table[self._components].to_numpy(float)
-        kernel = np.cos(components @ self._frequencies + self._phases) * np.sqrt(2 / KERNEL_FEATURES)
-        verdicts = table["verdict"].to_numpy(str)
-        features = table[list(FEATURES)].to_numpy(float)
-        return CellFeatures(
-            features,
-            np.concatenate([kernel, components], axis=1),
-            np.eye(len(self._probabilities))[table[self._probabilities].to_numpy().argmax(1)],
-            np.stack([verdicts == verdict for verdict in VERDICT_RATES.values()], axis=1).astype(float),
-            self._lamps.embed(features),
-        )
 
-
-def _median_distance(embedding: Floats, rng: np.random.Generator) -> float:
-    """Return the median distance between pairs of (n, C) embeddings, which is the bandwidth of the kernel."""
-    rows = embedding[rng.choice(len(embedding), min(len(embedding), 500), replace=False)]
-    pairs = rng.integers(0, len(rows), (2, 2000))
-    return float(np.median(np.linalg.norm(rows[pairs[0]] - rows[pairs[1]], axis=1))) or 1.0
+def _groups(reference: pd.DataFrame) -> list[Rows]:
+    """Return the rows of each group that is large enough, MAX_GROUPS at most; one of all cells where none is."""
+    grouped = [np.asarray(rows) for rows in reference.groupby("group").indices.values() if len(rows) >= MIN_CELLS]
+    if not grouped:
+        return [np.arange(len(reference))]
+    return [grouped[i] for i in np.unique(np.linspace(0, len(grouped) - 1, MAX_GROUPS).astype(int))]

@@ -66,7 +66,8 @@ class Lamps:
         """Return the (…,) concentrations of windows of `cells` cells with (…, P) mean embeddings, 0 to 1."""
         if not self.tell:
             return np.ones(light.shape[:-1])
-        return np.clip((_similarity(light, cells) - self.different) / (self.same - self.different), 0, 1)
+        place = (_similarity(light, cells) - self.different) / (self.same - self.different)
+        return np.asarray(np.clip(place, 0, 1))
 
 
 def _similarity(mean: Floats, cells: int) -> Floats:

@@ -2,9 +2,9 @@
 
 A window of R unseen runs has the means of the reference, plus the mean of R *effects* (how far the mean of a group lies
 from that of all others), plus what chance adds in that many cells (drawn from the groups with replacement). How much
-groups differ is known from few of them, and an effect that is seen is in part chance itself. Both are taken into account
-as for a component of variance (Weerahandi 1993): a draw scales all squared effects by (G - 1) / χ², with G - 1 degrees
-of freedom, less the share of them that is chance.
+groups differ is known from few of them, and an effect that is seen is in part chance itself. Both are taken into
+account as for a component of variance (Weerahandi 1993): a draw scales all squared effects by f / χ², with f degrees of
+freedom, less the share of them that is chance.
 """
 
 from collections.abc import Iterator
@@ -52,10 +52,13 @@ class Effects:
         directions = 2 * mean**2 / np.maximum(squares.var(0, ddof=1) if len(squares) > 1 else mean, 1e-60)
         return cls(values, np.minimum(noise.mean(0) / mean, 1.0), (len(squares) - 1) * np.maximum(directions, 1.0))
 
-    def scale(self, ranks: Floats) -> Floats:
-        """Return the (D, S, …) factors of effects in draws in which the variance between groups has (D,) `ranks`."""
-        if not self.freedom.all():
-            return np.ones((len(ranks), *[1] * (self.values.ndim - 1)))
+    def scale(self, ranks: Floats | None) -> Floats:
+        """Return the (D, S, …) factors of effects in draws in which the variance between groups has (D,) `ranks`.
+
+        They are 1 without `ranks`, and where there is no more than one group.
+        """
+        if ranks is None or not self.freedom.all():
+            return np.ones([1] * self.values.ndim)
         inflation = self.freedom / chi2.ppf(ranks[:, None], self.freedom)
         factors: Floats = np.sqrt(np.maximum(inflation - self.chance, 0))
         return factors.reshape(*factors.shape, *[1] * (self.values.ndim - 2))
@@ -103,8 +106,8 @@ class RunEffects:
     def _end_effects(self, features: Floats, edges: Floats) -> Floats:
         """Return the (G, len(_STEPS), F, 2) effects on the shares below and up to the ends of the range.
 
-        A new run lies beyond all G that are known in two of G + 1 cases: it has the place of a group, moved by a step in
-        units of the standard error of a mean of groups.
+        A new run lies beyond all G that are known in two of G + 1 cases: it has the place of a group, moved by a step
+        in units of the standard error of a mean of groups.
         """
         means = np.stack([features[rows].mean(0) for rows in self._groups])
         within = np.mean([features[rows].var(0) / len(rows) for rows in self._groups], axis=0)
@@ -137,18 +140,26 @@ class RunEffects:
         )
         return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).astype(np.float32)
 
-    def draw(self, cells: int, rng: np.random.Generator) -> Iterator[tuple[Floats, dict[str, Floats]]]:
-        """Yield (D,) concentrations and statistic → (D,) values of windows of `cells` cells, by number of runs."""
+    def draw_runs(self, cells: int, rng: np.random.Generator) -> Iterator[tuple[Floats, dict[str, Floats]]]:
+        """Yield (D,) concentrations and statistic → (D,) values of windows of unseen runs, by number of runs."""
         # Where lamps do not tell, any window may be one run.
         for runs in _RUNS if self._lamps.tell else (1,):
-            yield self._draw(runs, cells, rng)
+            # By chance, some runs have more of the cells than others.
+            sizes = rng.multinomial(cells, np.full(runs, 1 / runs), _DRAWS)
+            yield self._draw(rng.integers(len(self._groups), size=(_DRAWS, runs)), sizes, rng, unseen=True)
 
-    def _draw(self, runs: int, cells: int, rng: np.random.Generator) -> tuple[Floats, dict[str, Floats]]:
-        count = len(self._groups)
+    def draw_like(self, cells: int, rng: np.random.Generator) -> dict[str, Floats]:
+        """Return statistic → (D,) values of windows of like cells, mixed as those of the reference."""
+        groups = np.tile(np.arange(len(self._groups)), (_DRAWS, 1))
+        counts = np.array([len(rows) for rows in self._groups])
+        return self._draw(groups, rng.multinomial(cells, counts / counts.sum(), _DRAWS), rng, unseen=False)[1]
+
+    def _draw(
+        self, chosen: Rows, sizes: Rows, rng: np.random.Generator, *, unseen: bool
+    ) -> tuple[Floats, dict[str, Floats]]:
+        """Draw windows of (D, R) groups with (D, R) `sizes` in cells."""
+        count, cells = len(self._groups), int(sizes[0].sum())
         classes, size = self._pooled.embedding.shape
-        chosen = rng.integers(count, size=(_DRAWS, runs))
-        # By chance, some runs have more of the cells than others.
-        sizes = rng.multinomial(cells, np.full(runs, 1 / runs), _DRAWS)
         shares = np.zeros((_DRAWS, count))
         sums = np.zeros((_DRAWS, self._deviations[0].shape[1]), np.float32)
         counts = np.zeros((_DRAWS, count, classes))
@@ -170,10 +181,10 @@ class RunEffects:
         below = below.reshape(_DRAWS, *self._pooled.below.shape) * widening
         embedding = embedding.reshape(_DRAWS, classes, size) * cells / np.maximum(total, 1)[:, :, None]
         embedding *= np.sqrt(1 + total / np.maximum(known, 1))[:, :, None]
-        ranks = rng.random(_DRAWS)
+        ranks = rng.random(_DRAWS) if unseen else None
         moved = below + np.tensordot(shares, self._below.values, 1) * self._below.scale(ranks)
         # Not by effects on the shares: these rise the faster the farther the lamp of a run is beyond all known ones.
-        steps = rng.standard_t(max(count - 1, 1), chosen.shape)
+        steps = rng.standard_t(max(count - 1, 1), chosen.shape) * unseen
         places = np.abs(steps[..., None] - _STEPS).argmin(-1)
         beyond = (self._ends[chosen, places] * (sizes / cells)[..., None, None]).sum(1)
         moved[..., [0, -1]] = below[..., [0, -1]] + beyond
