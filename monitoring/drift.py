@@ -38,7 +38,6 @@ from monitoring.run_effects import RunEffects
 from monitoring.statistics import (
     FEATURES,
     LEVELS,
-    VERDICT_RATES,
     CellFeatures,
     Floats,
     Means,
