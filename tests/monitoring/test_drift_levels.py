@@ -1,0 +1,76 @@
+"""What the thresholds of drift promise, by simulation; `fatescope bench drift` has the same with more draws."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring import drift
+from tests.support.populations import runs
+
+REFERENCES = 6
+"""Models, each with other runs: a rate is a mean over what the data may be."""
+GROUPS, CELLS = 24, 80
+SIZES = (50, 500, 2000)
+
+
+@pytest.fixture(scope="module")
+def detectors():
+    return [drift.Detector(runs(GROUPS, CELLS, seed)) for seed in range(REFERENCES)]
+
+
+def rate(detectors, windows, size):
+    """Return the share of windows that raise an alert, and its standard error; `windows(seed, size)` yields them."""
+    alerts = [
+        bool(detector.evaluate(window).input_drift)
+        for seed, detector in enumerate(detectors)
+        for window in windows(seed, size)
+    ]
+    share = float(np.mean(alerts))
+    return share, np.sqrt(max(share * (1 - share), 0.01 * 0.99) / len(alerts))
+
+
+def unseen(seed, size):
+    yield from (runs(1, size, 1000 * seed + i + 100) for i in range(20))
+
+
+def several(seed, size):
+    yield from (runs(5, size // 5, 1000 * seed + i + 300) for i in range(20))
+
+
+def like(seed, size):
+    rng, cells = np.random.default_rng(seed), runs(GROUPS, CELLS, seed)
+    # Those of the reference, moved by half a standard deviation of chance within runs, so that they are other cells.
+    yield from (cells.iloc[rng.choice(len(cells), size)] for _ in range(20))
+
+
+def half(medium):
+    def windows(seed, size):
+        for i in range(10):
+            known, new = (
+                runs(5, size // 10, 1000 * seed + i + start, medium=far) for start, far in ((500, 0), (700, medium))
+            )
+            yield pd.concat([known, new], ignore_index=True)
+
+    return windows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("windows", "bar"), [(like, 0.015), (unseen, 0.03), (several, 0.03)])
+def test_like_cells_and_unseen_runs_hardly_ever_raise_an_alarm(detectors, windows, bar):
+    for size in SIZES:
+        share, error = rate(detectors, windows, size)
+        assert share <= bar + 2 * error, size
+
+
+@pytest.mark.slow
+def test_half_a_window_of_a_new_medium_is_found_the_more_often_the_more_cells(detectors):
+    shares, errors = zip(*(rate(detectors, half(1.2), size) for size in SIZES), strict=True)
+    assert shares[1] >= 0.8, shares
+    for small, large in ((0, 1), (1, 2)):
+        assert shares[small] - shares[large] <= 2 * np.hypot(errors[small], errors[large]), shares
+
+
+@pytest.mark.slow
+def test_what_is_within_the_differences_of_runs_is_found_in_no_window_however_small(detectors):
+    shares, errors = zip(*(rate(detectors, half(0.3), size) for size in SIZES), strict=True)
+    assert shares[0] - shares[-1] <= 2 * np.hypot(errors[0], errors[-1]), shares
