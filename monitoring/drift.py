@@ -148,12 +148,11 @@ class Detector:
     def _run_limits(self) -> list[dict[str, float]]:
         """Statistic → how far windows of unseen runs go beyond chance, the least concentrated windows first."""
         drawn = list(self._runs.draw_runs(SIZES[-1], np.random.default_rng(self._seed)))
-        concentrations, chance = np.concatenate([each for each, _ in drawn]), self._chance_at(SIZES[-1])
-        names = list(drawn[0][1])
-        values = np.stack([np.concatenate([each[name] for _, each in drawn]) for name in names], axis=1)
+        names, chance = list(drawn[0][1]), self._chance_at(SIZES[-1])
+        rows = by_concentration([(each, np.stack(list(values.values()), axis=1)) for each, values in drawn])
         return [
             {name: max(0.0, float(limit) - chance[name]) for name, limit in zip(names, row, strict=True)}
-            for row in by_concentration(values, concentrations)
+            for row in rows
         ]
 
     def _chance(self, size: int) -> dict[str, float]:

@@ -26,7 +26,7 @@ from monitoring.statistics import (
 
 _STEPS = np.linspace(-4, 4, 33)
 """Steps by which new runs lie beside the groups from which they are drawn; `RunEffects` says in which units."""
-_DRAWS = 1500
+_DRAWS = 2000
 """Windows of each number of runs."""
 _RUNS = (1, 2, 4, 8, 16)
 """Numbers of runs in a window."""
@@ -99,6 +99,7 @@ class RunEffects:
         noise = shares * (1 - shares) / (sizes - 1)[:, None]
         self._verdicts = Effects.of(np.stack(verdicts), np.stack(verdicts) ** 2, noise)
         counts = np.stack([mean.counts for mean in means])
+        self._reliance = np.sqrt(counts / np.maximum(counts.sum(0), 1))
         self._mapped = {
             name: self._mapped_effects(space, np.stack(mapped[name]), counts) for name, space in self.spaces.items()
         }
@@ -191,6 +192,10 @@ class RunEffects:
         verdicts = verdicts * widening + shares @ self._verdicts.values * self._verdicts.scale(ranks)
         values = compare_features(self._pooled.below, moved) | excess_rates(verdicts)
         weights = (counts / np.maximum(total, 1)[:, None]).transpose(2, 0, 1)
+        if unseen:
+            # A run of its own, not one of few: effects of all groups, weighed by chance and by the cells behind them.
+            normal = rng.standard_normal((_DRAWS, count, count))
+            weights = (weights[:, :, None] @ normal)[:, :, 0] * self._reliance.T[:, None]
         for name, space in self.spaces.items():
             effects = (weights @ self._mapped[name].values.swapaxes(0, 1)).swapaxes(0, 1)
             mapped = space.apply(embedding) + effects * self._mapped[name].scale(ranks)

@@ -7,12 +7,12 @@ from monitoring.statistics import MIN_SHARE, TAIL, VERDICT_RATES, Floats
 
 ALPHA = 0.01
 """Share of windows of like cells, or of runs like those that are known, that raise a false alarm, at most."""
-LEVEL_OF_RUNS = ALPHA / 2
+LEVEL_OF_RUNS = ALPHA / 4
 """Share of drawn windows of unseen runs above their limit: what few groups say of runs is not exact."""
 CONCENTRATIONS = (0.09, 0.18, 0.35, 0.7)
 """Between windows of 16, 8, 4 and 2 runs, and one run; `monitoring.lamps` says of what."""
-_LEAST_DRAWS = 200
-"""Draws from which a threshold is computed; of fewer, those for windows that are more concentrated hold."""
+_LEAST_DRAWS = 100
+"""Draws of one number of runs from which a limit is computed: one in twenty of them."""
 
 
 def joint_thresholds(values: Floats, level: float) -> Floats:
@@ -27,15 +27,18 @@ def joint_thresholds(values: Floats, level: float) -> Floats:
     return thresholds
 
 
-def by_concentration(values: Floats, concentrations: Floats) -> list[Floats]:
-    """Return the (S,) joint thresholds of (D, S) draws between CONCENTRATIONS, the least concentrated first."""
-    places, rows = np.digitize(concentrations, CONCENTRATIONS), list[Floats]()
-    for place in reversed(range(len(CONCENTRATIONS) + 1)):
-        chosen = places == place
-        if not rows or chosen.sum() >= _LEAST_DRAWS:
-            row = joint_thresholds(values[chosen] if chosen.sum() >= _LEAST_DRAWS else values, LEVEL_OF_RUNS)
-        # More runs differ less.
-        rows.insert(0, np.minimum(row, rows[0]) if rows else row)
+def by_concentration(drawn: list[tuple[Floats, Floats]]) -> list[Floats]:
+    """Return the (S,) limits between CONCENTRATIONS, the least concentrated windows first.
+
+    `drawn` has for each number of runs the (D,) concentrations of windows and their (D, S) statistics. A limit holds
+    for any number of runs that may have such a window.
+    """
+    rows = list[Floats]()
+    for place in range(len(CONCENTRATIONS) + 1):
+        chosen = [values[np.digitize(each, CONCENTRATIONS) == place] for each, values in drawn]
+        limits = [joint_thresholds(values, LEVEL_OF_RUNS) for values in chosen if len(values) >= _LEAST_DRAWS]
+        # Fewer runs differ more.
+        rows.append(np.max([*limits, *rows[-1:]], axis=0) if limits or rows else np.zeros(drawn[0][1].shape[1]))
     return rows
 
 
