@@ -14,7 +14,7 @@ LIKE, LIKE_GROUP = "groups that the model was tested on, mixed", "one of these g
 UNSEEN, HALF = "one run that it has never seen", "a new medium, half"
 SIZES = (50, 100, 200, 500, 2000)
 WINDOWS = 200
-WINDOW, LOOKS, HELD, STREAMS = 500, 1000, 20, 100
+WINDOW, LOOKS, HELD, STREAMS = 500, 1000, 20, 40
 """Cells of the exporter's window, its looks, those for which an alert has to hold (ten minutes), and repetitions."""
 HARDEST = 2.0
 """Standard errors by which power may fall with more cells."""

@@ -74,8 +74,13 @@ class Means:
     def of(cls, cells: CellFeatures, edges: Floats) -> "Means":
         """Return the means over `cells`."""
         counts = cells.predicted.sum(0)
+        ordered = np.sort(cells.features, axis=0).T
+        below = [
+            np.append(np.searchsorted(values, ends[:1]), np.searchsorted(values, ends, side="right"))
+            for values, ends in zip(ordered, edges, strict=True)
+        ]
         return cls(
-            cells.below(edges).mean(0),
+            np.stack(below) / len(cells.features),
             cells.predicted.T @ cells.embedding / np.maximum(counts, 1)[:, None],
             counts,
             cells.verdicts.mean(0),
