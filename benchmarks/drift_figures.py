@@ -101,8 +101,8 @@ a run has too few cells for a window, some are in it more than once).
 
 {quiet}
 
-An exporter looks again and again. {times:,} looks at windows of {window} cells, each replaced at once and then there for
-the {held} looks that an alert has to hold, are the worst traffic. So many of {streams} such runs raise an alert:
+An exporter looks again and again. {times:,} looks at windows of {window} cells, each replaced at once and then there
+for the {held} looks that an alert has to hold, are the worst traffic. So many of {streams} such runs raise an alert:
 
 {looks}
 

@@ -7,10 +7,13 @@ import pytest
 from monitoring import drift
 from tests.support.populations import runs
 
-REFERENCES = 6
+REFERENCES = 4
 """Models, each with other runs: a rate is a mean over what the data may be."""
 GROUPS, CELLS = 24, 80
 SIZES = (50, 500, 2000)
+LOOKS = 1000
+HELD = 20
+"""Looks at one window for which an alert has to hold: ten minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,6 @@ def several(seed, size):
 
 def like(seed, size):
     rng, cells = np.random.default_rng(seed), runs(GROUPS, CELLS, seed)
-    # Those of the reference, moved by half a standard deviation of chance within runs, so that they are other cells.
     yield from (cells.iloc[rng.choice(len(cells), size)] for _ in range(20))
 
 
@@ -74,3 +76,30 @@ def test_half_a_window_of_a_new_medium_is_found_the_more_often_the_more_cells(de
 def test_what_is_within_the_differences_of_runs_is_found_in_no_window_however_small(detectors):
     shares, errors = zip(*(rate(detectors, half(0.3), size) for size in SIZES), strict=True)
     assert shares[0] - shares[-1] <= 2 * np.hypot(errors[0], errors[-1]), shares
+
+
+@pytest.mark.slow
+def test_a_thousand_looks_at_like_cells_hardly_ever_raise_an_alert(detectors):
+    # Windows that are replaced whole and then stay just as long as an alert has to hold: the most that a rule can see.
+    windows = LOOKS // HELD
+    alerts = []
+    for seed, detector in enumerate(detectors):
+        rng, cells = np.random.default_rng(seed), runs(GROUPS, CELLS, seed)
+        for _ in range(5):
+            looks = (detector.evaluate(cells.iloc[rng.choice(len(cells), 500)]) for _ in range(windows))
+            alerts.append(any(report.input_drift for report in looks))
+    assert np.mean(alerts) <= 0.05, alerts
+
+
+def test_the_threshold_of_a_feature_that_no_run_changes_is_that_of_chance_in_the_window(detectors):
+    distances = [detectors[0].thresholds(size, concentration=0.0)["ks_width"] for size in (30, 100, 500, 2000)]
+    assert distances == sorted(distances, reverse=True)
+    # Two samples of 500 and 1,920 cells, all statistics together in 99 of 100; 0.29 came from windows of 41.
+    assert 0.07 <= distances[2] <= 0.13
+
+
+def test_a_window_of_one_run_may_differ_by_more_than_one_of_many(detectors):
+    one, many = (detectors[0].thresholds(500, concentration) for concentration in (1.0, 0.0))
+    assert one["ks_background"] > 2 * many["ks_background"]
+    assert one["ks_width"] < 1.7 * many["ks_width"]
+    assert all(one[name] >= many[name] for name in one)
