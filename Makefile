@@ -1,4 +1,5 @@
-# `make repro` runs the whole pipeline, `make test` checks everything. Each target installs what it needs and no more.
+# `make repro` runs the whole pipeline; `make test` checks the code and runs all tests but the long ones, which
+# `make test-long` runs. Each target installs what it needs and no more.
 # The first of these that the project supports and that can make a virtual environment.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
     $$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \

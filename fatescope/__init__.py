@@ -21,7 +21,6 @@ def load(path: str | Path, threads: int = 0) -> "Bundle":
 
     Raises BundleError for a folder that is not a bundle, is damaged, or was written in a newer format.
     """
-    # Imported here, so that `import fatescope` costs nothing.
-    from fatescope.inference import bundle  # noqa: PLC0415
+    from fatescope.inference import bundle  # noqa: PLC0415  so that `import fatescope` costs nothing
 
     return bundle.load(Path(path), threads)

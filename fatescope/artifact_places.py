@@ -108,7 +108,7 @@ def _misplaced(connection: sqlite3.Connection, here: Path) -> Iterator[Misplaced
     for table, column in COLUMNS:
         if column not in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}:
             continue
-        paths = connection.execute(f"SELECT DISTINCT {column} FROM {table} ORDER BY 1").fetchall()  # noqa: S608
+        paths = connection.execute(f"SELECT DISTINCT {column} FROM {table} ORDER BY 1").fetchall()  # noqa: S608  of COLUMNS
         for (before,) in paths:
             after = _place(before or "", here, owns=table == "experiments")
             if after is not None:

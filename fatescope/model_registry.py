@@ -27,6 +27,12 @@ def bundle_uri(task: str, version: str) -> str:
     return f"models:/{model_name(task)}/{version}/artifacts/bundle"
 
 
+def is_missing(error: Exception) -> bool:
+    """Return whether an error of MLflow says that something does not exist, and not that it could not find out."""
+    # INVALID_PARAMETER_VALUE: an alias that no version has, or an id of another form.
+    return getattr(error, "error_code", None) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
 def metric_key(name: str) -> str:
     """Return a name that MLflow accepts for the metric `name`, another one for each: `CD4+` becomes `CD4:2b:`.
 

@@ -73,6 +73,11 @@ class Exporter:
         models = fetch_models(self.client)
         self._model.clear()
         self._trained.clear()
+        for task in self._detectors.keys() - {model.task for model in models}:
+            # It has no champion any more.
+            self._forget(task)
+            self._cells.remove_by_labels({"task": task})
+            del self._detectors[task]
         reports = {}
         for model in models:
             self._describe(model)
@@ -131,6 +136,10 @@ class Exporter:
         # The service may be away for a while; an alert on the last success is raised when it is away for long.
         except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
             log.warning("evaluation failed: %s", error)
+            return
+        # Whatever else it is, the next evaluation may succeed; without one, nobody would watch any more.
+        except Exception:
+            log.exception("evaluation failed")
             return
         for task, report in reports.items():
             drifted = ", ".join(finding.statistic for finding in report.input_drift)

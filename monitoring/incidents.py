@@ -12,7 +12,8 @@ Alertmanager posts its alerts here (`monitoring/prometheus/alertmanager.yml`). E
 | `README.md` | what to do, with the command that adopts new labelled cells |
 | `mlflow_run.txt` | the id of the run |
 
-A repeated alert opens nothing new, and completes what was interrupted. Other alerts are logged.
+A repeated alert opens nothing new, and completes what was interrupted. Other alerts are logged. `/metrics` has the
+messages and the time of the last one that was handled.
 """
 
 import json
@@ -28,6 +29,7 @@ from typing import Annotated, Any, TypeGuard
 
 import httpx
 import typer
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
 from fatescope import artifact_places
 from fatescope.atomic import replacing
@@ -51,6 +53,20 @@ FIELDS = ("status", "startsAt", "endsAt", "fingerprint")
 DESCRIBED = ("incident.json", "report.json")
 _MAX_BODY_BYTES = 1_000_000
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+
+REGISTRY = CollectorRegistry()
+MESSAGES = Counter(
+    "fatescope_incidents_messages",
+    "Messages of Alertmanager, by outcome: handled, refused or failed.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+SUCCESS = Gauge(
+    "fatescope_incidents_last_success_timestamp_seconds",
+    "Time of the last message that was handled; the start counts as one.",
+    registry=REGISTRY,
+)
+_OUTCOMES = {200: "handled", 400: "refused", 503: "failed"}
 
 Alert = dict[str, Any]
 """An alert as Alertmanager sends it: `status`, `labels`, `startsAt`, `endsAt`, `fingerprint` (webhook version 4)."""
@@ -213,9 +229,10 @@ def make_handler(receive: Callable[[dict[str, Any]], object]) -> type[BaseHTTPRe
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             """Handle one message."""
-            size = int(self.headers.get("Content-Length") or 0)
             try:
-                receive(json.loads(self.rfile.read(min(size, _MAX_BODY_BYTES))))
+                size = int(self.headers.get("Content-Length") or 0)
+                # A negative size would read until the sender closes the connection.
+                receive(json.loads(self.rfile.read(min(max(size, 0), _MAX_BODY_BYTES))))
                 status = 200
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 log.warning("not a message of Alertmanager: %s", error)
@@ -224,8 +241,20 @@ def make_handler(receive: Callable[[dict[str, Any]], object]) -> type[BaseHTTPRe
                 # Alertmanager sends the message again.
                 log.warning("the incident could not be opened: %s", error)
                 status = 503
+            MESSAGES.labels(_OUTCOMES[status]).inc()
+            if status == 200:
+                SUCCESS.set_to_current_time()
             self.send_response(status)
             self.end_headers()
+
+        def do_GET(self) -> None:
+            """Return the metrics."""
+            body = generate_latest(REGISTRY)
+            self.send_response(200)
+            self.send_header("Content-Type", CONTENT_TYPE_LATEST)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             """Log nothing for a request that was handled."""
@@ -250,6 +279,9 @@ def main(
     settings = MonitoringSettings.read({"service": service, "records": records, "window": window})
     logging.getLogger("httpx").setLevel(logging.WARNING)
     incidents = Incidents(folder, connect(settings), settings)
+    SUCCESS.set_to_current_time()
+    for outcome in _OUTCOMES.values():
+        MESSAGES.labels(outcome)  # from zero on, so that the first one is an increase
     log.info("listening for alerts on http://%s:%d", host, port)
     ThreadingHTTPServer((host, port), make_handler(incidents.receive)).serve_forever()
 

@@ -60,7 +60,10 @@ def read_newest(records: Path, model: ServedModel, count: int) -> pd.DataFrame:
     # The version follows the time; the numbers of the process and of the file come after it.
     pattern = f"{'?' * _TIME_LENGTH}-{model.version}-*.parquet"
     for path in sorted((records / model.task).glob(pattern), reverse=True):
-        tables.append(pq.read_table(path).to_pandas())
+        try:
+            tables.append(pq.read_table(path).to_pandas())
+        except FileNotFoundError:  # the service has deleted it since
+            continue
         rows += len(tables[-1])
         if rows >= count:
             break

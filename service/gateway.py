@@ -22,6 +22,7 @@ from urllib.request import url2pathname
 import bentoml
 from bentoml.container import BentoMLContainer
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from threadpoolctl import threadpool_limits
 
 from fatescope.errors import FatescopeError
@@ -43,6 +44,7 @@ PORT = 3000
 
 SETTINGS = read_or_exit()
 server.use_own_metrics_folder()
+server.restart_workers()
 
 
 @asynccontextmanager
@@ -114,9 +116,12 @@ class Fatescope:
         self._resources.enter_context(_lasting_socket())
 
     async def __is_ready__(self) -> bool:
-        """Return whether `/readyz` affirms: every model in service can be loaded."""
+        """Affirm on `/readyz` where there is a model in service and each can be loaded; otherwise say why not."""
         state: ServiceState = _application.state.service
-        return state.models.is_ready
+        if reason := state.models.unready_reason:
+            # BentoML's own response would not have it.
+            raise HTTPException(503, reason)
+        return True
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # BentoML ships no types
     def close(self) -> None:

@@ -4,6 +4,7 @@ Each call names a task and a version, so that the version that accepted a reques
 taking its place.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -32,6 +33,7 @@ _IDLE_POLL_S = 0.1
 
 SETTINGS = read_or_exit()
 server.use_own_metrics_folder()
+server.restart_workers()
 
 
 def _resources() -> dict[str, int | str]:
@@ -60,7 +62,8 @@ class Runner:
         threadpool_limits(1, user_api="blas")
         # Gateways keep connections for longer than BentoML does, and would meet closed ones.
         server.lengthen_keep_alive()
-        self._models = LoadedModels(model_store.store_folder(SETTINGS), SETTINGS.engine, SETTINGS.threads)
+        store = model_store.store_folder(SETTINGS)
+        self._models = LoadedModels(store, SETTINGS.engine, SETTINGS.threads, _end_process)
         self._running_calls, self._last_call = 0, time.monotonic()
         self._counting = threading.Lock()
         _outlive_gateways(self._is_idle)
@@ -102,6 +105,12 @@ class Runner:
 
     def _is_idle(self) -> bool:
         return self._running_calls == 0 and time.monotonic() - self._last_call > IDLE_S
+
+
+def _end_process() -> None:
+    """End this worker at once, for BentoML to start another one; a SIGTERM would wait for the gateways."""
+    logging.shutdown()
+    os._exit(1)
 
 
 def _outlive_gateways(is_idle: Callable[[], bool]) -> None:

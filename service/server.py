@@ -7,7 +7,7 @@ from typing import Any
 
 import uvicorn
 from _bentoml_sdk import Service  # type: ignore[import-untyped]
-from bentoml import server_context
+from bentoml import server_context, serving
 from bentoml._internal.container import BentoMLContainer
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
 
@@ -56,6 +56,14 @@ def use_own_metrics_folder() -> None:
     # Worker processes get its path in their environment.
     if server_context.worker_index is None:
         BentoMLContainer.prometheus_multiproc_dir.set(_MetricsFolder())
+
+
+def restart_workers() -> None:
+    """Have BentoML start a worker process again that has ended, in a container too.
+
+    There it ends the whole service with its last gateway or runner, and goes on with fewer if there are several.
+    """
+    serving.running_inside_container = lambda: False
 
 
 def lengthen_keep_alive() -> None:

@@ -94,7 +94,7 @@ class ServiceSettings(BaseSettings):
     hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_hosts)] = ()
     """Names, separated by commas, that a service without keys has beside IP addresses and local names."""
     max_cells: Annotated[int, Field(ge=1, le=MAX_PAGES)] = 20_000
-    """Most cells, files and pages of files together, in a request; of them 20,000 files."""
+    """Largest number of cells in a request; each page of a file is a cell. Over 20,000 files are always refused."""
     engine: EngineName | None = None
     """Inference engine; without it, the first one for this machine that reproduces the predictions of the bundle."""
     threads: Annotated[int, Field(ge=1)] | None = None

@@ -6,6 +6,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from fatescope import config
 from generators.markdown import code, sentence, table
+from monitoring import incidents
 from monitoring.exporter import Exporter
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import connect
@@ -13,7 +14,7 @@ from service.inference import metrics
 
 INTRODUCTION = """\
 The service publishes its metrics under `/metrics` on its own port, summed over its processes; the exporter of drift
-on port 9300. Alerts on them are in `monitoring/prometheus/rules.yml` ([Respond to
+on port 9300; the receiver of alerts on port 9301. Alerts on them are in `monitoring/prometheus/rules.yml` ([Respond to
 alerts](../how-to/respond-to-alerts.md)).
 
 Names are as Prometheus stores them: a counter ends in `_total`; a histogram is `_bucket`, `_sum` and `_count`.
@@ -27,7 +28,9 @@ def page(root: Path) -> str:
     settings = MonitoringSettings.read({})
     exporter = Exporter(connect(settings), settings, validation)
     drift = [each for each in vars(exporter).values() if isinstance(each, MetricWrapperBase)]
+    alerts = [each for each in vars(incidents).values() if isinstance(each, MetricWrapperBase)]
     parts = ["# Metrics", INTRODUCTION, "## Service", _table(service), "## Exporter of drift", _table(drift)]
+    parts += ["## Incidents", _table(alerts)]
     return "\n\n".join(parts)
 
 

@@ -42,7 +42,7 @@ def demo(
 ) -> None:
     """Train on simulated cells, serve the model, classify a sample.
 
-    Takes a minute or two and leaves your project untouched. A few hundred cells are drawn and a small network is
+    Takes about a minute and leaves your project untouched. A few hundred cells are drawn and a small network is
     trained on them: it shows the parts at work, and knows nothing of real cells.
     """
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -183,4 +183,4 @@ def _print_answer(answer: dict[str, Any], sample: Sample) -> None:
     )
     probable = ", ".join(f"{name} {value:.2f}" for name, value in cell["probabilities"].items())
     print(f"Its first cell, {cell['file']}: {cell['label']}, {cell['verdict'].replace('_', ' ')} ({probable})")
-    print("A toy: few cells, minutes of training, and SIMULATED cells. `fatescope repro` makes a model in earnest.")
+    print("A toy: a small network, trained on few, SIMULATED cells. `fatescope repro` makes a model in earnest.")

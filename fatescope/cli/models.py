@@ -100,17 +100,26 @@ def compare(
 
 
 @models.command(
-    epilog=console.examples("fatescope models promote binary 2 --reason 'first model on the new instrument'")
+    epilog=console.examples(
+        "fatescope models promote binary",
+        "fatescope models promote binary 2 --reason 'first model on the new instrument'",
+    )
 )
 def promote(
     task: Task,
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="Its number, or an alias such as challenger.")],
-    reason: Reason,
+    version: Annotated[
+        str | None,
+        typer.Argument(metavar="VERSION", help="Its number, or an alias such as challenger. [default: the newest]"),
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", "--why", help="Why, where the gate does not allow it; it is recorded.")
+    ] = None,
     as_json: console.AsJson = False,
 ) -> None:
     """Make a version the champion.
 
-    Whatever the gate decided; who did so and why is recorded with the version and on later cards.
+    One that passed the gate, such as in `dvc exp run`, or any other for a reason; who did so and why is recorded with
+    the version and on later cards.
     """
     with registry():
         from pipelines.commands import promote as command

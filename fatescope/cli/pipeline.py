@@ -163,6 +163,7 @@ BENCHMARKS = {
     "scale": "a million files, through scoring and ingest",
     "serving": "the service beside its peers (needs the extra bench)",
     "training": "one fit, beside the usual recipe of torchvision",
+    "verdicts": "whether intervals and verdicts keep their word, by simulation",
     "versions": "versions of many small files with DVC",
     "watch": "what recording predictions costs the requests",
 }

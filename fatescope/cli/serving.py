@@ -69,7 +69,7 @@ def serve(
 def watch(port: Port = 3000) -> None:
     """Run the service with its monitoring.
 
-    Drift exporter, incidents, Prometheus and Alertmanager; Ctrl-C ends all of them.
+    Drift exporter, incidents, Prometheus and Alertmanager. One that ends is started again; Ctrl-C ends all of them.
     """
     import monitoring
     from service.settings import ServiceSettings
@@ -97,7 +97,7 @@ def watch(port: Port = 3000) -> None:
         check_port("127.0.0.1", fixed)
     with processes.running(commands, {}, Path.cwd()) as started:
         print(f"Service {url}, Prometheus http://127.0.0.1:9090, drift http://127.0.0.1:9300", flush=True)
-        processes.wait(started)
+        processes.keep(started, commands, {}, Path.cwd())
 
 
 def score(

@@ -6,7 +6,7 @@ No field has a default: each value has one home, and that is `params.yaml`.
 from fatescope.config.data import Dataset, Ingest, Simulate, Split, Validation
 from fatescope.config.evaluation import Audit, Evaluate
 from fatescope.config.params import Params, load
-from fatescope.config.production import Gate, Signature
+from fatescope.config.production import Gate, Signable, Signature
 from fatescope.config.section import Section
 from fatescope.config.training import Calibrate, Ensemble, Train
 from fatescope.config.tuning import INTEGERS, SEARCHABLE, Range, Tune
@@ -24,6 +24,7 @@ __all__ = [
     "Params",
     "Range",
     "Section",
+    "Signable",
     "Signature",
     "Simulate",
     "Split",

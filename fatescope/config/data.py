@@ -72,6 +72,12 @@ class Simulate(Section):
     """Mean native crop width, px."""
     shortcut: Share
     """How strongly the illumination of a run depends on its medium: 0 not at all, 1 entirely."""
+    focus_shift: Share
+    """How far the focus of a run follows its medium: 0 not at all, 1 from sharp to a wide, soft halo."""
+    noise_shift: Share
+    """How far the read noise of a run follows its medium: 0 not at all, 1 from 2 to 5 counts."""
+    gain_shift: Share
+    """How far the gain of a run follows its medium: 0 not at all, 1 from 0.75 to 1.25 of the usual camera."""
 
 
 class Ingest(Section):

@@ -11,17 +11,15 @@ class Audit(Section):
     """How well acquisition alone predicts the class, and above which AUC that is called a shortcut."""
 
     seed: int
-    """Seed of the sample of cells, the folds, the models and the intervals."""
+    """Seed of the sample of cells, the folds and the models."""
     max_cells: Count
     """Largest number of cells to audit, sampled equally from each class."""
     folds: Annotated[int, Field(ge=2)]
     """Folds of the cross-validation; reduced where a class has fewer cells or groups."""
-    repeats: Annotated[int, Field(ge=40)]
-    """Bootstrap replicates of each 95 % interval."""
     max_groups: Annotated[int, Field(ge=2)]
     """Largest number of groups of one class among which the audit tries to identify the group of a cell."""
     suspect_auc: Annotated[float, Field(ge=0.5, le=1)]
-    """A pair of classes is suspect where the lower end of the AUC's interval reaches this."""
+    """A pair of classes is suspect where the AUC is at least this, with 95 % confidence."""
     shortcut_auc: Annotated[float, Field(ge=0.5, le=1)]
     """A pair of classes has a shortcut where it reaches this on pixels that cannot show the cell."""
 
@@ -30,11 +28,9 @@ class Evaluate(Section):
     """How metrics on test cells are computed."""
 
     seed: int
-    """Seed of the intervals and the simulated mixtures."""
-    repeats: Annotated[int, Field(ge=40)]
-    """Bootstrap replicates of each 95 % interval."""
+    """Seed of the simulated mixtures."""
     min_groups: Annotated[int, Field(ge=2)]
-    """Intervals are marked as rough where a class has fewer acquisition groups among the test cells."""
+    """The card says that intervals are wide where a class has fewer acquisition groups among the test cells."""
     bins: Annotated[int, Field(ge=2)]
     """Number of bins, of equal numbers of cells, of the reliability diagram and the calibration error."""
     mixtures: Count

@@ -14,6 +14,14 @@ from fatescope.config.training import Calibrate, Ensemble, Train
 from fatescope.config.tuning import Tune
 from fatescope.errors import ParamsError
 
+RETIRED = {"audit": ["repeats"], "evaluate": ["repeats"], "gate": ["seed", "repeats"]}
+"""Section → fields that files of earlier versions have, and that nothing reads any more."""
+ADDED: dict[str, dict[str, float]] = {
+    "simulate": {"focus_shift": 0.0, "noise_shift": 0.0, "gain_shift": 0.0},
+    "gate": {"min_groups": 3},
+}
+"""Section → field → the value of files that are older than the field."""
+
 
 class Params(Section):
     """All sections of `params.yaml`."""
@@ -63,7 +71,7 @@ def parse(text: str, source: str) -> Params:
 
     Raises ParamsError that lists every wrong field with the value received.
     """
-    content = document.read(text, source)
+    content = _update(document.read(text, source))
     try:
         # Through JSON, whose arrays pydantic accepts as tuples in strict mode.
         return Params.model_validate_json(json.dumps(content))
@@ -73,3 +81,15 @@ def parse(text: str, source: str) -> Params:
             for e in error.errors(include_url=False)
         ]
         raise ParamsError("\n".join(lines)) from error
+
+
+def _update(content: object) -> object:
+    """Return the content of a file as this version writes it; what is no file of settings stays as it is."""
+    if not isinstance(content, dict):
+        return content
+    updated = dict(content)
+    for name, section in content.items():
+        if isinstance(section, dict):
+            kept = {field: value for field, value in section.items() if field not in RETIRED.get(name, ())}
+            updated[name] = ADDED.get(name, {}) | kept
+    return updated

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from fatescope.config.section import Count, Section, Share
 
+Signable = Literal["audit", "grouped", "baselines", "replicates", "comparable"]
+"""Criteria of the gate that a person may lift."""
+
 
 class Signature(Section):
     """Who approved an exception, and why."""
@@ -14,17 +17,17 @@ class Signature(Section):
     """The person."""
     reason: Annotated[str, Field(min_length=1)]
     """Why the exception is justified."""
+    criteria: list[Signable] = Field(["audit"], min_length=1)
+    """The criteria that it lifts: `audit`, `grouped`, `baselines`, `replicates`, `comparable`."""
 
 
 class Gate(Section):
     """What a version must show to become the champion."""
 
-    seed: int
-    """Seed of the paired bootstrap."""
-    repeats: Annotated[int, Field(ge=40)]
-    """Replicates of the paired bootstrap."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    """Share of replicates in which the challenger must be better."""
+    """Share of challengers, no better than the champion, that are refused, over all looks at the same test groups."""
+    min_groups: Annotated[int, Field(ge=2)]
+    """Fewest test groups of each class for a comparison that no person has to sign."""
     accept: Literal["better", "not_worse_and_cheaper"]
     """Whether a challenger must be better, or may also be cheaper (fewer multiply-adds) and not worse."""
     margin: Share
@@ -36,4 +39,4 @@ class Gate(Section):
     max_calibration_error: Share
     """Largest expected calibration error on the test cells."""
     signed_off: dict[str, Signature]
-    """Task → who approved a champion although acquisition alone separates its classes; the model card shows it."""
+    """Task → who approved a champion although a criterion does not hold; the model card shows it."""

@@ -7,6 +7,7 @@ import lzma
 import re
 import stat
 import struct
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -66,7 +67,10 @@ def is_zip(file: IO[bytes]) -> bool:
 
 def open_zip(file: Path | IO[bytes]) -> zipfile.ZipFile:
     """Open a zip to read; raises one of DAMAGE where it cannot be read."""
-    archive = zipfile.ZipFile(file)
+    with warnings.catch_warnings():
+        # From Python 3.12 on, it warns of a field for a Unicode name that is empty; `_decode_name` judges these fields.
+        warnings.filterwarnings("ignore", message="Empty unicode path")
+        archive = zipfile.ZipFile(file)
     # Before Python 3.12, to ask whether such an entry is a folder is an error.
     if not all(entry.filename for entry in archive.infolist()):
         archive.close()

@@ -74,6 +74,12 @@ def load_summary(folder: Path) -> dict[str, object]:
     return summary
 
 
+def imported_groups(folder: Path) -> list[str]:
+    """Return the acquisition groups in the order in which they were imported, as far as that is known."""
+    origin = load_summary(folder).get("origin")
+    return [str(group) for group in origin.get("groups", [])] if isinstance(origin, dict) else []
+
+
 def read_quarantine(path: Path, codes: Iterable[str]) -> list[str]:
     """Return up to three reasons for each of `codes` from the quarantine table at `path`."""
     table = pd.read_parquet(path)

@@ -11,9 +11,10 @@ from typing import Final
 
 MAX_DIGITS: Final = 15
 """Longest object number that is believed: all of them are exact as 64-bit floating point numbers."""
-_MAX_PATH, _MAX_PART = 1024, 255
-"""Longest path and longest name in it, characters. File systems have no longer names; an entry of a zip may, and to
-search it for patterns would take minutes."""
+MAX_PATH: Final = 1024
+"""Characters of the longest path that is read: to search a longer one, as an entry of a zip may have, takes minutes."""
+_MAX_PART: Final = 255
+"""Characters of the longest name that a file or folder may have."""
 
 _SYSTEM_NAMES: Final = frozenset(
     {"__macosx", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "@eadir"}
@@ -63,8 +64,8 @@ def is_system_file(path: str) -> bool:
 
 
 def is_too_long(path: str) -> bool:
-    """Return whether a path, with `/`, is longer than that of any file, so that no pattern is tried on it."""
-    return len(path) > _MAX_PATH or any(len(part) > _MAX_PART for part in path.split("/"))
+    """Return whether no disk takes a file of this path, with `/`."""
+    return len(path) > MAX_PATH or any(len(part) > _MAX_PART for part in path.split("/"))
 
 
 def without_copy_marks(path: str) -> str:
@@ -105,7 +106,7 @@ def read_name(path: str) -> ImageName:
     The channel is that of the name, else that of the nearest folder called after one; the object is the number before
     the channel, or a name that is nothing but a number and a channel.
     """
-    if is_too_long(path):
+    if len(path) > MAX_PATH:
         return ImageName(None, None)
     *folders, name = without_copy_marks(path).split("/")
     stem = _SUFFIX.sub("", name)

@@ -63,7 +63,7 @@ class PathParser:
         return ParsedPath(facts, self._dataset.classes.get(value, value), group)
 
     def _match(self, path: str) -> re.Match[str] | None:
-        if names.is_too_long(path):
+        if len(path) > names.MAX_PATH:
             return None
         match = self._pattern.search(path)
         if match is not None and not _begins_inside_a_word(match):

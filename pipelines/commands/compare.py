@@ -25,7 +25,7 @@ def main(params: Path, task: str, a: str, b: str, source: Path, parts: Path, tar
     settings, cells, splits = load(params), dataset.load(source), load_splits(parts)
     with versions.download(task, a) as before, versions.download(task, b) as after:
         paired = predict_paired(before, after, cells, splits, settings.train.threads)
-    comparison, changed = compare(task, a, b, paired, cells, settings.evaluate)
+    comparison, changed = compare(task, a, b, paired, cells)
     comparison.write(target / f"{a}-{b}.json")
     changed.drop(columns="row").to_csv(target / f"{a}-{b}-changed.csv", index=False)
     drawn = {kind: comparison_page.draw_changed(cells, changed, kind) for kind in CHANGES}

@@ -41,14 +41,16 @@ def import_export(dataset: Dataset, source: Path, target: Path) -> ExportSurvey:
         _refuse_simulated(source, folder)
         if is_simulated(target):
             log.warning("%s holds simulated cells; they are replaced, because real cells never mix with them", target)
-            known, sources, relabelled = 0, [], False
+            known, sources, groups, relabelled = 0, [], [], False
         else:
             known, sources = _link_known(target, folder), read_origin(target).get("sources", [])
+            groups = _groups_in_order(dataset, target)
             relabelled = _merge_labels(target, folder)
         log.info("%d new files; %d were there already", files - known, known)
         if files > known or relabelled:
             sources = [*sources, {"name": Path(os.path.realpath(source)).name, "files": files - known}]
-            write_origin(folder, {"origin": "adopted", "sources": sources})
+            groups = list(dict.fromkeys([*groups, *_groups(counts)]))
+            write_origin(folder, {"origin": "adopted", "sources": sources, "groups": groups})
             replace_folder(folder, target)
     return counts
 
@@ -130,6 +132,19 @@ def _link_known(target: Path, folder: Path) -> int:
             "content; put the new export into a folder of another name, or remove the old files first"
         )
     return same
+
+
+def _groups_in_order(dataset: Dataset, target: Path) -> list[str]:
+    """Return the groups in `target` in the order of their import; those of no record by name, at the end."""
+    if not target.is_dir():
+        return []
+    recorded = read_origin(target).get("groups", [])
+    return list(dict.fromkeys([*recorded, *_groups(survey(dataset, target))]))
+
+
+def _groups(counts: ExportSurvey) -> list[str]:
+    """Return the groups of an export by name, as the stage split takes those that no record has."""
+    return sorted({group for _, group in counts.cells})
 
 
 def _merge_labels(target: Path, folder: Path) -> bool:

@@ -1,6 +1,7 @@
-"""Make a version the champion whatever the gate decided, and record who did so, when and why.
+"""Make a version the champion by hand, and record who did so, when and why.
 
-The record is the tag `promoted` of the version; `rollback` takes it back as it does any champion.
+Without a reason only where the gate allows it: what passed in an experiment, for example. The record is the tag
+`promoted` of the version; `rollback` takes it back as it does any champion.
 """
 
 from datetime import UTC, datetime
@@ -12,9 +13,12 @@ from mlflow.exceptions import MlflowException
 
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
-from fatescope.model_registry import CHAMPION, model_name
+from fatescope.model_registry import CHAMPION, is_missing, model_name
 from pipelines.registry import tracking, versions
 from pipelines.registry.records import Promotion
+
+PASSED = "it passed the gate"
+"""The reason of a promotion that needs none."""
 
 
 class Promoted(TypedDict):
@@ -30,18 +34,23 @@ class Promoted(TypedDict):
     """The record: `who`, `when`, `why`."""
 
 
-def promote(task: str, version: str, why: str, who: str) -> Promoted:
-    """Give `champion` of `task` to `version`, a number or an alias.
+def promote(task: str, version: str | None, why: str | None, who: str) -> Promoted:
+    """Give `champion` of `task` to `version`, a number or an alias; to the newest one where that is None.
 
-    Raises DataError without a reason or where the version is the champion already, and BundleError where it does not
-    exist or does not reproduce its test tensors here: nothing may serve it.
+    A reason overrules the gate. Raises DataError where the gate refused the version and `why` is None, where `why` is
+    empty, or where the version is the champion already, and BundleError where it does not exist or does not reproduce
+    its test tensors here: nothing may serve it.
     """
-    if not why.strip():
+    if why is not None and not why.strip():
         raise DataError("promote: give a reason; whoever reads the card will want to know")
-    chosen = _find(task, version)
+    chosen = _find(task, version) if version is not None else _newest(task)
     number, champion = str(chosen.version), versions.get_by_alias(task, CHAMPION)
     if champion is not None and str(champion.version) == number:
         raise DataError(f"promote: version {number} of {model_name(task)} is the champion already")
+    if why is None:
+        if objection := _objection(chosen, None if champion is None else str(champion.version)):
+            raise DataError(f"promote: version {number} of {model_name(task)}: {objection}; --reason overrules it")
+        why = PASSED
     with versions.download(task, number) as folder:
         bundle.load(folder, threads=1).check()
     verdict = versions.verdict_of(chosen)
@@ -59,6 +68,27 @@ def promote(task: str, version: str, why: str, who: str) -> Promoted:
     }
 
 
+def _newest(task: str) -> ModelVersion:
+    """Return the version that was registered last; raises BundleError where there is none."""
+    known = versions.list_versions(task)
+    if not known:
+        raise BundleError(f"{model_name(task)}: no version in {mlflow.get_registry_uri()}; run `fatescope repro`")
+    return known[0]
+
+
+def _objection(version: ModelVersion, champion: str | None) -> str | None:
+    """Return why the gate's decision on a version does not let it replace `champion`, if so."""
+    verdict = versions.verdict_of(version)
+    if verdict is None:
+        return "the gate has not decided on it"
+    if verdict.failed:
+        return f"the gate refused it: {', '.join(verdict.failed)}"
+    # Old verdicts do not say what the version was compared with.
+    if verdict.against != champion or (champion is None and verdict.compared is None):
+        return f"it was compared with {verdict.against or 'no version'}, and the champion is {champion or 'none'} now"
+    return None
+
+
 def _find(task: str, version: str) -> ModelVersion:
     """Return a version by its number or alias; raises BundleError where there is none."""
     name, client = model_name(task), tracking.client()
@@ -67,6 +97,6 @@ def _find(task: str, version: str) -> ModelVersion:
             return client.get_model_version(name, version)
         return client.get_model_version_by_alias(name, version)
     except MlflowException as error:
-        if not tracking.is_missing(error):
+        if not is_missing(error):
             raise
         raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()}") from error

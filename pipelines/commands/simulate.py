@@ -8,7 +8,7 @@ cell 17 of run 1 on day 1 in medium a. Channels from 2 on are fluorescence marke
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,8 +32,13 @@ PIXEL_SIZE_UM = 0.5
 """With the 40x objective."""
 GENERATOR = "fatescope data simulate"
 """What `origin.json` names as the source of the cells."""
+SHIFTS = ("focus_shift", "noise_shift", "gain_shift")
+"""Settings that plant a difference; they are named in `origin.json` where they do."""
 LAMPS = (620.0, 880.0)
 """Range of the lamp level, counts; with a shortcut the media lie along it in the order of MEDIA."""
+
+FOCUS_REACH, NOISE_REACH, GAIN_REACH = 0.8, 3.0, 0.5
+"""What lies between the first and the last medium at full strength: defocus, read noise (counts), share of the gain."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,13 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
         with tqdm(total=params.cells, desc="simulate", unit="cell", delay=1) as bar:
             for drawn in _draw_all(params, folder, workers):
                 bar.update(drawn)
+        # Without what is planted nowhere, so that the bytes of earlier data stay.
+        unused = {name for name in SHIFTS if not getattr(params, name)}
         origin = {
             "origin": "simulated",
             "generator": GENERATOR,
             "seed": params.seed,
-            "params": params.model_dump(mode="json"),
+            "params": params.model_dump(mode="json", exclude=unused),
         }
         write_origin(folder, origin)
     log.info("%d simulated cells in %s", params.cells, target)
@@ -82,7 +89,7 @@ def groups(params: Simulate) -> list[Group]:
 
 def draw_group(params: Simulate, group: Group, folder: Path) -> int:
     """Write the files of one group below `folder` and return the number of its cells."""
-    settings = draw_acquisition(_rng(params, group, 0), group.medium, params.shortcut)
+    settings = plant(draw_acquisition(_rng(params, group, 0), group.medium, params.shortcut), group.medium, params)
     sample = folder / group.sample
     sample.mkdir()
     for number in range(1, group.cells + 1):
@@ -97,9 +104,9 @@ def draw_group(params: Simulate, group: Group, folder: Path) -> int:
 def draw_acquisition(rng: np.random.Generator, medium: str, shortcut: float) -> Acquisition:
     """Draw the state of the instrument during one run.
 
-    `shortcut`, 0 to 1, is how strongly lamp level and gain follow the medium; nothing else ever does.
+    `shortcut`, 0 to 1, is how strongly lamp level and gain follow the medium.
     """
-    place = list(MEDIA).index(medium) / (len(MEDIA) - 1)
+    place = _place(medium)
     lamp = (1 - shortcut) * rng.uniform(*LAMPS) + shortcut * (LAMPS[0] + place * (LAMPS[1] - LAMPS[0]))
     return Acquisition(
         lamp=lamp,
@@ -109,6 +116,22 @@ def draw_acquisition(rng: np.random.Generator, medium: str, shortcut: float) -> 
         tilt=0.2 * rng.standard_normal(),
         slope=0.004 * rng.standard_normal(),
     )
+
+
+def plant(run: Acquisition, medium: str, params: Simulate) -> Acquisition:
+    """Return the state of the instrument with what `params` lets follow the medium beside the lamp."""
+    place = _place(medium)
+    return replace(
+        run,
+        focus=run.focus + params.focus_shift * FOCUS_REACH * (place - 0.5),
+        noise=run.noise + params.noise_shift * NOISE_REACH * place,
+        gain=run.gain * (1 + params.gain_shift * GAIN_REACH * (place - 0.5)),
+    )
+
+
+def _place(medium: str) -> float:
+    """Return where a medium is, 0 to 1, in the order of MEDIA."""
+    return list(MEDIA).index(medium) / (len(MEDIA) - 1)
 
 
 def _draw_all(params: Simulate, folder: Path, workers: int) -> Iterator[int]:

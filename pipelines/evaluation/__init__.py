@@ -1,1 +1,1 @@
-"""How good a model is: predictions, metrics, bootstrap intervals, confounding, plots."""
+"""How good a model is: predictions, metrics, intervals, confounding, plots."""

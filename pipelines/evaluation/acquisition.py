@@ -1,5 +1,6 @@
 """How well models predict the class from the acquisition alone."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from fatescope.config import Audit
-from pipelines.evaluation import bootstrap, confounding
+from pipelines.evaluation import confounding
 from pipelines.evaluation.audit_report import (
     STAGES,
     Acquisition,
@@ -17,9 +18,9 @@ from pipelines.evaluation.audit_report import (
     TaskBaselines,
 )
 from pipelines.evaluation.audit_sample import AuditSample
-from pipelines.evaluation.bootstrap import Weights
 from pipelines.evaluation.confounding import CROP, DESCRIPTIONS, INTENSITY, MODELS, Floats
-from pipelines.evaluation.metrics import balanced_accuracy, confusion_counts
+from pipelines.evaluation.intervals import Units, counts_without, interval, make_units
+from pipelines.evaluation.metrics import balanced_accuracy
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,13 @@ class AcquisitionPrediction:
         return self.description == INTENSITY
 
 
-def predict_from_acquisition(sample: AuditSample, params: Audit) -> list[AcquisitionPrediction]:
-    """Fit every model to every description, at both stages and under every scheme."""
+def predict_from_acquisition(
+    sample: AuditSample, params: Audit, wanted: Callable[[str, str], bool] = lambda *_: True
+) -> list[AcquisitionPrediction]:
+    """Fit every model to every description, at both stages and under every scheme.
+
+    Only those descriptions under those schemes for which `wanted(description, scheme)` is true.
+    """
     jobs = [
         (stage, description, scheme, model)
         for stage in STAGES
@@ -49,6 +55,7 @@ def predict_from_acquisition(sample: AuditSample, params: Audit) -> list[Acquisi
         # Normalisation does not change the size of a crop.
         if not (stage == "normalised" and description == CROP)
         for scheme in sample.schemes()
+        if wanted(description, scheme)
         for model in MODELS
     ]
     return [
@@ -90,18 +97,18 @@ def _count_folds(sample: AuditSample, rows: npt.NDArray[np.bool_], scheme: str, 
 
 def score(sample: AuditSample, probabilities: Floats) -> BalancedAccuracy:
     """Return the balanced accuracy of (N, K) probabilities; cells whose probabilities are NaN do not count."""
-    rows = ~np.isnan(probabilities).all(1)
+    rows = np.asarray(~np.isnan(probabilities).all(1))
     targets = np.searchsorted(sample.classes, sample.labels[rows])
     predicted = np.nan_to_num(probabilities[rows], nan=-1).argmax(1)
-    return _balanced_accuracy(targets, predicted, sample.weights[:, rows], len(np.unique(targets)))
+    return _balanced_accuracy(targets, predicted, sample.units.among(rows), len(np.unique(targets)))
 
 
 def _balanced_accuracy(
-    targets: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], weights: Weights, classes: int
+    targets: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], units: Units, classes: int
 ) -> BalancedAccuracy:
     size = int(max(targets.max(), predicted.max())) + 1
-    values = balanced_accuracy(confusion_counts(targets, predicted, weights, size))
-    return BalancedAccuracy(**asdict(bootstrap.interval(values)), chance=1 / classes)
+    values = balanced_accuracy(counts_without(targets, predicted, units, size))
+    return BalancedAccuracy(**asdict(interval(values, units)), chance=1 / classes)
 
 
 def tabulate(sample: AuditSample, predictions: list[AcquisitionPrediction]) -> Acquisition:
@@ -161,7 +168,7 @@ def separate_groups(sample: AuditSample, params: Audit) -> dict[str, GroupSepara
             continue
         rows = rows[np.isin(sample.groups[rows], chosen)]
         groups = sample.groups[rows]
-        weights = bootstrap.resample(rows.astype(str), groups, params.repeats, params.seed)
+        units = make_units(rows.astype(str), groups)
         targets = np.searchsorted(chosen, groups)
         by_border, by_cell = (
             confounding.out_of_fold(features[rows], groups, None, MODELS["boosting"], params.folds, params.seed)
@@ -169,7 +176,7 @@ def separate_groups(sample: AuditSample, params: Audit) -> dict[str, GroupSepara
         )
         separability[name] = GroupSeparability(
             groups=len(chosen),
-            border=_balanced_accuracy(targets, by_border.argmax(1), weights, len(chosen)),
-            cell=_balanced_accuracy(targets, by_cell.argmax(1), weights, len(chosen)),
+            border=_balanced_accuracy(targets, by_border.argmax(1), units, len(chosen)),
+            cell=_balanced_accuracy(targets, by_cell.argmax(1), units, len(chosen)),
         )
     return separability

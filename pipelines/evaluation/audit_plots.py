@@ -106,9 +106,8 @@ def _draw_bars(axes: Axes, accuracies: dict[float, BalancedAccuracy], colour: st
     """Draw bars with their intervals and a line at chance; `accuracies` is place → value."""
     places = list(accuracies)
     values = [accuracy.value for accuracy in accuracies.values()]
-    # A bootstrap interval need not contain its own estimate.
-    below = [max(0, accuracy.value - accuracy.low) for accuracy in accuracies.values()]
-    above = [max(0, accuracy.high - accuracy.value) for accuracy in accuracies.values()]
+    below = [accuracy.value - accuracy.low for accuracy in accuracies.values()]
+    above = [accuracy.high - accuracy.value for accuracy in accuracies.values()]
     axes.bar(places, values, BAR, yerr=[below, above], capsize=3, color=colour, label=label)
     for place, accuracy in accuracies.items():
         axes.plot([place - BAR / 2, place + BAR / 2], [accuracy.chance] * 2, color="black", lw=1.5)

@@ -1,8 +1,8 @@
 """`audit.json`: how well acquisition alone predicts the class."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from pipelines.evaluation.report import Report
 
@@ -28,14 +28,44 @@ class Evidence(Report):
     """How well one model on one description of the acquisition separates two classes."""
 
     description: str
-    """A name in `confounding.DESCRIPTIONS`."""
+    """A name in `confounding.DESCRIPTIONS`, or in `instrument.DESCRIPTIONS` where `model` is `groups`."""
     model: str
-    """A name in `confounding.MODELS`."""
+    """A name in `confounding.MODELS`, or `groups`: a discriminant of acquisition groups."""
     value: float
     """Area under the ROC curve, with its 95 % interval."""
     low: float
     high: float
+    lower_bound: float | None = None
+    """What the area is at least, with 95 % confidence; the verdict is by this. Earlier reports went by `low`."""
     verdict: PairVerdict
+
+    @property
+    def at_least(self) -> float:
+        """Return what the verdict is by."""
+        return self.low if self.lower_bound is None else self.lower_bound
+
+    @model_serializer(mode="wrap")
+    def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "lower_bound" or value is not None}
+
+
+class GroupEvidence(Evidence):
+    """How well acquisition groups of two classes are told apart by what they show of the instrument.
+
+    `value` and its interval are the area under the ROC curve of groups, each judged by the others.
+    """
+
+    groups: int
+    """Groups of the class that has fewer."""
+    cells: float
+    """Area under the ROC curve of single cells, by the same discriminant."""
+    p_value: float | None
+    """Share of random labels of the groups that separate as well; none where the verdict is clean without it."""
+    smallest_p: float
+    """Smallest p-value that so many groups allow."""
+    limit: float
+    """What a p-value must not exceed to accuse a pair, so that all pairs and descriptions together rarely do."""
 
 
 class PairAudit(Report):
@@ -50,10 +80,17 @@ class PairAudit(Report):
     """The strongest evidence on the raw pixels."""
     normalised: Evidence
     """The strongest evidence on the normalised pixels."""
+    by_group: dict[Stage, list[GroupEvidence]] = Field(default_factory=dict)
+    """Stage → what acquisition groups show; left out of the file where a class has too few of its own."""
     verdict: PairVerdict
     """On the raw pixels."""
     verdict_normalised: PairVerdict
     """On what the network sees."""
+
+    @model_serializer(mode="wrap")
+    def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "by_group" or value}
 
 
 class PairSummary(Report):
@@ -102,7 +139,7 @@ class Confounding(Report):
 
 
 class Thresholds(Report):
-    """Areas under the curve, from `params.yaml`, that the lower end of an interval must reach for a verdict."""
+    """Areas under the curve, from `params.yaml`, that a lower bound must reach for a verdict."""
 
     suspect: float
     shortcut: float
@@ -118,7 +155,7 @@ class AuditReport(Report):
     """Cells that were audited."""
     thresholds: Thresholds
     resampled: dict[str, str]
-    """Class → what intervals resample: `groups`, or `cells` where it has too few groups."""
+    """Class → the unit of intervals: `groups`, or `cells` where it has too few groups."""
     acquisition: Acquisition
     """Stage → description → scheme → model → balanced accuracy on all classes."""
     pairs: list[PairAudit]

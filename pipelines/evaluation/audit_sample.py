@@ -13,10 +13,10 @@ from fatescope.data import features
 from fatescope.data.dataset import CellDataset, crop
 from fatescope.errors import DataError
 from fatescope.networks.preprocessing import common_level, normalise
-from pipelines.evaluation import bootstrap, confounding
+from pipelines.evaluation import confounding, instrument
 from pipelines.evaluation.audit_report import STAGES, Stage
-from pipelines.evaluation.bootstrap import Weights
-from pipelines.evaluation.confounding import DESCRIPTIONS, Floats, Texts
+from pipelines.evaluation.confounding import Floats, Texts
+from pipelines.evaluation.intervals import Units, make_units
 
 MIN_CELLS = 3
 """With fewer cells of a class, a model cannot be fitted on some and tested on others."""
@@ -26,16 +26,16 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class AuditSample:
-    """N cells with what the models of the audit predict from, and what their intervals resample."""
+    """N cells with what the models of the audit predict from, and the units of their intervals."""
 
     labels: Texts
     groups: Texts
     grouped: npt.NDArray[np.bool_]
     """(N,) whether the class of a cell has enough groups for folds by group."""
-    weights: Weights
-    """(1 + R, N) weights of the bootstrap."""
+    units: Units
+    """What the jackknife leaves out in turn."""
     descriptions: dict[Stage, dict[str, Floats]]
-    """Stage → name in DESCRIPTIONS → (N, F) features of the acquisition."""
+    """Stage → name in `confounding.DESCRIPTIONS` or `instrument.DESCRIPTIONS` → (N, F) features of the acquisition."""
     cell_features: Floats
     """(N, len(features.CELL)) features of the cell itself."""
 
@@ -52,7 +52,7 @@ class AuditSample:
         return schemes
 
     def resampled(self, name: str) -> str:
-        """Return what intervals resample for the cells of a class: `groups` or `cells`."""
+        """Return what intervals leave out in turn of the cells of a class: `groups` or `cells`."""
         return "groups" if self.grouped[self.labels == name].all() else "cells"
 
 
@@ -75,7 +75,7 @@ def choose_cells(manifest: pd.DataFrame, dataset: Dataset, params: Audit) -> npt
 
 
 def describe_cells(
-    source: CellDataset, rows: npt.NDArray[np.int64], confounded: dict[str, str], normalisation: str, params: Audit
+    source: CellDataset, rows: npt.NDArray[np.int64], confounded: dict[str, str], normalisation: str
 ) -> AuditSample:
     """Return the sample of the cells in `rows`; classes in `confounded` have too few groups for folds by group."""
     manifest = source.manifest.iloc[rows]
@@ -84,14 +84,14 @@ def describe_cells(
     # Prefixed, because a group may have the number of a cell as its name.
     units = np.where(grouped, np.char.add("group ", groups), np.char.add("cell ", np.arange(len(rows)).astype(str)))
     descriptions, cell_features = _describe(source, rows, normalisation)
-    weights = bootstrap.resample(units, labels, params.repeats, params.seed)
-    return AuditSample(labels, groups, grouped, weights, descriptions, cell_features)
+    return AuditSample(labels, groups, grouped, make_units(units, labels), descriptions, cell_features)
 
 
 def _describe(
     source: CellDataset, rows: npt.NDArray[np.int64], normalisation: str
 ) -> tuple[dict[Stage, dict[str, Floats]], Floats]:
-    vectors: dict[Stage, dict[str, list[Floats]]] = {stage: {name: [] for name in DESCRIPTIONS} for stage in STAGES}
+    names = (*confounding.DESCRIPTIONS, *instrument.DESCRIPTIONS)
+    vectors: dict[Stage, dict[str, list[Floats]]] = {stage: {name: [] for name in names} for stage in STAGES}
     level, cell_features = torch.tensor(common_level(source.pixels, rows)), []
     for start in tqdm(range(0, len(rows), BATCH), desc="audit: describe cells", unit="batch", delay=1):
         batch = rows[start : start + BATCH]
@@ -101,7 +101,8 @@ def _describe(
         normalised = normalise(images, normalisation, level)[:, 0].numpy()
         for stage, canvases in zip(STAGES, (pixels.astype(np.float32), normalised), strict=True):
             for canvas, (height, width) in zip(canvases, sizes, strict=True):
-                for name, vector in confounding.describe(crop(canvas, height, width)).items():
+                native = crop(canvas, height, width)
+                for name, vector in (confounding.describe(native) | instrument.describe(native)).items():
                     vectors[stage][name].append(vector)
     stacked = {stage: {name: np.stack(v) for name, v in by_name.items()} for stage, by_name in vectors.items()}
     return stacked, np.concatenate(cell_features)

@@ -42,7 +42,7 @@ def describe(crop: Floats) -> dict[str, Floats]:
     level = float(np.median(frame))
     return {
         "border": np.concatenate([_quantiles(frame), _sides(crop)]),
-        "masked": _quantiles(_outside(crop, level)),
+        "masked": _quantiles(crop[outside(crop, level)]),
         INTENSITY: np.array([crop.mean(), crop.std()]),
         CROP: np.array(crop.shape, float),
     }
@@ -57,12 +57,16 @@ def _sides(crop: Floats) -> Floats:
     return np.array([crop[:FRAME].mean(), crop[-FRAME:].mean(), crop[:, :FRAME].mean(), crop[:, -FRAME:].mean()])
 
 
-def _outside(crop: Floats, level: float) -> Floats:
-    """Return the pixels away from the cell: no pixel within _HALO_PX of them differs much from the background."""
+def outside(crop: Floats, level: float) -> npt.NDArray[np.bool_]:
+    """Return which pixels (H, W) are away from the cell: none within _HALO_PX differs much from the background."""
     deviation = np.abs(crop - level)
     strong = deviation > _CELL_DEVIATION * np.quantile(deviation, 0.98)
-    outside = crop[~maximum_filter(strong, 2 * _HALO_PX + 1)]
-    return outside if outside.size >= _MIN_PIXELS else border(crop).ravel()
+    away: npt.NDArray[np.bool_] = ~maximum_filter(strong, 2 * _HALO_PX + 1)
+    if away.sum() >= _MIN_PIXELS:
+        return away
+    frame = np.ones(crop.shape, bool)
+    frame[FRAME:-FRAME, FRAME:-FRAME] = False
+    return frame
 
 
 def boosting(seed: int) -> HistGradientBoostingClassifier:

@@ -11,12 +11,13 @@ from fatescope.config import Params
 from fatescope.data.dataset import CellDataset
 from fatescope.inference.bundle import Bundle
 from fatescope.inference.uncertainty import Assessment
-from pipelines.evaluation import bootstrap, calibration_metrics, metrics, predict
+from pipelines.evaluation import calibration_metrics, intervals, metrics, predict
 from pipelines.evaluation.audit_report import TaskBaselines
 from pipelines.evaluation.metrics_report import (
     CalibrationChange,
     CompositionMetrics,
     GroupMetrics,
+    LowerBound,
     SchemeMetrics,
     Score,
     SubsetMetrics,
@@ -82,8 +83,9 @@ def measure(
     spec, settings = evaluated.model.spec, params.evaluate
     targets, probabilities, predicted = evaluated.targets, evaluated.probabilities, evaluated.predicted
     # Groups on the random scheme as well: there too the cells of one group are right or wrong together.
-    units = bootstrap.choose_units(manifest["group"].to_numpy(str), targets.astype(str))
-    weights = bootstrap.resample(units.names, targets.astype(str), settings.repeats, settings.seed)
+    units = intervals.choose_units(manifest["group"].to_numpy(str), manifest["label"].to_numpy(str))
+    limits = metrics.intervals(targets, probabilities, units, spec.classes, evaluated.weights)
+    missing = why_none(limits, units)
     facts = dict.fromkeys(("group", *params.dataset.group, params.dataset.label))
     by = {fact: metrics.subset_metrics(manifest[fact].to_numpy(str), targets, predicted) for fact in facts}
     score = evaluated.score()
@@ -94,10 +96,14 @@ def measure(
     )
     return SchemeMetrics(
         **score.model_dump(),
-        intervals=metrics.intervals(targets, probabilities, weights, spec.classes, evaluated.weights),
-        resampled=units.kind,
+        intervals={name: None if name in missing else [ends.low, ends.high] for name, ends in limits.items()},
+        no_interval=missing,
+        lower_bound=LowerBound(
+            value=metrics.lower_bound(targets, predicted, units, len(spec.classes)), units=units.kind
+        ),
+        resampled="groups",
         groups=manifest["group"].nunique(),
-        rough=units.kind == "cells" or units.fewest < settings.min_groups,
+        rough=units.fewest < settings.min_groups,
         calibration=CalibrationChange(before=before, after=after),
         trust=calibration_metrics.trust(targets, evaluated.assessment, spec.classes),
         by=by,
@@ -106,6 +112,14 @@ def measure(
         baselines=reached,
         gain={name: score.balanced_accuracy - value for name, value in reached.items()},
     )
+
+
+def why_none(limits: dict[str, intervals.Interval], units: intervals.Units) -> dict[str, str]:
+    """Return metric → why it has no interval."""
+    few = intervals.why_none(units)
+    if few is not None:
+        return dict.fromkeys(limits, few)
+    return {name: intervals.ALL_ALIKE for name, ends in limits.items() if ends.degenerate}
 
 
 def _worst_group(groups: dict[str, SubsetMetrics]) -> GroupMetrics:

@@ -4,9 +4,18 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pipelines.evaluation import bootstrap
-from pipelines.evaluation.bootstrap import Weights
 from pipelines.evaluation.calibration_metrics import squared_errors
+from pipelines.evaluation.intervals import (
+    LEVEL,
+    SHARE,
+    Interval,
+    Spread,
+    Units,
+    auc_without,
+    counts_without,
+    interval,
+    mean_without,
+)
 from pipelines.evaluation.metrics_report import Score, SubsetMetrics
 
 Floats = npt.NDArray[np.floating]
@@ -16,13 +25,12 @@ Texts = npt.NDArray[np.str_]
 
 def score(targets: Indices, probabilities: Floats, classes: list[str]) -> Score:
     """Return the metrics of (n, K) probabilities for cells of the (n,) classes `targets`."""
-    counts = confusion_counts(targets, probabilities.argmax(1), np.ones((1, len(targets))), len(classes))
-    matrix = counts[0].astype(int)
+    matrix = confusion_counts(targets, probabilities.argmax(1), len(classes))
     rates = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     one_against_rest = [(name, targets == i, probabilities[:, i]) for i, name in enumerate(classes)]
     return Score(
         cells=len(targets),
-        **{name: float(metric(counts)[0]) for name, metric in CONFUSION_METRICS.items()},
+        **{name: float(metric(matrix[None].astype(float))[0]) for name, metric in CONFUSION_METRICS.items()},
         auc={name: float(roc_auc_score(positive, scores)) for name, positive, scores in one_against_rest},
         average_precision={
             name: float(average_precision_score(positive, scores)) for name, positive, scores in one_against_rest
@@ -33,27 +41,40 @@ def score(targets: Indices, probabilities: Floats, classes: list[str]) -> Score:
 
 
 def intervals(
-    targets: Indices, probabilities: Floats, weights: Weights, classes: list[str], shares: Floats
-) -> dict[str, list[float]]:
-    """Return the 95 % intervals `[low, high]` of metrics of `score` and of `brier` under (1 + R, n) weights.
+    targets: Indices, probabilities: Floats, units: Units, classes: list[str], shares: Floats
+) -> dict[str, Interval]:
+    """Return the 95 % intervals of metrics of `score`, and of `brier`, from a jackknife over `units`.
 
-    (n,) `shares` also weight the cells of the Brier score (`calibration_metrics.class_weights`).
+    (n,) `shares` weight the cells of the Brier score (`calibration_metrics.class_weights`).
     """
-    counts = confusion_counts(targets, probabilities.argmax(1), weights, len(classes))
-    drawn = {name: metric(counts) for name, metric in CONFUSION_METRICS.items()}
-    errors = squared_errors(targets, probabilities)
-    drawn["brier"] = np.array([np.average(errors, weights=draw * shares) for draw in weights])
+    counts = counts_without(targets, probabilities.argmax(1), units, len(classes))
+    limits = {
+        name: interval(metric(counts), units, RANGES.get(name, SHARE)) for name, metric in CONFUSION_METRICS.items()
+    }
+    errors = mean_without(squared_errors(targets, probabilities), targets, shares, units)
+    limits["brier"] = interval(errors, units, RANGES["brier"])
     for i, name in enumerate(classes):
-        drawn[f"auc.{name}"] = bootstrap.auc(probabilities[:, i], targets == i, weights)
-    limits = {name: bootstrap.interval(values) for name, values in drawn.items()}
-    return {name: [interval.low, interval.high] for name, interval in limits.items()}
+        limits[f"auc.{name}"] = interval(auc_without(probabilities[:, i], targets == i, units), units)
+    return limits
 
 
-def confusion_counts(targets: Indices, predicted: Indices, weights: Weights, size: int) -> Floats:
-    """Return (R, K, K) confusion counts, true class by row, under (R, n) weights."""
-    cells = targets * size + predicted
-    counts: Floats = np.stack([np.bincount(cells, draw, size * size) for draw in weights]).astype(np.float64)
-    return counts.reshape(-1, size, size)
+def lower_bound(targets: Indices, predicted: Indices, units: Units, classes: int) -> float:
+    """Return what the balanced accuracy is at least: the lower end of its 95 % interval, from two groups a class on."""
+    counts = counts_without(targets, predicted, units, classes)
+    ends = interval(balanced_accuracy(counts), units)
+    if not ends.degenerate:
+        return ends.low
+    # Every unit gives the same: what is left is the chance of so many cells, with one more of each kind (Laplace).
+    cells = counts[0].sum(1)
+    rates = (np.diagonal(counts[0]) + 1) / (cells + 2)
+    error = float(np.sqrt((rates * (1 - rates) / np.maximum(cells, 1)).sum())) / classes
+    return ends.value - Spread(error, len(units.stratum) - classes).quantile((1 + LEVEL) / 2)
+
+
+def confusion_counts(targets: Indices, predicted: Indices, size: int) -> Indices:
+    """Return the (K, K) confusion counts, true class by row."""
+    counts: Indices = np.bincount(targets * size + predicted, minlength=size**2).reshape(size, size)
+    return counts
 
 
 def accuracy(counts: Floats) -> Floats:
@@ -89,6 +110,8 @@ def mcc(counts: Floats) -> Floats:
 
 CONFUSION_METRICS = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1, "mcc": mcc}
 """Metrics that follow from (R, K, K) confusion counts."""
+RANGES = {"mcc": (-1.0, 1.0), "brier": (0.0, 2.0)}
+"""Range of the metrics that are no shares."""
 
 
 def subset_metrics(values: Texts, targets: Indices, predicted: Indices) -> dict[str, SubsetMetrics]:

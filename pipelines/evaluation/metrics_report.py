@@ -92,17 +92,29 @@ class CompositionMetrics(Report):
     """Mean width of these intervals."""
 
 
+class LowerBound(Report):
+    """What the balanced accuracy is at least: 97.5 % of such bounds are below the truth."""
+
+    value: float
+    units: Literal["groups", "cells"]
+    """What was left out in turn; with cells, where some class has a single group, it holds for these groups alone."""
+
+
 class SchemeMetrics(Score):
     """All metrics of the model to serve under one scheme."""
 
-    intervals: dict[str, list[float]]
-    """Metric, or `auc.CLASS`, → the 95 % interval `[low, high]`."""
+    intervals: dict[str, list[float] | None]
+    """Metric, or `auc.CLASS`, → the 95 % interval `[low, high]`; null where there is none (`no_interval`)."""
+    no_interval: dict[str, str] = Field(default_factory=dict)
+    """Metric → why it has no interval, such as too few acquisition groups."""
+    lower_bound: LowerBound | None = None
+    """Of the balanced accuracy, which the gate compares with chance; from two groups of each class on by groups."""
     resampled: Literal["groups", "cells"]
-    """What the intervals resample: acquisition groups, or cells where some class has too few groups."""
+    """The unit of the intervals: acquisition groups; reports of earlier versions could have cells instead."""
     groups: int
     """Acquisition groups among the test cells."""
     rough: bool
-    """Whether the intervals are rough: they resample cells, or few groups."""
+    """Whether some class has fewer test groups than `evaluate.min_groups`: intervals are then wide, or missing."""
     calibration: CalibrationChange
     trust: Trust
     by: dict[str, dict[str, SubsetMetrics]]
@@ -113,6 +125,26 @@ class SchemeMetrics(Score):
     """`acquisition` and `cell_figures` → balanced accuracy of what a network must beat, from the audit."""
     gain: dict[str, float]
     """The same → balanced accuracy of the model less that of the baseline."""
+
+    @model_serializer(mode="wrap")
+    def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        absent = {name for name in ("no_interval", "lower_bound") if not content[name]}
+        return {name: value for name, value in content.items() if name not in absent}
+
+    def describe_interval(self, name: str, form: str = "({low:.3f} to {high:.3f})") -> str:
+        """Return the interval of a metric as text, or that it has none and why."""
+        limits = self.intervals.get(name)
+        if limits is None:
+            return f"(no interval: {self.no_interval.get(name, 'it was not computed')})"
+        return form.format(low=limits[0], high=limits[1])
+
+    def at_least(self) -> LowerBound | None:
+        """Return the lower bound of the balanced accuracy, which reports of earlier versions have in the interval."""
+        limits = self.intervals.get("balanced_accuracy")
+        if self.lower_bound is None and limits is not None:
+            return LowerBound(value=limits[0], units=self.resampled)
+        return self.lower_bound
 
 
 class CandidateScore(Report):

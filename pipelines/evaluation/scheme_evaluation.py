@@ -44,8 +44,8 @@ class SchemeEvaluation:
 
     def describe(self) -> str:
         """Return the balanced accuracy as text."""
-        low, high = self.metrics.intervals["balanced_accuracy"]
-        return f"balanced accuracy {self.metrics.balanced_accuracy:.3f} (95 % interval {low:.3f} to {high:.3f})"
+        interval = self.metrics.describe_interval("balanced_accuracy", "(95 % interval {low:.3f} to {high:.3f})")
+        return f"balanced accuracy {self.metrics.balanced_accuracy:.3f} {interval}"
 
 
 def evaluate_scheme(

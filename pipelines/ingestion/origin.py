@@ -1,4 +1,8 @@
-"""Where the cells in a data folder come from: `origin.json`."""
+"""Where the cells in a data folder come from: `origin.json`.
+
+For imported cells it has `sources`, the exports in the order in which they were imported, and `groups`, the acquisition
+groups in that order: on it depends which of them are for the test, see `pipelines.stages.split`.
+"""
 
 import json
 from pathlib import Path

@@ -5,9 +5,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from fatescope.config import Evaluate
 from fatescope.data.dataset import CellDataset
-from pipelines.evaluation import bootstrap, metrics
+from pipelines.evaluation import intervals, metrics
 from pipelines.evaluation.report import Report
 from pipelines.registry.paired import PairedPredictions
 
@@ -21,14 +20,20 @@ CHANGES: dict[Change, str] = {
 
 
 class MetricChange(Report):
-    """A metric of both versions, and the 95 % interval of the difference."""
+    """A metric of both versions, and the 95 % interval of the difference, where there is one."""
 
     a: float
     b: float
     difference: float
     """`b` less `a`."""
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+
+    def describe(self, form: str = "({low:+.3f} to {high:+.3f})") -> str:
+        """Return the difference as text, with its interval."""
+        if self.low is None or self.high is None:
+            return f"{self.difference:+.3f} (no interval)"
+        return f"{self.difference:+.3f} {form.format(low=self.low, high=self.high)}"
 
 
 class GroupChange(Report):
@@ -49,7 +54,9 @@ class Comparison(Report):
     """The later version, by number or alias."""
     cells: int
     resampled: Literal["groups", "cells"]
-    """What the intervals resample: acquisition groups, or cells where some class has too few groups."""
+    """The unit of the intervals: acquisition groups; reports of earlier versions could have cells instead."""
+    no_interval: str | None = None
+    """Why the differences have no intervals, such as too few acquisition groups."""
     figures: dict[str, MetricChange]
     """Metric → its change."""
     groups: dict[str, GroupChange]
@@ -65,9 +72,11 @@ class Comparison(Report):
         lines = [f"{self.task}: version {self.a} → {self.b} on {self.cells} cells that neither has seen"]
         lines += [
             f"  {name:<18} {metric.a:.3f} → {metric.b:.3f}   "
-            f"{metric.difference:+.3f} (95 % interval {metric.low:+.3f} to {metric.high:+.3f})"
+            f"{metric.describe('(95 % interval {low:+.3f} to {high:+.3f})')}"
             for name, metric in self.figures.items()
         ]
+        if self.no_interval is not None:
+            lines += [f"  no interval: {self.no_interval}"]
         lines += ["  accuracy by group, the largest loss first:"]
         lines += [
             f"    {name:<16} {group.a:.3f} → {group.b:.3f}   {group.cells:.0f} cells"
@@ -78,18 +87,18 @@ class Comparison(Report):
 
 
 def compare(
-    task: str, a: str, b: str, paired: PairedPredictions, source: CellDataset, params: Evaluate
+    task: str, a: str, b: str, paired: PairedPredictions, source: CellDataset
 ) -> tuple[Comparison, pd.DataFrame]:
     """Compare the predictions of the versions `a` and `b`; return also a table of the cells that are called otherwise.
 
     Its columns are those of `_tabulate`, and `kind`, a name in CHANGES; the most confident cell of `b` is first.
     """
-    units = bootstrap.choose_units(paired.groups, paired.targets.astype(str))
-    weights = bootstrap.resample(units.names, paired.targets.astype(str), params.repeats, params.seed)
+    units = intervals.choose_units(paired.groups, np.array(paired.classes)[paired.targets])
     counts = [
-        metrics.confusion_counts(paired.targets, probabilities.argmax(1), weights, len(paired.classes))
+        intervals.counts_without(paired.targets, probabilities.argmax(1), units, len(paired.classes))
         for probabilities in (paired.before, paired.after)
     ]
+    few = intervals.why_none(units)
     table = _tabulate(paired, source)
     by_group = table.groupby("group").agg(cells=("a", "size"), a=("right_a", "mean"), b=("right_b", "mean"))
     changed = table[table["a"] != table["b"]].copy()
@@ -99,9 +108,11 @@ def compare(
         a=a,
         b=b,
         cells=len(table),
-        resampled=units.kind,
+        resampled="groups",
+        no_interval=few,
         figures={
-            name: _change(*(metric(count) for count in counts)) for name, metric in metrics.CONFUSION_METRICS.items()
+            name: _change(metric(counts[0]), metric(counts[1]), units)
+            for name, metric in metrics.CONFUSION_METRICS.items()
         },
         groups={
             str(name): GroupChange(cells=row["cells"], a=row["a"], b=row["b"]) for name, row in by_group.iterrows()
@@ -111,10 +122,12 @@ def compare(
     return comparison, changed.sort_values("sure_b", ascending=False)
 
 
-def _change(a: bootstrap.Floats, b: bootstrap.Floats) -> MetricChange:
-    """Return the change between the (1 + R,) values of a metric, of which the first is not resampled."""
-    interval = bootstrap.interval(b - a)
-    return MetricChange(a=a[0], b=b[0], difference=interval.value, low=interval.low, high=interval.high)
+def _change(a: intervals.Floats, b: intervals.Floats, units: intervals.Units) -> MetricChange:
+    """Return the change between the (1 + U,) values of a metric: of all cells, then without each unit."""
+    ends = intervals.interval(b - a, units, intervals.DIFFERENCE)
+    known = intervals.why_none(units) is None and not ends.degenerate
+    low, high = (ends.low, ends.high) if known else (None, None)
+    return MetricChange(a=a[0], b=b[0], difference=ends.value, low=low, high=high)
 
 
 def _tabulate(paired: PairedPredictions, source: CellDataset) -> pd.DataFrame:

@@ -1,22 +1,27 @@
 """The gate: whether a version may become the champion, and why.
 
-A champion reproduces its test tensors, is calibrated, does better than chance, and does not rest on a shortcut of the
-acquisition, or only on one that a person has signed off. Where there is a champion already, the new version is also
-better on the same cells, which neither has seen, and no acquisition group loses much accuracy.
+A champion reproduces its test tensors, is calibrated, was tested on acquisition groups that it was not fitted on, does
+better than chance, acquisition alone and simple features of the cell, and does not rest on a shortcut of the
+acquisition. Where there is a champion already, the new version is also better on the same cells, which neither has
+seen, and no acquisition group loses much accuracy. Some of these a person may lift, by name and with a reason.
 """
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
-from fatescope.config import Gate
-from pipelines.evaluation import bootstrap
+from fatescope.config import Gate, Signable, Signature
 from pipelines.evaluation.audit_report import AuditSummary
-from pipelines.evaluation.metrics import balanced_accuracy, confusion_counts
 from pipelines.evaluation.metrics_report import Metrics, SchemeMetrics
+from pipelines.registry import looks
+from pipelines.registry.difference import measure_difference
 from pipelines.registry.paired import PairedPredictions
 from pipelines.registry.records import Criterion
+
+BASELINES = {"acquisition": "descriptions of the acquisition alone", "cell_figures": "simple features of the cell"}
+"""Name in the metrics → what it is."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class Champion:
 
     version: str
     predictions: PairedPredictions
+    earlier: tuple[frozenset[str] | None, ...] = ()
+    """Digests of the test groups of each earlier comparison of the task; None where they were not kept."""
 
 
 @dataclass(frozen=True)
@@ -32,49 +39,101 @@ class NoComparison:
     """Why the new version was not compared with a champion."""
 
     reason: str
-    blocks: bool
-    """Whether there is a champion, which must not be replaced without a comparison."""
+    version: str | None
+    """The champion, which must not be replaced without a comparison; None where there is none."""
 
 
 def decide(
     task: str, metrics: Metrics, damage: str | None, champion: Champion | NoComparison, params: Gate
 ) -> dict[str, Criterion]:
     """Return the criteria for a version of `task`; `damage` is why its test tensors do not reproduce, if so."""
-    first = next(iter(metrics.schemes.values()))
+    scheme, first = next(iter(metrics.schemes.items()))
     reproduced = "the test tensors give the expected logits"
     criteria = {
         "reproduces": Criterion(holds=damage is None, detail=damage or reproduced),
-        "audit": audit(task, metrics.audit, params),
+        "audit": audit(metrics.audit),
+        "grouped": grouped(scheme),
         "informative": informative(first, len(metrics.classes)),
+        "baselines": baselines(first),
+        "replicates": replicates(first, champion, params),
         "calibration": calibration(first, params),
     }
     if isinstance(champion, Champion):
         criteria |= {"better": better(champion, params), "groups": groups(champion.predictions, params)}
-    elif champion.blocks:
-        criteria["better"] = Criterion(holds=False, detail=champion.reason)
-    return criteria
+    elif champion.version is not None:
+        criteria["comparable"] = Criterion(holds=False, detail=champion.reason)
+    return {name: lift(name, criterion, params.signed_off.get(task)) for name, criterion in criteria.items()}
 
 
-def audit(task: str, summary: AuditSummary, params: Gate) -> Criterion:
-    """Hold where acquisition alone does not tell the classes apart, or where a person has signed that off."""
+def lift(name: str, criterion: Criterion, signature: Signature | None) -> Criterion:
+    """Return the criterion of that name as it holds once a person may have signed it off."""
+    if criterion.holds or name not in get_args(Signable):
+        return criterion
+    if signature is not None and name in signature.criteria:
+        detail = f"{criterion.detail}; signed off by {signature.name}: {signature.reason}"
+        return criterion.model_copy(update={"holds": True, "detail": detail})
+    entry = "a name and a reason" + ("" if name == "audit" else f", with criteria: [{name}],")
+    detail = f"{criterion.detail}; to accept this, enter {entry} under gate.signed_off"
+    return criterion.model_copy(update={"detail": detail})
+
+
+def audit(summary: AuditSummary) -> Criterion:
+    """Hold where acquisition alone does not tell the classes apart."""
     verdict = summary.verdict
     if verdict in ("clean", "suspect"):
         return Criterion(holds=True, detail=verdict, verdict=verdict)
     accused = [" / ".join(pair.classes) for pair in summary.pairs if pair.verdict == "shortcut"]
     reason = f"acquisition alone tells apart {', '.join(accused)}" if accused else "no pair of classes was audited"
-    signed = params.signed_off.get(task)
-    if signed is None:
-        action = "to accept this, enter a name and a reason under gate.signed_off"
-        return Criterion(holds=False, detail=f"{verdict}: {reason}; {action}", verdict=verdict)
-    detail = f"{verdict}: {reason}; signed off by {signed.name}: {signed.reason}"
-    return Criterion(holds=True, detail=detail, verdict=verdict)
+    return Criterion(holds=False, detail=f"{verdict}: {reason}", verdict=verdict)
+
+
+def grouped(scheme: str) -> Criterion:
+    """Hold where the version was tested on acquisition groups that it was not fitted on."""
+    if scheme == "grouped":
+        return Criterion(holds=True, detail="tested on acquisition groups that it was not fitted on")
+    reason = "some class has too few acquisition groups to test on others than those that the version was fitted on"
+    return Criterion(holds=False, detail=reason)
 
 
 def informative(metrics: SchemeMetrics, classes: int) -> Criterion:
-    """Hold where even the lower end of the balanced accuracy is above chance."""
-    low, chance = metrics.intervals["balanced_accuracy"][0], 1 / classes
-    detail = f"balanced accuracy {metrics.balanced_accuracy:.3f}, at least {low:.3f}; chance is {chance:.3f}"
-    return Criterion(holds=low > chance, detail=detail, value=low, limit=chance)
+    """Hold where even the lower bound of the balanced accuracy is above chance."""
+    bound, chance = metrics.at_least(), 1 / classes
+    if bound is None:
+        return Criterion(holds=False, detail=f"balanced accuracy {metrics.describe_interval('balanced_accuracy')}")
+    alone = "" if bound.units == "groups" else ", for cells of these test groups"
+    detail = (
+        f"balanced accuracy {metrics.balanced_accuracy:.3f}, at least {bound.value:.3f}{alone}; chance is {chance:.3f}"
+    )
+    return Criterion(holds=bound.value > chance, detail=detail, value=bound.value, limit=chance)
+
+
+def replicates(first: SchemeMetrics, champion: Champion | NoComparison, params: Gate) -> Criterion:
+    """Hold where each class has enough test groups for what the decision rests on.
+
+    Two for a first champion, which only needs to be above chance, and `params.min_groups` for a comparison.
+    """
+    if isinstance(champion, Champion):
+        units = measure_difference(champion.predictions).units
+        fewest, needed, scarce = units.fewest, params.min_groups, f"class {units.scarce}"
+    else:
+        bound, needed, scarce = first.at_least(), 2, "some class"
+        fewest = 2 if bound is not None and bound.units == "groups" else 1
+    if fewest >= needed:
+        return Criterion(holds=True, detail=f"each class has {needed} or more test groups", limit=needed)
+    noun = "group" if fewest == 1 else "groups"
+    detail = f"{scarce} has {fewest} test {noun}, and {needed} are needed to say how other groups would do"
+    return Criterion(holds=False, detail=detail, value=fewest, limit=needed)
+
+
+def baselines(metrics: SchemeMetrics) -> Criterion:
+    """Hold where the version is above acquisition alone and above simple features of the cell."""
+    if not set(BASELINES) <= set(metrics.baselines):
+        return Criterion(holds=False, detail="the audit does not say what acquisition and simple features reach")
+    highest = max(metrics.baselines[name] for name in BASELINES)
+    reached = " and ".join(f"{text} reach {metrics.baselines[name]:.3f}" for name, text in BASELINES.items())
+    detail = f"balanced accuracy {metrics.balanced_accuracy:.3f}; {reached}"
+    value = metrics.balanced_accuracy
+    return Criterion(holds=value > highest, detail=detail, value=value, limit=highest)
 
 
 def calibration(metrics: SchemeMetrics, params: Gate) -> Criterion:
@@ -85,29 +144,37 @@ def calibration(metrics: SchemeMetrics, params: Gate) -> Criterion:
 
 
 def better(champion: Champion, params: Gate) -> Criterion:
-    """Hold where the new version is better by a paired bootstrap, or not worse and cheaper where that is accepted."""
-    paired = champion.predictions
-    units = bootstrap.choose_units(paired.groups, paired.targets.astype(str))
-    weights = bootstrap.resample(units.names, paired.targets.astype(str), params.repeats, params.seed)
-    before, after = (
-        balanced_accuracy(confusion_counts(paired.targets, p.argmax(1), weights, len(paired.classes)))
-        for p in (paired.before, paired.after)
-    )
-    gain = after - before
-    low, high = np.quantile(gain[1:], (1 - params.confidence, params.confidence))
+    """Hold where the new version is better on the same cells, or not worse and cheaper where that is accepted.
+
+    Tested by acquisition group, at the part of the level that this look at them gets.
+    """
+    paired, names = champion.predictions, np.unique(champion.predictions.groups).tolist()
+    difference, look = measure_difference(paired), looks.count_look(names, champion.earlier)
+    level = looks.spend(1 - params.confidence, look)
+    low, high = difference.ends(level)
     cheaper = params.accept == "not_worse_and_cheaper" and paired.cost_after < paired.cost_before
     limit = -params.margin if cheaper else 0.0
     # Strictly above, so that a model is not better than itself.
     holds = bool(low >= limit if cheaper else low > limit)
-    rough = "; with so few groups this is rough" if units.kind == "cells" else ""
+    kind = "group" if difference.units.kind == "groups" else "cell, which says nothing of other groups"
     needed = f"at least {limit:+.3f}" if cheaper else f"above {limit:+.3f}"
     detail = (
-        f"balanced accuracy {after[0]:.3f} against {before[0]:.3f} of version {champion.version} on the same "
-        f"{len(paired.targets)} cells: {gain[0]:+.3f} ({low:+.3f} to {high:+.3f}, each end one-sided at "
-        f"{params.confidence:.0%}, resampling {units.kind}{rough}); the lower end must be {needed}"
+        f"balanced accuracy {difference.after:.3f} against {difference.before:.3f} of version {champion.version} on "
+        f"the same {len(paired.targets)} cells of {len(names)} acquisition groups: {difference.gain:+.3f} ({low:+.3f} "
+        f"to {high:+.3f}, each end one-sided at {1 - level:.2%}, by {kind}); the lower end must be {needed}"
         + (f", at {paired.cost_after / paired.cost_before:.2f} of the cost" if cheaper else "")
+        + f"; look {look} at these test groups, which may spend {level:.2%} of {1 - params.confidence:.0%}"
     )
-    return Criterion(holds=holds, detail=detail, value=float(gain[0]), low=float(low), high=float(high), limit=limit)
+    return Criterion(
+        holds=holds,
+        detail=detail,
+        value=difference.gain,
+        low=low,
+        high=high,
+        limit=limit,
+        look=look,
+        groups=[looks.digest(name) for name in names],
+    )
 
 
 def groups(paired: PairedPredictions, params: Gate) -> Criterion:

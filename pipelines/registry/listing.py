@@ -20,11 +20,11 @@ class Row(TypedDict):
     created: str
     """When it was registered, UTC, ISO 8601."""
     verdict: str
-    """What the gate decided: `champion`, `refused`, or `missing` where it did not decide."""
+    """What the gate decided: `champion`, `passed` (in an experiment), `refused`; `missing` where it did not decide."""
     failed: list[str]
     """Criteria of the gate that it does not meet."""
     balanced_accuracy: float | None
-    """On the test cells of `split`, with the ends of its 95 % interval in `low` and `high`."""
+    """On the test cells of `split`, with the ends of its 95 % interval, if it has one, in `low` and `high`."""
     low: float | None
     high: float | None
     split: str
@@ -58,7 +58,7 @@ def _row(task: str, version: ModelVersion, aliases: list[str]) -> Row:
         "version": str(version.version),
         "aliases": sorted(aliases),
         "created": datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
-        "verdict": "missing" if verdict is None else "champion" if verdict.champion else "refused",
+        "verdict": "missing" if verdict is None else verdict.outcome,
         "failed": verdict.failed if verdict else [],
         "balanced_accuracy": figures[ACCURACY[0]],
         "low": figures[ACCURACY[1]],

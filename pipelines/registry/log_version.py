@@ -93,7 +93,13 @@ def _log_data(run_id: str, spec: Spec, splits_hash: str) -> None:
 
 def _tags(spec: Spec, metrics: Metrics) -> dict[str, str]:
     served = metrics.schemes[spec.split]
-    low, high = served.intervals["balanced_accuracy"]
+    limits = served.intervals["balanced_accuracy"]
+    # Without an interval the version has neither tag.
+    ends = (
+        {}
+        if limits is None
+        else {f"balanced_accuracy.{end}": f"{limits[i]:.4f}" for i, end in enumerate(("low", "high"))}
+    )
     return {
         "data_hash": spec.data_hash,
         "git_commit": spec.git_commit,
@@ -101,9 +107,7 @@ def _tags(spec: Spec, metrics: Metrics) -> dict[str, str]:
         "confounded": cut(", ".join(spec.confounded), versions.MAX_TAG),
         "audit": metrics.audit.verdict,
         "balanced_accuracy": f"{served.balanced_accuracy:.4f}",
-        "balanced_accuracy.low": f"{low:.4f}",
-        "balanced_accuracy.high": f"{high:.4f}",
-    }
+    } | ends
 
 
 def _requirements() -> list[str]:

@@ -12,6 +12,7 @@ from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from pipelines.evaluation import predict
 
+Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 
 
@@ -37,12 +38,12 @@ class PairedPredictions:
 def predict_paired(before: Path, after: Path, source: CellDataset, splits: Splits, threads: int) -> PairedPredictions:
     """Run the bundles in the folders `before` and `after` on the test cells that neither was fitted on.
 
-    The scheme is that of `after`. Raises BundleError where the classes differ, and DataError where a class has no cell
-    left.
+    The scheme and the order of the classes are those of `after`. A model is wrong on a cell that is too large for it.
+    Raises BundleError where the classes differ, and DataError where a class has no cell left.
     """
     models = bundle.load(before, threads), bundle.load(after, threads)
     classes, scheme = models[1].spec.classes, models[1].spec.split
-    if models[0].spec.classes != classes:
+    if sorted(models[0].spec.classes) != sorted(classes):
         raise BundleError(f"its classes are {models[0].spec.classes}, not {classes}")
     rows = splits.indices(scheme, "test", classes)
     hashes = source.manifest["pixel_hash"].to_numpy()[rows]
@@ -58,8 +59,20 @@ def predict_paired(before: Path, after: Path, source: CellDataset, splits: Split
         classes=classes,
         targets=targets,
         groups=source.manifest["group"].to_numpy(str)[rows],
-        before=predict.assess(models[0], source, rows).probabilities,
-        after=predict.assess(models[1], source, rows).probabilities,
+        before=_probabilities(models[0], source, rows, targets, classes),
+        after=_probabilities(models[1], source, rows, targets, classes),
         cost_before=models[0].spec.cost["multiply_adds"],
         cost_after=models[1].spec.cost["multiply_adds"],
     )
+
+
+def _probabilities(
+    model: bundle.Bundle, source: CellDataset, rows: Rows, targets: npt.NDArray[np.int64], classes: list[str]
+) -> Floats:
+    """Return (n, K) probabilities of `classes`, in this order; for a cell that is too large, 1 for a wrong class."""
+    height, width = (source.manifest[name].to_numpy()[rows] for name in ("height", "width"))
+    fits = (height <= model.spec.canvas[0]) & (width <= model.spec.canvas[1])
+    probabilities = np.eye(len(classes))[(targets + 1) % len(classes)]
+    order = [model.spec.classes.index(name) for name in classes]
+    probabilities[fits] = predict.assess(model, source, rows[fits]).probabilities[:, order]
+    return probabilities

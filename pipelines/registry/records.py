@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -11,6 +11,8 @@ from pipelines.evaluation.report import Report
 
 GATE, PARTS = "gate", "parts"
 """The tag of a verdict, and what it is called there of how many tags `gate.0`, `gate.1` … a longer one is in."""
+GROUP = 12
+"""Characters that the digest of a group takes in it."""
 
 
 class Criterion(Report):
@@ -31,6 +33,10 @@ class Criterion(Report):
     """What `value`, or an end of its interval, is compared with."""
     group: str | None = None
     """The acquisition group that `value` is about."""
+    look: int | None = None
+    """The how manieth comparison on these test groups this was."""
+    groups: list[str] | None = None
+    """Digests (`looks.digest`) of the test groups that were compared."""
 
     @model_serializer(mode="wrap")
     def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -54,11 +60,29 @@ class Verdict(Report):
     """The version that was the champion before, if any."""
     compared: str | None
     """Why there was no comparison with a champion, where none was needed."""
+    against: str | None = None
+    """The champion that it had to be better than; None where there was none, or none was noted."""
+
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "against" or value is not None}
 
     @property
     def failed(self) -> list[str]:
         """Return the names of the criteria that do not hold."""
         return [name for name, criterion in self.criteria.items() if not criterion.holds]
+
+    @property
+    def outcome(self) -> Literal["champion", "passed", "refused"]:
+        """Return what became of the version: one that passed in an experiment is promoted by hand."""
+        return "champion" if self.champion else "refused" if self.failed else "passed"
+
+    def describe(self) -> str:
+        """Return the outcome in words."""
+        if self.outcome == "passed":
+            return f"not champion, because this is an experiment; `fatescope models promote {self.task}` makes it so"
+        return "champion" if self.champion else f"not champion; failed: {', '.join(self.failed)}"
 
     def to_tags(self, limit: int) -> dict[str, str]:
         """Return the tags of a version, of `limit` characters at most, that `from_tags` reads; the last is `gate`.
@@ -82,13 +106,17 @@ class Verdict(Report):
         return cls.model_validate_json("".join(filter(None, parts)) if parts and all(parts) else tags[GATE])
 
     def to_tag(self, limit: int) -> str:
-        """Return the verdict as JSON of `limit` characters at most: long texts are cut."""
+        """Return the verdict as JSON of `limit` characters at most: texts are cut, long lists of groups left out."""
         content, longest = self.to_json(), limit
         while len(content) > limit and longest > 1:
             longest //= 2
             criteria = {
                 name: criterion.model_copy(
-                    update={"detail": cut(criterion.detail, longest), "group": cut(criterion.group, longest)}
+                    update={
+                        "detail": cut(criterion.detail, longest),
+                        "group": cut(criterion.group, longest),
+                        "groups": criterion.groups if len(criterion.groups or ()) * GROUP <= longest else None,
+                    }
                 )
                 for name, criterion in self.criteria.items()
             }
@@ -132,5 +160,5 @@ class VersionSummary:
     created: str
     balanced_accuracy: str
     verdict: str
-    """Of the gate: `champion`, `refused` or `missing`."""
+    """Of the gate: `champion`, `passed`, `refused` or `missing`."""
     note: str

@@ -25,7 +25,7 @@ from mlflow.exceptions import MlflowException
 
 from fatescope import artifact_places
 from fatescope.data.batches import batched
-from fatescope.model_registry import metric_key, model_name, restore_experiment
+from fatescope.model_registry import is_missing, metric_key, model_name, restore_experiment
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +79,6 @@ def client() -> mlflow.MlflowClient:
     """
     _put_right(Path.cwd(), mlflow.get_tracking_uri())
     return mlflow.MlflowClient()
-
-
-def is_missing(error: MlflowException) -> bool:
-    """Return whether MLflow says that something does not exist, and not that it could not find out."""
-    # INVALID_PARAMETER_VALUE: an alias that no version has, or an id of another form.
-    return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 _put_right = cache(artifact_places.put_right)

@@ -19,9 +19,9 @@ from mlflow.exceptions import MlflowException
 
 from fatescope.errors import BundleError, DataError, FatescopeError
 from fatescope.inference import bundle
-from fatescope.model_registry import bundle_uri, model_name
+from fatescope.model_registry import bundle_uri, is_missing, model_name
 from pipelines.registry.records import Promotion, Rollback, Verdict, VersionSummary
-from pipelines.registry.tracking import client, is_missing
+from pipelines.registry.tracking import client
 
 MAX_TAG = 5000
 """Characters of a tag or a description that MLflow keeps."""
@@ -123,6 +123,21 @@ def verdict_of(version: ModelVersion) -> Verdict | None:
     return Verdict.from_tags(version.tags)
 
 
+def earlier_looks(task: str) -> tuple[frozenset[str] | None, ...]:
+    """Return the digests of the test groups of each comparison with a champion; None where a verdict has not kept them.
+
+    Whether it was promoted does not matter: a version that was refused has been looked at too.
+    """
+    verdicts = [verdict_of(version) for version in list_versions(task)]
+    compared = [verdict.criteria.get("better") for verdict in verdicts if verdict is not None]
+    return tuple(
+        None if criterion.groups is None else frozenset(criterion.groups)
+        for criterion in compared
+        # Without a value there was no comparison.
+        if criterion is not None and criterion.value is not None
+    )
+
+
 def history(task: str, without: str | None = None) -> list[VersionSummary]:
     """Return the versions of `task`, newest first, except the version `without`."""
     return [_summarise(version) for version in list_versions(task) if str(version.version) != without]
@@ -134,7 +149,7 @@ def _summarise(version: ModelVersion) -> VersionSummary:
         version=str(version.version),
         created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M"),
         balanced_accuracy=tags.get("balanced_accuracy", "missing"),
-        verdict="missing" if verdict is None else "champion" if verdict.champion else "refused",
+        verdict="missing" if verdict is None else verdict.outcome,
         note=note_on(version),
     )
 

@@ -33,10 +33,10 @@ def render(comparison: Comparison, figures: dict[Change, Figure]) -> str:
     """Return the page; `figures` is kind of change → `draw_changed`."""
     a, b = (html.escape(f"version {version}") for version in (comparison.a, comparison.b))
     title = html.escape(f"{comparison.task}: version {comparison.a} and {comparison.b}")
-    rough = ", and rough because of that" if comparison.resampled == "cells" else ""
+    missing = f" No interval: {html.escape(comparison.no_interval)}." if comparison.no_interval else ""
     metrics = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{metric.a:.3f}</td><td>{metric.b:.3f}</td>"
-        f"<td>{metric.difference:+.3f} ({metric.low:+.3f} to {metric.high:+.3f})</td></tr>"
+        f"<td>{metric.describe()}</td></tr>"
         for name, metric in comparison.figures.items()
     )
     groups = "".join(
@@ -50,8 +50,8 @@ def render(comparison: Comparison, figures: dict[Change, Figure]) -> str:
     )
     body = (
         f"<h1>{title}</h1>"
-        f"<p>On {comparison.cells:,} test cells that neither version has seen. Intervals are at 95 %, from a bootstrap "
-        f"over {comparison.resampled}{rough}.</p>"
+        f"<p>On {comparison.cells:,} test cells that neither version has seen. Intervals are at 95 %, from how far "
+        f"{comparison.resampled} differ.{missing}</p>"
         f"<table><tr><th>metric</th><th>{a}</th><th>{b}</th><th>difference</th></tr>{metrics}</table>"
         f"<h2>Accuracy by acquisition group</h2>"
         f"<table><tr><th>group</th><th>cells</th><th>{a}</th><th>{b}</th></tr>{groups}</table>"

@@ -2,8 +2,8 @@
 
 Writes `audit.json` (`pipelines.evaluation.audit_report`) and one plot for each of its four questions: how well the
 surroundings of the cell predict the class, what simple features of the cell reach, whether the groups of one class can
-be told from each other, and which classes share groups. Intervals resample acquisition groups where a class has three
-or more, else cells; the report says which.
+be told from each other, and which classes share groups. Intervals are those of acquisition groups where a class has
+three or more, else of cells, and hold for these groups alone; the report says which.
 """
 
 import logging
@@ -37,7 +37,7 @@ def audit(
     Raises DataError where fewer than two classes have enough cells.
     """
     rows = choose_cells(source.manifest, dataset, params)
-    sample = describe_cells(source, rows, confounded, normalisation, params)
+    sample = describe_cells(source, rows, confounded, normalisation)
     predictions = acquisition.predict_from_acquisition(sample, params)
     from_cell = acquisition.predict_from_cell(sample, params)
     baselines = {
@@ -76,7 +76,8 @@ def describe_pair(pair: PairAudit) -> str:
     return (
         f"{' / '.join(pair.classes)}: {pair.verdict}{' and confounded' if pair.confounded else ''}, "
         f"after normalisation {pair.verdict_normalised} (strongest evidence: {evidence.model} on "
-        f"{evidence.description}, AUC {evidence.value:.2f}, 95 % interval {evidence.low:.2f} to {evidence.high:.2f})"
+        f"{evidence.description}, AUC {evidence.value:.2f}, 95 % interval {evidence.low:.2f} to {evidence.high:.2f}, "
+        f"at least {evidence.at_least:.2f})"
     )
 
 

@@ -1,5 +1,8 @@
 """Register a bundle in MLflow, let the gate decide whether it becomes the champion, and write the verdict and the card.
 
+An error of the registry ends the stage: only a registry that says so has no champion. Within `dvc exp run` a version is
+registered and decided on, and no alias moves.
+
 A bundle is registered and decided on once: what a person changed afterwards, such as a rollback, stays. Only files of
 the version that are lost or damaged are put back. The stage runs always, because the registry may be another one than
 last time. Writes `gate.json` (`registry.records.Verdict`).
@@ -7,6 +10,7 @@ last time. Writes `gate.json` (`registry.records.Verdict`).
 
 import hashlib
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -15,7 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
+import mlflow
 import typer
+from mlflow.exceptions import MlflowException
 
 from fatescope.command import (
     AuditFile,
@@ -33,7 +39,7 @@ from fatescope.data import dataset
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.data.splits import load as load_splits
-from fatescope.errors import BundleError, DataError, ImageError
+from fatescope.errors import BundleError, DataError, FatescopeError, ImageError
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 from fatescope.model_registry import CHALLENGER, CHAMPION, model_name
@@ -47,6 +53,9 @@ from pipelines.training.report import TrainingReport
 
 log = logging.getLogger(__name__)
 Logged = TypeVar("Logged")
+
+EXPERIMENT = "DVC_EXP_NAME"
+"""The variable by which DVC tells stages that they are part of an experiment."""
 
 
 def find_damage(folder: Path, threads: int) -> str | None:
@@ -62,15 +71,14 @@ def run_champion(task: str, folder: Path, source: CellDataset, splits: Splits, t
     """Run the champion and the bundle in `folder` on the same cells now."""
     current = versions.get_by_alias(task, CHAMPION)
     if current is None:
-        return NoComparison("no champion yet", blocks=False)
+        return NoComparison("no champion yet", None)
     number = str(current.version)
     try:
         with versions.download(task, number) as before:
-            return Champion(number, predict_paired(before, folder, source, splits, threads))
-    except BundleError as error:
-        return NoComparison(f"nothing to compare with: version {number} does not run here ({error})", blocks=False)
-    except (DataError, ImageError) as error:
-        return NoComparison(f"version {number} could not be compared with: {error}", blocks=True)
+            paired = predict_paired(before, folder, source, splits, threads)
+            return Champion(number, paired, versions.earlier_looks(task))
+    except (BundleError, DataError, ImageError) as error:
+        return NoComparison(f"version {number}, the champion, cannot be compared with: {error}", number)
 
 
 def register(
@@ -114,18 +122,22 @@ def decide(
     threads = params.train.threads
     comparison = run_champion(task, folder, cells, splits, threads)
     criteria = gate.decide(task, sources.metrics, find_damage(folder, threads), comparison, params.gate)
-    passed = all(criterion.holds for criterion in criteria.values())
-    current = versions.get_by_alias(task, CHAMPION) if passed else None
-    skipped = isinstance(comparison, NoComparison) and not comparison.blocks
+    promoted = all(criterion.holds for criterion in criteria.values()) and not is_experiment()
     return Verdict(
         task=task,
         model=model_name(task),
         version=number,
         criteria=criteria,
-        champion=passed,
-        replaced=str(current.version) if current is not None else None,
-        compared=comparison.reason if isinstance(comparison, NoComparison) and skipped else None,
+        champion=promoted,
+        replaced=comparison.version if promoted else None,
+        compared=comparison.reason if isinstance(comparison, NoComparison) and comparison.version is None else None,
+        against=comparison.version,
     )
+
+
+def is_experiment() -> bool:
+    """Return whether `dvc exp run` runs this stage: then versions are registered and decided on, and no alias moves."""
+    return EXPERIMENT in os.environ
 
 
 def _with_card(models: Path, sources: model_card.Sources, log_bundle: Callable[[Path, str, Spec], Logged]) -> Logged:
@@ -145,7 +157,8 @@ def _record(task: str, verdict: Verdict, card: str) -> None:
     client, name, number = tracking.client(), model_name(task), verdict.version
     note = "\n\n(The whole card is card.md and card.html in the bundle.)"
     client.update_model_version(name, number, card[: versions.MAX_TAG - len(note)].rpartition("\n\n")[0] + note)
-    client.set_registered_model_alias(name, CHALLENGER, number)
+    if not is_experiment():
+        client.set_registered_model_alias(name, CHALLENGER, number)
     if verdict.replaced:
         versions.set_tags(task, number, {"replaced": verdict.replaced})
     if verdict.champion:
@@ -171,12 +184,18 @@ def main(
     """
     settings, cells = load(params), dataset.load(source)
     sources = model_card.read_sources(models / "bundle", cells, metrics, audit, pictures)
-    verdict = register(task, models, sources, cells, parts, settings)
+    try:
+        verdict = register(task, models, sources, cells, parts, settings)
+        history = tuple(versions.history(task, without=verdict.version))
+    except MlflowException as error:
+        raise FatescopeError(
+            f"{mlflow.get_registry_uri()}: the registry did not answer ({error.message}); run `dvc repro register` "
+            "when it does"
+        ) from error
     verdict.write(target)
-    complete = replace(sources, gate=verdict, history=tuple(versions.history(task, without=verdict.version)))
+    complete = replace(sources, gate=verdict, history=history)
     model_card.write(complete, target.parent / "registered")
-    outcome = f"not champion; failed: {', '.join(verdict.failed)}" if verdict.failed else "champion"
-    log.info("%s version %s: %s", verdict.model, verdict.version, outcome)
+    log.info("%s version %s: %s", verdict.model, verdict.version, verdict.describe())
 
 
 if __name__ == "__main__":

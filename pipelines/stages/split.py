@@ -2,15 +2,20 @@
 
 These are the two schemes; the grouped one is the one to rely on. A class with too few groups for it is marked as
 confounded, and nothing falls back to the random scheme silently.
+
+What is added later moves nothing. A group keeps its side for ever: groups are dealt in the order in which they were
+imported, each by itself and the groups before it. A cell keeps its side under the random scheme: a hash of its pixels
+decides. So two models that were trained a year apart have unseen cells in common, on which they can be compared.
 """
 
+import hashlib
 import logging
-import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedShuffleSplit
+from sklearn.model_selection import LeaveOneGroupOut
 
 from fatescope.command import CellsFolder, OutFile, ParamsFile, run
 from fatescope.config import Split, load
@@ -25,31 +30,96 @@ MIN_GROUPS = len(SPLITS)
 
 Assignment = npt.NDArray[np.object_]
 """(N,) the split of each cell: a name in SPLITS, or None for a cell that has no place under a scheme."""
+Texts = npt.NDArray[np.str_]
+Floats = npt.NDArray[np.floating]
 
 
-def split(
-    labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], params: Split
-) -> tuple[Assignment, Assignment, dict[str, str]]:
-    """Return the random and the grouped assignment, and class → why the latter leaves it out.
+def deal_groups(labels: Texts, groups: Texts, imported: Iterable[str], params: Split) -> dict[str, str]:
+    """Return the split of each acquisition group of the (N,) cells.
 
-    Raises SplitError where a class has fewer cells than there are splits, or a group in `params.leave_out` is unknown.
+    `imported` has groups in the order in which they were imported; those that it lacks follow, in the order of their
+    names. A group goes where its classes have no group yet, else where most groups are missing to the shares, and a
+    little by chance, which the seed decides: without it, the first days of an experiment would all be in training.
+    Sizes do not count, because they change when cells are added.
     """
-    _check(labels, groups, params)
-    confounded = {
-        str(name): f"{count} group{'s' * (count != 1)}, {MIN_GROUPS} needed"
-        for name in np.unique(labels)
-        if (count := len(np.unique(groups[labels == name]))) < MIN_GROUPS
+    classes_of = {
+        str(name): sorted(of_group.unique()) for name, of_group in pd.Series(labels).groupby(groups, sort=True)
     }
-    grouped = np.full(len(labels), None, dtype=object)
-    usable = np.flatnonzero(~np.isin(labels, list(confounded)))
-    if len(usable):
-        assignment = _grouped(labels[usable], groups[usable], params)
-        if assignment is None:
-            reason = "no division of the groups leaves every class with training, validation and test cells"
-            confounded |= dict.fromkeys(np.unique(labels[usable]).tolist(), reason)
-        else:
-            grouped[usable] = assignment
-    return _random(labels, params), grouped, confounded
+    left_out = set(params.leave_out)
+    if unknown := sorted(left_out - set(classes_of)):
+        raise SplitError(f"split.leave_out names {unknown}, but the groups are {sorted(classes_of)[:20]}")
+    wanted = _shares(0.0 if left_out else params.test_share, params.validation_share)
+    allowed = wanted > 0
+    dealt = {name: np.zeros(len(SPLITS)) for name in np.unique(labels)}
+    sides = dict.fromkeys(left_out, "test")
+    for group in dict.fromkeys([*imported, *classes_of]):
+        if group in sides or group not in classes_of:
+            continue
+        of_classes = np.array([dealt[name] for name in classes_of[group]])
+        begun = of_classes.sum(1, keepdims=True)
+        bare = ((of_classes == 0) & (begun > 0)).sum(0)
+        missing = (wanted * (begun + 1) - of_classes).sum(0)
+        side = np.lexsort((missing + _chance(group, params.seed), bare, allowed))[-1]
+        sides[group] = SPLITS[side]
+        for name in classes_of[group]:
+            dealt[name][side] += 1
+    return sides
+
+
+def find_confounded(labels: Texts, groups: Texts, sides: dict[str, str]) -> dict[str, str]:
+    """Return class → why its groups, which are dealt to `sides`, cannot split it."""
+    confounded = {}
+    for name in np.unique(labels):
+        of_class = np.unique(groups[labels == name])
+        lacking = [split for split in SPLITS if split not in {sides[group] for group in of_class}]
+        if len(of_class) < MIN_GROUPS:
+            confounded[str(name)] = f"{len(of_class)} group{'s' * (len(of_class) != 1)}, {MIN_GROUPS} needed"
+        elif lacking:
+            confounded[str(name)] = f"none of its {len(of_class)} groups is for {' or '.join(lacking)}; add groups"
+    return confounded
+
+
+def assign_at_random(labels: Texts, hashes: npt.NDArray[np.int64], params: Split) -> Assignment:
+    """Return the random assignment of the (N,) cells, whose pixels have these hashes.
+
+    Every class gets a cell in every split, also where the shares alone would give it none. Raises SplitError where a
+    class has fewer cells than there are splits.
+    """
+    names, counts = np.unique(labels, return_counts=True)
+    if rare := {str(n): int(c) for n, c in zip(names, counts, strict=True) if c < len(SPLITS)}:
+        raise SplitError(
+            f"too few cells to split: {rare}; each class needs {len(SPLITS)}, so add cells or leave the class out"
+        )
+    place, assignment = _uniform(hashes, params.seed), np.full(len(labels), "train", dtype=object)
+    _, validation, test = _shares(params.test_share, params.validation_share)
+    for name, count in zip(names, counts, strict=True):
+        rows = np.flatnonzero(labels == name)
+        rows = rows[np.argsort(place[rows], kind="stable")]
+        for_test = int(np.clip(np.searchsorted(place[rows], test), 1, count - 2))
+        end = int(np.clip(np.searchsorted(place[rows], test + validation), for_test + 1, count - 1))
+        assignment[rows[:for_test]], assignment[rows[for_test:end]] = "test", "validation"
+    return assignment
+
+
+def _shares(test: float, validation: float) -> Floats:
+    """Return the (3,) shares of SPLITS; that of validation is one of what the test leaves."""
+    return np.array([(1 - test) * (1 - validation), (1 - test) * validation, test])
+
+
+def _chance(group: str, seed: int) -> Floats:
+    """Return (3,) numbers from 0 to 1 that `group` and the seed decide."""
+    digest = hashlib.sha256(group.encode("utf-8", "surrogateescape")).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8])]).random(len(SPLITS))
+
+
+def _uniform(hashes: npt.NDArray[np.int64], seed: int) -> Floats:
+    """Return (N,) numbers from 0 to 1 that hashes and the seed decide (SplitMix64, Steele et al. 2014)."""
+    [key] = np.random.SeedSequence(seed).generate_state(1, np.uint64)
+    x = hashes.astype(np.uint64) + key  # unsigned arithmetic wraps, as the method wants
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    uniform: Floats = (x ^ (x >> np.uint64(31))) / 2.0**64
+    return uniform
 
 
 def leave_one_group_out(groups: npt.NDArray[np.str_]) -> list[tuple[str, npt.NDArray[np.int64]]]:
@@ -58,109 +128,25 @@ def leave_one_group_out(groups: npt.NDArray[np.str_]) -> list[tuple[str, npt.NDA
     return [(str(groups[test[0]]), test) for _, test in folds]
 
 
-def _check(labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], params: Split) -> None:
-    names, counts = np.unique(labels, return_counts=True)
-    rare = {str(n): int(c) for n, c in zip(names, counts, strict=True) if c < len(SPLITS)}
-    if rare:
-        raise SplitError(
-            f"too few cells to split: {rare}; each class needs {len(SPLITS)}, so add cells or leave the class out"
-        )
-    unknown = sorted(set(params.leave_out) - set(groups))
-    if unknown:
-        raise SplitError(f"split.leave_out names {unknown}, but the groups are {sorted(set(groups))[:20]}")
-
-
-def _random(labels: npt.NDArray[np.str_], params: Split) -> Assignment:
-    assignment = np.full(len(labels), "train", dtype=object)
-    rest = np.arange(len(labels))
-    classes = len(np.unique(labels))
-    for name, share, later in (("test", params.test_share, 2), ("validation", params.validation_share, 1)):
-        # Every class gets a cell in every split, also where the share alone would give it none.
-        size = min(max(round(share * len(rest)), classes), len(rest) - later * classes)
-        splitter = StratifiedShuffleSplit(1, test_size=size, random_state=params.seed)
-        keep, cut = next(splitter.split(rest, labels[rest]))
-        keep, cut = _move_scarce(labels[rest], keep, cut, later)
-        assignment[rest[cut]] = name
-        rest = rest[keep]
-    return assignment
-
-
-def _move_scarce(
-    labels: npt.NDArray[np.str_], keep: npt.NDArray[np.int64], cut: npt.NDArray[np.int64], later: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return `keep` and `cut` with cells moved so that each class has one in `cut` and `later` in `keep` at least."""
-    for name in np.unique(labels):
-        kept, taken = keep[labels[keep] == name], cut[labels[cut] == name]
-        if moved := max(0, later - len(kept)):
-            keep, cut = np.append(keep, taken[:moved]), cut[~np.isin(cut, taken[:moved])]
-        elif not len(taken):
-            keep, cut = keep[keep != kept[0]], np.append(cut, kept[0])
-    return keep, cut
-
-
-def _grouped(labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], params: Split) -> Assignment | None:
-    """Return the grouped assignment, or None where there is none with every class in every split."""
-    assignment = np.full(len(labels), "train", dtype=object)
-    rest = np.arange(len(labels))
-    if params.leave_out:
-        held_out = np.isin(groups, params.leave_out)
-        assignment[held_out] = "test"
-        rest = np.flatnonzero(~held_out)
-        shares = [("validation", params.validation_share)]
-    else:
-        shares = [("test", params.test_share), ("validation", params.validation_share)]
-    for name, share in shares:
-        cut = _cut_groups(labels[rest], groups[rest], share, params.seed)
-        if cut is None:
-            return None
-        assignment[rest[cut]] = name
-        rest = np.delete(rest, cut)
-    return assignment
-
-
-def _cut_groups(
-    labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], share: float, seed: int
-) -> npt.NDArray[np.int64] | None:
-    """Return the rows of whole groups, about `share` of each class, so that every class is on both sides; or None.
-
-    The share is that of one of n groups of folds, or of all but one.
-    """
-    classes = np.unique(labels)
-    fewest = min(len(np.unique(groups[labels == name])) for name in classes)
-    if fewest < 2:
-        return None
-    # One fold is the smaller side, which is the other one where more than half is wanted.
-    folds = StratifiedGroupKFold(min(max(2, round(1 / min(share, 1 - share))), fewest), shuffle=True, random_state=seed)
-    fitting = [
-        test
-        for train, test in (pair if share <= 0.5 else pair[::-1] for pair in folds.split(labels, labels, groups))
-        if len(np.unique(labels[train])) == len(np.unique(labels[test])) == len(classes)
-    ]
-    return min(fitting, key=lambda test: _imbalance(labels, test, share), default=None)
-
-
-def _imbalance(labels: npt.NDArray[np.str_], test: npt.NDArray[np.int64], share: float) -> float:
-    """Return the root mean square difference, over classes, between the share of cells in `test` and `share`."""
-    chosen = np.zeros(len(labels), bool)
-    chosen[test] = True
-    return math.sqrt(np.mean([(chosen[labels == name].mean() - share) ** 2 for name in np.unique(labels)]))
-
-
 def main(params: ParamsFile, source: CellsFolder, target: OutFile) -> None:
     """Assign cells to training, validation and test, at random and by acquisition group."""
     settings = load(params)
-    manifest = dataset.load(source, ["cell_id", "label", "group"]).manifest
+    manifest = dataset.load(source, ["cell_id", "label", "group", "pixel_hash"]).manifest
     table = manifest[["cell_id", "label"]].assign(random=None, grouped=None)
+    labels, groups = (manifest[name].to_numpy(str) for name in ("label", "group"))
+    sides = deal_groups(labels, groups, dataset.imported_groups(source), settings.split)
     # Classes of no task stay without a split: they may have too few cells for one.
     named = {name for classes in settings.dataset.tasks.values() for name in classes}
     rows = np.flatnonzero(manifest["label"].isin(named))
     if not len(rows):
         classes = sorted(manifest["label"].unique())
         raise SplitError(f"{source} has cells of {classes}, none of which a task names; change dataset.tasks")
-    labels, groups = (manifest[name].to_numpy(str)[rows] for name in ("label", "group"))
-    random, grouped, confounded = split(labels, groups, settings.split)
-    for scheme, assignment in zip(SCHEMES, (random, grouped), strict=True):
-        table.loc[rows, scheme] = assignment
+    labels, groups = labels[rows], groups[rows]
+    confounded = find_confounded(labels, groups, sides)
+    usable = ~np.isin(labels, list(confounded))
+    table.loc[rows, "random"] = assign_at_random(labels, manifest["pixel_hash"].to_numpy()[rows], settings.split)
+    table.loc[rows[usable], "grouped"] = [sides[group] for group in groups[usable]]
+    for scheme in SCHEMES:
         log.info("%s split, cells:\n%s\n", scheme, pd.crosstab(table["label"], table[scheme]).to_string())
     for name, reason in confounded.items():
         log.warning("%s is confounded with its acquisition groups: %s", name, reason)

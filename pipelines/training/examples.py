@@ -9,6 +9,7 @@ import numpy.typing as npt
 from fatescope.config import Train
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
+from fatescope.errors import SplitError
 from pipelines.training import distributed
 
 Indices = npt.NDArray[np.int64]
@@ -40,6 +41,27 @@ def load_examples(cells: CellDataset, splits: Splits, scheme: str, classes: list
     targets = np.array([index.get(label, -1) for label in cells.manifest["label"]], np.int64)
     train, validation = (splits.indices(scheme, split, classes) for split in ("train", "validation"))
     return Examples(cells.pixels, targets, train, validation)
+
+
+def load_search_examples(cells: CellDataset, splits: Splits, classes: list[str]) -> Examples:
+    """Return what hyperparameters are searched on: the first scheme's cells, without the test cells of any scheme.
+
+    The models of all schemes are fitted with what the search finds, and none may have been chosen by its test cells.
+    Raises SplitError where a class would be left without cells.
+    """
+    scheme, *others = splits.available(classes)
+    examples = load_examples(cells, splits, scheme, classes)
+    tested = [splits.indices(other, "test", classes) for other in others]
+    train, validation = (
+        np.setdiff1d(rows, np.concatenate([rows[:0], *tested])) for rows in (examples.train, examples.validation)
+    )
+    for split, rows in (("training", train), ("validation", validation)):
+        if missing := [name for k, name in enumerate(classes) if k not in examples.targets[rows]]:
+            raise SplitError(
+                f"no {split} cells of {missing} are left to search hyperparameters on, because the others test the "
+                f"model of the random scheme; add cells, or set tune.trials: 0"
+            )
+    return replace(examples, train=train, validation=validation)
 
 
 def class_weights(targets: Indices, classes: int) -> Weights:

@@ -11,7 +11,7 @@ from pipelines.registry import tracking
 from pipelines.registry.tracking import Tracked
 from pipelines.training import trainer
 from pipelines.training.budget import measure_speed
-from pipelines.training.examples import load_examples
+from pipelines.training.examples import load_search_examples
 from pipelines.training.pace import Clock
 from pipelines.tuning import search_space
 from pipelines.tuning.budget import TrialTooLongError, minutes_left
@@ -32,8 +32,7 @@ class Objective:
         self._search, self._parent, self._clock = search, parent, clock
         params, self._classes = search.params, search.params.classes(search.task)
         divided = splits.load(search.splits)
-        scheme = divided.available(self._classes)[0]
-        self._examples = load_examples(dataset.load(search.cells), divided, scheme, self._classes)
+        self._examples = load_search_examples(dataset.load(search.cells), divided, self._classes)
         self._threads = max(1, params.train.threads // params.tune.workers)
 
     def __call__(self, trial: Trial) -> float:

@@ -27,6 +27,8 @@ from pipelines.tuning.storage import open_storage
 log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
+CELLS = "without the test cells of any scheme"
+"""On which cells trials are; those of earlier studies cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def study_name(task: str, params: Params, tags: dict[str, str]) -> str:
         | {"seeds": params.train.seeds[0]},
         params.classes(task),
         tags,
+        CELLS,
     ]
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
     return f"{task}-{digest[:12]}"

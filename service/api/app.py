@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 
@@ -14,7 +14,9 @@ from service.api.headers import CACHE, DOCS_HEADERS
 from service.api.middleware import AccessLogMiddleware, AdmissionMiddleware
 from service.api.routes import classification, models, page
 from service.api.schemas import ErrorResponse
+from service.api.state import state_of
 from service.inference import metrics
+from service.registry import follower
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse}
@@ -61,6 +63,7 @@ def docs() -> HTMLResponse:
 
 
 @_operations.get("/metrics")
-def collect_metrics() -> Response:
+def collect_metrics(request: Request) -> Response:
     """Return the metrics of all processes of the service for Prometheus."""
-    return Response(metrics.collect(), media_type=metrics.CONTENT_TYPE_LATEST)
+    store = state_of(request.scope).models.store
+    return Response(metrics.collect(follower.status(store)), media_type=metrics.CONTENT_TYPE_LATEST)

@@ -89,7 +89,10 @@ class Batcher:
 
     async def _send(self, batch: list[_Pending]) -> None:
         try:
-            rows = await self._call(np.concatenate([request.pixels for request in batch]))
+            pixels = np.concatenate([request.pixels for request in batch])
+            rows = await self._call(pixels)
+            if np.shape(rows)[:1] != (len(pixels),):
+                raise ValueError(f"the runner returned rows of shape {np.shape(rows)} for {len(pixels)} cells")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001  every request in the batch must receive it, whatever it is
             for request in batch:
                 if not request.rows.done():

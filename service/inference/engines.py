@@ -114,7 +114,9 @@ ENGINES: dict[EngineName, Callable[[Path, int], Engine]] = {
 """Name → how to load a bundle folder into the engine, to run on a number of CPU threads."""
 
 
-def start(folder: Path, engine: EngineName | None = None, threads: int | None = None) -> tuple[bundle.Bundle, str]:
+def start(
+    folder: Path, engine: EngineName | None = None, threads: int | None = None
+) -> tuple[bundle.Bundle, EngineName]:
     """Load the bundle in `folder` into `engine`, or into the first candidate that works; return it and the name.
 
     `threads` are the CPU threads of an inference, None one per available core. Raises BundleError if the bundle is

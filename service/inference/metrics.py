@@ -2,22 +2,31 @@
 
 import contextlib
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from service.background import Worker
+from service.registry.follower import WORKER, Status
 
 __all__ = [
     "BATCH",
     "CONTENT_TYPE_LATEST",
+    "ENGINE_RESTARTS",
     "REFUSED",
     "SWAPS",
+    "TASK_SERVED",
     "UNRECORDED",
     "WAITING",
     "collect",
     "count_cell",
     "count_request",
+    "publish_worker",
 ]
 
 REFUSED = Counter("fatescope_refused", "Rejected files and requests, by error code.", ["code"])
@@ -29,6 +38,34 @@ BATCH = Histogram(
 )
 SWAPS = Counter("fatescope_swaps", "New champions, by outcome: serving or refused.", ["task", "outcome"])
 UNRECORDED = Counter("fatescope_unrecorded_cells", "Predictions that could not be written to the prediction log.")
+TASK_SERVED = Gauge(
+    "fatescope_task_served",
+    "1 where a task is served; 0 where its version has lost its alias, or cannot be loaded.",
+    ["task"],
+    multiprocess_mode="livemin",
+)
+ENGINE_RESTARTS = Counter(
+    "fatescope_engine_restarts",
+    "Engines that failed on cells and on known good input, by outcome: reloaded or refused.",
+    ["task", "outcome"],
+)
+_WORKER_SUCCESS = Gauge(
+    "fatescope_background_last_success_timestamp_seconds",
+    "Time of the last success of a background worker.",
+    ["worker"],
+    multiprocess_mode="livemin",
+)
+_WORKER_INTERVAL = Gauge(
+    "fatescope_background_interval_seconds",
+    "Time within which a background worker succeeds when all is well.",
+    ["worker"],
+    multiprocess_mode="livemax",
+)
+_WORKER_RESTARTS = Counter(
+    "fatescope_background_restarts",
+    "Failures of a background worker, after each of which it was started again.",
+    ["worker"],
+)
 _CELLS = Counter("fatescope_cells", "Classified cells.", ["task", "label", "verdict"])
 _CONFIDENCE = Histogram(
     "fatescope_confidence_ratio",
@@ -61,12 +98,42 @@ def count_request(path: str, status: int, seconds: float) -> None:
     _seconds(path).observe(seconds)
 
 
-def collect() -> bytes:
-    """Return the metrics of all processes in the text format of Prometheus."""
+def publish_worker(worker: Worker, failures: int) -> None:
+    """Publish how a background worker of this process fares, with the `failures` since the last time."""
+    _WORKER_SUCCESS.labels(worker.name).set(worker.last_success)
+    _WORKER_INTERVAL.labels(worker.name).set(worker.interval_s)
+    _WORKER_RESTARTS.labels(worker.name).inc(failures)
+
+
+def collect(follower: Status | None = None) -> bytes:
+    """Return the metrics of all processes in the text format of Prometheus, and those of a `follower`."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus-client leaves it untyped
+    registry.register(_Processes(follower))
     _forget_dead_processes(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     return generate_latest(registry)
+
+
+class _Processes(Collector):
+    """The metrics of all processes, and those of the follower of the registry, which is none of BentoML's."""
+
+    def __init__(self, follower: Status | None) -> None:
+        self._more: dict[str, tuple[str, float]] = {}
+        if follower:
+            restarts = "fatescope_background_restarts"
+            self._more = {
+                "fatescope_background_last_success_timestamp_seconds": ("", follower.last_success),
+                "fatescope_background_interval_seconds": ("", follower.interval_s),
+                restarts: ("_total", follower.failures),
+            }
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield each metric once, with the samples of both."""
+        # prometheus-client leaves it untyped.
+        for metric in MultiProcessCollector(CollectorRegistry()).collect():  # type: ignore[no-untyped-call]
+            if metric.name in self._more:
+                suffix, value = self._more[metric.name]
+                metric.add_sample(metric.name + suffix, {"worker": WORKER}, value)
+            yield metric
 
 
 def _forget_dead_processes(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from fatescope.errors import BundleError
 from fatescope.inference.bundle import Spec
+from service import background
+from service.background import Worker
 from service.inference import metrics
 from service.inference.batcher import Batcher
 from service.inference.decoding import CellDecoder
@@ -61,6 +63,13 @@ class ServedModel:
         return RunnerOutput.unpack(await self.batcher.predict(pixels), len(self.spec.classes))
 
 
+def _describe_withdrawn(champion: Champion) -> str:
+    return (
+        f"{champion.name} version {champion.version} is no longer served, because the registry has no champion of the "
+        "task any more; give a version the alias again to serve it"
+    )
+
+
 class ModelPool:
     """Task → served model; a request keeps the one that it began with."""
 
@@ -74,25 +83,53 @@ class ModelPool:
         """Served champion that the runner can no longer load → the reason."""
         self._absent_since: dict[Champion, float] = {}
         """Served champion that the runner does not have → time of the event loop since which it has not."""
+        self._withdrawn = set[Champion]()
+        """Served champion whose alias is gone; its task keeps its place, so that no other becomes the default."""
 
     def __iter__(self) -> Iterator[ServedModel]:
         """Iterate over the served models that can be loaded; that of the default task comes first."""
-        return iter([model for model in self._served.values() if model.champion not in self._lost])
+        return iter([model for model in self._current() if model.champion not in self._lost])
+
+    def _current(self) -> list[ServedModel]:
+        return [model for model in self._served.values() if model.champion not in self._withdrawn]
+
+    @property
+    def store(self) -> Path:
+        """Return the folder of bundles."""
+        return self._store
 
     @property
     def is_ready(self) -> bool:
-        """Return whether every served model can be loaded."""
-        return bool(self._served) and not self._lost
+        """Return whether every served model can be loaded, and there is one."""
+        return self.unready_reason is None
+
+    @property
+    def unready_reason(self) -> str | None:
+        """Return why not, None if the service is ready."""
+        reasons = [f"{lost.name} version {lost.version} cannot be loaded: {why}" for lost, why in self._lost.items()]
+        if not self._current():
+            gone = "; ".join(_describe_withdrawn(champion) for champion in self._withdrawn)
+            reasons.append(f"no model is in service: {gone or 'the registry has no champion'}")
+        return "; ".join(reasons) or None
 
     def get(self, task: str | None) -> ServedModel:
         """Return the model of `task`, None for the default task.
 
         Raises RequestError for a task that is not served, and for a model that the runner can no longer load.
         """
+        if task is None and not self._served:
+            raise RequestError(404, "unknown_task", f"no task is served: {self.unready_reason}")
         name = next(iter(self._served)) if task is None else task
         if name not in self._served:
-            raise RequestError(404, "unknown_task", f"task '{name}' is not served; served are {sorted(self._served)}")
+            served = sorted(model.champion.task for model in self._current())
+            raise RequestError(404, "unknown_task", f"task '{name}' is not served; served are {served}")
         model = self._served[name]
+        if model.champion in self._withdrawn:
+            served = sorted(model.champion.task for model in self._current())
+            raise RequestError(
+                404, "unknown_task", f"task '{name}' is not served: {_describe_withdrawn(model.champion)}; "
+                f"served are {served}",
+            )  # fmt: skip
         if reason := self._lost.get(model.champion):
             raise RequestError(
                 503, "runner", f"{model.champion.name} version {model.champion.version} cannot be loaded: {reason}",
@@ -102,28 +139,59 @@ class ModelPool:
 
     async def start(self) -> None:
         """Serve all bundles in the store; raises BundleError if one of them is refused."""
-        for champion in model_store.list_champions(self._store).values():
+        # None, where all have lost their aliases since the service started: this process was started again.
+        followed = model_store.follows_registry(self._store)
+        list_all = model_store.read_champions if followed else model_store.list_champions
+        for champion in list_all(self._store).values():
             if reason := await self._serve(champion):
                 raise BundleError(f"{champion.name} version {champion.version} is not served: {reason}")
+        self._publish()
 
     async def follow(self) -> None:
         """Replace models as new champions appear, until cancelled; a refused one leaves the previous one serving."""
-        while True:
-            await asyncio.sleep(CHECK_INTERVAL_S)
-            try:
-                await self._runner.keep_alive()
-                champions = await asyncio.to_thread(model_store.list_champions, self._store)
-                for champion in champions.values():
-                    await self._replace(champion)
-                await self.check_served()
-            # Whatever the error, the served models go on, and so do the checks.
-            except Exception as error:  # noqa: BLE001  see above
-                log.warning("the check for new champions failed: %s", error)
+        # The runner is to be awake again soon after a failure.
+        worker = Worker("champions", CHECK_INTERVAL_S, metrics.publish_worker, longest_wait_s=CHECK_INTERVAL_S)
+        await background.repeat(worker, self.check)
+
+    async def check(self) -> None:
+        """Follow the list of champions, and have the runner load what is served; one round of `follow`."""
+        champions = await asyncio.to_thread(model_store.read_champions, self._store)
+        self._withdraw(champions)
+        try:
+            await self._runner.keep_alive()
+            for champion in champions.values():
+                await self._replace(champion)
+            await self.check_served()
+        finally:
+            self._publish()
+
+    def _withdraw(self, champions: Mapping[str, Champion]) -> None:
+        """Stop to serve what has lost its alias; a folder without a registry may just be away for a while."""
+        if not model_store.follows_registry(self._store):
+            return
+        for model in self._current():
+            champion = model.champion
+            if champion.task not in champions:
+                log.error("%s", _describe_withdrawn(champion))
+                self._withdrawn.add(champion)
+                self._lost.pop(champion, None)
+                self._absent_since.pop(champion, None)
+                self._retry_at.pop(champion, None)
+
+    def _publish(self) -> None:
+        answering = {model.champion.task for model in self}
+        for task in self._served:
+            metrics.TASK_SERVED.labels(task).set(task in answering)
 
     async def _replace(self, champion: Champion) -> None:
         """Serve `champion` if it is new and was not refused recently."""
         previous, now = self._served.get(champion.task), asyncio.get_running_loop().time()
-        if (previous and previous.champion == champion) or now < self._retry_at.get(champion, 0):
+        if previous and previous.champion == champion:
+            if champion in self._withdrawn:
+                self._withdrawn.discard(champion)
+                log.info("%s version %s has its alias again, and is served", champion.name, champion.version)
+            return
+        if now < self._retry_at.get(champion, 0):
             return
         reason = await self._serve(champion)
         if reason is None:
@@ -131,13 +199,14 @@ class ModelPool:
             return
         if champion not in self._retry_at:
             metrics.SWAPS.labels(champion.task, "refused").inc()
-            effect = f"version {previous.champion.version} stays in service" if previous else "the task is not served"
+            stays = previous.champion if previous and previous.champion not in self._withdrawn else None
+            effect = f"version {stays.version} stays in service" if stays else "the task is not served"
             log.error("%s version %s is refused: %s; %s", champion.name, champion.version, reason, effect)
         self._retry_at[champion] = now + RETRY_S
 
     async def check_served(self) -> None:
         """Have the runner, which may have been started again, load what is served; note what it cannot load."""
-        for model in list(self._served.values()):
+        for model in self._current():
             champion, now = model.champion, asyncio.get_running_loop().time()
             if champion in self._lost and now < self._retry_at.get(champion, 0):
                 continue
@@ -166,6 +235,7 @@ class ModelPool:
         # A version that is replaced is no longer asked for.
         self._lost = {lost: reason for lost, reason in self._lost.items() if lost.task != champion.task}
         self._absent_since = {lost: since for lost, since in self._absent_since.items() if lost.task != champion.task}
+        self._withdrawn = {gone for gone in self._withdrawn if gone.task != champion.task}
         # Assigning to an existing key of the dict keeps its place.
         self._served[champion.task] = ServedModel(champion, spec, readiness["engine"], CellDecoder(spec), batcher)
         log.info("%s version %s is served by %s", champion.name, champion.version, readiness["engine"])

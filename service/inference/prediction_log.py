@@ -5,17 +5,18 @@ they appear complete, and are deleted after the retention time. Columns: `time` 
 `label`, `verdict`, `distance`, `height`, `width`, `bit_depth`, the features of `features.ACQUISITION`, `e0` and on
 (components of the embedding) and `p_CLASS`.
 
-Requests only queue their cells; a thread computes the features of many cells at a time, and drops the pixels.
+Requests only queue their cells; a thread computes the features of many cells at a time, and drops the pixels. Another
+one deletes what is too old. Several gateways may do both in one folder.
 """
 
+import contextlib
 import itertools
-import logging
 import os
 import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,20 +27,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fatescope.data import features
+from fatescope.errors import FatescopeError
 from fatescope.inference.uncertainty import Assessment
+from service import background
+from service.background import Worker
 from service.inference import metrics
 from service.inference.decoding import DecodedCell
 from service.inference.model_pool import ServedModel
 from service.inference.runner_output import RunnerOutput
 
-log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
-
 MAX_ROWS, MAX_AGE_S = 5_000, 10.0
 """A file is written once so many rows are queued, or the oldest of them is so old."""
 MAX_QUEUED_ROWS = 50_000
 """If the disk cannot keep up, rows beyond these are counted as lost rather than kept in memory."""
-_CLEAN_UP_INTERVAL_S = 3600.0
+EXPIRY_INTERVAL_S = 3600.0
+"""Time between two searches for files that are too old."""
+_IDLE_S = 10.0
+"""Time after which the recording thread says that it lives, where there is nothing to write."""
 _SECONDS_PER_DAY = 86_400
+
+
+class RecordingError(FatescopeError):
+    """Predictions could not be written."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +71,18 @@ class PredictionLog:
         """`folder` None writes nothing."""
         self._folder, self._retention_s = folder, retention_days * _SECONDS_PER_DAY
         self._queue: list[_Entry] = []
-        self._queued_rows, self._numbers, self._cleaned_up = 0, itertools.count(), 0.0
+        self._queued_rows, self._numbers = 0, itertools.count()
         # Containers that share a folder may have equal process numbers.
         self._token = uuid.uuid4().hex[:8]
-        self._changed, self._closed = threading.Condition(), False
-        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+        self._changed, self._closed = threading.Condition(), threading.Event()
+        self._threads = list[threading.Thread]()
         if folder is not None:
-            self._thread.start()
+            self._recording = Worker("recording", MAX_AGE_S + _IDLE_S, metrics.publish_worker)
+            self._expiry = Worker("expiry", EXPIRY_INTERVAL_S, metrics.publish_worker)
+            self._threads = [
+                background.start_thread(self._recording, self._record, self._closed),
+                background.start_thread(self._expiry, self._expire, self._closed),
+            ]
 
     def add(
         self,
@@ -93,53 +107,74 @@ class PredictionLog:
     def close(self) -> None:
         """Write the queued rows, and stop."""
         with self._changed:
-            self._closed = True
+            self._closed.set()
             self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _run(self) -> None:
+    def _record(self) -> None:
+        """Write the queued rows as they come, until closed."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
-                # From the first row on, wait for more of them.
-                self._changed.wait_for(lambda: self._queued_rows >= MAX_ROWS or self._closed, MAX_AGE_S)
+                self._changed.wait_for(lambda: self._queue or self._closed.is_set(), _IDLE_S)
+                if self._queue:
+                    # From the first row on, wait for more of them.
+                    self._changed.wait_for(lambda: self._queued_rows >= MAX_ROWS or self._closed.is_set(), MAX_AGE_S)
                 entries, self._queue, self._queued_rows = self._queue, [], 0
-                closed = self._closed
-            for task, of_task in _group(entries, lambda entry: entry.model.spec.task).items():
-                self._write(task, of_task)
+                closed = self._closed.is_set()
+            # Two versions may answer at the same time, and have different columns.
+            groups = _group(entries, lambda entry: (entry.model.spec.task, entry.model.champion.version))
+            written = [self._write(task, version, rows) for (task, version), rows in groups.items()]
+            if all(written):
+                self._recording.succeed()
             if closed:
                 return
-            self._clean_up()
 
-    def _write(self, task: str, entries: list[_Entry]) -> None:
+    def _write(self, task: str, version: str, entries: list[_Entry]) -> bool:
+        """Write the rows of a version, or count them as lost; return whether they were written."""
         assert self._folder is not None
         try:
             folder = self._folder / task
             folder.mkdir(parents=True, exist_ok=True)
-            # Two versions may answer at the same time, and have different columns.
-            for version, of_version in _group(entries, lambda entry: entry.model.champion.version).items():
-                table = pa.table(_columns(of_version))
-                now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-                name = f"{now}-{version}-{os.getpid()}-{next(self._numbers)}-{self._token}.parquet"
-                pq.write_table(table, folder / f".{name}", compression="zstd")
-                (folder / f".{name}").rename(folder / name)
-        except OSError as error:
+            now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+            name = f"{now}-{version}-{os.getpid()}-{next(self._numbers)}-{self._token}.parquet"
+            with _removed_on_error(folder / f".{name}") as part:
+                pq.write_table(pa.table(_columns(entries)), part, compression="zstd")
+                part.rename(folder / name)
+        # Whatever it is about these rows, the others must be written.
+        except Exception as error:  # noqa: BLE001  see above
             lost = sum(len(entry.cells) for entry in entries)
             metrics.UNRECORDED.inc(lost)
-            log.error("%d predictions could not be written to %s: %s", lost, self._folder, error.strerror)  # noqa: TRY400  no trace
+            reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            self._recording.fail(RecordingError(f"{lost} predictions could not be written to {folder}: {reason}"))
+            return False
+        return True
 
-    def _clean_up(self) -> None:
-        now = time.time()
-        if self._folder is None or now - self._cleaned_up < _CLEAN_UP_INTERVAL_S:
-            return
-        self._cleaned_up = now
-        for path in self._folder.glob("*/*.parquet"):
-            if now - path.stat().st_mtime > self._retention_s:
-                path.unlink(missing_ok=True)
+    def _expire(self) -> None:
+        """Delete files after the retention time, until closed."""
+        assert self._folder is not None
+        while not self._closed.is_set():
+            now = time.time()
+            for path in self._folder.glob("*/*.parquet"):
+                # Another gateway may be doing the same.
+                with contextlib.suppress(FileNotFoundError):
+                    if now - path.stat().st_mtime > self._retention_s:
+                        path.unlink()
+            self._expiry.succeed()
+            self._closed.wait(EXPIRY_INTERVAL_S)
 
 
-def _group(entries: list[_Entry], key: Callable[[_Entry], str]) -> dict[str, list[_Entry]]:
+@contextlib.contextmanager
+def _removed_on_error(part: Path) -> Iterator[Path]:
+    try:
+        yield part
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
+def _group(entries: list[_Entry], key: Callable[[_Entry], tuple[str, str]]) -> dict[tuple[str, str], list[_Entry]]:
     groups = defaultdict(list)
     for entry in entries:
         groups[key(entry)].append(entry)

@@ -7,15 +7,13 @@
   folder: for each registered model `fatescope-TASK` the version with the alias `champion`, or the versions in
   `FATESCOPE_PIN`. `service.registry.registry_sync`, a process of its own, keeps them in `DIR/TASK/VERSION` and lists
   the current ones in `DIR/champions.json`: MLflow takes 3 s and 200 MB to import, and the service must go on while the
-  registry is down.
+  registry is down. A task that is not in the list any more has lost its alias, and is served no longer.
 """
 
 import atexit
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from pathlib import Path
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
 from fatescope.model_registry import PREFIX, model_name
+from service.registry import follower
 from service.settings import ServiceSettings, variable
 
 SOURCE = Path(__file__).parents[2]
@@ -33,9 +32,6 @@ LISTING = "champions.json"
 DEFAULT_TASK = "multiclass"
 """The task of a request that names none, if it is served."""
 _HASH_DIGITS = 12
-
-_FOLLOWERS: list[subprocess.Popen[str]] = []
-"""Referenced here because a follower ends when the pipe to it is garbage-collected."""
 
 
 class AbsentVersionError(BundleError):
@@ -79,16 +75,7 @@ def ensure_store(settings: ServiceSettings) -> Path:
         return EMBEDDED
     target = tempfile.mkdtemp(prefix=PREFIX)
     atexit.register(shutil.rmtree, target, ignore_errors=True)
-    command = [sys.executable, "-m", "service.registry.registry_sync", target]
-    # It ends when this process does, however that happens, because the pipe closes.
-    follower = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own
-    assert follower.stdout is not None
-    reply = follower.stdout.readline().strip()
-    if not reply:
-        raise BundleError("registry_sync ended before it had fetched the champions; its message is above")
-    if error := json.loads(reply).get("error"):
-        raise BundleError(error)
-    _FOLLOWERS.append(follower)
+    follower.start(Path(target), settings.poll_s)
     return Path(target)
 
 
@@ -97,18 +84,27 @@ def list_champions(store: Path) -> dict[str, Champion]:
 
     Raises BundleError if there is no bundle.
     """
-    listing = store / LISTING
-    if listing.exists():
-        versions: dict[str, str] = json.loads(listing.read_text(encoding="utf-8"))
+    if champions := read_champions(store):
+        return champions
+    if follows_registry(store):
+        raise BundleError(f"{store}: no task has a champion in the registry any more; give one the alias 'champion'")
+    raise BundleError(f"{variable('bundles')}={store}: no bundle folder in it; run `make repro`, or name another one")
+
+
+def read_champions(store: Path) -> dict[str, Champion]:
+    """Return the same as `list_champions`, or nothing where there is no bundle."""
+    if follows_registry(store):
+        versions: dict[str, str] = json.loads((store / LISTING).read_text(encoding="utf-8"))
         champions = {task: Champion(task, version, store / task / version) for task, version in versions.items()}
     else:
         folders = [path for path in store.glob("[!.]*") if path.is_dir()]
         champions = {path.name: Champion(path.name, digest(path), path) for path in folders}
-    if not champions:
-        raise BundleError(
-            f"{variable('bundles')}={store}: no bundle folder in it; run `make repro`, or name another one"
-        )
     return {task: champions[task] for task in sorted(champions, key=lambda task: (task != DEFAULT_TASK, task))}
+
+
+def follows_registry(store: Path) -> bool:
+    """Return whether the bundles in `store` are those of a registry, whose list is complete."""
+    return (store / LISTING).exists()
 
 
 def locate(store: Path, task: str, version: str) -> Path:

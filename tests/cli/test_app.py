@@ -87,7 +87,7 @@ def test_version(fatescope):
         (["score"], 2, "Missing argument 'SRC'; see fatescope score --help"),
         (["score", "--model"], 2, "Option '--model' requires an argument"),
         (["nothing"], 2, "No such command 'nothing'; see fatescope --help"),
-        (["models", "promote", "binary", "2"], 2, "Missing option"),
+        (["models", "rollback", "binary"], 2, "Missing option"),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(fatescope, tmp_path, monkeypatch, arguments, code, message):

@@ -98,7 +98,7 @@ def test_no_cells_and_no_version_of_them(laboratory, fatescope):
 @pytest.mark.slow
 def test_an_export_is_audited_beside_the_project(fatescope, rng, tmp_path, monkeypatch):
     write_export(tmp_path / "export", rng)
-    params = write_params(tmp_path, {"audit.repeats": 40, "train.threads": 1})
+    params = write_params(tmp_path, {"train.threads": 1})
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     result = fatescope("audit", tmp_path / "export", "--params", params, "--json")

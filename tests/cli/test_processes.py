@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -44,6 +45,52 @@ def test_one_that_ends_is_named_and_ends_the_others(tmp_path):
         processes.wait(started)
     assert started["one"].poll() is not None
     assert (tmp_path / "log").read_text() == "port taken\n"
+
+
+def test_what_a_killed_process_started_ends_with_the_block(tmp_path):
+    parent = [sys.executable, "-c", CHILD + "time.sleep(60)"]
+    with processes.running({"one": parent}, {}, tmp_path) as started:
+        time.sleep(0.5)
+        started["one"].kill()
+        started["one"].wait()
+        os.killpg(started["one"].pid, 0)  # the child is there
+    assert gone(started["one"].pid)
+
+
+def test_one_that_is_killed_is_started_again_and_the_others_go_on(tmp_path, caplog):
+    commands, killed = {"one": SLEEP, "two": SLEEP}, []
+
+    def kill_then_stop():
+        kept = started["one"].pid
+        while len(killed) < 2:
+            killed.append(started["two"].pid)
+            os.kill(killed[-1], signal.SIGKILL)
+            while started["two"].pid == killed[-1]:
+                time.sleep(0.05)
+        assert started["one"].pid == kept
+        assert started["two"].poll() is None
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=kill_then_stop)
+    with processes.running(commands, {}, tmp_path) as started:
+        thread.start()
+        with pytest.raises(SystemExit):
+            processes.keep(started, commands, {}, tmp_path, steady_s=0.0)
+    thread.join()
+    assert len(set(killed)) == 2
+    assert caplog.text.count("two ended with exit code -9, and is started again") == 2
+    assert all(gone(process.pid) for process in started.values())
+
+
+def test_one_that_cannot_start_is_named_and_not_tried_for_ever(tmp_path):
+    failing = [sys.executable, "-c", "import os; os._exit(3)"]
+    commands = {"one": SLEEP, "two": failing}
+    with (
+        pytest.raises(FatescopeError, match="two ended with exit code 3"),
+        processes.running(commands, {}, tmp_path) as started,
+    ):
+        processes.keep(started, commands, {}, tmp_path)
+    assert gone(started["one"].pid)
 
 
 def test_they_end_where_the_command_is_terminated(tmp_path):

@@ -17,11 +17,11 @@ from tests.support.project import ROOT, copied
 
 SMALL = {
     "simulate": {"cells": 288, "marker_channels": 1},
-    "audit": {"repeats": 40, "folds": 3},
+    "audit": {"folds": 3},
     "tune": {"trials": 2, "minutes": 1, "epochs": 1, "min_epochs": 1, "space": {"learning_rate": [1e-3, 2e-3]}},
     "train": {"backbone": "compact", "seeds": [0], "epochs": 2, "threads": 1},
     "ensemble": {"members": 1},
-    "evaluate": {"repeats": 40, "mixtures": 20, "mixture_cells": 50},
+    "evaluate": {"mixtures": 20, "mixture_cells": 50},
 }
 """Section → what makes the pipeline end in a minute or two; nothing of it changes how a command is spelt."""
 

@@ -528,9 +528,10 @@ def shown_numbers(page):
     return page.eval_on_selector_all(".cell", "all => all.map((each) => Number(each.dataset.index))")
 
 
+@pytest.mark.long
 def test_thousands_of_cells_keep_the_document_small(page):
-    classify(page, packed(many(2000)))
-    expect(page.locator("#cell-count")).to_have_text("2,000 cells", timeout=90_000)
+    classify(page, packed(many(5000)))
+    expect(page.locator("#cell-count")).to_have_text("5,000 cells", timeout=90_000)
     page.evaluate("document.querySelector('#gallery').scrollTop = 30000")
     end = time.monotonic() + 30
     # It draws when the browser has time to.

@@ -1,6 +1,8 @@
 """A project that was moved or copied finds its own files, and leaves those of the original alone."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 
 import mlflow
 import pytest
@@ -141,6 +143,79 @@ def test_what_is_out_of_place(tmp_path, before, after):
     names = {name: tmp_path / name for name in ("here", "gone", "other")}
     expected = after.format(**names) if after else None
     assert artifact_places._place(before.format(**names), tmp_path / "here/mlruns", owns=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("{copied}/mlruns/1", "{here}/mlruns/1"),
+        ("file://{copied}/mlruns/1", "file://{here}/mlruns/1"),
+        ("{other}/mlruns/1", None),
+        ("{gone}/mlruns/1", "{here}/mlruns/1"),
+    ],
+)
+def test_a_copied_project_writes_its_own_files_though_it_reads_those_of_the_original(tmp_path, before, after):
+    for place in ("here", "copied/mlruns/1", "other/mlruns/1"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "copied" / "mlflow.db").touch()
+    names = {name: tmp_path / name for name in ("here", "gone", "other", "copied")}
+    expected = after.format(**names) if after else None
+    place, here = before.format(**names), tmp_path / "here/mlruns"
+    assert artifact_places._place(place, here, owns=True) == expected
+    assert artifact_places._place(place, here, owns=False) == (expected if "gone" in before else None)
+
+
+PATHS = {
+    ("experiments", "artifact_location"): "mlruns/1",
+    ("runs", "artifact_uri"): "mlruns/1/run/artifacts",
+    ("logged_models", "artifact_location"): "mlruns/1/models/m-1/artifacts",
+    ("model_versions", "storage_location"): "mlruns/1/models/m-2/artifacts",
+    ("model_versions", "source"): "mlruns/1/run/artifacts/bundle",
+}
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """A database with a path of a folder that is gone in every column that holds some."""
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        for table in {table for table, _ in PATHS}:
+            columns = [column for owner, column in PATHS if owner == table]
+            connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+            values = [f"/gone/{PATHS[table, column]}" for column in columns]
+            connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+    return tmp_path / "mlflow.db"
+
+
+def stored(database):
+    with closing(sqlite3.connect(database)) as connection:
+        return {
+            (table, column): connection.execute(f"SELECT {column} FROM {table}").fetchone()[0]
+            for table, column in PATHS
+        }
+
+
+def test_every_column_that_holds_paths_is_put_right(moved):
+    assert [(path.table, path.column) for path in artifact_places.repair(moved)] == list(PATHS)
+    assert stored(moved) == {column: f"{moved.parent}/{path}" for column, path in PATHS.items()}
+    assert artifact_places.find_misplaced(moved) == []
+
+
+def test_a_database_of_an_earlier_mlflow_lacks_columns_and_is_put_right(moved):
+    with closing(sqlite3.connect(moved)) as connection, connection:
+        connection.execute("DROP TABLE logged_models")
+        connection.execute("ALTER TABLE model_versions DROP COLUMN storage_location")
+    repaired = [(path.table, path.column) for path in artifact_places.repair(moved)]
+    assert repaired == [("experiments", "artifact_location"), ("runs", "artifact_uri"), ("model_versions", "source")]
+
+
+def test_all_paths_are_put_right_or_none(moved):
+    before = stored(moved)
+    with closing(sqlite3.connect(moved)) as connection, connection:
+        fails = "BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
+        connection.execute(f"CREATE TRIGGER full BEFORE UPDATE OF source ON model_versions {fails}")
+    with pytest.raises(FatescopeError, match=r"disk I/O error.*run `fatescope models repair`"):
+        artifact_places.repair(moved)
+    assert stored(moved) == before
 
 
 def test_other_registries_are_left_alone(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 from fatescope import config
-from fatescope.config import presets
+from fatescope.config import names, presets
 from fatescope.errors import ParamsError
 from tests.support.project import ROOT
 
@@ -40,10 +40,37 @@ def test_a_wrong_value_is_named(make_params, change, message):
         make_params(change)
 
 
+@pytest.mark.parametrize("name", ["cells", "audit", "validation", "bench", "incidents"])
+def test_a_task_is_called_like_nothing_that_is_there_already(name):
+    with pytest.raises(ValueError, match=f"task name '{name}' is taken: .*; choose another"):
+        names.check_task(name)
+    assert names.check_task(f"{name}_2") == f"{name}_2"
+
+
+@pytest.mark.parametrize(("check", "most"), [(names.check_task, 50), (names.check_class, 100)])
+def test_a_name_may_be_as_long_as_it_says(check, most):
+    assert check("a" * most) == "a" * most
+    with pytest.raises(ValueError, match=f"has {most + 1} characters; {most} are allowed"):
+        check("a" * (most + 1))
+
+
 def test_nothing_has_a_default():
     for section in config.Params.model_fields.values():
         for name, field in section.annotation.model_fields.items():
             assert field.is_required(), name
+
+
+def test_a_file_of_before_loads():
+    """With the bootstrap's fields, which nothing reads any more, and without those that are new."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    old = rewritten(
+        {"min_groups: 3": "repeats: 1000", "folds:": "folds: 5\n  repeats: 200", "bins:": "bins: 10\n  repeats: 500"}
+    )
+    assert old.count("repeats") == 3
+    assert "min_groups: 3" not in old
+    assert config.params.parse(old, "old") == config.params.parse(text, "new")
+    with pytest.raises(ParamsError, match=r"tune\.repeats: Extra inputs are not permitted"):
+        config.params.parse(text.replace("  sampler: tpe", "  repeats: 3\n  sampler: tpe"), "wrong")
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):

@@ -21,6 +21,8 @@ class Service:
     def respond(self, request):
         self.paths.append(request.url.path)
         if request.url.path == "/models":
+            if self.version is None:
+                return httpx.Response(200, json=[])
             model = {"name": "fatescope-binary", "version": self.version}
             return httpx.Response(200, json=[{"task": "binary", "model": model, "made": "1970-01-02T00:00:00Z"}])
         buffer = io.BytesIO()
@@ -110,6 +112,39 @@ def test_a_new_version_has_a_window_and_a_reference_of_its_own(exporter, service
     assert service.paths.count("/reference/binary") == 2
     gone = {"task": "binary", "name": "fatescope-binary", "version": "3", "card": "http://service/card/binary"}
     assert value(exporter, "fatescope_model_info", **gone) is None
+
+
+def test_a_task_that_is_served_no_longer_leaves_no_alert_behind(exporter, service):
+    record(exporter, 200, 1, background=1.5)
+    exporter.evaluate()
+    drift = {"task": "binary", "statistic": "ks_background", "kind": "input"}
+    assert value(exporter, "fatescope_drift_statistic", **drift) > 0.5
+    service.version = None
+    assert exporter.evaluate() == {}
+    assert value(exporter, "fatescope_drift_statistic", **drift) is None
+    assert value(exporter, "fatescope_window_cells", task="binary") is None
+    service.version = "3"
+    exporter.evaluate()
+    assert value(exporter, "fatescope_drift_statistic", **drift) > 0.5
+
+
+def test_whatever_an_evaluation_raises_the_next_one_is_tried(exporter, caplog, monkeypatch):
+    record(exporter, 200, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Exporter, "_publish", lambda *_: (_ for _ in ()).throw(AttributeError("a bug")))
+        exporter.evaluate_or_warn()
+    assert "AttributeError: a bug" in caplog.text
+    assert value(exporter, "fatescope_exporter_last_success_timestamp_seconds") == 0
+    exporter.evaluate_or_warn()
+    assert time.time() - value(exporter, "fatescope_exporter_last_success_timestamp_seconds") < 60
+
+
+def test_a_file_that_the_service_deletes_meanwhile_is_left_out(exporter):
+    record(exporter, 30, 1)
+    record(exporter, 30, 2)
+    folder = exporter.settings.records / "binary"
+    (folder / "20261124T000003-3-1-3-1a2b3c4d.parquet").symlink_to(folder / "nowhere")
+    assert len(newest(exporter, "3", 50)) == 50
 
 
 def test_few_cells_are_not_evaluated(exporter):

@@ -1,5 +1,7 @@
+import io
 import json
 import threading
+import time
 from http.server import ThreadingHTTPServer
 
 import httpx
@@ -146,6 +148,69 @@ def test_other_alerts_and_names_that_lead_elsewhere_open_nothing(message, tmp_pa
     assert not (tmp_path / "incidents").exists()
 
 
+@pytest.mark.parametrize("cells", [incidents.MIN_CELLS - 1, incidents.MIN_CELLS])
+def test_too_few_cells_are_compared_with_nothing(message, monkeypatch, cells):
+    monkeypatch.setattr(incidents, "_log_to_mlflow", lambda _: None)
+    window = population(cells, 1, background=1.5)
+    monkeypatch.setattr(incidents, "read_newest", lambda *_: window)
+    [place] = message(ALERT)
+    report = json.loads((place / "report.json").read_text())
+    assert report["cells"] == len(pd.read_parquet(place / "window.parquet")) == cells
+    assert bool(report["findings"]) == bool(report["drifted"]) == (cells == incidents.MIN_CELLS)
+
+
+@pytest.mark.parametrize("damaged", ["[]", '"text"', "{", ""])
+def test_an_incident_whose_file_holds_no_object_is_opened_again(message, monkeypatch, damaged):
+    monkeypatch.setattr(incidents, "_log_to_mlflow", lambda _: None)
+    [place] = message(ALERT)
+    assert message(ALERT) == []
+    for name in incidents.DESCRIBED:
+        (place / name).write_text(damaged)
+        assert message(ALERT) == [place], name
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"alerts": []}', 200),
+        (b"{}", 200),
+        (json.dumps({"alerts": [ALERT]}).encode(), 503),
+        (b"", 400),
+        (b"\xff", 400),
+        (b"[]", 400),
+        (b'"alerts"', 400),
+        (b"null", 400),
+        (b'{"alerts": 1}', 400),
+        (b'{"alerts": []}'.ljust(1_000_000), 200),
+        (b'{"alerts": []' + b"}".rjust(1_000_000 - 13), 200),
+        (b'{"alerts": []' + b"}".rjust(1_000_001 - 13), 400),
+    ],
+    ids=["none", "no alerts", "fails", "empty", "no text", "list", "text", "null", "number", "blanks", "most", "more"],
+)
+def test_a_message_is_answered_by_what_became_of_it(tmp_path, body, status):
+    def answer(_):
+        raise httpx.ConnectError("away")
+
+    client = httpx.Client(base_url="http://service", transport=httpx.MockTransport(answer))
+    receiver = incidents.Incidents(tmp_path / "incidents", client, MonitoringSettings.read({}))
+    handler = incidents.make_handler(receiver.receive)
+    request = handler.__new__(handler)
+    request.rfile, request.headers = io.BytesIO(body), {"Content-Length": str(len(body))}
+    answered = []
+    request.send_response, request.end_headers = answered.append, lambda: None
+    request.do_POST()
+    assert answered == [status]
+    assert request.rfile.tell() == min(len(body), 1_000_000), "no more is taken into memory"
+    for length in ("-1", "many"):
+        request.rfile, request.headers = io.BytesIO(body), {"Content-Length": length}
+        request.do_POST()
+        assert (answered[-1], request.rfile.tell()) == (400, 0)
+
+
+def outcomes():
+    return [(name, incidents.MESSAGES.labels(name)._value.get()) for name in ("handled", "refused", "failed")]
+
+
 def test_other_messages_are_refused_and_a_message_that_fails_is_sent_again():
     def receive(content):
         if content == {"away": True}:
@@ -161,6 +226,11 @@ def test_other_messages_are_refused_and_a_message_that_fails_is_sent_again():
     assert httpx.post(url, content=b"no json").status_code == 400
     assert httpx.post(url, json={"none": 1}).status_code == 400
     assert httpx.post(url, json={"away": True}).status_code == 503
+    before = dict(outcomes())
     assert httpx.post(url, json={"later": True}).status_code == 503
+    published = httpx.get(f"{url}metrics").raise_for_status().text
     server.shutdown()
     server.server_close()
+    assert {name: count - before[name] for name, count in outcomes()} == {"handled": 0, "refused": 0, "failed": 1}
+    assert 'fatescope_incidents_messages_total{outcome="failed"}' in published
+    assert time.time() - incidents.SUCCESS._value.get() < 60

@@ -4,43 +4,22 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipelines.stages import audit, card, evaluate, ingest, split, train, tune
 from tests.support.exports import write_export
 from tests.support.params import write_params
-from tests.support.pipeline import CHANGES
+from tests.support.pipeline import CHANGES, run_stages
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """Run the stages up to the card on made-up cells, with an MLflow store of their own; return the folder."""
     folder = tmp_path_factory.mktemp("pipeline")
-    params, artifacts, reports = write_params(folder, CHANGES), folder / "artifacts", folder / "reports"
-    cells, parts, models = artifacts / "cells", artifacts / "splits.parquet", artifacts / "binary"
-    of_task = reports / "binary"
+    params = write_params(folder, CHANGES)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         mlflow.set_tracking_uri(None)
-        ingest.main(params, write_export(folder / "data", np.random.default_rng(0)), cells)
-        split.main(params, cells, parts)
-        audit.main(params, cells, parts, reports / "audit.json", reports / "audit")
-        best = models / "best.json"
-        tune.main(params, "binary", cells, parts, models / "study.journal", best, of_task / "search")
-        train.main(params, "binary", cells, parts, best, models)
-        evaluate.main(
-            params, "binary", cells, parts, reports / "audit.json", models, models / "predictions.parquet",
-            of_task / "metrics.json", of_task / "plots", of_task / "tables",
-        )  # fmt: skip
-        card.main(
-            params,
-            "binary",
-            cells,
-            models,
-            of_task / "metrics.json",
-            reports / "audit.json",
-            of_task / "plots",
-            of_task,
-        )
+        write_export(folder / "data", np.random.default_rng(0))
+        run_stages(folder, params)
     mlflow.set_tracking_uri(None)
     return folder
 

@@ -21,6 +21,18 @@ pytestmark = pytest.mark.slow
 PLOTS = ("confusion", "roc", "reliability", "risk_coverage", "groups", "composition")
 
 
+def check_intervals(metrics):
+    """One test group of each class on the grouped split, and all three on the other, in which every cell is right."""
+    grouped, random = (metrics["splits"][name] for name in ("grouped", "random"))
+    assert grouped["lower_bound"]["units"] == "cells"
+    assert set(grouped["intervals"].values()) == {None}
+    assert set(grouped["no_interval"].values()) == {"1 acquisition group of class astrocyte; three are needed"}
+    assert random["lower_bound"]["units"] == "groups"
+    for name, limits in random["intervals"].items():
+        assert (limits, random["no_interval"][name]) == (None, "every acquisition group gives the same value")
+    assert all(result["rough"] for result in metrics["splits"].values())
+
+
 def test_the_pipeline(artifacts, folder):
     registry = mlflow.MlflowClient()
     # Evaluation: both schemes, with a prediction for each test cell.
@@ -31,16 +43,12 @@ def test_the_pipeline(artifacts, folder):
         assert result["balanced_accuracy"] > 0.8
         assert np.sum(result["confusion"]) == result["cells"] == (predictions["split"] == name).sum()
         assert set(result["auc"]) == {"astrocyte", "oligodendrocyte"}
-        low, high = result["intervals"]["balanced_accuracy"]
-        assert low <= result["balanced_accuracy"] <= high
+        assert result["lower_bound"]["value"] <= result["balanced_accuracy"]
         assert set(result["gain"]) == {"acquisition", "cell_figures"}
         assert sum(each["cells"] for each in result["by"]["group"].values()) == result["cells"]
         for plot in PLOTS:
             assert (folder / f"reports/binary/plots/{plot}_{name}.png").stat().st_size > 1000
-    assert metrics["splits"]["grouped"]["resampled"] == "cells"  # one group of each class
-    assert metrics["splits"]["random"]["resampled"] == "groups"
-    assert all(result["rough"] for result in metrics["splits"].values())  # three of each class in all
-
+    check_intervals(metrics)
     assert metrics["audit"]["pairs"][0]["classes"] == ["astrocyte", "oligodendrocyte"]
 
     # The bundle gives the probabilities that evaluation wrote, for its own test cells.

@@ -2,9 +2,10 @@
 
 import shutil
 
+import mlflow
 import pytest
 
-from tests.support.bundles import COMMITTED, EXACT
+from tests.support.bundles import COMMITTED, EXACT, copy_bundle
 from tests.support.images import draw_cell
 from tests.support.project import ROOT
 from tests.support.servers import serving
@@ -26,3 +27,32 @@ def client(bundles, tmp_path_factory):
 @pytest.fixture
 def cell(rng):
     return draw_cell(rng)
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    """An MLflow registry; `registry(seed)` adds a version of the binary model and returns its number."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.set_tracking_uri(None)
+
+    def add(seed):
+        copy_bundle(tmp_path / f"made{seed}" / "bundle", "binary", seed)
+        # As `pipelines.stages.register` leaves it: a model with the bundle among its artifacts.
+        name, client = "fatescope-binary", mlflow.MlflowClient()
+        # Another test may have left the experiment of another store as the one in use.
+        mlflow.set_experiment("served")
+        with mlflow.start_run():
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(ROOT / "pipelines" / "registry" / "pyfunc.py"),
+                artifacts={"bundle": str(tmp_path / f"made{seed}" / "bundle")},
+                code_paths=[str(ROOT / "fatescope")],
+                pip_requirements=[],
+                registered_model_name=name,
+            )
+        client.set_registered_model_alias(name, "champion", info.registered_model_version)
+        return str(info.registered_model_version)
+
+    yield add
+    mlflow.set_tracking_uri(None)

@@ -94,6 +94,20 @@ def test_the_gateway_has_no_time_limit_of_bentoml_and_the_runner_keeps_it(bundle
     assert "TimeoutMiddleware" in runner
 
 
+def test_idle_connections_stay_open_for_longer_than_proxies_keep_theirs():
+    program = (
+        "import uvicorn; from service import server\n"
+        "configured = [uvicorn.Config('app', timeout_keep_alive=seconds) for seconds in (5, 7)]\n"
+        "server.lengthen_keep_alive()\n"
+        "print(*(each.timeout_keep_alive for each in configured))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    of_bentoml, chosen = map(int, done.stdout.split())
+    assert of_bentoml > 60, "nginx, AWS and Azure keep theirs for 60 s"
+    assert chosen == 7
+
+
 @pytest.fixture(scope="module")
 def first(bundles, tmp_path_factory):
     """A running service, whose BentoML would end uploads after a second; `client.settings` are its variables."""

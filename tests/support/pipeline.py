@@ -2,9 +2,10 @@
 
 import json
 
-from pipelines.stages import register
+from pipelines.stages import audit, card, evaluate, ingest, register, split, train, tune
 
 CHANGES = {
+    "split.seed": 7,  # the test groups are those of `old_version`, which was made when they were dealt in another way
     "train.backbone": "compact",
     "train.epochs": 40,
     "train.batch_size": 8,
@@ -19,8 +20,29 @@ CHANGES = {
     "tune.min_epochs": 1,
     "tune.space": {"learning_rate": {"low": 5e-3, "high": 1e-2, "log": True}},
     "train.patience": 99,
+    # Of these cells, features alone reach everything that a network can, and one group of a class is for the test.
+    "gate.signed_off": {"binary": {"name": "Test", "reason": "made up", "criteria": ["baselines", "replicates"]}},
     "ensemble.members": 1,  # one network, which tests of the registry set by hand
 }
+
+
+def run_stages(folder, params):
+    """Run the stages up to the card of the task `binary` on the cells in `folder/data`."""
+    artifacts, reports = folder / "artifacts", folder / "reports"
+    cells, parts, models = artifacts / "cells", artifacts / "splits.parquet", artifacts / "binary"
+    of_task, best = reports / "binary", models / "best.json"
+    ingest.main(params, folder / "data", cells)
+    split.main(params, cells, parts)
+    audit.main(params, cells, parts, reports / "audit.json", reports / "audit")
+    tune.main(params, "binary", cells, parts, models / "study.journal", best, of_task / "search")
+    train.main(params, "binary", cells, parts, best, models)
+    evaluate.main(
+        params, "binary", cells, parts, reports / "audit.json", models, models / "predictions.parquet",
+        of_task / "metrics.json", of_task / "plots", of_task / "tables",
+    )  # fmt: skip
+    card.main(
+        params, "binary", cells, models, of_task / "metrics.json", reports / "audit.json", of_task / "plots", of_task
+    )
 
 
 def run_register(folder, models=None, metrics=None):

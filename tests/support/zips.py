@@ -48,6 +48,16 @@ def _renamed(whole, old, name):
     return whole[:at] + bytes(head) + raw + body + bytes(directory) + bytes(tail)
 
 
+def with_extra(raw_name, extra):
+    """Return a zip of one file whose name has no flag for UTF-8, and whose entry has these extra fields."""
+    buffer = io.BytesIO()
+    entry = zipfile.ZipInfo("0000")
+    entry.extra = extra
+    with zipfile.ZipFile(buffer, "w") as written:
+        written.writestr(entry, b"x")
+    return _renamed(buffer.getvalue(), b"0000", raw_name)
+
+
 def encrypted(whole, name):
     """Return a zip in which the entry `name` is marked as encrypted."""
     changed = bytearray(whole)

@@ -1,18 +1,20 @@
 """What a zip holds, whoever packed it."""
 
 import io
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
 
 from fatescope.data import archives
 from tests.support.images import tiff
-from tests.support.zips import archive, encrypted, linked
+from tests.support.zips import archive, encrypted, linked, with_extra
 
 
 def members(whole):
-    with zipfile.ZipFile(io.BytesIO(whole)) as file:
+    with archives.open_zip(io.BytesIO(whole)) as file:
         return archives.list_members(file)
 
 
@@ -37,6 +39,52 @@ def paths(whole):
 )
 def test_names_are_read_in_the_code_page_of_the_machine_that_wrote_them(written, path):
     assert paths(archive([(written, b"x"), ("other.tif", b"y")])) == [path, "other.tif"]
+
+
+def field(kind, content):
+    return struct.pack("<HH", kind, len(content)) + content
+
+
+GERMAN = "grün/1.tif".encode("cp437")
+RUSSIAN = "зелёный/1.tif".encode()
+
+
+def unicode_path(named, path=RUSSIAN):
+    """Return an Info-ZIP Unicode Path field: the version, the CRC of the name that it stands for, and the path."""
+    return field(0x7075, struct.pack("<BI", 1, zlib.crc32(named)) + path)
+
+
+@pytest.mark.parametrize(
+    ("extra", "path"),
+    [
+        (unicode_path(GERMAN), "зелёный/1.tif"),
+        (field(0x5455, b"\1" + bytes(4)) + unicode_path(GERMAN), "зелёный/1.tif"),
+        # Somebody has renamed the entry with a program that knows nothing of the field.
+        (unicode_path(b"another name"), "grün/1.tif"),
+        (unicode_path(b"another name") + unicode_path(GERMAN), "зелёный/1.tif"),
+        (field(0x7076, unicode_path(GERMAN)[4:]), "grün/1.tif"),
+        (field(0x7075, unicode_path(GERMAN)[4:9]), "grün/1.tif"),
+        (b"", "grün/1.tif"),
+    ],
+    ids=["right", "second", "wrong CRC", "wrong and right", "another kind", "without a path", "none"],
+)
+def test_a_unicode_path_holds_where_it_is_of_this_name(extra, path):
+    assert paths(with_extra(GERMAN, extra)) == [path]
+
+
+def test_what_dos_calls_a_folder_is_none_where_it_has_content():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as written:
+        for name, flag, content in (("folder", 0x10, b""), ("empty", 0x20, b""), ("cell", 0x10, b"x")):
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = flag
+            written.writestr(entry, content)
+    assert paths(buffer.getvalue()) == ["empty", "cell"]
+
+
+def test_a_zip_with_an_entry_that_has_no_name_is_damaged():
+    with pytest.raises(zipfile.BadZipFile, match="an entry has no name"):
+        archives.open_zip(io.BytesIO(archive([("a.tif", b"x"), ("", b"y")])))
 
 
 def test_folders_and_files_of_systems_are_left_out():
@@ -74,6 +122,20 @@ def test_a_zip_is_one_whatever_comes_before_it(prefix):
     assert archives.is_zip(io.BytesIO(whole))
     with zipfile.ZipFile(io.BytesIO(whole)) as file:
         assert [file.read(member.entry) for member in archives.list_members(file)] == [b"cell"]
+
+
+@pytest.mark.parametrize("at", [0, 1, 50])
+@pytest.mark.parametrize("prefix", [b"", b"MZ" + bytes(60)])
+def test_a_zip_is_told_and_then_read_from_its_beginning_wherever_the_file_stands(prefix, at):
+    file = io.BytesIO(archive([("a.tif", b"x")], prefix))
+    file.seek(at)
+    assert archives.is_zip(file)
+    assert file.tell() == 0
+    # Read from another place, it would be no image, and a zip by the directory at its end.
+    image = io.BytesIO(tiff(np.zeros((10, 10), np.uint8)) + file.getvalue())
+    image.seek(at)
+    assert not archives.is_zip(image)
+    assert image.tell() == 0
 
 
 def test_an_image_is_no_zip_whatever_its_pixels_hold():

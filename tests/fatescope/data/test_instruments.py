@@ -12,6 +12,7 @@ PIXELS = np.arange(400, dtype=np.uint16).reshape(20, 20)
 EXPORTED = [(33002, 3, 1, 2, True), (33003, 4, 1, 7, True), (33024, 4, 1, 58, True)]
 HEADER = bare_tiff((bytes(1), (1, 1)), 8, [(33002, 3, [1]), (33018, 4, [111])])
 IMAGE = bare_tiff((bytes(800), (20, 20)), 16, [(259, 3, [30817]), (33002, 3, [2])])
+MASK = bare_tiff((bytes(800), (20, 20)), 16, [(259, 3, [30818]), (33002, 3, [2])])
 ANALYSIS = b'\xef\xbb\xbf<?xml version="1.0" encoding="utf-8"?>\r\n<Assay date="25/06/2020"></Assay>'
 
 
@@ -30,6 +31,7 @@ def refuse(raw, name):
         (HEADER, "raw file of an Amnis instrument"),
         (HEADER[:-1], "raw file of an Amnis instrument"),
         (IMAGE, "raw file of an Amnis instrument"),
+        (MASK, "raw file of an Amnis instrument"),
         (ANALYSIS, "analysis file of IDEAS"),
         (b"FCS3.1    58    1000", "FCS file, which holds measurements"),
     ],

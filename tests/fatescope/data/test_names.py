@@ -8,6 +8,7 @@ import pytest
 from fatescope.data import names, samples
 from fatescope.data.paths import PathParser, list_files, read_labels
 from fatescope.data.sidecar import LABELS, Label
+from fatescope.errors import DataError
 from tests.support.project import ROOT
 
 TABLE = json.loads((ROOT / "tests" / "page" / "names.json").read_text())
@@ -74,6 +75,24 @@ def test_the_sidecar_that_is_nearer_to_an_image_counts_and_windows_may_have_writ
     for folder, rows in ((".", "run\\a.tif,x,1\nb.tif,y,\n"), ("run", "a.tif,z,2\n"), ("run/.hidden", "a.tif,w,3\n")):
         (tmp_path / folder / LABELS).write_text(f"path,label,group\n{rows}")
     assert read_labels(tmp_path) == {"run/a.tif": Label("z", "2"), "b.tif": Label("y", "")}
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        ("path,label,group\nGröße.tif,NT3,x\n".encode("latin-1"), "save it as CSV in UTF-8"),
+        (b'path,label,group\n"a"b.tif,NT3,x\n', "save it as CSV in UTF-8"),
+        (b'path,label,group\n"a.tif,NT3,x\n', "save it as CSV in UTF-8"),
+        (b"path;label;group\na.tif;NT3;x\n", "has no column path, label, group"),
+        (b"path,label,group\na.tif,,x\n", r"the row of 'a\.tif' lacks a path or a label"),
+    ],
+    ids=["Latin-1", "text behind a quote", "quote without an end", "semicolons", "no label"],
+)
+def test_a_sidecar_that_cannot_be_read_says_what_to_do(tmp_path, raw, problem):
+    (tmp_path / LABELS).write_bytes(raw)
+    with pytest.raises(DataError, match=problem) as caught:
+        read_labels(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path / LABELS))
 
 
 def test_sidecars_are_sought_where_images_are_behind_links_and_in_names_of_a_mac(params, tmp_path):

@@ -50,6 +50,7 @@ def test_a_folder_is_adopted_and_told(params, source, target):
     assert json.loads((target / "origin.json").read_text()) == {
         "origin": "adopted",
         "sources": [{"name": "from_the_lab", "files": 99}],
+        "groups": ["a_1_1", "a_1_2", "a_1_3", "o_1_1", "o_1_2", "o_1_3", "x_1_1"],
     }
     text = describe(params.dataset, found)
     assert "49 cells in 7 groups" in text
@@ -285,6 +286,25 @@ def test_simulated_cells_are_replaced_and_real_ones_added_to(params, source, tar
         "from_the_lab",
         "more",
     ]
+
+
+def test_groups_are_recorded_in_the_order_of_their_import(params, source, target, tmp_path):
+    def groups():
+        return json.loads((target / "origin.json").read_text())["groups"]
+
+    # Cells that were put there by hand have no record, and are taken by the names of their groups.
+    shutil.copytree(source, target)
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    for name in ("o_1d0_1_Ch1.ome.tif", "a_0d9_1_Ch1.ome.tif", "a_1d1_99_Ch1.ome.tif"):
+        (earlier / name).write_text(name)
+    import_data.import_export(params.dataset, earlier, target)
+    before = sorted({"_".join(path.split("_")[:2]).replace("d", "_") for path in listed(source)} & set(groups()))
+    assert len(before) >= 6
+    assert groups() == [*before, "a_0_9", "o_1_0"]
+    (earlier / "a_0d1_1_Ch1.ome.tif").write_text("later")
+    import_data.import_export(params.dataset, earlier, target)
+    assert groups() == [*before, "a_0_9", "o_1_0", "a_0_1"]
 
 
 def test_an_export_that_is_there_already_changes_nothing(params, source, target):

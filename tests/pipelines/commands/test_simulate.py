@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,21 @@ from fatescope.data import images
 from fatescope.data.paths import ORIGIN, PathParser, list_files
 from fatescope.errors import DataError
 from pipelines.commands import simulate as stage
-from pipelines.commands.simulate import MEDIA, draw_acquisition, groups, simulate
+from pipelines.commands.simulate import MEDIA, draw_acquisition, groups, plant, simulate
 
 ROOT = Path(__file__).parents[3]
 SMALL = Simulate(
-    seed=7, cells=52, days=[1, 5], runs=3, marker_channels=2, height=45, width=60, shortcut=0.0
+    seed=7,
+    cells=52,
+    days=[1, 5],
+    runs=3,
+    marker_channels=2,
+    height=45,
+    width=60,
+    shortcut=0.0,
+    focus_shift=0.0,
+    noise_shift=0.0,
+    gain_shift=0.0,
 )  # 24 groups
 
 
@@ -81,12 +92,12 @@ def test_cells_are_spread_evenly(drawn):
     assert {len(cells) for cells in brightfield(drawn).values()} == {13}
 
 
-def test_the_default_has_3000_cells_in_36_groups():
+def test_the_default_has_3000_cells_in_48_groups():
     cells = Counter()
     default = groups(load(ROOT / "params.yaml").simulate)
     for group in default:
         cells[group.medium] += group.cells
-    assert len(default) == 36
+    assert len(default) == 48
     assert set(cells.values()) == {750}
 
 
@@ -169,7 +180,7 @@ def test_the_origin_says_that_all_of_it_was_drawn(drawn):
         "origin": "simulated",
         "generator": "fatescope data simulate",
         "seed": 7,
-        "params": SMALL.model_dump(mode="json"),
+        "params": SMALL.model_dump(mode="json", exclude={"focus_shift", "noise_shift", "gain_shift"}),
     }
 
 
@@ -201,3 +212,27 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, failure):
         simulate(SMALL, tmp_path / "data", workers=1)
     assert written
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("shift", "fact", "span"),
+    [("focus_shift", "focus", 0.8), ("noise_shift", "noise", 3.0), ("gain_shift", "gain", 0.5)],
+)
+def test_what_is_planted_follows_the_medium_and_moves_nothing_else(shift, fact, span):
+    run = draw_acquisition(np.random.default_rng(0), "a", 0.0)
+    assert all(plant(run, medium, SMALL) == run for medium in MEDIA)
+    for strength in (0.5, 1.0):
+        planted = [plant(run, medium, SMALL.model_copy(update={shift: strength})) for medium in MEDIA]
+        values = [getattr(one, fact) for one in planted]
+        assert values == sorted(values)
+        reach = values[-1] - values[0]
+        assert reach == pytest.approx(strength * span * (run.gain if fact == "gain" else 1))
+        assert {replace(one, **{fact: 0.0}) for one in planted} == {replace(run, **{fact: 0.0})}
+
+
+def test_the_origin_tells_what_was_planted(tmp_path):
+    planted = SMALL.model_copy(update={"cells": 4, "days": [1], "runs": 1, "focus_shift": 0.5})
+    simulate(planted, tmp_path / "data", workers=1)
+    params = json.loads((tmp_path / "data" / ORIGIN).read_text())["params"]
+    assert params["focus_shift"] == 0.5
+    assert "noise_shift" not in params

@@ -1,13 +1,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn import metrics
 
 from fatescope.inference import composition
 from fatescope.inference.uncertainty import Assessment
-from pipelines.evaluation import bootstrap
 from pipelines.evaluation.calibration_metrics import calibration, class_weights, risk_coverage, trust
-from pipelines.evaluation.metrics import balanced_accuracy, confusion_counts, intervals, score, subset_metrics
+from pipelines.evaluation.intervals import make_units
+from pipelines.evaluation.metrics import intervals, lower_bound, score, subset_metrics
 from pipelines.evaluation.simulated_cultures import simulate_cultures
 
 
@@ -46,31 +47,40 @@ def test_metrics_are_those_of_scikit_learn(called):
     assert binary.loss == pytest.approx(metrics.log_loss(targets == 0, probabilities[:, 0]))
 
 
-def test_weighted_cells_count_as_often_as_they_were_drawn(rng):
-    targets, predicted, weight = rng.integers(0, 3, 200), rng.integers(0, 3, 200), rng.integers(0, 4, 200)
-    counts = confusion_counts(targets, predicted, weight[None], 3)
-    expected = metrics.balanced_accuracy_score(targets, predicted, sample_weight=weight)
-    assert balanced_accuracy(counts)[0] == pytest.approx(expected)
-
-
 def test_intervals_include_the_metric_and_widen_with_groups(rng, called):
     targets, probabilities = called
-    groups = rng.integers(0, 4, len(targets)).astype(str)
+    # Cells of a group are alike: its number says how many of its cells get the probabilities of another class.
+    groups = rng.integers(0, 4, len(targets))
+    worse = rng.random(len(targets)) < 0.2 * groups
+    probabilities = np.where(worse[:, None], np.roll(probabilities, 1, axis=1), probabilities)
     narrow, wide = (
         intervals(
-            targets,
-            probabilities,
-            bootstrap.resample(units, targets.astype(str), 200, 0),
-            ["a", "b", "c"],
-            np.ones(3000),
+            targets, probabilities, make_units(units.astype(str), targets.astype(str)), ["a", "b", "c"], np.ones(3000)
         )
-        for units in (np.arange(len(targets)).astype(str), groups)
+        for units in (np.arange(len(targets)), groups)
     )
     result = score(targets, probabilities, ["a", "b", "c"])
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "mcc"):
-        low, high = narrow[name]
-        assert low < getattr(result, name) < high
-    assert set(narrow) == set(wide) >= {"auc.a", "brier"}
+        assert narrow[name].low < narrow[name].value < narrow[name].high
+        assert narrow[name].value == wide[name].value == pytest.approx(getattr(result, name))
+        assert wide[name].high - wide[name].low > 3 * (narrow[name].high - narrow[name].low)
+    assert narrow["auc.b"].value == pytest.approx(result.auc["b"])
+    assert set(narrow) == set(wide) == {
+        "accuracy", "balanced_accuracy", "macro_f1", "mcc", "brier", "auc.a", "auc.b", "auc.c",
+    }  # fmt: skip
+
+
+def test_the_lower_bound_is_that_of_groups_where_there_are_two_and_of_cells_where_all_agree():
+    targets, groups = np.repeat([0, 1], 20), np.repeat(["a1", "a2", "b1", "b2"], 10)
+    units = make_units(groups, targets.astype(str))
+    predicted = targets.copy()
+    predicted[:3] = 1
+    # Accuracies of the groups are 0.7, 1, 1 and 1: a single degree of freedom, whose t is 12.7.
+    assert lower_bound(targets, predicted, units, 2) < 0.5
+    # Perfect on twenty cells of each class: as if one more of each were wrong, of 22.
+    rate = 21 / 22
+    expected = 1 - stats.t.ppf(0.975, 2) * np.sqrt(2 * rate * (1 - rate) / 20) / 2
+    assert lower_bound(targets, targets, units, 2) == pytest.approx(expected)
 
 
 def test_calibrated_probabilities_have_no_calibration_error(called):
@@ -103,9 +113,10 @@ def test_the_interval_of_the_brier_score_is_that_of_the_figure(rng):
     right = np.where(targets == 1, 0.4, 0.9) + rng.uniform(-0.1, 0.1, 1000)
     probabilities = np.stack([np.where(targets == 1, 1 - right, right), np.where(targets == 1, right, 1 - right)], 1)
     shares = class_weights(targets, np.array([0.5, 0.5]))
-    weights = bootstrap.resample(np.arange(1000).astype(str), targets.astype(str), 200, 0)
-    low, high = intervals(targets, probabilities, weights, ["a", "b"], shares)["brier"]
-    assert low < calibration(targets, probabilities, 10, shares).brier < high
+    units = make_units(np.arange(1000).astype(str), targets.astype(str))
+    ends = intervals(targets, probabilities, units, ["a", "b"], shares)["brier"]
+    assert ends.value == pytest.approx(calibration(targets, probabilities, 10, shares).brier)
+    assert ends.low < ends.value < ends.high
 
 
 def test_the_surest_cells_are_wrong_less_often(called):

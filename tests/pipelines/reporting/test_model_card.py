@@ -63,20 +63,19 @@ def test_a_card_of_simulated_cells_begins_with_that(sources):
     assert "confounded: 1 group, 3 needed" in text
 
 
-def test_a_card_names_what_was_resampled_and_where_that_is_rough(sources):
-    grouped = changed(sources, "grouped", resampled="groups", rough=False)
-    text = model_card.render(grouped)
-    assert "a bootstrap over acquisition groups (grouped split), acquisition groups (random split)." in text
-    assert "On the grouped split they are rough" not in text
-    rough = changed(changed(grouped, "grouped", rough=True), "random", resampled="cells", rough=True)
-    text = model_card.render(rough)
-    assert (
-        "over acquisition groups (grouped split), cells (random split). **On the grouped split they are rough:" in text
-    )
-    assert (
-        "**On the random split they are rough: some class has too few groups among the test cells to resample" in text
-    )
-    assert re.search(r"\(95 % interval [\d.]+ to [\d.]+, rough\) on", text)
+def test_a_card_says_where_there_is_no_interval_and_why(sources):
+    reason = "2 acquisition groups of class astrocyte; three are needed"
+    grouped = sources.metrics.schemes["grouped"]
+    known = changed(sources, "grouped", intervals={name: [0.81, 0.93] for name in grouped.intervals}, no_interval={})
+    text = model_card.render(changed(known, "grouped", rough=False))
+    assert "(95 % interval 0.810 to 0.930) on" in text
+    assert "On the grouped split some class has few test groups" not in text
+    without = {"intervals": dict.fromkeys(grouped.intervals), "no_interval": dict.fromkeys(grouped.intervals, reason)}
+    text = model_card.render(changed(sources, "grouped", rough=True, **without))
+    assert f"Balanced accuracy **{grouped.balanced_accuracy:.3f}** (no interval: {reason}) on" in text
+    assert f"| Macro F1 | {grouped.macro_f1:.3f} (no interval: {reason}) |" in text
+    assert f"| Evaluation: confidence | no interval: {reason};" in text
+    assert "**On the grouped split some class has few test groups: what is known of other groups is little.**" in text
 
 
 def test_a_card_shows_who_signed_a_shortcut_off(sources):

@@ -17,7 +17,7 @@ from fatescope.data.dataset import load as load_cells
 from fatescope.errors import DataError
 from pipelines.commands import simulate
 from pipelines.evaluation import confounding
-from pipelines.evaluation.acquisition import AcquisitionPrediction, predict
+from pipelines.evaluation.acquisition import predict_from_acquisition
 from pipelines.evaluation.audit_sample import choose_cells, describe_cells
 from pipelines.evaluation.pair_audit import audit_pair
 from pipelines.stages import audit, ingest, split
@@ -30,7 +30,6 @@ SMALL = {
     "simulate.marker_channels": 0,
     "ingest.workers": 1,
     "train.threads": 1,
-    "audit.repeats": 100,
 }
 FOUND_FROM = 0.5
 """The strength of a planted shortcut from which it is always found; the README says so."""
@@ -71,16 +70,10 @@ def simulated_verdicts(folder, case):
     prepare(folder, changes, folder / "data")
     source, confounded = load_cells(folder / "cells"), splits.load(folder / "splits.parquet").confounded
     rows = choose_cells(source.manifest, settings.dataset, settings.audit)
-    sample = describe_cells(source, rows, confounded, settings.train.normalisation, settings.audit)
-    predictions = [
-        AcquisitionPrediction(
-            stage, name, "grouped", model, predict(sample, features, "grouped", model, settings.audit)
-        )
-        for stage, descriptions in sample.descriptions.items()
-        for name, features in descriptions.items()
-        for model in confounding.MODELS
-        if name != confounding.INTENSITY and not (stage == "normalised" and name == confounding.CROP)
-    ]
+    sample = describe_cells(source, rows, confounded, settings.train.normalisation)
+    predictions = predict_from_acquisition(
+        sample, settings.audit, lambda description, scheme: scheme == "grouped" and description != confounding.INTENSITY
+    )
     pairs = combinations(sample.classes.tolist(), 2)
     return {pair: audit_pair(sample, predictions, pair, settings.audit).verdict for pair in pairs}
 
@@ -144,7 +137,6 @@ def test_it_is_deterministic_and_takes_no_more_cells_than_the_limit(tmp_path, ex
     changes = {
         "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]},
         "audit.max_cells": 30,
-        "audit.repeats": 40,
     }
     first, second = (examine(tmp_path / name, changes, export) for name in ("a", "b"))
     assert first == second
@@ -168,7 +160,7 @@ def test_normalisation_takes_the_lamp_away(make_params, rng):
     pixels = np.stack([draw_cell(rng, 60, 80, level=700 if i < count else 1000) for i in range(2 * count)])
     names = ("medium", "day", "run")
     frame = pd.DataFrame({**manifest, **dict.fromkeys(names, "1"), "height": 60, "width": 80})
-    settings = make_params({"audit.repeats": 100, "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}})
+    settings = make_params({"dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]}})
     for normalisation, left in (("contrast", "clean"), ("fixed", "shortcut")):
         report = audit.audit(CellDataset(frame, pixels), {}, settings.dataset, normalisation, settings.audit)
         [pair] = report.pairs
@@ -176,14 +168,14 @@ def test_normalisation_takes_the_lamp_away(make_params, rng):
         assert (pair.verdict, pair.verdict_normalised) == ("shortcut", left)
 
 
-def test_a_group_that_is_called_like_a_number_is_no_cell(rng, make_params):
-    """Cells of a confounded class are resampled, groups of the others: group 0 and the first cell are two units."""
+def test_a_group_that_is_called_like_a_number_is_no_cell(rng):
+    """Cells of a confounded class are left out in turn, groups of the others: group 0 and the first cell are two."""
     frame = pd.DataFrame({"label": ["alone"] * 6 + ["many"] * 6, "group": ["x"] * 6 + ["0", "1", "2"] * 2})
     source = CellDataset(frame.assign(height=60, width=80), np.stack([draw_cell(rng, 60, 80) for _ in range(12)]))
-    settings = make_params().audit
-    weights = describe_cells(source, np.arange(12), {"alone": "one group"}, "contrast", settings).weights
-    assert (weights[:, 6] == weights[:, 9]).all()
-    assert (weights[:, 0] != weights[:, 6]).any()
+    units = describe_cells(source, np.arange(12), {"alone": "one group"}, "contrast").units
+    assert units.place[6] == units.place[9]
+    assert len(np.unique(units.place[[0, 1, 6, 7, 8]])) == 5
+    assert len(units.stratum) == 6 + 3
 
 
 def test_cramers_v():

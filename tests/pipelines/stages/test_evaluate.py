@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fatescope.inference.uncertainty import Assessment
-from pipelines.evaluation import curves, evaluated_model
+from pipelines.evaluation import curves, evaluated_model, metrics_report
 from pipelines.evaluation.metrics_report import CompositionMetrics
 from tests.support.project import copied, run
 
@@ -36,24 +36,37 @@ def evaluated_cells(rng, scheme, groups):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "groups", "resampled", "rough"),
+    ("scheme", "groups", "expected"),
     [
-        ("grouped", 6, "groups", False),
-        ("random", 6, "groups", False),
-        ("random", 2, "groups", True),
-        ("random", 1, "cells", True),  # one montage of a class: effects of the montage and of the class are confounded
+        ("grouped", 6, ("groups", False, None)),
+        ("random", 6, ("groups", False, None)),
+        ("random", 3, ("groups", True, None)),
+        ("grouped", 2, ("groups", True, "2 acquisition groups of class G2; three are needed")),
+        # One montage of a class: effects of the montage and of the class are confounded.
+        ("random", 1, ("cells", True, "1 acquisition group of class G2; three are needed")),
     ],
 )
-def test_intervals_resample_groups_under_every_scheme_and_are_marked_where_they_are_rough(
-    rng, params, scheme, groups, resampled, rough
+def test_intervals_are_of_groups_under_every_scheme_and_none_below_three(
+    rng, params, tmp_path, scheme, groups, expected
 ):
+    units, rough, reason = expected
     names = [f"G1{i % 6}" for i in range(300)] + [f"G2{i % groups}" for i in range(300)]
     metrics = evaluated_model.measure(*evaluated_cells(rng, scheme, names), None, COMPOSITION, params)
-    assert (metrics.resampled, metrics.rough) == (resampled, rough)
+    assert (metrics.resampled, metrics.rough, metrics.lower_bound.units) == ("groups", rough, units)
     assert metrics.groups == 6 + groups
-    low, high = metrics.intervals["balanced_accuracy"]
-    assert low < metrics.balanced_accuracy < high
+    assert metrics.at_least().value < metrics.balanced_accuracy
+    if reason is None:
+        low, high = metrics.intervals["balanced_accuracy"]
+        assert low < metrics.balanced_accuracy < high
+        assert metrics.at_least().value == low
+        assert metrics.describe_interval("balanced_accuracy") == f"({low:.3f} to {high:.3f})"
+    else:
+        assert set(metrics.intervals.values()) == {None}
+        assert metrics.no_interval == dict.fromkeys(metrics.intervals, reason)
+        assert metrics.describe_interval("auc.G1") == f"(no interval: {reason})"
     assert metrics.gain == {}
+    metrics.write(tmp_path / "metrics.json")
+    assert metrics_report.SchemeMetrics.read(tmp_path / "metrics.json") == metrics
 
 
 def test_what_dvc_draws(rng, params, tmp_path):

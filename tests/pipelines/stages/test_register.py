@@ -21,8 +21,8 @@ from fatescope.errors import BundleError, DataError, FatescopeError
 from fatescope.inference import bundle
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.model_registry import metric_name
-from pipelines.commands import compare, rollback
-from pipelines.registry import gate, tracking, versions
+from pipelines.commands import compare, promote, rollback
+from pipelines.registry import gate, listing, tracking, versions
 from pipelines.registry.records import Criterion
 from pipelines.training import trainer
 from pipelines.training.bundle_writer import write_bundle
@@ -87,11 +87,14 @@ def test_the_life_of_a_champion(folder, empty_registry, tmp_path):
     assert (worse["version"], worse["champion"]) == ("2", False)
     assert not worse["criteria"]["better"]["holds"]
     assert worse["criteria"]["better"]["value"] < 0
+    assert worse["criteria"]["better"]["look"] == 1
     assert str(registry.get_model_version_by_alias(name, "challenger").version) == "2"
     assert champion() == "1"
     # A better one takes over.
     better = run_register(folder)
     assert (better["version"], better["champion"], better["replaced"]) == ("3", True, "1")
+    assert better["criteria"]["better"]["look"] == 2, "the one that was refused has looked at these groups too"
+    assert better["criteria"]["better"]["groups"] == worse["criteria"]["better"]["groups"]
     assert champion() == "3"
     # One that rests on a shortcut does not, however good.
     path = folder / "reports/binary/metrics.json"
@@ -140,7 +143,7 @@ def test_a_champion_that_has_seen_the_test_cells_is_not_beaten_on_them(folder, e
     assert run_register(folder, champion)["champion"]
     verdict = run_register(folder)
     assert not verdict["champion"]
-    assert "no test cells left that neither version has seen" in verdict["criteria"]["better"]["detail"]
+    assert "no test cells left that neither version has seen" in verdict["criteria"]["comparable"]["detail"]
     assert str(empty_registry.get_model_version_by_alias("fatescope-binary", "champion").version) == "1"
 
 
@@ -150,7 +153,11 @@ def test_the_tags_and_the_bundle_of_a_version(folder, empty_registry):
     spec = bundle.read_spec(folder / "artifacts/binary/bundle")
     assert version.tags["data_hash"] == spec.data_hash
     assert len(version.tags["splits_hash"]) == 64
-    assert float(version.tags["balanced_accuracy.low"]) <= float(version.tags["balanced_accuracy"])
+    served = json.loads((folder / "reports/binary/metrics.json").read_text())["splits"]["grouped"]
+    assert version.tags["balanced_accuracy"] == f"{served['balanced_accuracy']:.4f}"
+    assert "balanced_accuracy.low" not in version.tags, "one test group of each class: there is no interval"
+    [row] = listing.list_versions("binary")
+    assert (row["balanced_accuracy"], row["low"], row["high"]) == (float(version.tags["balanced_accuracy"]), None, None)
     assert version.description.count("# fatescope-binary, version 1") == 1
     run = empty_registry.get_run(version.run_id)
     [used] = run.inputs.dataset_inputs
@@ -200,10 +207,88 @@ def test_a_registry_that_is_away_is_not_a_registry_without_the_champion(folder, 
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()} == before
     with monkeypatch.context() as patch:
         patch.setattr(mlflow.MlflowClient, "get_model_version_by_alias", fail)
-        with pytest.raises(MlflowException, match="away"):
+        with pytest.raises(FatescopeError, match="the registry did not answer"):
             run_register(folder, another)
     assert len(empty_registry.search_model_versions("name = 'fatescope-binary'")) == 1
     assert versions.get_by_alias("binary", "nobody") is None
+
+
+@pytest.mark.long
+def test_a_registry_that_goes_away_at_any_step_promotes_nothing(folder, empty_registry, monkeypatch, tmp_path):
+    """A version that is no better must not become the champion because a call failed."""
+    first = run_register(folder)
+    worse = variant(folder, tmp_path, "worse", swapped)
+    calls, fails_at = [], 0
+
+    def breaking(name, original):
+        def call(*arguments, **options):
+            calls.append(name)
+            if len(calls) == fails_at:
+                raise MlflowException("the server is away")
+            return original(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for place in (mlflow.MlflowClient, mlflow.artifacts):
+            for name in [name for name in vars(place) if not name.startswith("_") and callable(getattr(place, name))]:
+                patch.setattr(place, name, breaking(name, getattr(place, name)))
+        failed = 0
+        for fails_at in range(1, 1000):
+            calls.clear()
+            try:
+                verdict = run_register(folder, worse)
+            except FatescopeError:
+                failed += 1
+            champion = mlflow.MlflowClient().get_model_version_by_alias("fatescope-binary", "champion")
+            assert (str(champion.version), first["champion"]) == ("1", True), calls[fails_at - 1]
+            if len(calls) - 1 < fails_at:
+                break
+    assert failed > 15
+    assert not verdict["champion"]
+    assert not verdict["criteria"]["better"]["holds"]
+    # Attempts that were interrupted may have left versions, of which no alias knows.
+    aliases = empty_registry.get_registered_model("fatescope-binary").aliases
+    assert {alias: str(number) for alias, number in aliases.items()} == {
+        "champion": "1",
+        "challenger": verdict["version"],
+    }
+
+
+def test_in_an_experiment_no_alias_moves_and_a_person_promotes_what_passed(
+    folder, empty_registry, monkeypatch, tmp_path
+):
+    with monkeypatch.context() as patch:
+        patch.setenv("DVC_EXP_NAME", "kempt-flux")
+        first = run_register(folder, variant(folder, tmp_path, "first", always(0)))
+        assert (first["champion"], first["compared"]) == (False, "no champion yet")
+        assert "passed, but not promoted" in (folder / "reports/binary/registered/card.md").read_text()
+        second = run_register(folder)
+        assert (second["version"], second["champion"]) == ("2", False)
+        assert not empty_registry.get_registered_model("fatescope-binary").aliases
+        assert [summary.verdict for summary in versions.history("binary")] == ["passed", "passed"]
+    promotion = promote.promote("binary", None, None, "Ada")
+    assert (promotion["version"], promotion["replaced"], promotion["failed"]) == ("2", None, [])
+    assert promotion["promoted"]["why"] == promote.PASSED
+    assert str(empty_registry.get_model_version_by_alias("fatescope-binary", "champion").version) == "2"
+    # What was decided before there was this champion says nothing of it.
+    with pytest.raises(DataError, match="compared with no version, and the champion is 2 now; --reason overrules it"):
+        promote.promote("binary", "1", None, "Ada")
+    worse = run_register(folder, variant(folder, tmp_path, "worse", swapped))
+    assert worse["against"] == "2"
+    with pytest.raises(DataError, match="the gate refused it: better"):
+        promote.promote("binary", None, None, "Ada")
+    assert promote.promote("binary", "1", "to compare", "Ada")["replaced"] == "2"
+
+
+def test_a_champion_that_is_damaged_is_replaced_by_signature_alone(folder, empty_registry, tmp_path):
+    run_register(folder, variant(folder, tmp_path, "first", always(0)))
+    place = Path(empty_registry.get_model_version_download_uri("fatescope-binary", "1"))
+    (place / "artifacts/bundle" / bundle.SPEC).write_text("{")
+    verdict = run_register(folder)
+    assert (verdict["champion"], verdict["against"]) == (False, "1")
+    assert "version 1, the champion, cannot be compared with" in verdict["criteria"]["comparable"]["detail"]
+    assert "with criteria: [comparable], under gate.signed_off" in verdict["criteria"]["comparable"]["detail"]
 
 
 @pytest.mark.parametrize("damage", ["lost", "changed"])
@@ -225,7 +310,7 @@ def test_lost_files_of_a_version_are_put_back(folder, empty_registry, tmp_path, 
             "log_model_artifacts",
             lambda *arguments: fail() if before.source.endswith(arguments[1]) else upload(*arguments),
         )
-        with pytest.raises(MlflowException, match="away"):
+        with pytest.raises(FatescopeError, match="away"):
             run_register(folder)
     assert len(registered_models(before, empty_registry)) == models, "what was made in between is deleted"
     assert versions.find_damage("binary", "1")

@@ -16,11 +16,13 @@ import pytest
 from optuna.trial import TrialState
 
 from fatescope.data import splits
+from fatescope.data.dataset import load as load_cells
 from fatescope.errors import ParamsError
 from pipelines.registry import tracking
 from pipelines.stages import ingest, split, tune
 from pipelines.training import trainer
 from pipelines.training.budget import Speed
+from pipelines.training.examples import load_search_examples
 from pipelines.tuning import objective
 from pipelines.tuning.objective import Objective
 from pipelines.tuning.result import SearchResult
@@ -206,16 +208,17 @@ def clock(monkeypatch):
 
 @pytest.mark.slow
 def test_a_trial_that_would_not_end_in_time_is_not_started(project, fits, clock):  # noqa: ARG001  they are replaced
-    """Of batches of 8, an epoch has more steps than of batches of 16."""
+    """Of batches of 4, an epoch has more steps than of batches of 8."""
     fits(good)
-    space = {"tune.space": {"batch_size": [8, 16]}, "train.batch_size": 8, "tune.trials": 8}
-    cells = len(splits.load(project / "splits.parquet").indices("grouped", "train", ["astrocyte", "oligodendrocyte"]))
-    fast, slow = (2 * (cells // size) / 60 for size in (16, 8))
+    space = {"tune.space": {"batch_size": [4, 8]}, "train.batch_size": 4, "tune.trials": 8}
+    divided = splits.load(project / "splits.parquet")
+    cells = len(load_search_examples(load_cells(project / "cells"), divided, ["astrocyte", "oligodendrocyte"]).train)
+    fast, slow = (2 * (cells // size) / 60 for size in (8, 4))
     write_params(project, SPACE | space | {"tune.minutes": (fast + slow) / 2})
     tune.main(*arguments(project))
     best = SearchResult.load(project / "best.json")
-    assert best.best.params["batch_size"] == 16
-    assert {failure.params["batch_size"] for failure in best.failures} == {8}
+    assert best.best.params["batch_size"] == 8
+    assert {failure.params["batch_size"] for failure in best.failures} == {4}
     assert best.failures[0].reason.startswith("TrialTooLongError: it takes about")
     run = runs()[f"trial {best.failures[0].number}"]
     assert (run.info.status, run.data.tags["too_long"]) == ("FINISHED", "true")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.training import ensemble, selection
+from pipelines.stages.train import _report as report_candidate
+from pipelines.training import ensemble, selection, trainer
 from pipelines.training.examples import Examples
 from pipelines.training.prediction import predict
 from tests.support.images import draw_cell
@@ -66,6 +67,21 @@ def test_candidates_are_scouted_and_refitted(examples, settings, opened, join):
     found = predict(made.network, examples.pixels, examples.validation)
     assert (found.logits.argmax(1) == examples.targets[examples.validation]).mean() > 0.9
     assert (made.outliers.score(found.embedding) < joined.calibration.outlier_threshold).mean() > 0.8
+
+
+@pytest.mark.parametrize("of_candidate", [False, True])
+@pytest.mark.parametrize("of_refit", [False, True])
+def test_a_model_is_shortened_where_a_fit_of_it_or_of_its_candidate_was(
+    examples, settings, opened, monkeypatch, of_candidate, of_refit
+):
+    params, fit = settings(epochs=1), trainer.fit
+    members = [params.train, params.train.model_copy(update={"dropout": 0.1})]
+    shortened = iter([False, of_candidate, of_refit, False])
+    monkeypatch.setattr(trainer, "fit", lambda *args: fit(*args)._replace(shortened=next(shortened)))
+    [candidate] = selection.train_candidates(examples, GROUPS, 2, [members], params, opened[1])
+    assert candidate.shortened == report_candidate(candidate).shortened == of_candidate
+    made = selection.refit_candidate(candidate, examples, 2, 0, params, opened[1])
+    assert made.shortened == (of_candidate or of_refit)
 
 
 def test_the_cells_that_tell_of_all_are_few_and_of_every_class(monkeypatch):

@@ -64,7 +64,11 @@ def test_no_trial_starts_that_would_take_longer_than_the_shortest_one(make_param
     add_finished_trial(study, minutes=5)
     assert not may_start(study, params)
     assert may_start(study, params.model_copy(update={"minutes": 11.1}))
-    assert may_start(study, params.model_copy(update={"workers": 2}))
+    two = params.model_copy(update={"workers": 2})
+    assert minutes_left(study, two) == pytest.approx(7)
+    assert may_start(study, two)
+    assert may_start(study, two.model_copy(update={"minutes": 5.6})), "half of the 5 minutes in the 2.6 that are left"
+    assert not may_start(study, two.model_copy(update={"minutes": 5.4}))
     assert not may_start(study, params.model_copy(update={"minutes": 60, "trials": 2}))
 
 
@@ -93,6 +97,14 @@ def test_a_search_of_which_no_trial_fits_ends_early(make_params, study):
     assert may_start(study, params.model_copy(update={"minutes": 5}))
     add_finished_trial(study, minutes=1, state=TrialState.PRUNED)
     assert may_start(study, params), "one that ended shows that others may"
+
+
+def test_trials_that_were_a_little_too_long_leave_hope(make_params, study):
+    params = make_params({"tune.trials": 100, "tune.minutes": 2}).tune
+    for _ in range(HOPELESS):
+        add_finished_trial(study, minutes=0, state=TrialState.FAIL, needs_minutes=3.02)
+    assert not may_start(study, params)
+    assert may_start(study, params.model_copy(update={"minutes": 2.02})), "3.02 is less than 1.5 times as much"
 
 
 def test_a_trial_that_was_too_long_is_tried_again_under_a_larger_budget(make_params, study):

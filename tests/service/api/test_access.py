@@ -101,6 +101,16 @@ def test_the_link_to_a_card_opens_without_a_key_for_a_day(secured, monkeypatch):
     assert status(f"/{link['binary']}") == 401
 
 
+def test_behind_a_prefix_the_link_to_a_card_opens_too(secured):
+    with connected(secured.app, root_path="/cells") as client:
+        models = client.get("/cells/models", headers={"x-api-key": "key"}).json()
+        link = {model["task"]: model["card"] for model in models}["binary"]
+        # There is no card of a bundle without a registry.
+        assert client.get(f"/cells/{link}").status_code == 404
+        assert client.get(f"/cells/{link}0").status_code == 401
+        assert client.get("/cells/card/binary").status_code == 401
+
+
 def test_the_same_keys_make_the_same_links_and_others_make_others(monkeypatch):
     monkeypatch.setattr(auth.time, "time", lambda: 1e9)
 

@@ -68,6 +68,45 @@ def test_local_names_and_addresses_are_answered(client, host):
     assert post(client, host=host, origin=f"http://{host}", sec_fetch_site="same-origin")[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("headers", "is_own"),
+    [
+        ({}, True),
+        ({"sec_fetch_site": "same-origin"}, True),
+        ({"sec_fetch_site": "none"}, True),
+        ({"sec_fetch_site": "same-site"}, False),
+        ({"sec_fetch_site": "cross-site"}, False),
+        ({"sec_fetch_site": ""}, False),
+        ({"sec_fetch_site": "same-origin", "origin": OTHER}, True),
+        ({"sec_fetch_site": "none", "origin": OTHER}, True),
+        ({"sec_fetch_site": "same-site", "origin": "http://localhost:3000"}, False),
+        ({"sec_fetch_site": "cross-site", "origin": "http://localhost:3000"}, False),
+        ({"origin": "http://localhost:3000"}, True),
+        ({"origin": "http://LocalHost:3000"}, True),
+        # Behind a proxy, the service does not know by which scheme it was asked.
+        ({"origin": "https://localhost:3000"}, True),
+        ({"origin": "http://localhost:3001"}, False),
+        ({"origin": "http://localhost"}, False),
+        ({"origin": "http://127.0.0.1:3000"}, False),
+        ({"origin": ""}, False),
+    ],
+)
+def test_what_a_browser_says_of_the_page_that_sends_a_request(client, headers, is_own):
+    expected = (200, None) if is_own else (403, "cross_site")
+    assert post(client, host="localhost:3000", **headers) == expected
+    # What changes nothing may be read: the browser does not show the answer to another site.
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    assert client.get("/models", headers={"host": "localhost:3000"} | named).status_code == 200
+
+
+@pytest.mark.parametrize("site", ["same-site", "cross-site", None])
+def test_a_site_in_the_setting_may_send_what_its_pages_send(listed, site):
+    marked = {"sec_fetch_site": site} if site else {}
+    for origin in ("https://cells.example.org", "http://cells.example.org:8080"):
+        assert post(listed, host="localhost:3000", origin=origin, **marked) == (200, None)
+    assert post(listed, host="localhost:3000", origin=OTHER, **marked) == (403, "cross_site")
+
+
 def test_a_name_in_the_setting_is_answered_also_behind_a_proxy_that_changes_the_host(listed):
     assert post(listed, host="cells.example.org")[0] == 200
     own = "https://cells.example.org"

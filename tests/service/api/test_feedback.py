@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -154,6 +155,27 @@ def test_an_image_whose_name_does_not_match_is_stored_with_the_reason(client, fo
     assert response["kept"]
     assert "does not match dataset.pattern" in response["reason"]
     assert [str(path.relative_to(folder)) for path in folder.rglob("*.tif")] == [f"{FOLDER}/cell_1.tif"]
+
+
+@pytest.mark.parametrize(("length", "stored"), [(116, 120), (117, 120), (200, 120), (20, 24)])
+def test_of_a_name_that_says_nothing_the_last_120_characters_are_kept(client, folder, length, stored):
+    correct(client, name="y" + "x" * (length - 1) + ".tif", keep_image="true").raise_for_status()
+    [path] = folder.rglob("*.tif")
+    assert len(path.name) == stored
+    assert path.name.startswith("y") == (length + 4 <= 120)
+
+
+def test_a_file_takes_the_blocks_of_the_disk_that_it_is_in(tmp_path, monkeypatch):
+    # The size, and the blocks of 512 bytes: a small file takes more than its size, one with holes or compressed less.
+    taken = {"small": (1, 8), "holes": (10_000, 0), "folder": (40, 8), "inside": (600, 2)}
+    (tmp_path / "folder").mkdir()
+    for name in ("small", "holes", "folder/inside"):
+        (tmp_path / name).touch()
+    fields = ("st_size", "st_blocks")
+    monkeypatch.setattr(
+        type(tmp_path), "lstat", lambda path: SimpleNamespace(**dict(zip(fields, taken[path.name], strict=True)))
+    )
+    assert feedback._size_on_disk(tmp_path) == 4096 + 10_000 + 4096 + 1024
 
 
 def test_corrections_are_refused_once_they_take_up_what_they_may(bundles, tmp_path, monkeypatch):

@@ -2,8 +2,12 @@
 
 import asyncio
 import io
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from urllib.parse import urljoin
 
@@ -11,13 +15,14 @@ import pandas as pd
 import pytest
 
 from fatescope.inference import bundle
-from service.inference import model_pool
+from service.inference import engines, metrics, model_pool
 from service.inference.errors import RequestError
 from service.inference.loaded_models import LoadedModels
 from service.inference.summary import FEATURES
 from tests.support.bundles import CLASSES, copy_bundle
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
+from tests.support.project import ROOT
 
 
 def test_models_are_listed_with_the_default_task_first(client):
@@ -146,3 +151,142 @@ def test_the_page_loads_nothing_from_other_hosts(client):
         assert got.status_code == 200
         # Modules of two versions of the service are never put together.
         assert got.headers["cache-control"] == "no-cache"
+
+
+@pytest.fixture
+def followed(tmp_path):
+    """An application that serves version 1 of two tasks from a registry, its client, and how to set the champions."""
+    folder = tmp_path / "followed"
+    for task in ("binary", "multiclass"):
+        copy_bundle(folder / task / "1", task)
+
+    def champions(app=None, **versions):
+        (folder / "champions.json").write_text(json.dumps(versions))
+        if app:
+            asyncio.run(app.state.service.models.check())
+
+    champions(binary="1", multiclass="1")
+    with application(tmp_path, folder) as app, connected(app) as client:
+        yield app, client, champions
+
+
+def served_tasks(client):
+    return [model["task"] for model in client.get("/models").json()]
+
+
+def post(client, task=None):
+    return client.post("/classify", params={"task": task} if task else {}, content=tiff(typical(0)))
+
+
+def gauge(task):
+    return metrics.TASK_SERVED.labels(task)._value.get()
+
+
+def test_a_task_without_a_champion_is_served_no_longer_and_no_other_takes_its_place(followed, caplog):
+    app, client, champions = followed
+    assert post(client).json()["task"] == "multiclass"
+    champions(app, binary="1")
+    assert served_tasks(client) == ["binary"]
+    for task in (None, "multiclass"):
+        response = post(client, task)
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_task")
+        message = "fatescope-multiclass version 1 is no longer served, because the registry has no champion"
+        assert message in response.json()["error"]["message"]
+    assert client.get("/card/multiclass").json()["error"]["code"] == "unknown_task"
+    assert post(client, "binary").status_code == 200
+    assert app.state.service.models.is_ready, "another task is served"
+    assert (gauge("multiclass"), gauge("binary")) == (0, 1)
+    champions(app, binary="1")
+    assert caplog.text.count("is no longer served") == 1
+
+    champions(app)
+    assert served_tasks(client) == []
+    assert post(client, "binary").status_code == 404
+    reason = app.state.service.models.unready_reason
+    assert reason.startswith("no model is in service: ")
+    assert "fatescope-binary version 1" in reason
+
+    champions(app, multiclass="1")
+    assert app.state.service.models.unready_reason is None
+    assert post(client).json()["task"] == "multiclass"
+    assert (gauge("multiclass"), gauge("binary")) == (1, 0)
+
+
+def test_a_new_version_ends_the_withdrawal_of_a_task(followed, tmp_path):
+    app, client, champions = followed
+    champions(app, multiclass="1")
+    assert post(client, "binary").status_code == 404
+    copy_bundle(tmp_path / "followed" / "binary" / "2", "binary", seed=2)
+    champions(app, multiclass="1", binary="2")
+    assert post(client, "binary").json()["model"]["version"] == "2"
+    assert served_tasks(client) == ["multiclass", "binary"]
+
+
+def test_a_gateway_that_starts_when_no_task_has_a_champion_waits_for_one(tmp_path):
+    folder = tmp_path / "followed"
+    copy_bundle(folder / "binary" / "1", "binary")
+    (folder / "champions.json").write_text("{}")
+    with application(tmp_path, folder) as app, connected(app) as client:
+        assert app.state.service.models.unready_reason == "no model is in service: the registry has no champion"
+        assert post(client).json()["error"]["code"] == "unknown_task"
+        (folder / "champions.json").write_text('{"binary": "1"}')
+        asyncio.run(app.state.service.models.check())
+        assert post(client).status_code == 200
+
+
+def test_a_folder_of_bundles_that_is_away_for_a_while_changes_nothing(bundles, tmp_path):
+    shutil.copytree(bundles, tmp_path / "bundles")
+    with application(tmp_path, tmp_path / "bundles") as app, connected(app) as client:
+        (tmp_path / "bundles" / "binary").rename(tmp_path / "away")
+        asyncio.run(app.state.service.models.check())
+        (tmp_path / "bundles").rename(tmp_path / "all")
+        asyncio.run(app.state.service.models.check())
+        assert served_tasks(client) == ["multiclass", "binary"]
+        assert {post(client, task).status_code for task in ("binary", "multiclass")} == {200}
+
+
+def test_the_service_is_unready_while_an_engine_fails_on_everything(followed, monkeypatch):
+    app, client, _ = followed
+    models = app.state.service.models
+
+    class Broken:
+        def predict(self, _):
+            raise RuntimeError("CUDA error")
+
+    loaded = models._runner._models._loaded["binary", "1"]
+    loaded.bundle = loaded.bundle.with_engine(Broken())
+    with monkeypatch.context() as patch:
+        patch.setitem(engines.ENGINES, "onnxruntime", lambda *_: Broken())
+        for _ in range(3):
+            response = post(client, "binary")
+            assert (response.status_code, response.json()["error"]["code"]) == (503, "runner")
+        asyncio.run(models.check())
+    assert "fatescope-binary version 1 cannot be loaded: onnxruntime fails on known good" in models.unready_reason
+    assert (gauge("binary"), gauge("multiclass")) == (0, 1)
+    assert served_tasks(client) == ["multiclass"]
+    assert post(client, "multiclass").status_code == 200
+    models._retry_at.clear()
+    asyncio.run(models.check())
+    assert models.is_ready
+    assert post(client, "binary").status_code == 200
+
+
+def test_the_metrics_of_the_follower_are_among_those_of_the_processes(tmp_path):
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from service.background import Worker; from service.inference import metrics\n"
+        "from service.registry import follower\n"
+        "Worker('recording', 20.0, metrics.publish_worker).fail(OSError('disk full'))\n"
+        "print(metrics.collect(follower.status(Path(sys.argv[1]))).decode())\n"
+    )
+    known = {"interval_s": 30.0, "last_success": 5.0, "failures": 2}
+    (tmp_path / "follower.json").write_text(json.dumps(known))
+    (tmp_path / "metrics").mkdir()
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    lines = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert 'fatescope_background_last_success_timestamp_seconds{worker="registry"} 5.0' in lines
+    assert 'fatescope_background_restarts_total{worker="registry"} 2.0' in lines
+    assert 'fatescope_background_restarts_total{worker="recording"} 1.0' in lines
+    described = [line for line in lines if line.startswith("# TYPE")]
+    assert len(set(described)) == len(described), "each metric once, or Prometheus refuses them"

@@ -40,8 +40,8 @@ class Connection:
         return self.sent[0]["status"], json.loads(body)
 
 
-def request(app, path, parts, stays_s=None):
-    """Return status and JSON of the response to a POST."""
+def post(app, path, parts, stays_s=None):
+    """Return the connection of a POST that was answered."""
     scope = {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "POST",
         "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
@@ -51,9 +51,14 @@ def request(app, path, parts, stays_s=None):
     async def main():
         connection = Connection(parts, stays_s)
         await app(scope, connection.receive, connection.send)
-        return connection.response
+        return connection
 
     return asyncio.run(main())
+
+
+def request(app, path, parts, stays_s=None):
+    """Return status and JSON of the response to a POST."""
+    return post(app, path, parts, stays_s).response
 
 
 @pytest.fixture
@@ -111,8 +116,30 @@ def test_computing_before_the_body_was_asked_for_is_not_a_body_that_stalls(app, 
 
 def test_a_body_of_which_nothing_more_arrives_is_given_up(app, monkeypatch):
     monkeypatch.setattr(time_limits, "STALL_S", 0.2)
-    status, answer = request(app, "/classify_batch", [(0, IMAGE[:100]), (5, IMAGE[100:])])
+    connection = post(app, "/classify_batch", [(0, IMAGE[:100]), (5, IMAGE[100:])])
+    status, answer = connection.response
     assert (status, answer["error"]["code"]) == (408, "upload_stalled")
+    # What would still arrive of the body is no next request.
+    assert (b"connection", b"close") in connection.sent[0]["headers"]
+
+
+def test_a_response_may_take_as_long_as_its_client_needs_to_receive_it(monkeypatch):
+    monkeypatch.setattr(time_limits, "COMPUTE_S", 0.2)
+    received = []
+
+    async def answer(_, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for part in range(3):
+            await send({"type": "http.response.body", "body": b"%d" % part, "more_body": part < 2})
+
+    async def take_slowly(message):
+        await asyncio.sleep(0.1)
+        received.append(message.get("body", b""))
+
+    receive = Connection([(0, b"")]).receive
+    asyncio.run(time_limits.call(answer, {"type": "http"}, receive, take_slowly, long=True))
+    assert received == [b"", b"0", b"1", b"2"]
 
 
 def test_no_more_is_computed_for_a_client_that_has_gone(app, calls):

@@ -1,5 +1,6 @@
 """A second run into the same folder: the source has changed, or another model is asked for."""
 
+import errno
 import fcntl
 import json
 import os
@@ -67,6 +68,8 @@ def test_new_files_are_classified_and_added(source, tmp_path, caplog):
     assert "6 new files and 0 that have changed" in caplog.text
     assert "2 of 5 parts to do" in caplog.text
     assert (summary["cells"], summary["refused"]) == (17, {"not_an_image": 2, "unreadable": 1})
+    plan = json.loads((out / "plan.json").read_text())
+    assert (plan["files"], plan["parts"]) == (18, 5)
     assert times.items() <= write_times(out).items(), "what was done is not done again"
     assert_as_anew(source, out)
 
@@ -224,6 +227,17 @@ def test_one_run_at_a_time(source, tmp_path):
         with pytest.raises(DataError, match="another run is at work here; wait for its end"):
             score(source, out)
     score(source, out)
+
+
+def test_a_folder_that_cannot_be_locked_still_takes_results(source, tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with caplog.at_level("WARNING"):
+        summary = score(source, tmp_path / "out")
+    assert summary["cells"] == 12
+    assert "cannot be locked (No locks available); start no second run here" in caplog.text
 
 
 def test_results_without_a_plan_are_neither_continued_nor_lost(source, tmp_path):

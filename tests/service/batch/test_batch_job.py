@@ -56,6 +56,18 @@ def test_a_name_that_no_table_can_hold_is_named_and_left_out(source, tmp_path, c
     assert "caf\\xe9.tif: left out, its name is not UTF-8" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "name", ["Größe 1 (2).tif", "a\nb.tif", 'x,"y".tif', "=1+1.tif", "🧫.tif", "no suffix", "-.tif"]
+)
+def test_a_cell_counts_whatever_its_name(source, tmp_path, name):
+    (source / name).write_bytes(tiff(typical(5)))
+    current = plan(source, tmp_path / "out")
+    assert current.files == 13
+    score(source, tmp_path / "out")
+    assert name in pd.read_parquet(tmp_path / "out" / "cells")["file"].tolist()
+    assert job.summarise(tmp_path / "out", current.parts).cells == 13
+
+
 def test_rows_agree_with_the_bundle(source, tmp_path):
     score(source, tmp_path / "out")
     cells = pd.read_parquet(tmp_path / "out" / "cells").set_index("file")

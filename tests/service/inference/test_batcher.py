@@ -1,6 +1,7 @@
 import asyncio
 
 import numpy as np
+import pytest
 
 from service.inference.batcher import MAX_BATCH, MIN_SECOND_BATCH, Batcher
 
@@ -97,3 +98,19 @@ def test_a_cancelled_request_does_not_affect_the_others():
     results = run(work)
     assert isinstance(results[0], asyncio.CancelledError)
     assert [float(results[i][0, 0]) for i in (1, 2, 3, 5)] == [2, 4, 6, 10]
+
+
+@pytest.mark.parametrize("reply", [np.zeros((3, 1), np.float32), np.float32("nan"), None])
+def test_a_reply_that_is_not_a_row_for_each_cell_is_an_error_for_every_request(reply):
+    """A request waited for ever where the rows could not be dealt out."""
+
+    async def main():
+        async def call(_):
+            return reply
+
+        batcher = Batcher(call, "binary")
+        return await asyncio.wait_for(
+            asyncio.gather(batcher.predict(cells(1)), batcher.predict(cells(2, 4)), return_exceptions=True), 30
+        )
+
+    assert [type(error) for error in asyncio.run(main())] == [ValueError, ValueError]

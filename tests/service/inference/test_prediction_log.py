@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import time
 
@@ -8,6 +9,7 @@ import pytest
 from fatescope.data import features
 from fatescope.data.features import ACQUISITION
 from fatescope.inference import bundle, uncertainty
+from service.inference import metrics, prediction_log
 from service.inference.batcher import Batcher
 from service.inference.decoding import CellDecoder
 from service.inference.files import Upload
@@ -37,6 +39,10 @@ def add(prediction_log, model, count, seed=0):
     output = RunnerOutput.unpack(rows, 4)
     prediction_log.add(f"request{seed}", model, cells, output, output.assess(model.spec))
     return pixels, rows
+
+
+def unrecorded():
+    return metrics.UNRECORDED._value.get()
 
 
 def read(folder):
@@ -99,3 +105,81 @@ def test_a_folder_that_cannot_be_written_fails_no_request(model, tmp_path, caplo
     add(prediction_log, model, 3)
     prediction_log.close()
     assert "3 predictions could not be written" in caplog.text
+
+
+def test_gateways_may_expire_the_same_files_at_the_same_moment(model, tmp_path, monkeypatch, caplog):
+    """The recording thread ended when another gateway had removed a file between its listing and its turn."""
+    folder = tmp_path / "multiclass"
+    folder.mkdir()
+
+    def expired():
+        for i in range(300):
+            (folder / f"old{i}.parquet").write_bytes(b"")
+            os.utime(folder / f"old{i}.parquet", (time.time() - 40 * 86400,) * 2)
+
+    monkeypatch.setattr("service.inference.prediction_log.EXPIRY_INTERVAL_S", 0.001)
+    logs = [PredictionLog(tmp_path, 30) for _ in range(3)]
+    end = time.monotonic() + 60
+    for _ in range(5):
+        expired()
+        while any(folder.glob("old*")):
+            assert time.monotonic() < end
+            time.sleep(0.001)
+    for seed, log in enumerate(logs):
+        add(log, model, 3, seed)
+        log.close()
+    assert sorted(read(tmp_path)["request_id"].unique()) == ["request0", "request1", "request2"]
+    assert [log._expiry.failures + log._recording.failures for log in logs] == [0, 0, 0]
+    assert not caplog.text
+
+
+def test_a_file_that_goes_between_its_listing_and_its_turn_is_no_error(model, tmp_path):
+    folder = tmp_path / "multiclass"
+    folder.mkdir()
+    (folder / "gone.parquet").symlink_to(folder / "nowhere")
+    prediction_log = PredictionLog(tmp_path, 30)
+    add(prediction_log, model, 3)
+    prediction_log.close()
+    assert prediction_log._expiry.failures == 0
+    assert (folder / "gone.parquet").is_symlink()
+    (folder / "gone.parquet").unlink()
+    assert len(read(tmp_path)) == 3
+
+
+def test_rows_that_cannot_be_written_are_counted_and_keep_no_others_from_it(model, tmp_path, monkeypatch, caplog):
+    """Whatever goes wrong: only errors of the disk were expected, and any other ended the thread."""
+    monkeypatch.setattr("service.inference.prediction_log.MAX_AGE_S", 0.01)
+    log, columns, lost = PredictionLog(tmp_path, 30), prediction_log._columns, unrecorded()
+    bad = dataclasses.replace(model, champion=dataclasses.replace(model.champion, version="8"))
+
+    def fails_for_version_8(entries):
+        if entries[0].model.champion.version == "8":
+            raise ValueError("arrays of unequal length")
+        return columns(entries)
+
+    monkeypatch.setattr("service.inference.prediction_log._columns", fails_for_version_8)
+    add(log, bad, 4)
+    end = time.monotonic() + 60
+    while log._recording.failures == 0:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    add(log, bad, 4, seed=1)
+    add(log, model, 3, seed=2)
+    log.close()
+    assert read(tmp_path)["request_id"].tolist() == ["request2"] * 3
+    assert unrecorded() - lost == 8
+    assert caplog.text.count("ValueError: arrays of unequal length") == 1, "once, not each time"
+    assert not list(tmp_path.glob("*/.*")), "no part of a file is left"
+
+
+def test_files_expire_in_a_service_without_requests(tmp_path):
+    old = tmp_path / "multiclass" / "old.parquet"
+    old.parent.mkdir()
+    old.write_bytes(b"")
+    os.utime(old, (time.time() - 40 * 86400,) * 2)
+    prediction_log = PredictionLog(tmp_path, 30)
+    end = time.monotonic() + 60
+    while old.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    prediction_log.close()

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from fatescope.data import images
+from fatescope.data import formats, images
+from fatescope.data.formats import tiff as formats_tiff
+from fatescope.data.formats import tiff_slices
 from fatescope.errors import ImageError
 from tests.support.cases import case
 from tests.support.images import bare_tiff, draw_cell, tiff
@@ -72,6 +74,61 @@ def test_smaller_copies_below_a_page_are_no_cells(flag):
     raw = written((STACK[0], {"subifds": 1}), (SMALL, flag), (STACK[1], {}))
     assert len(tifffile.TiffFile(io.BytesIO(raw)).pages[0].subifds) == 1
     np.testing.assert_array_equal(decode(raw), STACK[:2])
+
+
+@pytest.mark.parametrize(("height", "width"), [(45, 59), (44, 60)])
+def test_a_directory_below_a_page_that_is_smaller_in_one_direction_is_a_copy(height, width):
+    below = STACK[1, :height, :width].copy()
+    np.testing.assert_array_equal(decode(written((STACK[0], {"subifds": 1}), (below, {}))), STACK[:1])
+
+
+@pytest.mark.parametrize("one_directory", [False, True])
+def test_a_file_has_so_many_pages_and_no_more(monkeypatch, one_directory):
+    assert formats.MAX_PAGES == 100_000
+    raw = tiff(STACK, imagej=True, truncate=one_directory)
+    for most, module in ((5, formats_tiff), (5, tiff_slices), (4, tiff_slices if one_directory else formats_tiff)):
+        monkeypatch.setattr(module, "MAX_PAGES", most)
+        if most == 5:
+            assert len(decode(raw)) == 5
+    with pytest.raises(ImageError, match="more than 100,000 pages; export fewer cells per file") as caught:
+        images.decode(raw, "x.tif", MEGAPIXEL)
+    assert caught.value.code == "too_many_pages"
+
+
+def test_the_slices_of_several_stacks_in_a_file_are_counted_together(monkeypatch):
+    texts = [
+        {"metadata": None, "description": f'{{"shape": [5, 45, 60], "truncated": true, "n": {n}}}'} for n in (1, 2)
+    ]
+    raw = written((STACK[0], texts[0]), (STACK[0], texts[1])) + STACK[1:].tobytes() * 2
+    assert len(decode(raw)) == 10
+    monkeypatch.setattr(tiff_slices, "MAX_PAGES", 9)
+    with pytest.raises(ImageError, match="export fewer cells per file"):
+        images.decode(raw, "x.tif", MEGAPIXEL)
+
+
+@pytest.mark.parametrize(
+    ("tags", "is_read"),
+    [
+        ([], True),
+        ([(266, 3, [1])], True),
+        ([(266, 3, [2])], False),
+        ([(277, 3, [3]), (262, 3, [2]), (284, 3, [1])], True),
+        ([(277, 3, [3]), (262, 3, [2]), (284, 3, [2])], False),
+        ([(284, 3, [2])], True),
+        ([(259, 3, [5])], False),
+    ],
+    ids=["plain", "bits in order", "bits in reverse", "colours by pixel", "by plane", "one plane", "compressed"],
+)
+def test_a_stack_behind_one_directory_is_read_only_where_its_bytes_are_its_pixels(tags, is_read):
+    samples = 3 if any(tag == 277 for tag, *_ in tags) else 1
+    grey = (STACK >> 4).astype(np.uint8)
+    data = np.repeat(grey[..., None], samples, -1).tobytes()
+    size = [(33629, 4, [0] * 5), (33628, 4, [0]), (279, 4, [len(data) // 5])]
+    raw = bare_tiff((data, grey.shape[1:]), 8, [*size, *tags])
+    if is_read:
+        np.testing.assert_array_equal(decode(raw), grey)
+    else:
+        assert "announces 5 slices, but 1 can be found" in lose(raw)
 
 
 def test_an_image_below_a_page_is_not_lost():
