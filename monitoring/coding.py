@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from monitoring.lamps import Lamps
-from monitoring.spaces import KERNEL_FEATURES
-from monitoring.statistics import FEATURES, VERDICT_RATES, CellFeatures, Floats, Rows
+from monitoring.novelty import describe
+from monitoring.statistics import FEATURES, KERNEL_FEATURES, VERDICT_RATES, CellFeatures, Floats, Rows
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Coding:
         features = table[list(FEATURES)].to_numpy(float)
         return CellFeatures(
             features,
-            np.concatenate([kernel, components], axis=1),
+            kernel,
+            describe(components),
             np.eye(len(self.probabilities))[table[self.probabilities].to_numpy().argmax(1)],
             np.stack([verdicts == verdict for verdict in VERDICT_RATES.values()], axis=1).astype(float),
             self.lamps.embed(features),

@@ -10,8 +10,7 @@ effect size, so that a large window does not raise an alarm over a negligible di
 | `psi_FEATURE` | population stability index over the deciles of the reference (Siddiqi 2006) |
 | `outside_FEATURE` | share of cells outside the range of all but a hundredth of the reference |
 | `mmd` | maximum mean discrepancy of the embeddings (Gretton et al. 2012) among cells predicted alike |
-| `novelty` | the same, orthogonal to the directions along which groups of the reference differ: finds new media |
-| `hotelling` | distance of the mean embeddings among cells predicted alike, in units of how much groups differ |
+| `novelty` | distance of the embeddings in units of what runs of like cells differ by: finds new media |
 | `classes` | total variation distance between the predicted classes; a mixture may change without any fault |
 | `unsure`, `unlike` | excess of the rate of the verdict over that of the reference |
 
@@ -34,6 +33,7 @@ import numpy as np
 import pandas as pd
 
 from monitoring.coding import Coding
+from monitoring.novelty import Novelty
 from monitoring.run_effects import RunEffects
 from monitoring.statistics import (
     FEATURES,
@@ -44,9 +44,10 @@ from monitoring.statistics import (
     Rows,
     compare_features,
     compare_shares,
+    discrepancies,
     excess_rates,
 )
-from monitoring.thresholds import ALPHA, CONCENTRATIONS, by_concentration, floor, joint_thresholds
+from monitoring.thresholds import ALPHA, LEVEL_OF_RUNS, CONCENTRATIONS, by_concentration, floor, joint_thresholds
 
 MIN_CELLS = 30
 """Cells that a window needs to be evaluated."""
@@ -119,19 +120,23 @@ class Detector:
         self._runs = RunEffects(
             cells, self._edges, groups, self._means, self._rates_without(cells, groups), self._coding.lamps
         )
+        self._novelty = Novelty.of(cells.described, cells.predicted, groups, ~self._unseen)
         self._chances: dict[int, dict[str, float]] = {}
 
     def evaluate(self, window: pd.DataFrame) -> Report:
         """Compare a window of at least MIN_CELLS cells with the reference."""
         assert len(window) >= MIN_CELLS, len(window)
-        means = Means.of(self._coding.read(window), self._edges)
+        cells = self._coding.read(window)
+        means = Means.of(cells, self._edges)
         values = compare_features(self._means.below, means.below - self._means.below)
         values |= excess_rates(means.verdicts - self._rates)
-        difference = (means.embedding - self._means.embedding) * (means.counts > 0)[:, None]
-        for name, space in self._runs.spaces.items():
-            values[name] = space.distances(space.apply(difference[None]), means.counts[None], self._means.counts)[0]
+        difference = (means.kernel - self._means.kernel) * (means.counts > 0)[:, None]
+        values["mmd"] = discrepancies(difference, self._runs.scatter, means.counts, self._means.counts)
         values["classes"] = compare_shares(self._means.shares, means.shares)
-        thresholds = self.thresholds(len(window), float(self._coding.lamps.concentration(means.light, len(window))))
+        concentration = float(self._coding.lamps.concentration(means.light, len(window)))
+        size = min(len(window), SIZES[-1])
+        values["novelty"] = self._novelty.distance(cells.described.mean(0), means.shares, size, concentration)
+        thresholds = self.thresholds(len(window), concentration)
         return Report(len(window), [Finding(name, float(value), thresholds[name]) for name, value in values.items()])
 
     def thresholds(self, size: int, concentration: float = 1.0) -> dict[str, float]:
@@ -139,10 +144,11 @@ class Detector:
         size, unseen = min(size, SIZES[-1]), int(self._unseen.sum())
         limits, chance = self._run_limits[int(np.digitize(concentration, CONCENTRATIONS))], self._chance(size)
         # What is within the differences of runs in any window must not be found in a small one by chance.
-        return {
+        thresholds = {
             name: max(limits.get(name, 0.0) + value, floor(name, size, unseen, self._rates))
             for name, value in chance.items()
         }
+        return thresholds | {"novelty": self._novelty.limit(size, concentration, LEVEL_OF_RUNS)}
 
     @cached_property
     def _run_limits(self) -> list[dict[str, float]]:

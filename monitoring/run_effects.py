@@ -14,13 +14,13 @@ import numpy as np
 from scipy.stats import chi2
 
 from monitoring.lamps import Lamps
-from monitoring.spaces import Space, Within, spaces
 from monitoring.statistics import (
     CellFeatures,
     Floats,
     Means,
     Rows,
     compare_features,
+    discrepancies,
     excess_rates,
 )
 
@@ -73,25 +73,19 @@ class RunEffects:
         """Take the reference, (F, L) `edges`, the rows of its groups and, of each, the verdict rates of the others."""
         self._pooled, self._lamps, self._groups = pooled, lamps, groups
         means = [Means.of(cells.take(rows), edges) for rows in groups]
-        place = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(groups)])
-        within = Within.of(cells.take(np.concatenate(groups)), place, means)
-        self.spaces = spaces(pooled, means, within)
         self._deviations = [
             self._deviate(cells.take(rows), edges, mean) for rows, mean in zip(groups, means, strict=True)
         ]
         self._light = np.stack([mean.light for mean in means])
         self._ends = self._end_effects(cells.features, edges)
         sizes = np.array([len(rows) for rows in groups], float)
-        below, verdicts, mapped = [], [], dict[str, list[Floats]]({name: [] for name in self.spaces})
+        below, verdicts, kernel = [], [], []
         for i, mean in enumerate(means):
             others = pooled.without(mean) if len(groups) > 1 else pooled
             below.append(mean.below - others.below)
             verdicts.append(mean.verdicts - rates[i])
             here = others.counts * mean.counts > 0
-            difference = (mean.embedding - others.embedding) * here[:, None]
-            left = spaces(others, means[:i] + means[i + 1 :], within) if len(groups) > 1 else self.spaces
-            for name, space in left.items():
-                mapped[name].append(space.apply(difference[None])[0])
+            kernel.append((mean.kernel - others.kernel) * here[:, None])
         shares = np.stack([mean.below for mean in means])
         noise = (shares * (1 - shares)).sum(2) / (sizes - 1)[:, None]
         self._below = Effects.of(np.stack(below), (np.stack(below) ** 2).sum(2), noise)
@@ -100,9 +94,19 @@ class RunEffects:
         self._verdicts = Effects.of(np.stack(verdicts), np.stack(verdicts) ** 2, noise)
         counts = np.stack([mean.counts for mean in means])
         self._reliance = np.sqrt(counts / np.maximum(counts.sum(0), 1))
-        self._mapped = {
-            name: self._mapped_effects(space, np.stack(mapped[name]), counts) for name, space in self.spaces.items()
-        }
+        self.scatter = self._scatter(counts)
+        shares = counts / counts.sum(1, keepdims=True)
+        squares = ((np.stack(kernel) ** 2).sum(2) * shares).sum(1, keepdims=True)
+        noise = (shares * self.scatter / np.maximum(counts, 1)).sum(1, keepdims=True)
+        self._kernel = Effects.of(np.stack(kernel), squares, noise)
+
+    def _scatter(self, counts: Floats) -> Floats:
+        """Return the (K,) expected squares of the deviation of one cell from the mean of those of its group."""
+        size = self._pooled.kernel.size
+        squares = sum((part[:, -size:] ** 2).sum(0) for part in self._deviations)
+        freedom = np.maximum(counts.sum(0) - (counts > 0).sum(0), 1)
+        scatter: Floats = np.reshape(squares, self._pooled.kernel.shape).sum(1) / freedom
+        return scatter
 
     def _end_effects(self, features: Floats, edges: Floats) -> Floats:
         """Return the (G, len(_STEPS), F, 2) effects on the shares below and up to the ends of the range.
@@ -122,16 +126,9 @@ class RunEffects:
         return effects - self._pooled.below[:, [0, -1]]
 
     @staticmethod
-    def _mapped_effects(space: Space, values: Floats, counts: Floats) -> Effects:
-        shares = counts / counts.sum(1, keepdims=True)
-        squares = ((values**2).sum(2) * shares).sum(1, keepdims=True)
-        noise = (shares * space.chance / np.maximum(counts, 1)).sum(1, keepdims=True)
-        return Effects.of(values, squares, noise)
-
-    @staticmethod
     def _deviate(cells: CellFeatures, edges: Floats, mean: Means) -> Floats:
         """Return (n, …) deviations of every quantity of the cells of a group from its mean, side by side."""
-        apart = cells.predicted[:, :, None] * (cells.embedding[:, None, :] - mean.embedding)
+        apart = cells.predicted[:, :, None] * (cells.kernel[:, None, :] - mean.kernel)
         parts = (
             cells.below(edges) - mean.below,
             cells.verdicts - mean.verdicts,
@@ -160,7 +157,7 @@ class RunEffects:
     ) -> tuple[Floats, dict[str, Floats]]:
         """Draw windows of (D, R) groups with (D, R) `sizes` in cells."""
         count, cells = len(self._groups), int(sizes[0].sum())
-        classes, size = self._pooled.embedding.shape
+        classes, size = self._pooled.kernel.shape
         shares = np.zeros((_DRAWS, count))
         sums = np.zeros((_DRAWS, self._deviations[0].shape[1]), np.float32)
         counts = np.zeros((_DRAWS, count, classes))
@@ -175,13 +172,13 @@ class RunEffects:
             counts[windows, group] = drawn[:, end - classes : end]
         total = counts.sum(1)
         ends = np.cumsum([self._pooled.below.size, self._pooled.verdicts.size, self._light.shape[1], classes])
-        below, verdicts, light, _, embedding = np.split(sums / cells, ends, axis=1)
+        below, verdicts, light, _, kernel = np.split(sums / cells, ends, axis=1)
         # The means of the reference have errors of their own.
         known = self._pooled.counts
         widening = np.sqrt(1 + cells / known.sum())
         below = below.reshape(_DRAWS, *self._pooled.below.shape) * widening
-        embedding = embedding.reshape(_DRAWS, classes, size) * cells / np.maximum(total, 1)[:, :, None]
-        embedding *= np.sqrt(1 + total / np.maximum(known, 1))[:, :, None]
+        kernel = kernel.reshape(_DRAWS, classes, size) * cells / np.maximum(total, 1)[:, :, None]
+        kernel *= np.sqrt(1 + total / np.maximum(known, 1))[:, :, None]
         ranks = rng.random(_DRAWS) if unseen else None
         moved = below + np.tensordot(shares, self._below.values, 1) * self._below.scale(ranks)
         # Not by effects on the shares: these rise the faster the farther the lamp of a run is beyond all known ones.
@@ -196,8 +193,6 @@ class RunEffects:
             # A run of its own, not one of few: effects of all groups, weighed by chance and by the cells behind them.
             normal = rng.standard_normal((_DRAWS, count, count))
             weights = (weights[:, :, None] @ normal)[:, :, 0] * self._reliance.T[:, None]
-        for name, space in self.spaces.items():
-            effects = (weights @ self._mapped[name].values.swapaxes(0, 1)).swapaxes(0, 1)
-            mapped = space.apply(embedding) + effects * self._mapped[name].scale(ranks)
-            values[name] = space.distances(mapped, total, known)
+        effects = (weights @ self._kernel.values.swapaxes(0, 1)).swapaxes(0, 1)
+        values["mmd"] = discrepancies(kernel + effects * self._kernel.scale(ranks), self.scatter, total, known)
         return self._lamps.concentration(light + shares @ self._light, cells), values

@@ -23,6 +23,8 @@ TAIL = 0.005
 """Share of the reference beyond either end of the range that counts as known."""
 MIN_SHARE = 1e-3
 """Lower bound on the share of cells in a bin of the population stability index, which is infinite for empty bins."""
+KERNEL_FEATURES = 256
+"""Random Fourier features that approximate a Gaussian kernel (Rahimi and Recht 2007)."""
 LEVELS = np.array([TAIL, *np.linspace(0.01, 0.99, 99), 1 - TAIL])
 """Quantiles of the reference at which distributions are compared."""
 _DECILES = 1 + np.searchsorted(LEVELS, np.linspace(0.1, 0.9, 9) - 1e-9)
@@ -35,8 +37,10 @@ class CellFeatures:
 
     features: Floats
     """(n, len(FEATURES))"""
-    embedding: Floats
-    """(n, E) what is compared among cells predicted alike: `spaces` says which coordinates are which."""
+    kernel: Floats
+    """(n, KERNEL_FEATURES) random Fourier features of the embedding."""
+    described: Floats
+    """(n, 2C) as of `monitoring.novelty`."""
     predicted: Floats
     """(n, K) 1 for the most probable class, else 0."""
     verdicts: Floats
@@ -46,7 +50,7 @@ class CellFeatures:
 
     def take(self, rows: Rows) -> "CellFeatures":
         """Return the cells at `rows`."""
-        arrays = (self.features, self.embedding, self.predicted, self.verdicts, self.light)
+        arrays = (self.features, self.kernel, self.described, self.predicted, self.verdicts, self.light)
         return CellFeatures(*(array[rows] for array in arrays))
 
     def below(self, edges: Floats) -> Floats:
@@ -61,8 +65,8 @@ class Means:
 
     below: Floats
     """(…, len(FEATURES), L + 1) shares of cells, as of `CellFeatures.below`."""
-    embedding: Floats
-    """(…, K, E) of the cells predicted as each class; 0 for a class without cells."""
+    kernel: Floats
+    """(…, K, KERNEL_FEATURES) of the cells predicted as each class; 0 for a class without cells."""
     counts: Floats
     """(…, K) cells predicted as each class."""
     verdicts: Floats
@@ -81,7 +85,7 @@ class Means:
         ]
         return cls(
             np.stack(below) / len(cells.features),
-            cells.predicted.T @ cells.embedding / np.maximum(counts, 1)[:, None],
+            cells.predicted.T @ cells.kernel / np.maximum(counts, 1)[:, None],
             counts,
             cells.verdicts.mean(0),
             cells.light.mean(0),
@@ -91,7 +95,7 @@ class Means:
         """Return the means of these cells without `other`, which are some of them."""
         total, part = float(self.counts.sum()), float(other.counts.sum())
         counts = self.counts - other.counts
-        sums = self.embedding * self.counts[:, None] - other.embedding * other.counts[:, None]
+        sums = self.kernel * self.counts[:, None] - other.kernel * other.counts[:, None]
         below, verdicts, light = (
             (mine * total - others * part) / max(total - part, 1)
             for mine, others in (
@@ -100,8 +104,8 @@ class Means:
                 (self.light, other.light),
             )
         )
-        embedding = sums * (counts > 0)[:, None] / np.maximum(counts, 1)[:, None]
-        return Means(below, embedding, counts, verdicts, light)
+        kernel = sums * (counts > 0)[:, None] / np.maximum(counts, 1)[:, None]
+        return Means(below, kernel, counts, verdicts, light)
 
     @property
     def shares(self) -> Floats:
@@ -123,6 +127,20 @@ def compare_features(reference: Floats, differences: Floats) -> dict[str, Floats
         statistics[f"psi_{name}"] = stability[..., i]
         statistics[f"outside_{name}"] = outside[..., i]
     return statistics
+
+
+def discrepancies(differences: Floats, scatter: Floats, counts: Floats, known: Floats) -> Floats:
+    """Return the (…,) maximum mean discrepancies of windows, from (…, K, KERNEL_FEATURES) differences of means.
+
+    What chance contributes is subtracted, so that a small window is not farther away than a large one: (K,) `scatter`
+    is the expected square of the deviation of one cell; windows have (…, K) `counts`, the reference has (K,) `known`.
+    """
+    errors = scatter * (1 / np.maximum(counts, 1) + 1 / np.maximum(known, 1))
+    # A predicted class that the reference lacks has no mean to compare with.
+    shares = counts / counts.sum(-1, keepdims=True) * (known > 0)
+    squares = (shares * ((differences**2).sum(-1) - errors)).sum(-1)
+    distances: Floats = np.sqrt(np.maximum(squares, 0))
+    return distances
 
 
 def compare_shares(reference: Floats, window: Floats) -> Floats:

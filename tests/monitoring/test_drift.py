@@ -112,9 +112,7 @@ def test_a_medium_that_the_model_is_sure_of_is_found_by_its_embedding_alone():
     for name, rows in others.groupby("group"):
         assert not detector.evaluate(rows.head(200)).input_drift, name
     report = detector.evaluate(others.assign(e1=others["e1"] + 0.8).head(200))
-    found = {finding.statistic for finding in report.input_drift}
-    assert "novelty" in found
-    assert found <= {"novelty", "mmd", "hotelling"}, "nothing but the embedding is another"
+    assert {finding.statistic for finding in report.input_drift} == {"novelty"}
 
 
 def test_the_rates_are_those_of_cells_that_the_model_was_not_fitted_on():
