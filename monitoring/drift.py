@@ -47,7 +47,7 @@ from monitoring.statistics import (
     discrepancies,
     excess_rates,
 )
-from monitoring.thresholds import ALPHA, LEVEL_OF_RUNS, CONCENTRATIONS, by_concentration, floor, joint_thresholds
+from monitoring.thresholds import ALPHA, CONCENTRATIONS, LEVEL_OF_RUNS, by_concentration, floor, joint_thresholds
 
 MIN_CELLS = 30
 """Cells that a window needs to be evaluated."""

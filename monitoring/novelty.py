@@ -18,11 +18,12 @@ from typing import Self
 import numpy as np
 
 from monitoring.statistics import Floats, Rows
+from monitoring.thresholds import CONCENTRATIONS
 
 LEAST_SPREAD = 0.003
 """The least variance between runs that is assumed along any direction, as a share of that between cells of one run."""
 _PRIOR_SLOPE = 0.1
-"""Groups of one class each that the regression within groups counts as: where all groups are mixed alike, it decides."""
+"""Groups of one class each that the regression within groups counts as; it decides where all are mixed alike."""
 _DRAWS = 4000
 """References, and a window for each, from which limits are computed."""
 
@@ -89,7 +90,7 @@ class Novelty:
         covariates = np.array([1, *(shares - self.shares)[1:], 0])
         deviation = described @ self.directions - covariates @ self.effects
         leverage = float(covariates @ self.uncertainty @ covariates)
-        runs, chance = concentration + leverage, 1 / cells + leverage / self.cells
+        runs, chance = _most(concentration) + leverage, 1 / cells + leverage / self.cells
         covariance = self.between * runs + np.eye(len(deviation)) * chance
         return float(np.sqrt(deviation @ np.linalg.solve(covariance, deviation) / len(deviation)))
 
@@ -101,7 +102,7 @@ class Novelty:
         """
         values, window, drawn, aligned = self._drawn
         leverage = float(self.uncertainty[0, 0])
-        runs, chance = concentration + leverage, 1 / cells + leverage / self.cells
+        runs, chance = _most(concentration) + leverage, 1 / cells + leverage / self.cells
         place = np.matmul((window * np.sqrt(values * runs + chance))[:, None], aligned)[:, 0]
         return float(np.sqrt(np.quantile((place**2 / (drawn * runs + chance)).mean(1), 1 - level)))
 
@@ -115,6 +116,11 @@ class Novelty:
         if not self.freedom:
             between = np.broadcast_to(np.diag(values), between.shape)
         return (values, window, *np.linalg.eigh(between))
+
+
+def _most(concentration: float) -> float:
+    """Return the highest concentration that windows of so many runs have: lamps show their number only roughly."""
+    return (*CONCENTRATIONS, 1.0)[int(np.digitize(concentration, CONCENTRATIONS))]
 
 
 def _between(squares: Floats, freedom: int, cells: float) -> Floats:
