@@ -112,14 +112,15 @@ for the {held} looks that an alert has to hold, are the worst traffic. So many o
 
 Power falls with more cells by at most {fall:.1f} standard errors, over all rows but the last.
 
-Thresholds are the sum of what chance gives in a window of this size and of how much runs differ, which depends on how
-many lamps a window has. With few groups in the data the second part is wide, and a smaller change, or a medium that
-looks to the model like one that it knows, is found in no window, however large. More runs of each class in the data
-make it narrower.
+Thresholds allow for what chance gives in a window of this size and for how much runs differ, which depends on how many
+lamps a window has. With few groups in the data the second part is wide, and a smaller change, or a medium that looks to
+the model like one that it knows, is found in no window, however large. More runs of each class in the data make it
+narrower.
 
-A new medium is found seldom with so few groups: it moves the mean of the cells by little more than runs of a known
-medium differ, and half a window of it by less than that. In simulated populations with 24 groups
-(`tests/monitoring/test_drift_levels.py`), half a window of cells that lie 1.2 standard deviations away in two
-coordinates is found in at least 80 % of windows of 500 cells. The statistics were developed with these two media in
-view, and not tried on others, or on real ones.
+A new medium is found by `novelty`, although hardly any of its cells is unlike the known ones: the mean of many cells
+tells what a cell does not. It is found in windows of many runs more easily than in half a window, and in those of one
+run by how far beyond other runs it lies. The statistic was developed with these two media in view, and not tried on
+others, or on real ones. In simulated populations with 24 groups (`tests/monitoring/test_drift_levels.py`), half a
+window of cells that lie 1.2 standard deviations away in two coordinates is found in at least 80 % of windows of 500
+cells.
 """

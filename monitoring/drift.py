@@ -21,8 +21,8 @@ A threshold belongs to the model, to the size of the window and to how many lamp
   of a window are imaged (`monitoring.lamps`): one run differs from the reference by more than the mean of many does.
 
 A difference within the second limit is not found in a window of any size, and one beyond it the more often the larger
-the window. The threshold of `classes` is of chance alone. Rates of verdicts are compared with those of cells that the
-model was not fitted on.
+the window. `novelty` has both in its unit already (`monitoring.novelty`), and the threshold of `classes` is of chance
+alone. Rates of verdicts and novelty are compared with those of cells that the model was not fitted on.
 """
 
 from dataclasses import asdict, dataclass
@@ -135,7 +135,8 @@ class Detector:
         values["classes"] = compare_shares(self._means.shares, means.shares)
         concentration = float(self._coding.lamps.concentration(means.light, len(window)))
         size = min(len(window), SIZES[-1])
-        values["novelty"] = self._novelty.distance(cells.described.mean(0), means.shares, size, concentration)
+        novelty = self._novelty.distance(cells.described.mean(0), means.shares, size, concentration)
+        values["novelty"] = np.asarray(novelty)
         thresholds = self.thresholds(len(window), concentration)
         return Report(len(window), [Finding(name, float(value), thresholds[name]) for name, value in values.items()])
 

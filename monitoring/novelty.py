@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from monitoring.statistics import Floats, Rows
 from monitoring.thresholds import CONCENTRATIONS
@@ -42,7 +43,7 @@ class Novelty:
     directions: Floats
     """(M, M)"""
     effects: Floats
-    """(P, M) means along them: at these shares, for other shares, and what is added where the model was fitted."""
+    """(P, M) means along them: at these shares, added for others, and added in groups that the model was fitted on."""
     uncertainty: Floats
     """(P, P) covariance of the effects of covariates, in units of that of a mean of a group."""
     between: Floats
@@ -53,8 +54,8 @@ class Novelty:
     """Of a group, harmonic mean."""
 
     @classmethod
-    def of(cls, described: Floats, predicted: Floats, groups: list[Rows], seen: Rows) -> Self:
-        """Learn from (n, M) descriptions of cells, their (n, K) predicted classes, groups, and (n,) whether `seen`."""
+    def of(cls, described: Floats, predicted: Floats, groups: list[Rows], seen: npt.NDArray[np.bool_]) -> Self:
+        """Learn from (n, M) descriptions of cells, (n, K) predicted classes, groups, and (n,) whether fitted on."""
         means, mixtures = (np.stack([each[rows].mean(0) for rows in groups]) for each in (described, predicted))
         inside, mixed = (
             np.concatenate([each[rows] - each[rows].mean(0) for rows in groups]) for each in (described, predicted)
@@ -89,8 +90,7 @@ class Novelty:
         """
         covariates = np.array([1, *(shares - self.shares)[1:], 0])
         deviation = described @ self.directions - covariates @ self.effects
-        leverage = float(covariates @ self.uncertainty @ covariates)
-        runs, chance = _most(concentration) + leverage, 1 / cells + leverage / self.cells
+        runs, chance = self._weights(covariates, cells, concentration)
         covariance = self.between * runs + np.eye(len(deviation)) * chance
         return float(np.sqrt(deviation @ np.linalg.solve(covariance, deviation) / len(deviation)))
 
@@ -101,10 +101,16 @@ class Novelty:
         this one says.
         """
         values, window, drawn, aligned = self._drawn
-        leverage = float(self.uncertainty[0, 0])
-        runs, chance = _most(concentration) + leverage, 1 / cells + leverage / self.cells
+        runs, chance = self._weights(np.eye(1, len(self.effects))[0], cells, concentration)
         place = np.matmul((window * np.sqrt(values * runs + chance))[:, None], aligned)[:, 0]
         return float(np.sqrt(np.quantile((place**2 / (drawn * runs + chance)).mean(1), 1 - level)))
+
+    def _weights(self, covariates: Floats, cells: int, concentration: float) -> tuple[float, float]:
+        """Return by how much the effects of runs, and cells of one run, vary in a window beside these means."""
+        leverage = float(covariates @ self.uncertainty @ covariates)
+        # Lamps show the number of runs only roughly: the highest that it may be.
+        most = (*CONCENTRATIONS, 1.0)[int(np.digitize(concentration, CONCENTRATIONS))]
+        return most + leverage, 1 / cells + leverage / self.cells
 
     @cached_property
     def _drawn(self) -> tuple[Floats, Floats, Floats, Floats]:
@@ -116,11 +122,6 @@ class Novelty:
         if not self.freedom:
             between = np.broadcast_to(np.diag(values), between.shape)
         return (values, window, *np.linalg.eigh(between))
-
-
-def _most(concentration: float) -> float:
-    """Return the highest concentration that windows of so many runs have: lamps show their number only roughly."""
-    return (*CONCENTRATIONS, 1.0)[int(np.digitize(concentration, CONCENTRATIONS))]
 
 
 def _between(squares: Floats, freedom: int, cells: float) -> Floats:
@@ -139,7 +140,9 @@ def _between(squares: Floats, freedom: int, cells: float) -> Floats:
 
 def _whitening(covariance: Floats) -> Floats:
     """Return the (M, M) map to directions along which cells with this covariance scatter by 1, or less."""
-    scale = np.sqrt(np.diag(covariance)) + 1e-9
+    scale = np.sqrt(np.diag(covariance))
+    # What is the same for all cells says nothing.
+    scale = np.where(scale > 1e-6 * scale.max(), scale, np.inf)
     values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
     # Descriptions may follow each other.
     directions: Floats = vectors / np.sqrt(np.maximum(values, 0.01)) / scale[:, None]
