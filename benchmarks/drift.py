@@ -1,6 +1,6 @@
 """How often the drift detector raises an alarm without drift, and how often it finds drift.
 
-Run with `fatescope bench drift` after `fatescope repro` on the default data; about ten minutes. The detector is the one
+Run with `fatescope bench drift` after `fatescope repro` on the default data; about 15 minutes. The detector is the one
 that watches in production, with the bundle's own reference. New cells are drawn by `pipelines.commands.simulate` with
 the lamp, gain and focus of the test groups of that reference (unseen cells of the same runs), and then changed. It
 writes `docs/explanation/drift.md` and `reports/bench/drift.json`.
@@ -28,7 +28,7 @@ from benchmarks.drift_figures import (
     Measured,
     Shares,
 )
-from benchmarks.report import Figure, publish
+from benchmarks.report import publish
 from fatescope import command, config
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
@@ -137,12 +137,8 @@ def power(
     }
 
 
-def rows() -> list[Figure]:
-    """Measure with the model and the parameters of this project, and return the figures beside their bars."""
-    return _measure_project().rows()
-
-
-def _measure_project() -> Measured:
+def main() -> None:
+    """Measure with the model and the parameters of this project; print, and write the tables."""
     folder = Path("artifacts") / TASK / "bundle"
     try:
         simulated = bundle.load(folder, 2).spec.simulated
@@ -150,12 +146,7 @@ def _measure_project() -> Measured:
         sys.exit(f"{error}\nrun `fatescope repro` first")
     if not simulated:
         sys.exit(f"{folder}: a model of real cells; this benchmark simulates cells like those of the default data")
-    return measure(folder, config.load(Path("params.yaml")).simulate)
-
-
-def main() -> None:
-    """Measure, print and write the tables."""
-    measured = _measure_project()
+    measured = measure(folder, config.load(Path("params.yaml")).simulate)
     publish("drift", measured.rows(), ["scipy", "numpy"], SEED)
     measured.write(Path("docs/explanation/drift.md"))
 
