@@ -8,7 +8,7 @@ effect size, so that a large window does not raise an alarm over a negligible di
 |---|---|
 | `ks_FEATURE` | Kolmogorov-Smirnov distance between the distributions of a feature, 0 to 1 |
 | `psi_FEATURE` | population stability index over the deciles of the reference (Siddiqi 2006) |
-| `outside_FEATURE` | share of cells outside the range of all but a hundredth of the reference |
+| `outside_FEATURE` | share of cells outside the range of all but a hundredth of the reference, and of another run |
 | `mmd` | maximum mean discrepancy of the embeddings (Gretton et al. 2012) among cells predicted alike |
 | `novelty` | distance of the embeddings in units of what runs of like cells differ by: finds new media |
 | `classes` | total variation distance between the predicted classes; a mixture may change without any fault |
@@ -34,10 +34,8 @@ import pandas as pd
 
 from monitoring.coding import Coding
 from monitoring.novelty import Novelty
-from monitoring.run_effects import RunEffects
+from monitoring.run_effects import RunEffects, find_edges
 from monitoring.statistics import (
-    FEATURES,
-    LEVELS,
     CellFeatures,
     Floats,
     Means,
@@ -111,9 +109,8 @@ class Detector:
         self._unseen = ~reference["seen"].to_numpy(bool) if "seen" in reference else np.ones(len(reference), bool)
         groups = _groups(reference)
         self._coding = Coding.of(reference, groups, seed)
-        features = reference[list(FEATURES)].to_numpy(float)
         cells = self._coding.read(reference)
-        self._edges = np.quantile(features, LEVELS, axis=0, method="inverted_cdf").T
+        self._edges = find_edges(cells.features, groups)
         self._means = Means.of(cells, self._edges)
         self._rates = cells.verdicts[self._unseen].mean(0)
         self._class_shares = cells.predicted[self._unseen].mean(0)

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import chi2, t
 
 from monitoring.lamps import Lamps
 from monitoring.statistics import (
+    LEVELS,
     CellFeatures,
     Floats,
     Means,
@@ -23,9 +24,8 @@ from monitoring.statistics import (
     discrepancies,
     excess_rates,
 )
+from monitoring.thresholds import LEVEL_OF_RUNS
 
-_STEPS = np.linspace(-4, 4, 33)
-"""Steps by which new runs lie beside the groups from which they are drawn; `RunEffects` says in which units."""
 _DRAWS = 2000
 """Windows of each number of runs."""
 _RUNS = (1, 2, 4, 8, 16)
@@ -64,6 +64,23 @@ class Effects:
         return factors.reshape(*factors.shape, *[1] * (self.values.ndim - 2))
 
 
+def find_edges(features: Floats, groups: list[Rows]) -> Floats:
+    """Return the (F, L) LEVELS of (n, F) features; the ends are those of the range of cells, as those of another run.
+
+    A share of cells outside cannot tell whether a run lies a little or far beyond all others, which it does in
+    two of G + 1 cases: the range reaches as far beyond the known ones as the mean of G groups may err.
+    """
+    edges = np.quantile(features, LEVELS, axis=0, method="inverted_cdf").T
+    if len(groups) > 1:
+        means = np.stack([features[rows].mean(0) for rows in groups])
+        chance = np.mean([features[rows].var(0) / len(rows) for rows in groups], axis=0)
+        spread = np.sqrt(np.maximum(means.var(0, ddof=1) - chance, 0))
+        reach = spread / np.sqrt(len(groups)) * t.ppf(1 - LEVEL_OF_RUNS / 2, len(groups) - 1)
+        edges[:, 0] -= reach
+        edges[:, -1] += reach
+    return edges
+
+
 class RunEffects:
     """Draws windows of unseen runs."""
 
@@ -77,7 +94,6 @@ class RunEffects:
             self._deviate(cells.take(rows), edges, mean) for rows, mean in zip(groups, means, strict=True)
         ]
         self._light = np.stack([mean.light for mean in means])
-        self._ends = self._end_effects(cells.features, edges)
         sizes = np.array([len(rows) for rows in groups], float)
         below, verdicts, kernel = [], [], []
         for i, mean in enumerate(means):
@@ -107,23 +123,6 @@ class RunEffects:
         freedom = np.maximum(counts.sum(0) - (counts > 0).sum(0), 1)
         scatter: Floats = np.reshape(squares, self._pooled.kernel.shape).sum(1) / freedom
         return scatter
-
-    def _end_effects(self, features: Floats, edges: Floats) -> Floats:
-        """Return the (G, len(_STEPS), F, 2) effects on the shares below and up to the ends of the range.
-
-        A new run lies beyond all G that are known in two of G + 1 cases: it has the place of a group, moved by a step
-        in units of the standard error of a mean of groups.
-        """
-        means = np.stack([features[rows].mean(0) for rows in self._groups])
-        within = np.mean([features[rows].var(0) / len(rows) for rows in self._groups], axis=0)
-        spread = np.sqrt(np.maximum(means.var(0, ddof=1) - within, 0)) if len(means) > 1 else np.zeros_like(means[0])
-        moves = spread / np.sqrt(len(means)) * _STEPS[:, None]
-        effects = np.empty((len(means), len(_STEPS), features.shape[1], 2))
-        for group, rows in enumerate(self._groups):
-            moved = features[rows] + moves[:, None]
-            effects[group, ..., 0] = (moved < edges[:, 0]).mean(1)
-            effects[group, ..., 1] = (moved <= edges[:, -1]).mean(1)
-        return effects - self._pooled.below[:, [0, -1]]
 
     @staticmethod
     def _deviate(cells: CellFeatures, edges: Floats, mean: Means) -> Floats:
@@ -181,11 +180,6 @@ class RunEffects:
         kernel *= np.sqrt(1 + total / np.maximum(known, 1))[:, :, None]
         ranks = rng.random(_DRAWS) if unseen else None
         moved = below + np.tensordot(shares, self._below.values, 1) * self._below.scale(ranks)
-        # Not by effects on the shares: these rise the faster the farther the lamp of a run is beyond all known ones.
-        steps = rng.standard_t(max(count - 1, 1), chosen.shape) * unseen
-        places = np.abs(steps[..., None] - _STEPS).argmin(-1)
-        beyond = (self._ends[chosen, places] * (sizes / cells)[..., None, None]).sum(1)
-        moved[..., [0, -1]] = below[..., [0, -1]] + beyond
         verdicts = verdicts * widening + shares @ self._verdicts.values * self._verdicts.scale(ranks)
         values = compare_features(self._pooled.below, moved) | excess_rates(verdicts)
         weights = (counts / np.maximum(total, 1)[:, None]).transpose(2, 0, 1)
