@@ -70,7 +70,7 @@ def find_edges(features: Floats, groups: list[Rows]) -> Floats:
     A share of cells outside cannot tell whether a run lies a little or far beyond all others, which it does in
     two of G + 1 cases: the range reaches as far beyond the known ones as the mean of G groups may err.
     """
-    edges = np.quantile(features, LEVELS, axis=0, method="inverted_cdf").T
+    edges: Floats = np.quantile(features, LEVELS, axis=0, method="inverted_cdf").T
     if len(groups) > 1:
         means = np.stack([features[rows].mean(0) for rows in groups])
         chance = np.mean([features[rows].var(0) / len(rows) for rows in groups], axis=0)
