@@ -113,10 +113,10 @@ def _needed_s(context: TrainingContext, settings: dict[str, list[Train]], speeds
         return sum(speeds[_key(member)].fit_s(member, train, validation) for member in members)
 
     def candidate_s(members: list[Train], train: int, validation: int) -> float:
-        # A fold is held out of each fit of the second kind, and its cells are predicted once.
-        rest, cells = (train + validation) * (folds - 1) // folds, train + validation
+        # The fits without a fold take as many steps as one on all cells, and each cell is predicted once.
+        cells = train + validation
         asked_s = sum(speeds[_key(member)].cell_s for member in members) * cells
-        return fits_s(members, train, validation) + folds * fits_s(members, rest, 0) + asked_s
+        return fits_s(members, train, validation) + folds * fits_s(members, cells, 0) + asked_s
 
     total_s = 0.0
     for scheme in context.schemes:

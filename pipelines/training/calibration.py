@@ -5,7 +5,7 @@ the distance above which a cell is unlike the training cells, and the error of a
 do not reduce. Classes are weighted by the shares that the network's probabilities assume (`prior`), not by their number
 of cells; the shares are equal, unless the network was trained on the classes as they are (`train.balance: none`).
 
-The refit on all these cells takes the calibration of networks that were trained for as many epochs, under the same
+The refit on all these cells takes the calibration of networks that were trained for as many steps, under the same
 schedule, on all groups but those that they were asked for; `evaluate` shows on the test cells whether it holds there.
 """
 

@@ -1,8 +1,9 @@
 """Candidates for the model of a task: the best fit of the search alone, or an ensemble of several.
 
 Each network is trained three times over. First on the training cells, where the validation cells tell for how many
-epochs. Then for so many epochs on parts of both, so that every cell is predicted by a model that has not seen its run
-("cross-fit"): this decides between the candidates and calibrates them. Last on both together ("refit").
+epochs. Then on parts of both, so that every cell is predicted by a model that has not seen its run ("cross-fit"): this
+decides between the candidates and calibrates them. Last on both together, for so many epochs ("refit"); the fits on
+parts take as many steps, under the same schedule.
 """
 
 import math
@@ -21,7 +22,7 @@ from pipelines.training.calibration import Calibration, calibrate
 from pipelines.training.cost import FitCost, Meter, ModelCost
 from pipelines.training.cross_fit import Folds, Unseen, ask
 from pipelines.training.ensemble import class_prior, join_networks, model_cost, sample_classes
-from pipelines.training.examples import Examples
+from pipelines.training.examples import Examples, steps_per_epoch
 from pipelines.training.prediction import predict
 from pipelines.training.trainer import Fit, Report
 
@@ -40,7 +41,7 @@ class Candidate:
     name: str
     """SINGLE or ENSEMBLE."""
     members: list[Train]
-    """The settings of its networks, with the epochs of its cross-fit and its refit."""
+    """The settings of its networks, with the epochs that their refit takes."""
     calibration: Calibration
     prior: npt.NDArray[np.float64]
     """(K,) shares of the classes that its probabilities assume."""
@@ -92,8 +93,12 @@ def train_candidates(
     members = {_key(member): member for each in settings for member in each}
     scouts = {key: fit("candidate", examples, member) for key, member in members.items()}
     members = {key: member.model_copy(update={"epochs": scouts[key].fit.epochs}) for key, member in members.items()}
+    whole = len(examples.train) + len(examples.validation)
     rounds = [
-        {key: fit(f"fold {number}", fold.examples, member) for key, member in members.items()}
+        {
+            key: fit(f"fold {number}", fold.examples, _of_as_many_steps(member, whole, len(fold.examples.train)))
+            for key, member in members.items()
+        }
         for number, fold in enumerate(folds.parts, start=1)
     ]
     candidates = []
@@ -138,6 +143,15 @@ def _calibrate_candidate(
         fits=sum((metered.cost for metered in fits[1:]), fits[0].cost),
         shortened=any(metered.fit.shortened for metered in fits),
     )
+
+
+def _of_as_many_steps(member: Train, cells: int, fewer: int) -> Train:
+    """Return settings under which a fit on `fewer` cells takes as many steps, in more epochs, as one on `cells`.
+
+    Of fewer cells and fewer steps, a network would be less sure of itself than the one that it calibrates.
+    """
+    ratio = steps_per_epoch(cells, member.batch_size) / steps_per_epoch(fewer, member.batch_size)
+    return member.model_copy(update={"epochs": round(member.epochs * ratio)})
 
 
 def _fit(

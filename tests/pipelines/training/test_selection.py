@@ -93,7 +93,9 @@ def test_a_model_is_shortened_where_a_fit_of_it_or_of_its_candidate_was(
     assert made.shortened == (of_candidate is not None or of_refit)
 
 
-def test_all_fits_after_the_first_take_its_epochs(examples, folds, settings, opened, monkeypatch):
+def test_all_fits_after_the_first_take_as_many_steps_as_its_epochs_on_all_cells(
+    examples, folds, settings, opened, monkeypatch
+):
     params, fit, taken = settings(epochs=3), trainer.fit, []
 
     def fit_and_note(cells, classes, member, *others):
@@ -103,7 +105,7 @@ def test_all_fits_after_the_first_take_its_epochs(examples, folds, settings, ope
     monkeypatch.setattr(trainer, "fit", fit_and_note)
     [candidate] = selection.train_candidates(examples, folds, 2, [[params.train]], params, opened[1])
     selection.refit_candidate(candidate, examples, 2, 0, params, opened[1])
-    assert taken == [(64, 32, 3), (48, 0, 2), (48, 0, 2), (96, 0, 2)]
+    assert taken == [(64, 32, 3), (48, 0, 4), (48, 0, 4), (96, 0, 2)]
 
 
 def test_the_cells_that_tell_of_all_are_few_and_of_every_class(monkeypatch):
