@@ -1,0 +1,75 @@
+"""The two compressions of native files, decoded with NumPy: 30817 of images, 30818 of masks.
+
+30817 is a stream of nibbles, the low one of a byte first. A nibble has three bits of a number, the least significant
+ones first; its bit 3 says that more follow, and bit 2 of the last one is the sign. The numbers are second differences:
+a pixel is the sum of all numbers above and to the left of it, with its own. 30818 is pairs of a value and its run.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from fatescope.data.native.source import DamageError
+
+MAX_NIBBLES = 10
+"""Most nibbles of a number: second differences of 16-bit pixels need 7."""
+_BYTES = np.arange(256, dtype=np.uint16)
+_NIBBLES = ((_BYTES & 15) | (_BYTES >> 4 << 8)).astype("<u2")
+"""Byte → its two nibbles, the low one first."""
+_SIGNED = (((_BYTES & 7 ^ 4) - 4 & 0xFF) | (((_BYTES >> 4 & 7 ^ 4) - 4 & 0xFF) << 8)).astype("<u2")
+"""Byte → the three bits of its two nibbles with their signs, as two bytes."""
+_MORE = 8
+
+
+def decode_image(stream: bytes, height: int, width: int, columns: slice) -> npt.NDArray[np.uint16]:
+    """Return the `columns` of an image of (height, width) pixels that is compressed as 30817.
+
+    Raises DamageError for a stream that ends too early, or gives pixels that are no 16-bit counts.
+    """
+    numbers = _read_numbers(stream, height * width).reshape(height, width)
+    block = numbers[:, columns].copy()
+    block[:, 0] += numbers[:, : columns.start].sum(axis=1, dtype=np.int32)
+    np.cumsum(block, axis=1, out=block)
+    np.cumsum(block, axis=0, out=block)
+    low, high = int(block.min()), int(block.max())
+    if low < 0 or high > 0xFFFF:
+        raise DamageError(f"its pixels are from {low:,} to {high:,}, which are no 16-bit counts")
+    return block.astype(np.uint16)
+
+
+def _read_numbers(stream: bytes, count: int) -> npt.NDArray[np.int32]:
+    """Return the first `count` numbers of a stream."""
+    packed = np.frombuffer(stream, np.uint8)
+    nibbles = np.take(_NIBBLES, packed).view(np.uint8)
+    more = nibbles >= _MORE
+    ends = np.take(_SIGNED, packed).view(np.int8)[~more]
+    if len(ends) < count:
+        raise DamageError(f"its compressed data hold {len(ends):,} of {count:,} pixels")
+    numbers = ends[:count].astype(np.int32)
+    # Few numbers are longer than one nibble; the nibbles before the last one of number i lie i ends into the stream.
+    places = np.flatnonzero(more)
+    owners = places - np.arange(len(places))
+    places, owners = places[owners < count], owners[owners < count]
+    if len(owners):
+        starts = np.flatnonzero(np.diff(owners, prepend=-1))
+        lengths = np.diff(starts, append=len(owners))
+        if (longest := int(lengths.max())) >= MAX_NIBBLES:
+            raise DamageError(f"its compressed data have a number of {longest + 1} nibbles")
+        shifts = 3 * (np.arange(len(owners)) - np.repeat(starts, lengths))
+        low = np.add.reduceat((np.take(nibbles, places) & 7).astype(np.int32) << shifts.astype(np.int32), starts)
+        longer = owners[starts]
+        numbers[longer] = (numbers[longer] << (3 * lengths).astype(np.int32)) + low
+    return numbers
+
+
+def decode_mask(stream: bytes, height: int, width: int, columns: slice) -> npt.NDArray[np.uint8]:
+    """Return the `columns` of a mask of (height, width) px that is compressed as 30818.
+
+    0 is background, 1 the object, 2 an object clipped in height, 3 one clipped in width. Raises DamageError for runs
+    that do not fill the mask.
+    """
+    pairs = np.frombuffer(stream[: len(stream) // 2 * 2], np.uint8).reshape(-1, 2)
+    runs = pairs[:, 1].astype(np.int64) + 1
+    total = int(runs.sum())
+    if total != height * width:
+        raise DamageError(f"the runs of its mask hold {total:,} of {height * width:,} pixels")
+    return np.repeat(pairs[:, 0], runs).reshape(height, width)[:, columns]
