@@ -151,3 +151,31 @@ def write_beyond(path, directories, begin):
 def native(objects, masks=True, numbers=None, **of_header):
     """Return a .cif with `objects`, or a .rif without `masks`."""
     return pack(parts(objects, masks, numbers, **of_header))
+
+
+def _objects(numbers):
+    return "".join(f'<ob O="{number}" />' for number in numbers)
+
+
+def analysis(cif, objects=None, checksum=None, listed=None, gated=None, binary=b""):
+    """Return a .daf of `cif`; `listed` are population → object numbers, `gated` population → (first, last)."""
+    facts = "".join(
+        f' {name}="{value}"' for name, value in (("objcount", objects), ("checksum", checksum)) if value is not None
+    )
+    regions = "".join(
+        f'<Region type="line" label="{name}" cx="1"><axy x="{low}" y="0.5" /><axy x="{high}" y="0.5" /></Region>'
+        for name, (low, high) in (gated or {}).items()
+    )
+    populations = "".join(
+        f'<Pop name="{name}" type="G" base="All" region="{name}" fx="Object Number" />' for name in gated or {}
+    )
+    populations += "".join(
+        f'<Pop name="{name}" type="T" base="All">{_objects(numbers)}</Pop>' for name, numbers in (listed or {}).items()
+    )
+    return (
+        '\ufeff<?xml version="1.0" encoding="utf-8"?>\r\n<Assay date="25/06/2020" IDEAS_version="6.2.183.0" '
+        f'binaryfeatures="{bool(binary)}"><SampleName>{NAME_OF_A_PERSON}</SampleName>'
+        f'<SOD file="{FOLDER}\\{cif}"{facts}><Images><image name="BF" physicalChannel="3" /></Images>'
+        f'<Regions>{regions}</Regions><Pops><Pop name="All" type="B" base="" /><Pop name="Round" type="G" base="All" '
+        f'region="Round" fx="Circularity_M04" />{populations}</Pops></SOD></Assay>'
+    ).encode() + binary

@@ -1,12 +1,12 @@
 """How a native file was acquired: what its header and the acquisition XML in it say, without names of people."""
 
 import math
-import re
 from dataclasses import dataclass
 
 from fatescope.data.native import directories as tags
 from fatescope.data.native import xml
 from fatescope.data.native.directories import Directory
+from fatescope.data.native.names import run_name
 
 MAX_CHANNELS = 12
 _MAX_XML = 8 << 20
@@ -63,12 +63,6 @@ def read_acquisition(header: Directory) -> Acquisition:
             )
         ),
     )
-
-
-def run_name(path: str) -> str:
-    """Return the name of an acquisition from the path of its raw file, of any system: its folders name people."""
-    name = re.split(r"[\\/]", path.strip())[-1]
-    return re.sub(r"\.rif$", "", name, flags=re.IGNORECASE)[:_MAX_TEXT]
 
 
 def _read_xml(raw: bytes) -> dict[tuple[str, ...], str]:

@@ -15,7 +15,6 @@ from fatescope.data.native.directories import Directory, read_directory, read_fi
 from fatescope.data.native.source import WINDOW, DamageError, Source
 from fatescope.errors import ImageError
 
-SUFFIXES = (".cif", ".rif")
 BIT_DEPTH = 16
 """Of the values, as in the images that IDEAS exports."""
 _MAX_TEXT = 100
