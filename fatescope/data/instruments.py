@@ -1,4 +1,4 @@
-"""Raw and analysis files of cytometers, which are not read: what they are, and what to export instead."""
+"""Raw and analysis files of cytometers where an image is expected: what they are, and what to do instead."""
 
 import re
 from collections.abc import Mapping
@@ -7,8 +7,11 @@ from pathlib import Path, PurePosixPath
 from fatescope.data.formats import tiff_directory as tags
 
 _EXPORT = "export one TIFF per cell and channel"
-RAW_AMNIS = f"a raw file of an Amnis instrument (.rif or .cif), not exported images; in IDEAS, {_EXPORT}"
-_ANALYSIS = f"an analysis file of IDEAS (.daf), which holds no pixels; in IDEAS, {_EXPORT}"
+RAW_AMNIS = (
+    "a raw file of an Amnis instrument (.rif or .cif) of many cells, where an image of one was expected; import it, "
+    f"score it or send it to /classify_batch under its own ending, or in IDEAS, {_EXPORT}"
+)
+_ANALYSIS = f"an analysis file of IDEAS (.daf), which holds no pixels; give the .cif beside it, or in IDEAS, {_EXPORT}"
 _MEASUREMENTS = (
     f"an FCS file, which holds measurements of cells and no images; in IDEAS or your instrument's software, {_EXPORT}"
 )

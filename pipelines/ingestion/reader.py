@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from fatescope.config import Dataset
 from fatescope.data import features, images
@@ -18,7 +20,9 @@ from fatescope.data.images import Header, Pixels
 from fatescope.data.paths import ParsedPath, PathParser
 from fatescope.data.sidecar import Labels
 from fatescope.errors import ImageError
-from pipelines.ingestion.files import UNREADABLE, Refusal
+from pipelines.ingestion.files import UNREADABLE, Job, Refusal
+from pipelines.ingestion.native import ObjectRange
+from pipelines.ingestion.native_reader import COLUMNS, read_range
 
 Row = dict[str, object]
 """A cell in the manifest, without its features."""
@@ -30,12 +34,15 @@ _WITHOUT_CELLS = ("cell_id", "label", "group", "sha256", "pixel_hash")
 class Chunk:
     """The cells of a list of files."""
 
-    columns: dict[str, list[object]]
+    columns: dict[str, Any]
     """Of the manifest."""
     pixels: npt.NDArray[np.uint16]
     """(B, H, W) on the canvas."""
     refused: list[Refusal]
     files: int
+    """Files and objects that were to be read."""
+    lost: int = 0
+    """Objects for which the last reason in `refused` stands, beside the one that it is listed for."""
 
     def identities(self) -> Iterable[tuple[object, object]]:
         """Return `cell_id` and the hash of the file for every cell."""
@@ -54,9 +61,24 @@ class Reader:
     source: Path
     labels: Labels
     """What sidecars say of images."""
+    native: bool = False
+    """Whether there are native files, whose facts then have columns."""
 
-    def read(self, paths: list[str]) -> Chunk:
-        """Decode the files at `paths`, which match the pattern, and describe the cells in them."""
+    def read(self, job: Job) -> Chunk:
+        """Decode the files or objects of a job, and describe the cells in them."""
+        return self._read_objects(job) if isinstance(job, ObjectRange) else self._read_files(job)
+
+    def _read_objects(self, job: ObjectRange) -> Chunk:
+        """Decode the objects of a native file that are wanted."""
+        cells, refused, lost = read_range(job, self.source, self.canvas, self.max_pixels)
+        rows = [{**cell.row, "pixel_hash": _pixel_hash(cell.pixels)} for cell in cells]
+        placed = [images.center(cell.pixels, self.canvas, str(cell.row["cell_id"])) for cell in cells]
+        return self._chunk(
+            rows, [cell.pixels for cell in cells], placed, refused, len(rows) + len(refused) + lost, lost
+        )
+
+    def _read_files(self, paths: list[str]) -> Chunk:
+        """Decode the files at `paths`, which match the pattern."""
         parser = PathParser(self.dataset, self.labels)
         rows: list[Row] = []
         crops: list[Pixels] = []
@@ -78,9 +100,25 @@ class Reader:
             rows += _describe(path, parsed, hashlib.sha256(raw).hexdigest(), pages)
             crops += [pixels for _, pixels in pages]
             placed += on_canvas
-        columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else _WITHOUT_CELLS)}
+        return self._chunk(rows, crops, placed, refused, len(paths))
+
+    def _chunk(
+        self,
+        rows: list[Row],
+        crops: list[Pixels],
+        placed: list[npt.NDArray[np.uint16]],
+        refused: list[Refusal],
+        files: int,
+        lost: int = 0,
+    ) -> Chunk:
+        names = [name for name in (rows[0] if rows else _WITHOUT_CELLS) if name not in COLUMNS]
+        columns: dict[str, object] = {name: [row[name] for row in rows] for name in names}
         pixels = np.stack(placed) if placed else np.empty((0, *self.canvas), np.uint16)
-        return Chunk(columns | _features(crops, rows), pixels, refused, len(paths))
+        columns |= _features(crops, rows)
+        if self.native:
+            # With their types, because those of a first chunk of nothing but missing values would not fit the others.
+            columns |= {name: pa.array([row.get(name) for row in rows], kind) for name, kind in COLUMNS.items()}
+        return Chunk(columns, pixels, refused, files, lost)
 
 
 def _describe(path: str, parsed: ParsedPath, sha256: str, pages: list[tuple[Header, Pixels]]) -> list[Row]:
@@ -120,7 +158,7 @@ def _features(crops: list[Pixels], rows: list[Row]) -> dict[str, list[object]]:
     return {name: list(table[:, i]) for i, name in enumerate(features.ACQUISITION)}
 
 
-def read_in_order(read: Callable[[list[str]], Chunk], jobs: Iterator[list[str]], workers: int) -> Iterator[Chunk]:
+def read_in_order(read: Callable[[Job], Chunk], jobs: Iterator[Job], workers: int) -> Iterator[Chunk]:
     """Yield `read(job)` for each job, in order, from `workers` processes, or from this one if that is 1.
 
     Only a few results wait at a time, so that memory does not grow with the number of jobs.

@@ -50,8 +50,12 @@ def _read_numbers(stream: bytes, count: int) -> npt.NDArray[np.int32]:
     owners = places - np.arange(len(places))
     places, owners = places[owners < count], owners[owners < count]
     if len(owners):
-        starts = np.flatnonzero(np.diff(owners, prepend=-1))
-        lengths = np.diff(starts, append=len(owners))
+        begins = np.ones(len(owners), bool)
+        np.not_equal(owners[1:], owners[:-1], out=begins[1:])
+        starts = np.flatnonzero(begins)
+        lengths = np.full(len(starts), len(owners))
+        lengths[:-1] = starts[1:]
+        lengths -= starts
         if (longest := int(lengths.max())) >= MAX_NIBBLES:
             raise DamageError(f"its compressed data have a number of {longest + 1} nibbles")
         shifts = 3 * (np.arange(len(owners)) - np.repeat(starts, lengths))

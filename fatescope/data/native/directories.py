@@ -5,7 +5,6 @@ them can form a loop and an offset that has wrapped can be told; entries that br
 """
 
 import struct
-from dataclasses import dataclass, field
 
 from fatescope.data.native.source import DamageError, Source
 
@@ -29,19 +28,33 @@ _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
 
-@dataclass(frozen=True)
 class Directory:
-    """One directory: what it says of the file, of an image or of a mask."""
+    """One directory: what it says of the file, of an image or of a mask.
 
-    source: Source = field(repr=False)
-    offset: int
-    """Where it begins, bytes from the start of the file."""
-    stop: int
-    """Where it ends."""
-    following: int
-    """Where it says that the next one is, modulo 4 GiB; 0 for none."""
-    entries: dict[int, tuple[int, int, int]]
-    """Tag → type, number of values, and the values or their offset modulo 4 GiB."""
+    A file of a million objects has two million of them, so that none is read further than it is asked.
+    """
+
+    __slots__ = ("_entries", "following", "offset", "source", "stop")
+
+    def __init__(self, source: Source, offset: int, raw: bytes) -> None:
+        """Take in the `raw` entries of a directory at `offset`, and the pointer behind them."""
+        self.source, self.offset, self.stop = source, offset, offset + 2 + len(raw)
+        """Where it begins and where it ends, bytes from the start of the file."""
+        self.following = int.from_bytes(raw[-4:], "little")
+        """Where it says that the next one is, modulo 4 GiB; 0 for none."""
+        self._entries = raw
+
+    def entry(self, tag: int) -> tuple[int, int, int]:
+        """Return type, number of values, and the values or their offset modulo 4 GiB; zeros where the tag is absent."""
+        number, at = tag.to_bytes(2, "little"), -1
+        while (at := self._entries.find(number, at + 1)) >= 0:
+            if at % _ENTRY.size == 0 and at + _ENTRY.size <= len(self._entries):
+                _, code, count, value = _ENTRY.unpack_from(self._entries, at)
+                return code, count, value
+        return 0, 0, 0
+
+    def __contains__(self, tag: int) -> bool:
+        return self.entry(tag) != (0, 0, 0)
 
     @property
     def kind(self) -> int:
@@ -53,7 +66,7 @@ class Directory:
 
     def number(self, tag: int) -> int | None:
         """Return the first value of a tag that holds whole numbers, None where there is none."""
-        code, count, value = self.entries.get(tag, (0, 0, 0))
+        code, count, value = self.entry(tag)
         if not count or code not in (1, 3, 4):
             return None
         if count * _SIZES[code] > 4:
@@ -69,7 +82,7 @@ class Directory:
 
     def numbers(self, tag: int) -> tuple[float, ...]:
         """Return all values of a tag, none where it is absent; raises DamageError where they are not in the file."""
-        code, count, value = self.entries.get(tag, (0, 0, 0))
+        code, count, value = self.entry(tag)
         if code not in _TYPES or not count:
             return ()
         if count > _MAX_NUMBERS:
@@ -88,7 +101,7 @@ class Directory:
 
     def raw(self, tag: int, longest: int) -> bytes:
         """Return the bytes of a tag; raises DamageError where there are more than `longest`."""
-        code, count, value = self.entries.get(tag, (0, 0, 0))
+        code, count, value = self.entry(tag)
         size = count * _SIZES.get(code, 1)
         if size > longest:
             raise DamageError(f"its tag {tag} announces {size:,} bytes")
@@ -111,7 +124,7 @@ class Directory:
     def end(self) -> int:
         """Return where the last byte ends that this directory refers to; there a program writes the next one."""
         last = self.stop
-        for tag, (code, count, value) in self.entries.items():
+        for tag, code, count, value in _ENTRY.iter_unpack(self._entries[:-4]):
             size = count * _SIZES.get(code, 1)
             if size > 4:
                 last = max(last, self.nearest(value) + size)
@@ -126,7 +139,7 @@ def read_first(source: Source) -> Directory:
     if not head.startswith(SIGNATURE):
         raise DamageError(f"it starts with {head[:4]!r}, not as a TIFF")
     header = read_directory(source, int.from_bytes(head[4:], "little"))
-    if header.kind != HEADER_KIND and OBJECTS not in header.entries:
+    if header.kind != HEADER_KIND and OBJECTS not in header:
         raise DamageError("its first directory is not the header of a .rif or .cif")
     return header
 
@@ -136,10 +149,7 @@ def read_directory(source: Source, offset: int) -> Directory:
     entries = int.from_bytes(source.read(offset, 2), "little")
     if not 0 < entries <= _MAX_ENTRIES:
         raise DamageError(f"what should be a directory at {offset:,} announces {entries:,} entries")
-    size = _ENTRY.size * entries
-    raw = source.read(offset + 2, size + 4)
-    table = {tag: (code, count, value) for tag, code, count, value in _ENTRY.iter_unpack(raw[:size])}
-    return Directory(source, offset, offset + 2 + size + 4, int.from_bytes(raw[size:], "little"), table)
+    return Directory(source, offset, source.read(offset + 2, _ENTRY.size * entries + 4))
 
 
 def read_next(directory: Directory, *, expected: bool) -> Directory | None:

@@ -80,7 +80,9 @@ class NativeFile:
             self.acquisition: Acquisition = read_acquisition(self._header)
         except DamageError as error:
             raise ImageError(
-                "truncated", f"{name}: a native file whose header cannot be read: {error}; copy or save it again"
+                "truncated",
+                f"{name}: a raw file of an Amnis instrument (.rif or .cif) whose header cannot be read: {error}; "
+                "copy or save it again",
             ) from error
 
     def choose_channel(self, preferred: str | None = None) -> int:

@@ -1,0 +1,263 @@
+"""Native files of instruments in the data folder: the class of each of their objects, and ranges of them to read.
+
+An object has the class of the hand-made population that it is in, where an analysis file (.daf) beside its file has
+populations that are called like classes; objects in none of them are left out then. Otherwise it has the class that
+the path of the file says. Its acquisition group is the run that the file names.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+from fatescope.config import Dataset
+from fatescope.data.native.analysis import SUFFIX, Analysis, Population, check_analysis, read_analysis
+from fatescope.data.native.names import is_native
+from fatescope.data.native.reader import NativeFile, Place
+from fatescope.data.paths import PathParser
+from fatescope.data.sidecar import Labels
+from fatescope.errors import DataError, ImageError
+
+__all__ = [
+    "NOT_A_CELL",
+    "NativeCells",
+    "NativeFiles",
+    "ObjectRange",
+    "cells_of",
+    "is_native",
+    "ranges",
+    "wanted_ranges",
+]
+
+NOT_A_CELL = -1
+"""Code of an object that has no class, or is not read."""
+_WALK_WINDOW = 512
+"""Bytes to read of an object where only its place is wanted."""
+_SMALLEST_OBJECT = 60
+"""Bytes: a file cannot hold more objects than fit into it."""
+
+Codes = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class NativeCells:
+    """What is known of the objects of a native file before they are read."""
+
+    path: str
+    """Relative to the data folder."""
+    channel: int
+    """The brightfield one, from 1."""
+    facts: dict[str, str]
+    """Named group of the pattern → value in the path, empty where the path says none."""
+    group: str
+    """The acquisition group of all of them."""
+    labels: tuple[str, ...]
+    """Their classes; the code of an object is an index in it."""
+    objects: int
+    """How many there are, as the file announces."""
+    tagged: tuple[tuple[Population, int], ...] = field(default=(), repr=False)
+    """Populations made by hand and the code of each; none where the path says the class of all."""
+
+    def codes(self, numbers: npt.NDArray[np.int64]) -> Codes:
+        """Return the codes of objects with these numbers: NOT_A_CELL for one in no population, or in two classes."""
+        if not self.tagged:
+            return np.zeros(len(numbers), np.int16)
+        codes, several = np.full(len(numbers), NOT_A_CELL, np.int16), np.zeros(len(numbers), bool)
+        for population, code in self.tagged:
+            inside = population.contains(numbers)
+            several |= inside & (codes != NOT_A_CELL) & (codes != code)
+            codes[inside] = code
+        codes[several] = NOT_A_CELL
+        return codes
+
+
+@dataclass(frozen=True)
+class ObjectRange:
+    """Objects of a native file that follow each other."""
+
+    cells: NativeCells
+    start: Place | None
+    """Where the first of them is; None for objects that cannot be found."""
+    codes: Codes
+    """(n,) of each of them; NOT_A_CELL for those that are not read."""
+    problem: str = ""
+    """Why they cannot be found."""
+
+
+class NativeFiles:
+    """Finds out what the native files below a folder hold."""
+
+    def __init__(self, dataset: Dataset, folder: Path, labels: Labels) -> None:
+        self._dataset, self._folder, self._labels = dataset, folder, labels
+        self._parser = PathParser(dataset, labels)
+        self._groups = re.compile(dataset.pattern).groupindex
+        self._known: tuple[str, dict[str, Analysis | DataError]] = ("/", {})
+        """The analysis files of the folder that was asked for last."""
+
+    def read(self, path: str) -> NativeCells | ImageError | DataError:
+        """Return what is known of the file at `path`, or why its objects are no cells.
+
+        An ImageError is a fault of the file, a DataError says that nothing gives the class.
+        """
+        try:
+            with (self._folder / path).open("rb") as raw:
+                file = NativeFile(raw, path)
+                channel = file.choose_channel(self._dataset.input_channel)
+                objects = _count(file, raw.seek(0, 2))
+                tagged = self._tagged(path, file)
+        except (ImageError, DataError) as error:
+            return error
+        except OSError as error:
+            return ImageError("unreadable", f"{path}: cannot be read: {error.strerror}")
+        parsed = self._parser.read_native(path, channel)
+        if parsed is None and not tagged:
+            return DataError(
+                f"{path}: dataset.pattern does not match this path, and no .daf beside it has hand-made populations "
+                "that are called like classes; put the class into the path, or tag cells in IDEAS and save the .daf"
+            )
+        stated = self._labels[path].group if path in self._labels else ""
+        group = stated or file.acquisition.run or (parsed.group if parsed else "") or PurePosixPath(path).stem
+        facts = dict.fromkeys(self._groups, "") | (parsed.facts if parsed else {})
+        if "channel" in facts:
+            facts["channel"] = str(channel)
+        labels = tuple(dict.fromkeys(label for _, label in tagged)) or (parsed.label if parsed else "",)
+        codes = tuple((population, labels.index(label)) for population, label in tagged)
+        return NativeCells(path, channel, facts, group, labels, objects, codes)
+
+    def _tagged(self, path: str, file: NativeFile) -> list[tuple[Population, str]]:
+        """Return the populations of the analysis of a file that are called like classes, and those classes."""
+        folder, _, name = path.rpartition("/")
+        found = self._analyses(folder)
+        # Of several, that which is called like the file is meant.
+        own = [of for of in found if PurePosixPath(of).stem.lower() == PurePosixPath(name).stem.lower()]
+        named = [of for of, its in found.items() if isinstance(its, Analysis) and its.cif.lower() == name.lower()]
+        if len(named) > 1 and set(named) & set(own):
+            named = [of for of in named if of in own]
+        if len(named) > 1:
+            raise DataError(f"{path}: {' and '.join(named)} both say what is in it; keep one of them beside it")
+        for of in named or own:
+            analysis = found[of]
+            if isinstance(analysis, DataError):
+                raise analysis
+            if of not in named:
+                continue  # of another file
+            classes = [(population, self._parser.class_of(population.name)) for population in analysis.populations]
+            if tagged := [(population, label) for population, label in classes if label is not None]:
+                check_analysis(analysis, of, file)
+                return tagged
+        return []
+
+    def is_analysis(self, path: str) -> bool:
+        """Return whether a path is of an analysis file, which says what is in a native file beside it."""
+        if not path.lower().endswith(SUFFIX):
+            return False
+        folder, _, _ = path.rpartition("/")
+        analysis = self._analyses(folder).get(path)
+        beside = {entry.name.lower() for entry in (self._folder / folder).iterdir()}
+        return isinstance(analysis, Analysis) and analysis.cif.lower() in beside
+
+    def _analyses(self, folder: str) -> dict[str, Analysis | DataError]:
+        """Return the analysis files in a folder by their paths, or why they cannot be read."""
+        if self._known[0] != folder:
+            paths = sorted((self._folder / folder).iterdir()) if (self._folder / folder).is_dir() else []
+            prefix = f"{folder}/" if folder else ""
+            self._known = (
+                folder,
+                {
+                    prefix + path.name: _analysis(path, prefix + path.name)
+                    for path in paths
+                    if path.suffix.lower() == SUFFIX and path.is_file()
+                },
+            )
+        return self._known[1]
+
+
+def _analysis(path: Path, name: str) -> Analysis | DataError:
+    try:
+        with path.open("rb") as raw:
+            return read_analysis(raw, name)
+    except DataError as error:
+        return error
+    except OSError as error:
+        return DataError(f"{name}: cannot be read: {error.strerror}")
+
+
+def _count(file: NativeFile, size: int) -> int:
+    """Return how many objects a file announces, or has where it does not announce any."""
+    announced = file.acquisition.objects
+    if announced is None:
+        return sum(1 for _ in file.places())
+    if announced * _SMALLEST_OBJECT > size:
+        raise ImageError(
+            "truncated", f"{file.name}: announces {announced:,} objects in {size:,} bytes; copy or save it again"
+        )
+    return announced
+
+
+def cells_of(cells: NativeCells, folder: Path) -> Codes:
+    """Return the codes of those objects of a file that are cells, in the order of the file.
+
+    Where the path says the class, objects that cannot be found count too: they are refused when they are read.
+    """
+    if not cells.tagged:
+        return np.zeros(cells.objects, np.int16)
+    codes = [part.codes for part in ranges(cells, folder, 1 << 12) if part.start]
+    every = np.concatenate(codes) if codes else np.empty(0, np.int16)
+    known: Codes = every[every != NOT_A_CELL]
+    return known
+
+
+def ranges(cells: NativeCells, folder: Path, size: int) -> Iterator[ObjectRange]:
+    """Yield the objects of a file in ranges of `size`, the last of which may be lost ones.
+
+    A file that breaks off in between costs those behind the break.
+    """
+    plain, found = replace(cells, tagged=()), 0
+    try:
+        with (folder / cells.path).open("rb", buffering=0) as raw:
+            places = NativeFile(raw, cells.path, _WALK_WINDOW).places()
+            while part := _take(places, min(size, cells.objects - found)):
+                places_found, error = part
+                found += len(places_found)
+                if places_found:
+                    codes = cells.codes(np.array([place.object for place in places_found], np.int64))
+                    yield ObjectRange(plain, places_found[0], codes)
+                if error:
+                    raise error
+            if found == cells.objects:
+                _check_end(places, cells)
+    except (ImageError, OSError) as error:
+        reason = str(error) if isinstance(error, ImageError) else f"{cells.path}: cannot be read: {error.strerror}"
+        code = NOT_A_CELL if cells.tagged else 0
+        yield ObjectRange(plain, None, np.full(cells.objects - found, code, np.int16), reason)
+
+
+def _check_end(places: Iterator[Place], cells: NativeCells) -> None:
+    if next(places, None):
+        raise ImageError("truncated", f"{cells.path}: holds more than the {cells.objects:,} objects that it announces")
+
+
+def _take(places: Iterator[Place], count: int) -> tuple[list[Place], ImageError | None] | None:
+    """Return up to `count` places, and why there are no more; None after the last."""
+    taken = list[Place]()
+    try:
+        # It keeps those before an error.
+        taken.extend(islice(places, count))
+    except ImageError as error:
+        return taken, error
+    return (taken, None) if taken else None
+
+
+def wanted_ranges(cells: NativeCells, folder: Path, size: int, kept: npt.NDArray[np.bool_]) -> Iterator[ObjectRange]:
+    """Yield the `ranges` of a file in which objects are to be read; `kept` has those of `cells_of` that are."""
+    at = 0
+    for part in ranges(cells, folder, size):
+        codes, counted = part.codes.copy(), part.codes != NOT_A_CELL
+        codes[counted] = np.where(kept[at : at + counted.sum()], codes[counted], NOT_A_CELL)
+        at += int(counted.sum())
+        if part.problem or (codes != NOT_A_CELL).any():
+            yield replace(part, codes=codes)
