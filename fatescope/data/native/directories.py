@@ -6,7 +6,7 @@ them can form a loop and an offset that has wrapped can be told; entries that br
 
 import struct
 
-from fatescope.data.native.source import DamageError, Source
+from fatescope.data.native.source import SIGNATURE, DamageError, Source
 
 WIDTH, HEIGHT, COMPRESSION, STRIP_OFFSET, STRIP_SIZE, DATE = 256, 257, 259, 273, 279, 306
 KIND, OBJECT, INSTRUMENT, CHANNEL_WIDTH, FLOW_SPEED, CAMERA_LINE, CAMERA_TIMER = (
@@ -17,7 +17,6 @@ BACKGROUND_MEAN, BACKGROUND_SD, SATURATED, SOFTWARE = 33052, 33053, 33054, 33066
 HEADER_KIND, IMAGE_KIND, MASK_KIND = 1, 2, 3
 IMAGES_COMPRESSED, MASKS_COMPRESSED = 30817, 30818
 
-SIGNATURE = b"II*\0"
 _FIRST = 8
 _WRAP = 1 << 32
 _MAX_ENTRIES = 512
@@ -135,9 +134,9 @@ class Directory:
 
 def read_first(source: Source) -> Directory:
     """Return the first directory of a file; raises DamageError where the file is no native one."""
-    head = source.read(0, _FIRST)
-    if not head.startswith(SIGNATURE):
-        raise DamageError(f"it starts with {head[:4]!r}, not as a TIFF")
+    head = source.read(0, min(_FIRST, source.size))
+    if not head.startswith(SIGNATURE) or len(head) < _FIRST:
+        raise DamageError(f"it starts with {head[:4]!r} and has {source.size:,} bytes, which is no such file")
     header = read_directory(source, int.from_bytes(head[4:], "little"))
     if header.kind != HEADER_KIND and OBJECTS not in header:
         raise DamageError("its first directory is not the header of a .rif or .cif")

@@ -3,13 +3,14 @@
 import re
 from pathlib import PurePosixPath
 
-SUFFIXES = (".cif", ".rif")
+from fatescope.data.instruments import NATIVE
+
 _MAX_NAME = 200
 
 
 def is_native(path: str) -> bool:
     """Return whether a path is called like a .cif or .rif."""
-    return PurePosixPath(path).suffix.lower() in SUFFIXES
+    return PurePosixPath(path).suffix.lower() in NATIVE
 
 
 def base_name(path: str) -> str:

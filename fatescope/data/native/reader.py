@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO
 
 import numpy as np
@@ -80,7 +81,7 @@ class NativeFile:
             self.acquisition: Acquisition = read_acquisition(self._header)
         except DamageError as error:
             raise ImageError(
-                "truncated",
+                "truncated" if self._source.starts_as_tiff() else "not_an_image",
                 f"{name}: a raw file of an Amnis instrument (.rif or .cif) whose header cannot be read: {error}; "
                 "copy or save it again",
             ) from error
@@ -123,6 +124,10 @@ class NativeFile:
                 f"{self.name}: the objects from number {index:,} on{of} cannot be found: {error}; "
                 "copy or save the file again",
             ) from error
+
+    def starts(self, size: int) -> Iterator[Place]:
+        """Yield where every `size`-th object is, from the first one on; raises ImageError as `places` does."""
+        return islice(self.places(), 0, None, size)
 
     def _next(self, directory: Directory, index: int) -> Directory | None:
         return read_next(directory, expected=index < (self.acquisition.objects or 0))

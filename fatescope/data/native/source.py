@@ -2,6 +2,8 @@
 
 from typing import IO
 
+SIGNATURE = b"II*\0"
+"""Of a little-endian TIFF."""
 WINDOW = 1 << 16
 """Bytes that are read at a time: some ten objects, which lie one after the other."""
 
@@ -17,6 +19,10 @@ class Source:
         self._file, self._ahead = file, window
         self._start, self._window = 0, b""
         self.size = file.seek(0, 2)
+
+    def starts_as_tiff(self) -> bool:
+        """Return whether the file begins with the signature that native files have."""
+        return self.size >= len(SIGNATURE) and self.read(0, len(SIGNATURE)) == SIGNATURE
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes at `offset`; raises DamageError where the file has no such bytes."""

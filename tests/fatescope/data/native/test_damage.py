@@ -124,7 +124,9 @@ def test_a_truncated_file_gives_what_it_still_holds():
 @pytest.mark.parametrize("raw", [b"", b"II*\0", WHOLE[:300], b"MM\0*" + WHOLE[4:], bytes(500)])
 def test_what_is_no_native_file_is_told(raw):
     _, _, lost = read(raw)
-    assert str(lost).startswith("run.cif: a native file whose header cannot be read: ")
+    assert str(lost).startswith(
+        "run.cif: a raw file of an Amnis instrument (.rif or .cif) whose header cannot be read: "
+    )
 
 
 def test_an_ordinary_tiff_is_no_native_file():
