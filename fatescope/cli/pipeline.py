@@ -160,6 +160,7 @@ BENCHMARKS = {
     "accuracy": "real cells: malaria by patient, Jurkat by cell-cycle phase",
     "drift": "how often drift is reported without drift, and found with it",
     "ingest": "reading exports, beside plain loops that decode",
+    "native": "native files of instruments, beside plain loops that decode",
     "scale": "a million files, through scoring and ingest",
     "serving": "the service beside its peers (needs the extra bench)",
     "training": "one fit, beside the usual recipe of torchvision",
@@ -175,6 +176,7 @@ def bench(
     sets: Annotated[
         Path, typer.Option(help="For accuracy: the folder that holds malaria.zip and jurkat_ifc.zip.")
     ] = Path("../shared/data"),
+    objects: Annotated[int, typer.Option(help="For native: objects of the file that is drawn.", min=1_000)] = 100_000,
 ) -> None:
     """Run a benchmark.
 
@@ -188,5 +190,5 @@ def bench(
         raise FatescopeError(f"no benchmark '{name}'; there are {', '.join(BENCHMARKS)}")
     if not Path("benchmarks").is_dir():
         raise FatescopeError("benchmarks: not in this folder; run from the folder of the project")
-    arguments = [str(sets)] if name == "accuracy" else []
+    arguments = {"accuracy": [str(sets)], "native": ["--objects", str(objects)]}.get(name, [])
     raise typer.Exit(processes.foreground([sys.executable, "-m", f"benchmarks.{name}", *arguments]))

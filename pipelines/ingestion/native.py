@@ -80,8 +80,10 @@ class ObjectRange:
     """Objects of a native file that follow each other."""
 
     cells: NativeCells
-    start: Place | None
-    """Where the first of them is; None for objects that cannot be found."""
+    offsets: npt.NDArray[np.int64]
+    """(n,) where each of them is, bytes from the start of the file; empty for objects that cannot be found."""
+    numbers: npt.NDArray[np.int64]
+    """(n,) of each of them in the file; empty likewise."""
     codes: Codes
     """(n,) of each of them; NOT_A_CELL for those that are not read."""
     problem: str = ""
@@ -205,7 +207,7 @@ def cells_of(cells: NativeCells, folder: Path) -> Codes:
     """
     if not cells.tagged:
         return np.zeros(cells.objects, np.int16)
-    codes = [part.codes for part in ranges(cells, folder, 1 << 12) if part.start]
+    codes = [part.codes for part in ranges(cells, folder, 1 << 12) if not part.problem]
     every = np.concatenate(codes) if codes else np.empty(0, np.int16)
     known: Codes = every[every != NOT_A_CELL]
     return known
@@ -216,7 +218,7 @@ def ranges(cells: NativeCells, folder: Path, size: int) -> Iterator[ObjectRange]
 
     A file that breaks off in between costs those behind the break.
     """
-    plain, found = replace(cells, tagged=()), 0
+    plain, found, nothing = replace(cells, tagged=()), 0, np.empty(0, np.int64)
     try:
         with (folder / cells.path).open("rb", buffering=0) as raw:
             places = NativeFile(raw, cells.path, _WALK_WINDOW).places()
@@ -224,8 +226,9 @@ def ranges(cells: NativeCells, folder: Path, size: int) -> Iterator[ObjectRange]
                 places_found, error = part
                 found += len(places_found)
                 if places_found:
-                    codes = cells.codes(np.array([place.object for place in places_found], np.int64))
-                    yield ObjectRange(plain, places_found[0], codes)
+                    numbers = np.array([place.object for place in places_found], np.int64)
+                    offsets = np.array([place.offset for place in places_found], np.int64)
+                    yield ObjectRange(plain, offsets, numbers, cells.codes(numbers))
                 if error:
                     raise error
             if found == cells.objects:
@@ -233,7 +236,7 @@ def ranges(cells: NativeCells, folder: Path, size: int) -> Iterator[ObjectRange]
     except (ImageError, OSError) as error:
         reason = str(error) if isinstance(error, ImageError) else f"{cells.path}: cannot be read: {error.strerror}"
         code = NOT_A_CELL if cells.tagged else 0
-        yield ObjectRange(plain, None, np.full(cells.objects - found, code, np.int16), reason)
+        yield ObjectRange(plain, nothing, nothing, np.full(cells.objects - found, code, np.int16), reason)
 
 
 def _check_end(places: Iterator[Place], cells: NativeCells) -> None:

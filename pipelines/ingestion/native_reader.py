@@ -2,14 +2,14 @@
 
 import hashlib
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from fatescope.data.images import Pixels
 from fatescope.data.native.acquisition import MAX_CHANNELS, Acquisition
-from fatescope.data.native.reader import BIT_DEPTH, NativeFile, NativeObject, ObjectFacts
+from fatescope.data.native.reader import BIT_DEPTH, NativeFile, NativeObject, ObjectFacts, Place
 from fatescope.errors import ImageError
 from pipelines.ingestion.native import NOT_A_CELL, NativeCells, ObjectRange
 
@@ -36,48 +36,47 @@ Refusal = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class NativeCell:
-    """An object that is a cell."""
+class Cells:
+    """Objects of a range that are cells, and those that are refused."""
 
-    row: dict[str, object]
-    """Of the manifest, without features."""
-    pixels: Pixels
-    """(H, W)"""
+    crops: list[Pixels]
+    columns: dict[str, Any]
+    """Of the manifest, without features; empty where there are no cells."""
+    native: dict[str, pa.Array]
+    """The COLUMNS."""
+    refused: list[Refusal]
+    lost: int
+    """Objects for which the last reason in `refused` stands, beside the one that it is listed for."""
 
 
-def read_range(
-    job: ObjectRange, source: Path, canvas: tuple[int, int], max_pixels: int
-) -> tuple[list[NativeCell], list[Refusal], int]:
-    """Return the cells of a range, path, code and reason of each that is refused, and how many more are lost.
-
-    An object that does not fit the `canvas` (height, width) is refused.
-    """
+def read_range(job: ObjectRange, source: Path, canvas: tuple[int, int], max_pixels: int) -> Cells:
+    """Read the objects of a range that are wanted; one that does not fit the `canvas` (height, width) is refused."""
     path, wanted = job.cells.path, int((job.codes != NOT_A_CELL).sum())
-    if job.start is None:
-        return [], [(path, "truncated", job.problem)], max(0, wanted - 1)
-    cells, refused = list[NativeCell](), list[Refusal]()
+    if job.problem:
+        return Cells([], {}, {}, [(path, "truncated", job.problem)], max(0, wanted - 1))
+    found, labels, refused = list[NativeObject](), list[str](), list[Refusal]()
     try:
         with (source / path).open("rb", buffering=0) as raw:
             file = NativeFile(raw, path)
-            places = islice(file.places(job.start), len(job.codes))
-            for place, code in zip(places, job.codes.tolist(), strict=True):
+            for offset, number, code in zip(*(x.tolist() for x in (job.offsets, job.numbers, job.codes)), strict=True):
                 if code == NOT_A_CELL:
                     continue
-                found = file.read(place, [job.cells.channel], max_pixels)
-                if isinstance(found, NativeObject) and (
-                    found.facts.height > canvas[0] or found.facts.width > canvas[1]
-                ):
-                    found = _too_large(path, found.facts, canvas)
-                if isinstance(found, ImageError):
-                    refused.append((f"{path}#{place.object}", found.code, str(found)))
+                cell = file.read(Place(0, number, offset), [job.cells.channel], max_pixels)
+                if isinstance(cell, NativeObject) and (cell.facts.height > canvas[0] or cell.facts.width > canvas[1]):
+                    cell = _too_large(path, cell.facts, canvas)
+                if isinstance(cell, ImageError):
+                    refused.append((f"{path}#{number}", cell.code, str(cell)))
                 else:
-                    row = _describe(job.cells, job.cells.labels[code], found, file.acquisition)
-                    cells.append(NativeCell(row, found.images[0]))
-    except (ImageError, OSError, ValueError) as error:
+                    found.append(cell)
+                    labels.append(job.cells.labels[code])
+        crops = [cell.images[0] for cell in found]
+        columns = _describe(job.cells, labels, found) if found else {}
+        return Cells(crops, columns, _describe_acquisition(job.cells, found, file.acquisition), refused, 0)
+    except (ImageError, OSError) as error:
         # It has changed since its objects were found.
-        lost = wanted - len(cells) - len(refused)
-        return cells, [*refused, (path, "unreadable", f"{path}: cannot be read any more: {error}")], max(0, lost - 1)
-    return cells, refused, 0
+        return Cells(
+            [], {}, {}, [(path, "unreadable", f"{path}: cannot be read any more: {error}")], max(0, wanted - 1)
+        )
 
 
 def _too_large(path: str, facts: ObjectFacts, canvas: tuple[int, int]) -> ImageError:
@@ -88,39 +87,59 @@ def _too_large(path: str, facts: ObjectFacts, canvas: tuple[int, int]) -> ImageE
     )
 
 
-def _describe(cells: NativeCells, label: str, found: NativeObject, acquisition: Acquisition) -> dict[str, object]:
-    """Return the row of an object."""
-    facts, at = found.facts, acquisition.channels.index(cells.channel)
-    named = {"object": str(facts.object)} if "object" in cells.facts else {}
-    means = dict(zip(acquisition.channels, facts.background_mean, strict=False))
+def _describe_acquisition(
+    cells: NativeCells, found: list[NativeObject], acquisition: Acquisition
+) -> dict[str, pa.Array]:
+    """Return the COLUMNS of objects."""
+    facts, at = [cell.facts for cell in found], acquisition.channels.index(cells.channel)
+    means = {
+        channel: [_at(fact.background_mean, i) for fact in facts] for i, channel in enumerate(acquisition.channels)
+    }
+    native: dict[str, list[Any]] = {
+        "native_run": [acquisition.run or None] * len(facts),
+        "native_object": [fact.object for fact in facts],
+        "native_acquired_object": [fact.acquired_object for fact in facts],
+        "native_camera_line": [fact.camera_line for fact in facts],
+        "native_camera_timer": [fact.camera_timer for fact in facts],
+        "native_flow_speed": [fact.flow_speed for fact in facts],
+        "native_date": [fact.date or None for fact in facts],
+        "native_instrument": [acquisition.instrument or None] * len(facts),
+        "native_software": [acquisition.software or None] * len(facts),
+        "native_magnification": [acquisition.magnification] * len(facts),
+        "native_brightfield_power_w": [acquisition.brightfield.get(cells.channel)] * len(facts),
+        "native_background_mean": means[cells.channel],
+        "native_background_sd": [_at(fact.background_sd, at) for fact in facts],
+        "native_saturated": [_at(fact.saturated, at) for fact in facts],
+        **{f"native_background_mean_{channel}": column for channel, column in means.items()},
+    }
+    return typed(native, len(facts))
+
+
+def _describe(cells: NativeCells, labels: list[str], found: list[NativeObject]) -> dict[str, Any]:
+    """Return the columns that cells of all kinds have, without features."""
+    facts = [cell.facts for cell in found]
+    numbered = {"object": [str(fact.object) for fact in facts]} if "object" in cells.facts else {}
     return {
-        **cells.facts,
-        **named,
-        "cell_id": f"{cells.path}#{facts.object}",
-        "label": label,
-        "group": cells.group,
-        "path": cells.path,
+        **{name: [value] * len(facts) for name, value in cells.facts.items()},
+        **numbered,
+        "cell_id": [f"{cells.path}#{fact.object}" for fact in facts],
+        "label": labels,
+        "group": [cells.group] * len(facts),
+        "path": [cells.path] * len(facts),
         # Of the object, because a file of gigabytes would be read for it once more.
-        "sha256": hashlib.sha256(found.images.tobytes()).hexdigest(),
-        "page": facts.object,
-        "height": facts.height,
-        "width": facts.width,
-        "bit_depth": BIT_DEPTH,
-        "native_run": acquisition.run or None,
-        "native_object": facts.object,
-        "native_acquired_object": facts.acquired_object,
-        "native_camera_line": facts.camera_line,
-        "native_camera_timer": facts.camera_timer,
-        "native_flow_speed": facts.flow_speed,
-        "native_date": facts.date or None,
-        "native_instrument": acquisition.instrument or None,
-        "native_software": acquisition.software or None,
-        "native_magnification": acquisition.magnification,
-        "native_brightfield_power_w": acquisition.brightfield.get(cells.channel),
-        "native_background_mean": means.get(cells.channel),
-        "native_background_sd": _at(facts.background_sd, at),
-        "native_saturated": _at(facts.saturated, at),
-        **{f"native_background_mean_{channel}": means.get(channel) for channel in range(1, MAX_CHANNELS + 1)},
+        "sha256": [hashlib.sha256(cell.images.data).hexdigest() for cell in found],
+        "page": [fact.object for fact in facts],
+        "height": [fact.height for fact in facts],
+        "width": [fact.width for fact in facts],
+        "bit_depth": [BIT_DEPTH] * len(facts),
+    }
+
+
+def typed(columns: dict[str, list[Any]], rows: int) -> dict[str, pa.Array]:
+    """Return the COLUMNS with their types: those of a first chunk without any value would not fit others without."""
+    return {
+        name: pa.array(columns[name], kind) if name in columns else pa.nulls(rows, kind)
+        for name, kind in COLUMNS.items()
     }
 
 

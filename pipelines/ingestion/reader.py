@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from fatescope.config import Dataset
 from fatescope.data import features, images
 from fatescope.data.images import Header, Pixels
+from fatescope.data.native.reader import BIT_DEPTH
 from fatescope.data.paths import ParsedPath, PathParser
 from fatescope.data.sidecar import Labels
 from fatescope.errors import ImageError
 from pipelines.ingestion.files import UNREADABLE, Job, Refusal
 from pipelines.ingestion.native import ObjectRange
-from pipelines.ingestion.native_reader import COLUMNS, read_range
+from pipelines.ingestion.native_reader import read_range, typed
 
 Row = dict[str, object]
 """A cell in the manifest, without its features."""
@@ -70,12 +70,17 @@ class Reader:
 
     def _read_objects(self, job: ObjectRange) -> Chunk:
         """Decode the objects of a native file that are wanted."""
-        cells, refused, lost = read_range(job, self.source, self.canvas, self.max_pixels)
-        rows = [{**cell.row, "pixel_hash": _pixel_hash(cell.pixels)} for cell in cells]
-        placed = [images.center(cell.pixels, self.canvas, str(cell.row["cell_id"])) for cell in cells]
-        return self._chunk(
-            rows, [cell.pixels for cell in cells], placed, refused, len(rows) + len(refused) + lost, lost
-        )
+        cells = read_range(job, self.source, self.canvas, self.max_pixels)
+        files = len(cells.crops) + len(cells.refused) + cells.lost
+        placed = np.empty((len(cells.crops), *self.canvas), np.uint16)
+        table = np.empty((len(cells.crops), len(features.ACQUISITION)), np.float32)
+        for indices in _alike([(crop.shape,) for crop in cells.crops]).values():
+            crops = np.stack([cells.crops[i] for i in indices])
+            placed[indices] = images.center_alike(crops, self.canvas)
+            table[indices] = features.acquisition(crops, BIT_DEPTH)
+        columns = cells.columns or {name: [] for name in _WITHOUT_CELLS}
+        columns |= {"pixel_hash": [_pixel_hash(crop) for crop in cells.crops], **_feature_columns(table)}
+        return Chunk(columns | cells.native, placed, cells.refused, files, cells.lost)
 
     def _read_files(self, paths: list[str]) -> Chunk:
         """Decode the files at `paths`, which match the pattern."""
@@ -100,25 +105,10 @@ class Reader:
             rows += _describe(path, parsed, hashlib.sha256(raw).hexdigest(), pages)
             crops += [pixels for _, pixels in pages]
             placed += on_canvas
-        return self._chunk(rows, crops, placed, refused, len(paths))
-
-    def _chunk(
-        self,
-        rows: list[Row],
-        crops: list[Pixels],
-        placed: list[npt.NDArray[np.uint16]],
-        refused: list[Refusal],
-        files: int,
-        lost: int = 0,
-    ) -> Chunk:
-        names = [name for name in (rows[0] if rows else _WITHOUT_CELLS) if name not in COLUMNS]
-        columns: dict[str, object] = {name: [row[name] for row in rows] for name in names}
+        columns: dict[str, Any] = {name: [row[name] for row in rows] for name in (rows[0] if rows else _WITHOUT_CELLS)}
         pixels = np.stack(placed) if placed else np.empty((0, *self.canvas), np.uint16)
-        columns |= _features(crops, rows)
-        if self.native:
-            # With their types, because those of a first chunk of nothing but missing values would not fit the others.
-            columns |= {name: pa.array([row.get(name) for row in rows], kind) for name, kind in COLUMNS.items()}
-        return Chunk(columns, pixels, refused, files, lost)
+        columns |= _features(crops, rows) | (typed({}, len(rows)) if self.native else {})
+        return Chunk(columns, pixels, refused, len(paths))
 
 
 def _describe(path: str, parsed: ParsedPath, sha256: str, pages: list[tuple[Header, Pixels]]) -> list[Row]:
@@ -150,12 +140,22 @@ def _pixel_hash(pixels: Pixels) -> int:
 def _features(crops: list[Pixels], rows: list[Row]) -> dict[str, list[object]]:
     """Return the columns of `features.acquisition`, computed for all crops of one shape and bit depth at once."""
     table = np.empty((len(crops), len(features.ACQUISITION)), np.float32)
-    alike: dict[tuple[object, ...], list[int]] = {}
-    for i, (crop, row) in enumerate(zip(crops, rows, strict=True)):
-        alike.setdefault((crop.shape, crop.dtype, row["bit_depth"]), []).append(i)
-    for (_, _, bit_depth), indices in alike.items():
+    kinds = [(crop.shape, crop.dtype, row["bit_depth"]) for crop, row in zip(crops, rows, strict=True)]
+    for (_, _, bit_depth), indices in _alike(kinds).items():
         table[indices] = features.acquisition(np.stack([crops[i] for i in indices]), int(str(bit_depth)))
+    return _feature_columns(table)
+
+
+def _feature_columns(table: npt.NDArray[np.float32]) -> dict[str, list[object]]:
     return {name: list(table[:, i]) for i, name in enumerate(features.ACQUISITION)}
+
+
+def _alike(kinds: Iterable[tuple[object, ...]]) -> dict[tuple[object, ...], list[int]]:
+    """Return the indices of crops of each kind."""
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for i, kind in enumerate(kinds):
+        alike.setdefault(kind, []).append(i)
+    return alike
 
 
 def read_in_order(read: Callable[[Job], Chunk], jobs: Iterator[Job], workers: int) -> Iterator[Chunk]:

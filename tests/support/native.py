@@ -105,7 +105,7 @@ def mask(pixels):
     return entries | {277: (1, [1, 0]), 279: (4, [len(stream)]), 33002: (3, [3])}, stream
 
 
-def draw_objects(count, channels=(1,), seed=0, size=(40, 44)):
+def draw_objects(count, channels=(1,), seed=0, size=(40, 44), noise=3.0):
     """Return `count` objects of (C, H, W) pixels, of slightly different sizes, and their masks."""
     rng, objects = np.random.default_rng(seed), []
     for _ in range(count):
@@ -113,7 +113,7 @@ def draw_objects(count, channels=(1,), seed=0, size=(40, 44)):
         y, x = np.mgrid[:height, :width]
         inside = np.hypot(y - height / 2, x - width / 2) < rng.uniform(8, 14)
         levels = np.array([200 + 30 * channel for channel in channels])[:, None, None]
-        pixels = np.clip(rng.normal(levels, 3, (len(channels), height, width)) - 60 * inside, 0, 4095)
+        pixels = np.clip(rng.normal(levels, noise, (len(channels), height, width)) - 60 * inside, 0, 4095)
         objects.append((pixels.astype(np.uint16), np.repeat(inside[None].astype(np.uint8), len(channels), 0)))
     return objects
 

@@ -5,6 +5,7 @@ them can form a loop and an offset that has wrapped can be told; entries that br
 """
 
 import struct
+from typing import Self
 
 from fatescope.data.native.source import SIGNATURE, DamageError, Source
 
@@ -22,6 +23,7 @@ _WRAP = 1 << 32
 _MAX_ENTRIES = 512
 """Files have up to 40."""
 _MAX_NUMBERS = 4096
+_ABSENT = 0, 0, 0
 _ENTRY = struct.Struct("<HHII")
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
@@ -33,7 +35,7 @@ class Directory:
     A file of a million objects has two million of them, so that none is read further than it is asked.
     """
 
-    __slots__ = ("_entries", "following", "offset", "source", "stop")
+    __slots__ = ("_entries", "_table", "following", "kind", "offset", "source", "stop")
 
     def __init__(self, source: Source, offset: int, raw: bytes) -> None:
         """Take in the `raw` entries of a directory at `offset`, and the pointer behind them."""
@@ -42,22 +44,32 @@ class Directory:
         self.following = int.from_bytes(raw[-4:], "little")
         """Where it says that the next one is, modulo 4 GiB; 0 for none."""
         self._entries = raw
+        self._table: dict[int, tuple[int, int, int]] = {}
+        self.kind = self._kind()
+        """What it is of: the header, an image or a mask; 0 for none of these."""
+
+    def index(self) -> Self:
+        """Prepare to be asked for many tags; return this directory."""
+        # The first of two entries of a tag counts, as in `entry`.
+        rows = list(_ENTRY.iter_unpack(self._entries[:-4]))
+        self._table = {row[0]: row[1:] for row in reversed(rows)}
+        return self
 
     def entry(self, tag: int) -> tuple[int, int, int]:
         """Return type, number of values, and the values or their offset modulo 4 GiB; zeros where the tag is absent."""
+        if self._table:
+            return self._table.get(tag, _ABSENT)
         number, at = tag.to_bytes(2, "little"), -1
         while (at := self._entries.find(number, at + 1)) >= 0:
             if at % _ENTRY.size == 0 and at + _ENTRY.size <= len(self._entries):
                 _, code, count, value = _ENTRY.unpack_from(self._entries, at)
                 return code, count, value
-        return 0, 0, 0
+        return _ABSENT
 
     def __contains__(self, tag: int) -> bool:
-        return self.entry(tag) != (0, 0, 0)
+        return self.entry(tag) != _ABSENT
 
-    @property
-    def kind(self) -> int:
-        """Return what it is of: the header, an image or a mask; 0 for none of these."""
+    def _kind(self) -> int:
         kind = self.number(KIND)
         if kind is None:
             kind = {IMAGES_COMPRESSED: IMAGE_KIND, MASKS_COMPRESSED: MASK_KIND}.get(self.number(COMPRESSION) or 0, 0)
@@ -163,8 +175,9 @@ def read_next(directory: Directory, *, expected: bool) -> Directory | None:
     following = directory.following
     # The next turn where it has wrapped; a pointer that leads back, as in a loop, leads beyond the end of the file.
     offset = following + max(0, -((following - directory.stop) // _WRAP)) * _WRAP
-    for place in ([offset] if following else []) + [directory.end]:
+    for way in ("pointer", "end") if following else ("end",):
         try:
+            place = offset if way == "pointer" else directory.end
             found = read_directory(directory.source, place)
             if place >= directory.stop and found.kind in (IMAGE_KIND, MASK_KIND):
                 return found

@@ -141,7 +141,7 @@ class NativeFile:
         """
         name = f"{self.name}#{place.object}"
         try:
-            directory = read_directory(self._source, place.offset)
+            directory = read_directory(self._source, place.offset).index()
             height, width, columns = self._layout(directory, channels, max_pixels)
             stream = _stream(directory, tags.IMAGES_COMPRESSED, height * width * MAX_NIBBLES // 2)
             spans = [slice(column, column + width // len(self.acquisition.channels)) for column in columns]
