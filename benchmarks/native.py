@@ -1,11 +1,12 @@
 """Speed and memory of native files of instruments: decoding, ingest and scoring, beside plain loops over the same file.
 
-Run with `fatescope bench native`, a few minutes; `--objects 1000000` takes about an hour and 10 GB of disk. A .cif of six channels with masks is drawn, DISTINCT objects of which are repeated. The loops decode the
-brightfield channel of each object, and compute its features as ingest does, in this process or in two, and nothing
-else. The model is an untrained ResNet18 at 60x60: what it says means nothing, but it takes its time. Ingest and scoring
-are measured without the start of Python and of the engine, which a file of few objects shows. Scoring gets a fifth of
-the objects, because the network takes a millisecond or two of each. Peak memory is that of all processes, at all
-objects over a tenth of them.
+Run with `fatescope bench native`, a few minutes; `--objects 1000000` takes about an hour and 10 GB of disk. A .cif of
+six channels with masks is drawn, DISTINCT objects of which are repeated. The loops decode the brightfield channel of
+each object, and compute its features as ingest does, in this process or in two, and nothing else. The model is an
+untrained ResNet18 at 60x60: what it says means nothing, but it takes its time. Ingest and scoring are measured without
+the start of Python and of the engine, which a file of few objects shows. Scoring gets a fifth of the objects, because
+the network takes a millisecond or two of each. Peak memory is that of all processes, at all objects over a tenth of
+them.
 
 The peer is python-bioformats, which needs Java and a build of javabridge and is not measured here.
 """
