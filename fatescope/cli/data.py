@@ -47,7 +47,7 @@ def simulate(
     epilog=console.examples("fatescope data import export.zip", "fatescope data import export --preset ideas"),
 )
 def import_data(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="The export: a folder or a zip.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The export: a folder, a zip, or a .cif or .rif.")],
     preset: Annotated[
         str | None, typer.Option(help="Set dataset in params.yaml for a known export first; see `data presets`.")
     ] = None,

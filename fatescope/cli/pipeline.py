@@ -43,7 +43,8 @@ def repro(
 
 def audit(
     source: Annotated[
-        Path | None, typer.Argument(metavar="SRC", help="An export, a folder or zip. [default: the project's cells]")
+        Path | None,
+        typer.Argument(metavar="SRC", help="An export: folder, zip, .cif or .rif. [default: the project's cells]"),
     ] = None,
     params: console.ParamsPath = project.PARAMS,
     preset: Annotated[str | None, typer.Option(help="Read the paths of SRC as this preset says.")] = None,
@@ -77,6 +78,7 @@ def _audit_export(source: Path, params: Path, preset: str | None, folder: Path) 
     """Run the stages up to the audit on an export, with everything below `folder`; return the report."""
     from fatescope.config import presets
     from pipelines.ingestion.archive import unpack
+    from pipelines.ingestion.native import copy_alone, is_native
     from pipelines.stages import audit as stage
     from pipelines.stages import ingest, split
 
@@ -89,7 +91,7 @@ def _audit_export(source: Path, params: Path, preset: str | None, folder: Path) 
     if not source.is_dir():
         data = folder / "data"
         data.mkdir()
-        unpack(source, data)
+        (copy_alone if is_native(source.name) else unpack)(source, data)
     ingest.main(used, data, cells)
     split.main(used, cells, splits)
     stage.main(used, cells, splits, folder / "audit.json", folder / "plots")

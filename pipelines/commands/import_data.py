@@ -15,13 +15,11 @@ from tqdm import tqdm
 from fatescope.config import Dataset
 from fatescope.data import archives, instruments, sidecar
 from fatescope.data.folders import replace_folder, scratch_folder
-from fatescope.data.native.analysis import SUFFIX as ANALYSIS
-from fatescope.data.native.analysis import is_of
-from fatescope.data.native.names import is_native
 from fatescope.data.paths import ORIGIN, list_files, read_labels
 from fatescope.data.sidecar import LABELS
 from fatescope.errors import DataError
 from pipelines.ingestion.archive import unpack
+from pipelines.ingestion.native import copy_alone, is_native
 from pipelines.ingestion.origin import is_simulated, read_origin, write_origin
 from pipelines.ingestion.survey import MAX_REASONS, ExportSurvey, explain_no_cells, survey
 
@@ -87,22 +85,10 @@ def _copy_or_unpack(source: Path, folder: Path) -> int:
     if packed:
         return unpack(source, folder)
     if is_native(source.name):
-        return _copy_native(source, folder)
+        return copy_alone(source, folder)
     if instrument := instruments.explain_file(source):
         raise DataError(f"{source}: {instrument}")
     raise DataError(f"{source}: neither a folder nor a zip; export to one of them")
-
-
-def _copy_native(source: Path, folder: Path) -> int:
-    """Copy one native file of an instrument, and the analysis files beside it that are of this file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, folder / source.name)
-    paths = [path for path in source.parent.iterdir() if path.suffix.lower() == ANALYSIS and path.is_file()]
-    for path in paths:
-        with path.open("rb") as raw:
-            if path.stem.lower() == source.stem.lower() or is_of(raw, source.name):
-                shutil.copyfile(path, folder / path.name)
-    return len(list(folder.iterdir()))
 
 
 def _copy(source: Path, folder: Path) -> int:

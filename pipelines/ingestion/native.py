@@ -6,6 +6,7 @@ the path of the file says. Its acquisition group is the run that the file names.
 """
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -28,6 +29,7 @@ __all__ = [
     "NativeFiles",
     "ObjectRange",
     "cells_of",
+    "copy_alone",
     "is_native",
     "ranges",
     "wanted_ranges",
@@ -176,6 +178,21 @@ class NativeFiles:
                 },
             )
         return self._known[1]
+
+
+def copy_alone(source: Path, folder: Path) -> int:
+    """Copy one native file, and the analysis files beside it that are of it, into `folder`; return how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [source]
+    for path in source.parent.iterdir():
+        if path.suffix.lower() == SUFFIX and path.is_file():
+            analysis = _analysis(path, path.name)
+            of_it = isinstance(analysis, Analysis) and analysis.cif.lower() == source.name.lower()
+            # One of its name that cannot be read comes along, to be told of.
+            paths += [path] if of_it or path.stem.lower() == source.stem.lower() else []
+    for path in paths:
+        shutil.copyfile(path, folder / path.name)
+    return len(paths)
 
 
 def _analysis(path: Path, name: str) -> Analysis | DataError:

@@ -75,14 +75,6 @@ def read_analysis(file: IO[bytes], name: str) -> Analysis:
         raise DataError(f"{name}: an analysis file that cannot be read: {error}; save it again in IDEAS") from error
 
 
-def is_of(file: IO[bytes], cif: str) -> bool:
-    """Return whether an analysis file says that it is of the file called `cif`; not where it cannot be read."""
-    try:
-        return read_analysis(file, cif).cif.lower() == cif.lower()
-    except DataError:
-        return False
-
-
 def check_analysis(analysis: Analysis, name: str, file: NativeFile) -> None:
     """Raise DataError where an analysis called `name` is of another file than `file`.
 

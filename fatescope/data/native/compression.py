@@ -5,6 +5,8 @@ ones first; its bit 3 says that more follow, and bit 2 of the last one is the si
 a pixel is the sum of all numbers above and to the left of it, with its own. 30818 is pairs of a value and its run.
 """
 
+from typing import NoReturn
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,8 +17,10 @@ MAX_NIBBLES = 10
 _BYTES = np.arange(256, dtype=np.uint16)
 _NIBBLES = ((_BYTES & 15) | (_BYTES >> 4 << 8)).astype("<u2")
 """Byte → its two nibbles, the low one first."""
-_SIGNED = (((_BYTES & 7 ^ 4) - 4 & 0xFF) | (((_BYTES >> 4 & 7 ^ 4) - 4 & 0xFF) << 8)).astype("<u2")
-"""Byte → the three bits of its two nibbles with their signs, as two bytes."""
+_SIGNED = np.array([0, 1, 2, 3, -4, -3, -2, -1], np.int8)
+"""Three bits → the number with their sign."""
+_AT_ONCE = 1 << 18
+"""Nibbles that are decoded at a time: those of a cell, and no more memory for a stream that is no cell."""
 _MORE = 8
 
 
@@ -38,17 +42,40 @@ def decode_image(stream: bytes, height: int, width: int, columns: slice) -> npt.
 
 def _read_numbers(stream: bytes, count: int) -> npt.NDArray[np.int32]:
     """Return the first `count` numbers of a stream."""
-    packed = np.frombuffer(stream, np.uint8)
-    nibbles = np.take(_NIBBLES, packed).view(np.uint8)
+    nibbles = np.take(_NIBBLES, np.frombuffer(stream, np.uint8)).view(np.uint8)
+    if len(nibbles) <= _AT_ONCE:
+        numbers = _join_nibbles(nibbles, count)
+        return numbers if len(numbers) == count else _too_few(len(numbers), count)
+    numbers, at, found = np.empty(count, np.int32), 0, 0
+    while found < count and at < len(nibbles):
+        # A piece ends with the last nibble of a number.
+        stop = min(at + _AT_ONCE, len(nibbles))
+        ends = np.flatnonzero(nibbles[max(at, stop - MAX_NIBBLES) : stop] < _MORE)
+        if not len(ends) and stop - at < MAX_NIBBLES:
+            break  # the file ends within a number
+        if not len(ends):
+            raise DamageError(f"its compressed data have a number of more than {MAX_NIBBLES} nibbles")
+        stop = max(at, stop - MAX_NIBBLES) + int(ends[-1]) + 1
+        piece = _join_nibbles(nibbles[at:stop], count - found)
+        numbers[found : found + len(piece)] = piece
+        at, found = stop, found + len(piece)
+    return numbers if found == count else _too_few(found, count)
+
+
+def _too_few(found: int, count: int) -> NoReturn:
+    raise DamageError(f"its compressed data hold {found:,} of {count:,} pixels")
+
+
+def _join_nibbles(nibbles: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int32]:
+    """Return the numbers in a stretch of nibbles that ends with the last one of a number, at most `count`."""
     more = nibbles >= _MORE
-    ends = np.take(_SIGNED, packed).view(np.int8)[~more]
-    if len(ends) < count:
-        raise DamageError(f"its compressed data hold {len(ends):,} of {count:,} pixels")
-    numbers = ends[:count].astype(np.int32)
+    ends = nibbles[~more]
+    numbers = np.take(_SIGNED, ends[:count]).astype(np.int32)
     # Few numbers are longer than one nibble; the nibbles before the last one of number i lie i ends into the stream.
     places = np.flatnonzero(more)
     owners = places - np.arange(len(places))
-    places, owners = places[owners < count], owners[owners < count]
+    within = owners < len(numbers)
+    places, owners = places[within], owners[within]
     if len(owners):
         begins = np.ones(len(owners), bool)
         np.not_equal(owners[1:], owners[:-1], out=begins[1:])

@@ -1,7 +1,6 @@
 """Names of native files and of the runs in them: what they keep of a path of another machine."""
 
 import re
-from pathlib import PurePosixPath
 
 from fatescope.data.instruments import NATIVE
 
@@ -10,7 +9,7 @@ _MAX_NAME = 200
 
 def is_native(path: str) -> bool:
     """Return whether a path is called like a .cif or .rif."""
-    return PurePosixPath(path).suffix.lower() in NATIVE
+    return path.lower().endswith(NATIVE)
 
 
 def base_name(path: str) -> str:

@@ -19,6 +19,8 @@ from fatescope.errors import ImageError
 BIT_DEPTH = 16
 """Of the values, as in the images that IDEAS exports."""
 _MAX_TEXT = 100
+_MOST_OF_ALL_CHANNELS = 4
+"""How many times as large as an image all channels of an object together may be."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class NativeFile:
         if not height or not width or width % len(used):
             raise DamageError(f"{height}x{width} px (height x width) cannot be divided into {len(used)} channels")
         each = width // len(used)
-        if height * each > max_pixels:
+        if height * each > max_pixels or height * width > _MOST_OF_ALL_CHANNELS * max_pixels:
             raise _RefusalError("too_large", f"{height}x{each} px, but an image may have at most {max_pixels:,} px")
         if min(height, each) < MIN_SIDE:
             raise _RefusalError("too_small", f"{height}x{each} px, but a cell needs {MIN_SIDE} px on each side")

@@ -172,6 +172,38 @@ def test_a_number_without_end_is_refused():
         compression.decode_image(bytes([0xFF] * 1000 + [0x11] * 200), 10, 10, slice(0, 10))
 
 
+@pytest.mark.parametrize("at_once", [11, 12, 13, 50, 1000])
+def test_long_streams_are_decoded_in_pieces(monkeypatch, at_once):
+    pixels = np.random.default_rng(0).integers(0, 65_536, (20, 30), np.uint16)
+    stream = native.compress_image(pixels)
+    monkeypatch.setattr(compression, "_AT_ONCE", at_once)
+    np.testing.assert_array_equal(compression.decode_image(stream, 20, 30, slice(10, 20)), pixels[:, 10:20])
+    with pytest.raises(DamageError, match="of 600 pixels"):
+        compression.decode_image(stream[:-5], 20, 30, slice(0, 10))
+    with pytest.raises(DamageError, match=r"a number of [\w ]+ nibbles"):
+        compression.decode_image(stream[:900] + bytes([0xFF] * 600), 20, 30, slice(0, 10))
+
+
+def test_the_largest_object_takes_no_more_memory_than_a_few_images():
+    count, most = 12, 100_000
+    # Each pixel in as many nibbles as a number may have.
+    stream = bytes([0xFF] * 4 + [0x0F]) * (count * most // 3)
+    entries, _ = native.image(0, np.zeros((200, 2_000), np.uint16), [0.0])
+    entries |= {256: (4, [2_004]), 257: (4, [199]), 279: (4, [len(stream[: 5 * 2_004 * 199])])}
+    channels = tuple(range(1, 13))
+    header = native.header(1, xml=native.acquisition_xml(channels))
+    file = NativeFile(io.BytesIO(native.pack([(header, b""), (entries, stream[: 5 * 2_004 * 199])])), "run.cif")
+    tracemalloc.start()
+    try:
+        [cell] = [file.read(place, [1], most) for place in file.places()]
+        assert tracemalloc.get_traced_memory()[1] < 30e6 + 4 * len(stream)
+    finally:
+        tracemalloc.stop()
+    assert "which are no 16-bit counts" in str(cell)
+    refused = file.read(next(file.places()), [1], most // 3)
+    assert refused.code == "too_large"
+
+
 def test_pixels_beyond_sixteen_bits_are_refused():
     stream = native.compress_image(np.full((8, 8), 70_000))
     with pytest.raises(DamageError, match="from 70,000 to 70,000, which are no 16-bit counts"):
