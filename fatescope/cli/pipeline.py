@@ -77,8 +77,9 @@ def audit(
 def _audit_export(source: Path, params: Path, preset: str | None, folder: Path) -> dict[str, Any]:
     """Run the stages up to the audit on an export, with everything below `folder`; return the report."""
     from fatescope.config import presets
+    from fatescope.data.native.names import is_native
     from pipelines.ingestion.archive import unpack
-    from pipelines.ingestion.native import copy_alone, is_native
+    from pipelines.ingestion.native_cells import copy_alone
     from pipelines.stages import audit as stage
     from pipelines.stages import ingest, split
 

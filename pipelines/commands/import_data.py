@@ -15,11 +15,12 @@ from tqdm import tqdm
 from fatescope.config import Dataset
 from fatescope.data import archives, instruments, sidecar
 from fatescope.data.folders import replace_folder, scratch_folder
+from fatescope.data.native.names import is_native
 from fatescope.data.paths import ORIGIN, list_files, read_labels
 from fatescope.data.sidecar import LABELS
 from fatescope.errors import DataError
 from pipelines.ingestion.archive import unpack
-from pipelines.ingestion.native import copy_alone, is_native
+from pipelines.ingestion.native_cells import copy_alone
 from pipelines.ingestion.origin import is_simulated, read_origin, write_origin
 from pipelines.ingestion.survey import MAX_REASONS, ExportSurvey, explain_no_cells, survey
 

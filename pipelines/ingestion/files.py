@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fatescope.config import Dataset, Ingest
+from fatescope.data.native.names import is_native
 from fatescope.data.paths import PathParser, list_files
 from fatescope.data.sidecar import Labels
 from fatescope.errors import DataError, ImageError
-from pipelines.ingestion.native import NativeCells, NativeFiles, ObjectRange, cells_of, is_native, wanted_ranges
+from pipelines.ingestion.native_cells import NativeCells, NativeFiles
+from pipelines.ingestion.native_ranges import ObjectRange, cells_of, wanted_ranges
 from pipelines.ingestion.survey import explain_no_cells
 
 Refusal = tuple[str, str, str]

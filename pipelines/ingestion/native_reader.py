@@ -11,7 +11,8 @@ from fatescope.data.images import Pixels
 from fatescope.data.native.acquisition import MAX_CHANNELS, Acquisition
 from fatescope.data.native.reader import BIT_DEPTH, NativeFile, NativeObject, ObjectFacts, Place
 from fatescope.errors import ImageError
-from pipelines.ingestion.native import NOT_A_CELL, NativeCells, ObjectRange
+from pipelines.ingestion.native_cells import NOT_A_CELL, NativeCells
+from pipelines.ingestion.native_ranges import ObjectRange
 
 COLUMNS = {
     "native_run": pa.string(),

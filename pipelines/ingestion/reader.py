@@ -21,7 +21,7 @@ from fatescope.data.paths import ParsedPath, PathParser
 from fatescope.data.sidecar import Labels
 from fatescope.errors import ImageError
 from pipelines.ingestion.files import UNREADABLE, Job, Refusal
-from pipelines.ingestion.native import ObjectRange
+from pipelines.ingestion.native_ranges import ObjectRange
 from pipelines.ingestion.native_reader import read_range, typed
 
 Row = dict[str, object]

@@ -10,9 +10,11 @@ import pandas as pd
 
 from fatescope.config import Dataset
 from fatescope.data import instruments
+from fatescope.data.native.names import is_native
 from fatescope.data.paths import PathParser, PatternDiagnostics, list_files, read_labels
 from fatescope.errors import DataError, ImageError
-from pipelines.ingestion.native import NativeCells, NativeFiles, cells_of, is_native
+from pipelines.ingestion.native_cells import NativeCells, NativeFiles
+from pipelines.ingestion.native_ranges import cells_of
 
 MAX_GROUPS = 30
 """Rows of the table of cells by class and group that are printed."""
