@@ -30,7 +30,8 @@ from benchmarks.memory import measure
 from benchmarks.report import Figure, publish
 from fatescope.command import run
 from fatescope.data import features
-from fatescope.data.native.reader import BIT_DEPTH, NativeFile, NativeObject, Place
+from fatescope.data.native.objects import NativeObject, Place
+from fatescope.data.native.reader import BIT_DEPTH, NativeFile
 from fatescope.inference import bundle
 from service.batch import job
 from service.inference import engines

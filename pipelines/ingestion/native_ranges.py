@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fatescope.data.native.reader import NativeFile, Place
+from fatescope.data.native.objects import Place
+from fatescope.data.native.reader import NativeFile
 from fatescope.errors import ImageError
 from pipelines.ingestion.native_cells import NOT_A_CELL, Codes, NativeCells
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from fatescope.data.images import Pixels
 from fatescope.data.native.acquisition import MAX_CHANNELS, Acquisition
-from fatescope.data.native.reader import BIT_DEPTH, NativeFile, NativeObject, ObjectFacts, Place
+from fatescope.data.native.objects import NativeObject, ObjectFacts, Place
+from fatescope.data.native.reader import BIT_DEPTH, NativeFile
 from fatescope.errors import ImageError
 from pipelines.ingestion.native_cells import NOT_A_CELL, NativeCells
 from pipelines.ingestion.native_ranges import ObjectRange

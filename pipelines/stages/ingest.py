@@ -3,8 +3,8 @@
 A native file of an instrument (.cif, .rif) holds many cells, see `pipelines.ingestion.native_cells`; what it says of
 their acquisition is in columns `native_…`, see `pipelines.ingestion.native_reader`, which are absent where there is no
 such file. Of other files, only those of the input channel are opened. Files that cannot be used are listed in the
-quarantine with the reason. So are files whose path `dataset.pattern` does not match (code `name`), and what is no file that can be
-opened, such as a link that leads nowhere (code `unreadable`), but these do not count as refused cells. What
+quarantine with the reason. So are files whose path `dataset.pattern` does not match (code `name`), and what is no file
+that can be opened, such as a link that leads nowhere (code `unreadable`), but these do not count as refused cells. What
 `fatescope_labels.csv` says of an image (`fatescope.data.sidecar`) holds instead of what its path says.
 """
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fatescope.data import instruments
-from fatescope.data.native.reader import NativeFile, Place
+from fatescope.data.native.objects import Place
+from fatescope.data.native.reader import NativeFile
 from fatescope.errors import ImageError
 
 _PIECE = re.compile(

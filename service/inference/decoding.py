@@ -13,7 +13,8 @@ from fatescope.config import Dataset
 from fatescope.data import features, images, names, paths
 from fatescope.data.images import Header
 from fatescope.data.native.names import is_native
-from fatescope.data.native.reader import BIT_DEPTH, NativeFile, NativeObject, Place
+from fatescope.data.native.objects import NativeObject, Place
+from fatescope.data.native.reader import BIT_DEPTH, NativeFile
 from fatescope.errors import ImageError
 from fatescope.inference.bundle import Spec
 from fatescope.inference.classification import MAX_PIXELS, wrong_bit_depth

@@ -1,7 +1,6 @@
 """Read the objects of a .rif or .cif, one after the other, in memory that does not grow with their number."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import IO
 
@@ -13,6 +12,7 @@ from fatescope.data.native import directories as tags
 from fatescope.data.native.acquisition import MAX_CHANNELS, Acquisition, read_acquisition
 from fatescope.data.native.compression import MAX_NIBBLES, decode_image, decode_mask
 from fatescope.data.native.directories import Directory, read_directory, read_first, read_next
+from fatescope.data.native.objects import NativeObject, ObjectFacts, Place
 from fatescope.data.native.source import WINDOW, DamageError, Source
 from fatescope.errors import ImageError
 
@@ -21,54 +21,6 @@ BIT_DEPTH = 16
 _MAX_TEXT = 100
 _MOST_OF_ALL_CHANNELS = 4
 """How many times as large as an image all channels of an object together may be."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an object is in its file."""
-
-    index: int
-    """How many objects come before it."""
-    object: int
-    """Its number in this file."""
-    offset: int
-    """Where its directory is, bytes from the start of the file."""
-
-
-@dataclass(frozen=True)
-class ObjectFacts:
-    """What a file says of an object beside its pixels."""
-
-    object: int
-    """Its number in this file."""
-    acquired_object: int | None
-    """Its number in the acquisition."""
-    height: int
-    """px"""
-    width: int
-    """Of one channel, px."""
-    camera_line: int | None
-    camera_timer: int | None
-    """With the line of the camera, the order in the run."""
-    flow_speed: float | None
-    """mm/s"""
-    date: str
-    background_mean: tuple[float, ...]
-    """Of each channel in use, counts; empty where the file does not say, as the next two."""
-    background_sd: tuple[float, ...]
-    saturated: tuple[float, ...]
-    """Saturated pixels of each channel in use."""
-
-
-@dataclass(frozen=True)
-class NativeObject:
-    """An object with the channels that were asked for."""
-
-    facts: ObjectFacts
-    images: npt.NDArray[np.uint16]
-    """(C, H, W), counts, in the order in which the channels were asked for."""
-    masks: npt.NDArray[np.uint8] | None
-    """(C, H, W) of the same channels: 0 background, 1 object, 2 clipped in height, 3 in width; None without masks."""
 
 
 class NativeFile:
