@@ -82,6 +82,8 @@ def import_data(
             "channels": dict(survey.channels),
             "unlisted": dict(survey.unlisted),
             "unmatched": len(survey.unmatched),
+            "refused": len(survey.refused),
+            "untagged": survey.untagged,
         }
         console.print_json(content)
         return

@@ -1,5 +1,6 @@
 """Which files below the data folder are read: those of the input channel, or a share of them."""
 
+import logging
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from fatescope.data.sidecar import Labels
 from fatescope.errors import DataError, ImageError
 from pipelines.ingestion.native_cells import NativeCells, NativeFiles
 from pipelines.ingestion.native_ranges import ObjectRange, cells_of, wanted_ranges
-from pipelines.ingestion.survey import explain_no_cells
+from pipelines.ingestion.survey import UNTAGGED, explain_no_cells
+
+log = logging.getLogger(__name__)
 
 Refusal = tuple[str, str, str]
 """Path, code and reason of a file that was refused."""
@@ -63,7 +66,10 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
             if isinstance(found, NativeCells):
                 native[path] = found
                 of_label = [numbers.setdefault((label, found.group), len(numbers)) for label in found.labels]
-                strata.frombytes(np.array(of_label, np.dtype("l"))[cells_of(found, source)].tobytes())
+                codes = cells_of(found, source)
+                strata.frombytes(np.array(of_label, np.dtype("l"))[codes].tobytes())
+                if len(codes) < found.objects:
+                    log.warning("%s: %d of %d objects %s", path, found.objects - len(codes), found.objects, UNTAGGED)
             elif isinstance(found, ImageError):
                 unreadable.append((path, UNREADABLE, str(found)))
             else:

@@ -18,11 +18,12 @@ from pipelines.ingestion.native_ranges import cells_of
 
 MAX_GROUPS = 30
 """Rows of the table of cells by class and group that are printed."""
+UNTAGGED = "are left out: they are in no population by hand that is called like a class, or in two classes"
 MAX_REASONS = 10
 """Reasons why paths do not match that are printed."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ExportSurvey:
     """Counts of the files of an export by what their paths say."""
 
@@ -36,6 +37,8 @@ class ExportSurvey:
     """Paths that `dataset.pattern` does not match."""
     refused: list[tuple[str, str]] = field(default_factory=list)
     """Paths of native files of instruments that give no cells, and why."""
+    untagged: int = 0
+    """Objects of native files that are in no population which is called like a class, or in two classes."""
 
 
 def survey(dataset: Dataset, source: Path) -> ExportSurvey:
@@ -68,7 +71,9 @@ def _count_native(
     if not isinstance(found, NativeCells):
         counts.refused.append((path, str(found)))
         return
-    for code, number in zip(*np.unique(cells_of(found, source), return_counts=True), strict=True):
+    codes = cells_of(found, source)
+    counts.untagged += found.objects - len(codes)
+    for code, number in zip(*np.unique(codes, return_counts=True), strict=True):
         label = found.labels[code]
         counts.cells[label, found.group] += int(number)
         if label not in classes:
@@ -92,6 +97,8 @@ def describe(dataset: Dataset, counts: ExportSurvey) -> str:
     if counts.unmatched:
         lines += ["", f"dataset.pattern does not match {len(counts.unmatched):,} files:"]
         lines += _describe_unmatched(dataset, counts.unmatched)
+    if counts.untagged:
+        lines += ["", f"{counts.untagged:,} objects of native files {UNTAGGED}"]
     if counts.refused:
         lines += ["", f"{len(counts.refused):,} native files give no cells:"]
         lines += [f"  {reason}" for _, reason in counts.refused[:MAX_REASONS]]

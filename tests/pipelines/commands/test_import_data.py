@@ -454,6 +454,7 @@ def test_one_native_file_is_imported_with_its_analysis(params, target, tmp_path)
     assert dict(counts.cells) == {("NT3", "run1"): 3}
     assert json.loads((target / "origin.json").read_text())["groups"] == ["run1"]
     assert "3 cells in 1 groups" in describe(params.dataset, counts)
+    assert "3 objects of native files are left out: they are in no population" in describe(params.dataset, counts)
 
 
 def test_a_folder_of_native_files_beside_images(params, source, target):

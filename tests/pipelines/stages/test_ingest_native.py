@@ -103,7 +103,7 @@ def test_data_without_native_files_have_the_columns_of_before(params, export, tm
     assert not [name for name in dataset.load(tmp_path / "cells").manifest if name.startswith("native_")]
 
 
-def test_labels_from_populations_that_are_called_like_classes(params, tmp_path):
+def test_labels_from_populations_that_are_called_like_classes(params, tmp_path, caplog):
     folder = tmp_path / "data"
     raw = write(folder, "any name.cif", drawn(20), runs=("the run",))
     listed = {"astrocyte": [3, 5, 7, 9], "NT3": [9, 11], "dead": [1, 2]}
@@ -117,6 +117,7 @@ def test_labels_from_populations_that_are_called_like_classes(params, tmp_path):
     assert set(manifest["group"]) == {"the run"}
     assert set(manifest["medium"]) == {""}
     assert (summary.cells, summary.unmatched, summary.groups) == (7, 0, 1)
+    assert "any name.cif: 13 of 20 objects are left out: they are in no population by hand" in caplog.text
 
 
 def test_populations_win_over_the_path_and_others_leave_it(params, tmp_path):
