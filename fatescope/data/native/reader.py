@@ -99,7 +99,7 @@ class NativeFile:
             height, width, columns = self._layout(directory, channels, max_pixels)
             stream = _stream(directory, tags.IMAGES_COMPRESSED, height * width * MAX_NIBBLES // 2)
             spans = [slice(column, column + width // len(self.acquisition.channels)) for column in columns]
-            images = np.stack([decode_image(stream, height, width, span) for span in spans])
+            images = decode_image(stream, height, width, spans)
             covered = self._masks(directory, (height, width), spans) if masks else None
             return NativeObject(self._facts(place, directory, height, images.shape[2]), images, covered)
         except _RefusalError as error:
@@ -133,7 +133,7 @@ class NativeFile:
         if (height, width) != size:
             raise DamageError(f"its mask has {height}x{width} px, the image {size[0]}x{size[1]}")
         stream = _stream(directory, tags.MASKS_COMPRESSED, 2 * height * width)
-        return np.stack([decode_mask(stream, height, width, span) for span in spans])
+        return decode_mask(stream, height, width, spans)
 
     def _facts(self, place: Place, directory: Directory, height: int, width: int) -> ObjectFacts:
         background_mean, background_sd, saturated = (

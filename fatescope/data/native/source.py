@@ -30,9 +30,12 @@ class Source:
             raise DamageError(f"the file has {self.size:,} bytes, but it refers to {size:,} bytes at {offset:,}")
         begin = offset - self._start
         if begin < 0 or begin + size > len(self._window):
-            self._file.seek(offset)
-            # A file that shrinks while it is read gives fewer.
-            self._start, self._window, begin = offset, self._file.read(max(size, self._ahead)), 0
+            try:
+                self._file.seek(offset)
+                # A file that shrinks while it is read gives fewer.
+                self._start, self._window, begin = offset, self._file.read(max(size, self._ahead)), 0
+            except OSError as error:
+                raise DamageError(f"the file cannot be read: {error.strerror}") from error
         part = self._window[begin : begin + size]
         if len(part) < size:
             raise DamageError(f"the file ends within {size:,} bytes at {offset:,}")

@@ -169,7 +169,7 @@ def test_without_xml_the_channels_are_unknown():
 
 def test_a_number_without_end_is_refused():
     with pytest.raises(DamageError, match="a number of 2001 nibbles"):
-        compression.decode_image(bytes([0xFF] * 1000 + [0x11] * 200), 10, 10, slice(0, 10))
+        compression.decode_image(bytes([0xFF] * 1000 + [0x11] * 200), 10, 10, [slice(0, 10)])
 
 
 @pytest.mark.parametrize("at_once", [11, 12, 13, 50, 1000])
@@ -177,11 +177,11 @@ def test_long_streams_are_decoded_in_pieces(monkeypatch, at_once):
     pixels = np.random.default_rng(0).integers(0, 65_536, (20, 30), np.uint16)
     stream = native.compress_image(pixels)
     monkeypatch.setattr(compression, "_AT_ONCE", at_once)
-    np.testing.assert_array_equal(compression.decode_image(stream, 20, 30, slice(10, 20)), pixels[:, 10:20])
+    np.testing.assert_array_equal(compression.decode_image(stream, 20, 30, [slice(10, 20)])[0], pixels[:, 10:20])
     with pytest.raises(DamageError, match="of 600 pixels"):
-        compression.decode_image(stream[:-5], 20, 30, slice(0, 10))
+        compression.decode_image(stream[:-5], 20, 30, [slice(0, 10)])
     with pytest.raises(DamageError, match=r"a number of [\w ]+ nibbles"):
-        compression.decode_image(stream[:900] + bytes([0xFF] * 600), 20, 30, slice(0, 10))
+        compression.decode_image(stream[:900] + bytes([0xFF] * 600), 20, 30, [slice(0, 10)])
 
 
 def test_the_largest_object_takes_no_more_memory_than_a_few_images():
@@ -204,15 +204,30 @@ def test_the_largest_object_takes_no_more_memory_than_a_few_images():
     assert refused.code == "too_large"
 
 
+class FailingDisk(io.BytesIO):
+    """A file whose second half cannot be read."""
+
+    def read(self, size=-1):
+        if self.tell() > len(WHOLE) // 2:
+            raise OSError(5, "Input/output error")
+        return super().read(size)
+
+
+def test_a_disk_that_fails_is_an_error_of_the_file():
+    file = NativeFile(FailingDisk(WHOLE), "run.cif", 512)
+    with pytest.raises(ImageError, match=r"run\.cif: the objects from number \d on of 6 .* Input/output error"):
+        list(file.places())
+
+
 def test_pixels_beyond_sixteen_bits_are_refused():
     stream = native.compress_image(np.full((8, 8), 70_000))
     with pytest.raises(DamageError, match="from 70,000 to 70,000, which are no 16-bit counts"):
-        compression.decode_image(stream, 8, 8, slice(0, 8))
+        compression.decode_image(stream, 8, 8, [slice(0, 8)])
 
 
 def test_runs_beyond_the_mask_are_refused():
     with pytest.raises(DamageError, match="hold 512 of 100 pixels"):
-        compression.decode_mask(bytes([1, 255, 0, 255]), 10, 10, slice(0, 10))
+        compression.decode_mask(bytes([1, 255, 0, 255]), 10, 10, [slice(0, 10)])
 
 
 def damage(rng):
