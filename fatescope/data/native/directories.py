@@ -24,6 +24,7 @@ _MAX_ENTRIES = 512
 """Files have up to 40."""
 _MAX_NUMBERS = 4096
 _ABSENT = 0, 0, 0
+_TRIES = 8
 _ENTRY = struct.Struct("<HHII")
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
@@ -60,11 +61,15 @@ class Directory:
         if self._table:
             return self._table.get(tag, _ABSENT)
         number, at = tag.to_bytes(2, "little"), -1
-        while (at := self._entries.find(number, at + 1)) >= 0:
-            if at % _ENTRY.size == 0 and at + _ENTRY.size <= len(self._entries):
+        for _ in range(_TRIES):
+            at = self._entries.find(number, at + 1)
+            if at < 0 or at + _ENTRY.size > len(self._entries):
+                return _ABSENT
+            if at % _ENTRY.size == 0:
                 _, code, count, value = _ENTRY.unpack_from(self._entries, at)
                 return code, count, value
-        return _ABSENT
+        # Values that look like the tag all over are no accident.
+        return self.index().entry(tag)
 
     def __contains__(self, tag: int) -> bool:
         return self.entry(tag) != _ABSENT

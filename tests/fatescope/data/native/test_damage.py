@@ -204,6 +204,14 @@ def test_the_largest_object_takes_no_more_memory_than_a_few_images():
     assert refused.code == "too_large"
 
 
+def test_values_that_look_like_tags_are_none():
+    directories = native.parts(OBJECTS[:1], masks=False, xml=XML)
+    lure = int.from_bytes(struct.pack("<HH", 33002, 33003), "little")
+    directories[1][0].update({tag: (4, [lure]) for tag in range(100, 130)})
+    [cell], refused, lost = read(native.pack(directories))
+    assert (cell.facts.object, cell.facts.acquired_object, refused, lost) == (0, 100, [], None)
+
+
 class FailingDisk(io.BytesIO):
     """A file whose second half cannot be read."""
 
