@@ -1,12 +1,12 @@
 """Speed and memory of native files of instruments: decoding, ingest and scoring, beside plain loops over the same file.
 
-Run with `fatescope bench native`, a few minutes; `--objects 1000000` takes about an hour and 10 GB of disk. A .cif of
-six channels with masks is drawn, DISTINCT objects of which are repeated. The loops decode the brightfield channel of
-each object, and compute its features as ingest does, in this process or in two, and nothing else. The model is an
-untrained ResNet18 at 60x60: what it says means nothing, but it takes its time. Ingest and scoring are measured without
-the start of Python and of the engine, which a file of few objects shows. Scoring gets a fifth of the objects, because
-the network takes a millisecond or two of each. Peak memory is that of all processes, at all objects over a tenth of
-them.
+Run with `fatescope bench native`, a few minutes; `--objects 1000000` takes about an hour and 20 GB of disk. A .cif of
+six channels with masks is drawn, whose objects are DISTINCT ones with one pixel changed. The loops decode the
+brightfield channel of each object, and compute its features as ingest does, in this process or in two, and nothing
+else. The model is an untrained ResNet18 at 60x60: what it says means nothing, but it takes its time. Ingest and scoring
+are measured without the start of Python and of the engine, which a file of few objects shows. Scoring gets a fifth of
+the objects, because the network takes a millisecond or two of each. Peak memory is that of all processes, at all
+objects over a tenth of them.
 
 The peer is python-bioformats, which needs Java and a build of javabridge and is not measured here.
 """
@@ -42,7 +42,7 @@ from tests.support.untrained import write_bundle
 
 SEED = 0
 DISTINCT = 2_000
-CHANNELS, BRIGHTFIELD = (1, 2, 3, 4, 5, 6), 5
+CHANNELS, BRIGHTFIELD = (1, 2, 3, 4, 5, 6), 6
 NOISE = 1.0
 """Counts, as of a real file, which decides how long its numbers are."""
 FEW = 64
@@ -57,12 +57,22 @@ def draw(path: Path, count: int) -> Path:
     xml = native.acquisition_xml(CHANNELS, (BRIGHTFIELD,))
     first, *parts = native.parts(drawn, xml=xml, runs=("a_1d1",))
     first[0][33018] = (4, [count])
+    numbers = [native.second_differences(np.concatenate(list(pixels), axis=1)) for pixels, _ in drawn]
+    starts = [native.as_nibbles(of_one[:-1]) for of_one in numbers]
     with path.open("wb") as file:
         file.write(b"II*\0" + struct.pack("<I", 8))
         at = file.write(native.directory(8, *first, 2 * count)) + 8
         for i, (entries, data) in enumerate(islice(cycle(parts), 2 * count)):
-            numbered = entries | ({33003: (4, [i // 2])} if i % 2 == 0 else {})
-            at += file.write(native.directory(at, numbered, data, 2 * count - 1 - i))
+            number, is_mask = divmod(i, 2)
+            if is_mask:
+                stream, own = data, {}
+            else:
+                # The last number is that of the last pixel alone, which makes all objects different.
+                which = number % len(drawn)
+                last = native.as_nibbles(numbers[which][-1:] + number // len(drawn))
+                stream = native.pack_nibbles(np.concatenate([starts[which], last]))
+                own = {33003: (4, [number]), 279: (4, [len(stream)])}
+            at += file.write(native.directory(at, entries | own, stream, 2 * count - 1 - i))
     return path
 
 

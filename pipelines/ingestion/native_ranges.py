@@ -31,6 +31,11 @@ class ObjectRange:
     problem: str = ""
     """Why they cannot be found."""
 
+    @property
+    def wanted(self) -> int:
+        """Return how many of them are read."""
+        return int((self.codes != NOT_A_CELL).sum())
+
 
 def cells_of(cells: NativeCells, folder: Path) -> Codes:
     """Return the codes of those objects of a file that are cells, in the order of the file.

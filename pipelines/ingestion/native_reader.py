@@ -53,7 +53,7 @@ class Cells:
 
 def read_range(job: ObjectRange, source: Path, canvas: tuple[int, int], max_pixels: int) -> Cells:
     """Read the objects of a range that are wanted; one that does not fit the `canvas` (height, width) is refused."""
-    path, wanted = job.cells.path, int((job.codes != NOT_A_CELL).sum())
+    path, wanted = job.cells.path, job.wanted
     if job.problem:
         return Cells([], {}, {}, [(path, "truncated", job.problem)], max(0, wanted - 1))
     found, labels, refused = list[NativeObject](), list[str](), list[Refusal]()

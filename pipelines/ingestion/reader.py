@@ -1,12 +1,8 @@
-"""Read exported files into cells, a chunk of files at a time, in as many processes as are wanted."""
+"""Read exported files and objects of native files into cells, a chunk of them at a time."""
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +63,19 @@ class Reader:
     def read(self, job: Job) -> Chunk:
         """Decode the files or objects of a job, and describe the cells in them."""
         return self._read_objects(job) if isinstance(job, ObjectRange) else self._read_files(job)
+
+    def refuse(self, job: Job) -> Chunk:
+        """Return the chunk of a job that cannot be read because it ends the process that reads it."""
+        reason = "reading it ended the process, through a damaged file or for want of memory; copy or save it again"
+        paths, lost = (job, 0) if isinstance(job, list) else ([job.cells.path], job.wanted - 1)
+        refused = [(path, UNREADABLE, f"{path}: {reason}") for path in paths]
+        return Chunk(
+            {name: [] for name in _WITHOUT_CELLS},
+            np.empty((0, *self.canvas), np.uint16),
+            refused,
+            len(paths) + lost,
+            lost,
+        )
 
     def _read_objects(self, job: ObjectRange) -> Chunk:
         """Decode the objects of a native file that are wanted."""
@@ -156,20 +165,3 @@ def _alike(kinds: Iterable[tuple[object, ...]]) -> dict[tuple[object, ...], list
     for i, kind in enumerate(kinds):
         alike.setdefault(kind, []).append(i)
     return alike
-
-
-def read_in_order(read: Callable[[Job], Chunk], jobs: Iterator[Job], workers: int) -> Iterator[Chunk]:
-    """Yield `read(job)` for each job, in order, from `workers` processes, or from this one if that is 1.
-
-    Only a few results wait at a time, so that memory does not grow with the number of jobs.
-    """
-    if workers == 1:
-        yield from map(read, jobs)
-        return
-    # Not forked: the parent may have threads (PyTorch's, for example), and a fork of those can deadlock.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting: deque[Future[Chunk]] = deque(pool.submit(read, job) for job in islice(jobs, 2 * workers))
-        while waiting:
-            chunk = waiting.popleft().result()
-            waiting.extend(pool.submit(read, job) for job in islice(jobs, 1))
-            yield chunk

@@ -35,8 +35,9 @@ from fatescope.data.folders import fresh_folder
 from fatescope.data.paths import read_labels
 from fatescope.errors import DataError
 from pipelines.ingestion.files import UNREADABLE, Job, Refusal, count_files, draw_share, input_jobs
-from pipelines.ingestion.reader import Reader, read_in_order
+from pipelines.ingestion.reader import Reader
 from pipelines.ingestion.summary import CellCounts, Summary, summarise
+from pipelines.ingestion.workers import read_in_order
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def _write_cells(
         PixelWriter(folder / PIXELS, reader.canvas) as pixels,
         tqdm(total=files, desc="ingest", unit="file", delay=1) as bar,
     ):
-        for chunk in read_in_order(reader.read, jobs, workers):
+        for chunk in read_in_order(reader, jobs, workers):
             if len(chunk.pixels):
                 manifest.append(dict(chunk.columns))
                 pixels.append(chunk.pixels)

@@ -12,15 +12,28 @@ _CODES = {1: "B", 3: "H", 4: "I", 12: "d"}
 
 def compress_image(pixels):
     """Return (H, W) pixels as a stream of nibbles (30817)."""
+    return pack_nibbles(as_nibbles(second_differences(pixels)))
+
+
+def second_differences(pixels):
+    """Return what is added to the pixels above and to the left for each of (H, W) pixels, as (H * W,)."""
     padded = np.pad(pixels.astype(np.int64), ((1, 0), (1, 0)))
-    numbers = np.diff(np.diff(padded, axis=0), axis=1).ravel()
+    return np.diff(np.diff(padded, axis=0), axis=1).ravel()
+
+
+def as_nibbles(numbers):
+    """Return numbers in three bits a nibble, the least significant first."""
     lengths = np.ones(len(numbers), int)
     for bits in range(3, 31, 3):
         lengths += (numbers < -(1 << bits - 1)) | (numbers >= 1 << bits - 1)
     ends = np.cumsum(lengths)
     owner = np.repeat(np.arange(len(numbers)), lengths)
     place = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
-    nibbles = (numbers[owner] >> 3 * place & 7 | (place + 1 < lengths[owner]) << 3).astype(np.uint8)
+    return (numbers[owner] >> 3 * place & 7 | (place + 1 < lengths[owner]) << 3).astype(np.uint8)
+
+
+def pack_nibbles(nibbles):
+    """Return nibbles as bytes, the low one first."""
     nibbles = np.append(nibbles, np.zeros(len(nibbles) % 2, np.uint8))
     return (nibbles[::2] | nibbles[1::2] << 4).tobytes()
 

@@ -1,6 +1,8 @@
 """Objects of native files become cells, with labels from paths or from hand-made populations, in flat memory."""
 
 import io
+import os
+import signal
 
 import numpy as np
 import pandas as pd
@@ -11,10 +13,21 @@ from fatescope.data import dataset
 from fatescope.data.native.reader import NativeFile, checksum
 from fatescope.errors import DataError
 from pipelines.ingestion import native_reader
+from pipelines.ingestion.reader import Reader
 from pipelines.stages import ingest as stage
 from tests.support import native
 from tests.support.images import tiff
 from tests.support.project import SHARED
+
+
+class Fragile(Reader):
+    """A reader that the second range of n_1d1.cif kills."""
+
+    def read(self, job):
+        if job.cells.path == "n_1d1.cif" and job.numbers[0] == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(job)
+
 
 XML = native.acquisition_xml((1, 5), (5,))
 HERE = {"ingest.max_refused_share": 0.3}
@@ -266,6 +279,19 @@ def test_a_file_that_changes_while_it_is_read_costs_its_own_objects(params, inst
     with pytest.raises(DataError, match=r"7 of 16 files were refused"):
         ingest(params, instrument, tmp_path / "cells")
     assert calls
+
+
+@pytest.mark.slow
+def test_objects_that_end_the_process_cost_their_range(make_params, instrument, tmp_path, monkeypatch):
+    write(instrument, "n_1d1.cif", drawn(8, 3))
+    monkeypatch.setattr(stage, "FILES_PER_WORKER", 1)
+    monkeypatch.setattr(stage, "CHUNK", 4)
+    monkeypatch.setattr(stage, "Reader", Fragile)
+    summary = ingest(make_params({"ingest.workers": 2, **HERE}), instrument, tmp_path / "cells")
+    assert (summary.cells, summary.refused) == (20, {"unreadable": 4})
+    [row] = pd.read_parquet(tmp_path / "cells" / dataset.QUARANTINE).to_dict("records")
+    assert row["path"] == "n_1d1.cif"
+    assert "n_1d1.cif: reading it ended the process" in row["reason"]
 
 
 def test_mixed_with_exported_images(params, instrument, tmp_path):
