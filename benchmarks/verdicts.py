@@ -9,14 +9,15 @@ A section is a function that returns rows; add it to SECTIONS, and its two marke
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from benchmarks.report import Figure, publish
+from benchmarks.report import publish
+from benchmarks.tables import Row, fill, table, to_figures
 from fatescope import command, config
 from fatescope.config import Gate
 from pipelines.evaluation import intervals, metrics
@@ -53,19 +54,6 @@ COVERAGE_GROUPS = (3, 4, 8, 16)
 GATE_GROUPS = (2, 3, 4, 8)
 CLASSES = (2, 4)
 COVERAGE_DRAWS, GATE_DRAWS = 4000, 1000
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table."""
-
-    name: str
-    values: dict[str, float]
-    """Column → value."""
-    bars: dict[str, str] = field(default_factory=dict)
-    """Column → bar, such as `>= 0.93`."""
-    forms: dict[str, str] = field(default_factory=dict)
-    """Column → how its value is written; by default as a percentage."""
 
 
 @dataclass(frozen=True)
@@ -248,42 +236,6 @@ SECTIONS: dict[str, Callable[[], list[Row]]] = {"intervals": cover, "promotion":
 """Section → what returns its rows; `<!-- verdicts:SECTION -->` and `<!-- end -->` are around its table on the page."""
 
 
-def to_figures(section: str, rows: list[Row]) -> list[Figure]:
-    """Return the values of a table as figures."""
-    return [
-        Figure(f"{section}: {row.name}, {column}", float(value), row.bars.get(column))
-        for row in rows
-        for column, value in row.values.items()
-    ]
-
-
-def table(rows: list[Row]) -> str:
-    """Return a table as Markdown; values that miss their bar are marked."""
-    columns = list(dict.fromkeys(column for row in rows for column in row.values))
-    lines = [["", *columns], ["---"] * (1 + len(columns))]
-    lines += [[row.name, *(_entry(row, column) for column in columns)] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _entry(row: Row, column: str) -> str:
-    if column not in row.values:
-        return ""
-    text = row.forms.get(column, "{:.1%}").format(row.values[column])
-    missed = Figure("", row.values[column], row.bars.get(column)).holds is False
-    return f"{text}, **missed**" if missed else text
-
-
-def fill(page: str, tables: dict[str, str]) -> str:
-    """Return the page with each table between its markers; raises ValueError where a section has none."""
-    for section, text in tables.items():
-        before, begin, rest = page.partition(f"<!-- verdicts:{section} -->\n")
-        _, end, after = rest.partition("<!-- end -->")
-        if not end:
-            raise ValueError(f"{PAGE}: no markers <!-- verdicts:{section} --> and <!-- end -->")
-        page = f"{before}{begin}\n{text}\n\n{end}{after}"
-    return page
-
-
 def main() -> None:
     """Simulate, print and write the tables."""
     if not PAGE.exists():
@@ -291,8 +243,7 @@ def main() -> None:
     rows = {section: run() for section, run in SECTIONS.items()}
     figures = [figure for section, found in rows.items() for figure in to_figures(section, found)]
     publish("verdicts", figures, ["numpy", "scipy"], SEED)
-    page = fill(PAGE.read_text(encoding="utf-8"), {section: table(found) for section, found in rows.items()})
-    PAGE.write_text(page, encoding="utf-8")
+    fill(PAGE, {f"verdicts:{section}": table(found) for section, found in rows.items()})
 
 
 if __name__ == "__main__":

@@ -8,51 +8,55 @@ effect size, so that a large window does not raise an alarm over a negligible di
 |---|---|
 | `ks_FEATURE` | Kolmogorov-Smirnov distance between the distributions of a feature, 0 to 1 |
 | `psi_FEATURE` | population stability index over the deciles of the reference (Siddiqi 2006) |
-| `outside_FEATURE` | share of cells outside the range of all but a hundredth of the reference |
+| `outside_FEATURE` | share of cells outside the range of all but a hundredth of the reference, and of another run |
 | `mmd` | maximum mean discrepancy of the embeddings (Gretton et al. 2012) among cells predicted alike |
-| `novelty` | the same, orthogonal to the directions along which groups of the reference differ: finds new media |
+| `novelty` | distance of the embeddings in units of what runs of like cells differ by: finds new media |
 | `classes` | total variation distance between the predicted classes; a mixture may change without any fault |
 | `unsure`, `unlike` | excess of the rate of the verdict over that of the reference |
 
-A threshold belongs to the model and to the size of the window: windows of like cells stay below all thresholds together
-in all but ALPHA of the draws. Half of the draws are cells that the model was not fitted on; half come from one
-acquisition group, as a laboratory records them, because one lamp is no drift where the model knows several. The
-threshold of `classes` rests on the first half alone. Rates of verdicts are compared with those of cells that the model
-was not fitted on.
+A threshold belongs to the model, to the size of the window and to how many lamps it has. It is the sum of two limits:
+
+- of chance: all but the share ALPHA of windows of like cells, of this very size, stay below all of these together;
+- of runs: how far beyond that windows of runs go that are in no data (`monitoring.run_effects`), by how alike the cells
+  of a window are imaged (`monitoring.lamps`): one run differs from the reference by more than the mean of many does.
+
+A difference within the second limit is not found in a window of any size, and one beyond it the more often the larger
+the window. `novelty` has both in its unit already (`monitoring.novelty`), and the threshold of `classes` is of chance
+alone. Rates of verdicts and novelty are compared with those of cells that the model was not fitted on.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from monitoring.coding import Coding
+from monitoring.novelty import Novelty
+from monitoring.run_effects import RunEffects, find_edges
 from monitoring.statistics import (
-    FEATURES,
-    VERDICT_RATES,
     CellFeatures,
-    ClassSums,
-    EmbeddingSpace,
     Floats,
+    Means,
     Rows,
-    Summary,
-    compare,
-    summarise,
-    verdict_rates,
+    compare_features,
+    compare_shares,
+    discrepancies,
+    excess_rates,
 )
-from monitoring.thresholds import floor, joint_thresholds
+from monitoring.thresholds import ALPHA, CONCENTRATIONS, LEVEL_OF_RUNS, by_concentration, floor, joint_thresholds
 
 MIN_CELLS = 30
 """Cells that a window needs to be evaluated."""
-MAX_CELLS = 2_000
-"""Larger windows have the thresholds of this size: what is left then is the difference between groups, not chance."""
-DRAWS = 400
-"""Windows of like cells from which thresholds are computed."""
+SIZES = (30, 60, 120, 250, 500, 1000, 2000)
+"""Windows, in cells, whose thresholds are computed; those between follow, and larger ones have those of the largest."""
+MAX_GROUPS = 40
+"""Groups from which runs are drawn; of more, these many at even steps."""
+DRAWS = 1000
+"""Windows of like cells from which the threshold of a mixture is computed."""
 MIXTURE = ("classes",)
 """Statistics that the composition of a culture may change; they are reported, and raise no alarm about the input."""
-_KERNEL_FEATURES = 256
-"""Random Fourier features that approximate a Gaussian kernel (Rahimi and Recht 2007)."""
 
 
 @dataclass(frozen=True)
@@ -100,89 +104,97 @@ class Detector:
     """Compares windows with one reference."""
 
     def __init__(self, reference: pd.DataFrame, seed: int = 0) -> None:
-        self._components = [name for name in reference.columns if name[0] == "e" and name[1:].isdecimal()]
-        self._probabilities = [name for name in reference.columns if name.startswith("p_")]
         self._seed = seed
-        rng = np.random.default_rng(seed)
-        embedding = reference[self._components].to_numpy(float)
-        self._frequencies = rng.normal(0, 1 / _median_distance(embedding, rng), (embedding.shape[1], _KERNEL_FEATURES))
-        self._phases = rng.uniform(0, 2 * np.pi, _KERNEL_FEATURES)
-        self._reference = self._to_features(reference)
-        grouped = map(np.asarray, reference.groupby("group").indices.values())
-        self._groups = [rows for rows in grouped if len(rows) >= MIN_CELLS]
         # Older bundles, without this column, have only cells in their reference that the model was not fitted on.
         self._unseen = ~reference["seen"].to_numpy(bool) if "seen" in reference else np.ones(len(reference), bool)
-        self._summary = self._summarise(np.arange(len(reference)))
-        self._sums = ClassSums.of(self._reference)
-        self._group_sums = [ClassSums.of(self._reference.take(rows)) for rows in self._groups]
-        self._space = self._space_without(None)
-        self._thresholds: dict[int, dict[str, float]] = {}
+        groups = _groups(reference)
+        self._coding = Coding.of(reference, groups, seed)
+        cells = self._coding.read(reference)
+        self._edges = find_edges(cells.features, groups)
+        self._means = Means.of(cells, self._edges)
+        self._rates = cells.verdicts[self._unseen].mean(0)
+        self._class_shares = cells.predicted[self._unseen].mean(0)
+        self._runs = RunEffects(
+            cells, self._edges, groups, self._means, self._rates_without(cells, groups), self._coding.lamps
+        )
+        self._novelty = Novelty.of(cells.described, cells.predicted, groups, ~self._unseen)
+        self._chances: dict[int, dict[str, float]] = {}
 
     def evaluate(self, window: pd.DataFrame) -> Report:
         """Compare a window of at least MIN_CELLS cells with the reference."""
         assert len(window) >= MIN_CELLS, len(window)
-        thresholds, cells = self.thresholds(len(window)), self._to_features(window)
-        values = compare(self._summary, summarise(cells)) | {"novelty": self._space.novelty(cells)}
-        return Report(len(window), [Finding(name, value, thresholds[name]) for name, value in values.items()])
+        cells = self._coding.read(window)
+        means = Means.of(cells, self._edges)
+        values = compare_features(self._means.below, means.below - self._means.below)
+        values |= excess_rates(means.verdicts - self._rates)
+        difference = (means.kernel - self._means.kernel) * (means.counts > 0)[:, None]
+        values["mmd"] = discrepancies(difference, self._runs.scatter, means.counts, self._means.counts)
+        values["classes"] = compare_shares(self._means.shares, means.shares)
+        concentration = float(self._coding.lamps.concentration(means.light, len(window)))
+        size = min(len(window), SIZES[-1])
+        novelty = self._novelty.distance(cells.described.mean(0), means.shares, size, concentration)
+        values["novelty"] = np.asarray(novelty)
+        thresholds = self.thresholds(len(window), concentration)
+        return Report(len(window), [Finding(name, float(value), thresholds[name]) for name, value in values.items()])
 
-    def thresholds(self, size: int) -> dict[str, float]:
-        """Return statistic → the threshold for windows of about `size` cells."""
-        # Sizes within a factor of about 1.2 share their draws.
-        nominal = int(2 ** (np.round(np.log2(min(size, MAX_CELLS)) * 2) / 2))
-        if nominal not in self._thresholds:
-            draws = list(self._draw_windows(nominal))
-            names = list(draws[0])
-            values = np.array([[draw[name] for name in names] for draw in draws])
-            mixture = np.isin(names, MIXTURE)
-            thresholds = np.zeros(len(names))
-            thresholds[~mixture] = joint_thresholds(values[:, ~mixture])
-            # Without the windows of one group, which is mostly of one medium: with them, no mixture could ever drift.
-            thresholds[mixture] = joint_thresholds(values[::2, mixture])
-            unseen, rates = int(self._unseen.sum()), self._summary.verdict_rates
-            floors = [floor(name, nominal, unseen, rates) for name in names]
-            self._thresholds[nominal] = dict(zip(names, np.maximum(thresholds, floors).tolist(), strict=True))
-        return self._thresholds[nominal]
+    def thresholds(self, size: int, concentration: float = 1.0) -> dict[str, float]:
+        """Return statistic → the threshold for windows of `size` cells that are imaged alike to that degree."""
+        size, unseen = min(size, SIZES[-1]), int(self._unseen.sum())
+        limits, chance = self._run_limits[int(np.digitize(concentration, CONCENTRATIONS))], self._chance(size)
+        # What is within the differences of runs in any window must not be found in a small one by chance.
+        thresholds = {
+            name: max(limits.get(name, 0.0) + value, floor(name, size, unseen, self._rates))
+            for name, value in chance.items()
+        }
+        return thresholds | {"novelty": self._novelty.limit(size, concentration, LEVEL_OF_RUNS)}
 
-    def _draw_windows(self, size: int) -> Iterator[dict[str, float]]:
-        """Yield the statistics of DRAWS windows of up to `size` like cells; every other window is of one group."""
-        rng, everything = np.random.default_rng(self._seed + size), np.arange(len(self._unseen))
-        unseen, spaces = np.flatnonzero(self._unseen), dict[int | None, EmbeddingSpace]()
-        for draw in range(DRAWS):
-            group = int(rng.integers(len(self._groups))) if draw % 2 and len(self._groups) > 1 else None
-            source = rng.permutation(unseen if group is None else self._groups[group])
-            # The other half of the group stays in the reference: the model knows its lamp.
-            window = source[: min(size, len(source) // 2)]
-            rest = self._summarise(np.setdiff1d(everything, window, assume_unique=True))
-            values = compare(rest, summarise(self._reference.take(window)))
-            if group not in spaces:
-                spaces[group] = self._space_without(group)
-            yield values | {"novelty": spaces[group].novelty(self._reference.take(source[:size]))}
+    @cached_property
+    def _run_limits(self) -> list[dict[str, float]]:
+        """Statistic → how far windows of unseen runs go beyond chance, the least concentrated windows first."""
+        drawn = list(self._runs.draw_runs(SIZES[-1], np.random.default_rng(self._seed)))
+        names, chance = list(drawn[0][1]), self._chance_at(SIZES[-1])
+        rows = by_concentration([(each, np.stack(list(values.values()), axis=1)) for each, values in drawn])
+        return [
+            {name: max(0.0, float(limit) - chance[name]) for name, limit in zip(names, row, strict=True)}
+            for row in rows
+        ]
 
-    def _space_without(self, group: int | None) -> EmbeddingSpace:
-        """Return the embedding space of the reference without one of its groups."""
-        if group is None:
-            return EmbeddingSpace.of(self._sums, self._group_sums)
-        others = self._group_sums[:group] + self._group_sums[group + 1 :]
-        return EmbeddingSpace.of(self._sums.without(self._group_sums[group]), others)
+    def _chance(self, size: int) -> dict[str, float]:
+        """Return statistic → what windows of `size` like cells stay below."""
+        place = next(i for i, larger in enumerate(SIZES) if larger >= size)
+        large = self._chance_at(SIZES[place])
+        if size == SIZES[place]:
+            return large
+        small = self._chance_at(SIZES[place - 1])
+        # It falls with the root of the number of cells.
+        roots = 1 / np.sqrt([SIZES[place - 1], size, SIZES[place]])
+        weight = float((roots[1] - roots[2]) / (roots[0] - roots[2]))
+        return {name: value + weight * max(0.0, small[name] - value) for name, value in large.items()}
 
-    def _summarise(self, rows: Rows) -> Summary:
-        """Summarise `rows` of the reference, with verdict rates of those that the model was not fitted on."""
-        rates = verdict_rates(self._reference.take(rows[self._unseen[rows]]))
-        return replace(summarise(self._reference.take(rows)), verdict_rates=rates)
+    def _chance_at(self, size: int) -> dict[str, float]:
+        if size not in self._chances:
+            rng = np.random.default_rng(self._seed + size)
+            values = self._runs.draw_like(size, rng)
+            limits = joint_thresholds(np.stack(list(values.values()), axis=1), ALPHA)
+            shares = rng.multinomial(size, self._class_shares, DRAWS) / size
+            mixture = np.quantile(compare_shares(self._means.shares, shares), 1 - ALPHA)
+            self._chances[size] = dict(zip(values, limits.tolist(), strict=True)) | {MIXTURE[0]: float(mixture)}
+        return self._chances[size]
 
-    def _to_features(self, table: pd.DataFrame) -> CellFeatures:
-        angles = table[self._components].to_numpy(float) @ self._frequencies + self._phases
-        verdicts = table["verdict"].to_numpy(str)
-        return CellFeatures(
-            table[list(FEATURES)].to_numpy(float),
-            np.cos(angles) * np.sqrt(2 / _KERNEL_FEATURES),
-            np.eye(len(self._probabilities))[table[self._probabilities].to_numpy().argmax(1)],
-            np.stack([verdicts == verdict for verdict in VERDICT_RATES.values()], axis=1),
-        )
+    def _rates_without(self, cells: CellFeatures, groups: list[Rows]) -> list[Floats]:
+        """Return for each group the rates of verdicts of all others that were fitted on as it was."""
+        rates = []
+        for rows in groups:
+            alike = self._unseen == self._unseen[rows[0]]
+            alike[rows] = False
+            chosen = alike if alike.any() else self._unseen == self._unseen[rows[0]]
+            rates.append(cells.verdicts[chosen].mean(0))
+        return rates
 
 
-def _median_distance(embedding: Floats, rng: np.random.Generator) -> float:
-    """Return the median distance between pairs of (n, C) embeddings, which is the bandwidth of the kernel."""
-    rows = embedding[rng.choice(len(embedding), min(len(embedding), 500), replace=False)]
-    pairs = rng.integers(0, len(rows), (2, 2000))
-    return float(np.median(np.linalg.norm(rows[pairs[0]] - rows[pairs[1]], axis=1))) or 1.0
+def _groups(reference: pd.DataFrame) -> list[Rows]:
+    """Return the rows of each group that is large enough, MAX_GROUPS at most; one of all cells where none is."""
+    grouped = [np.asarray(rows) for rows in reference.groupby("group").indices.values() if len(rows) >= MIN_CELLS]
+    if not grouped:
+        return [np.arange(len(reference))]
+    return [grouped[i] for i in np.unique(np.linspace(0, len(grouped) - 1, MAX_GROUPS).astype(int))]

@@ -21,23 +21,21 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard
 
 import httpx
 import typer
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
 from fatescope import artifact_places
 from fatescope.atomic import replacing
 from fatescope.command import run
 from fatescope.data.folders import fresh_folder
-from fatescope.errors import FatescopeError
 from fatescope.model_registry import restore_experiment
-from monitoring import incident_report
+from monitoring import alert_receiver, incident_report
+from monitoring.alert_receiver import IncidentError, make_handler
 from monitoring.drift import MIN_CELLS, Detector, Report
 from monitoring.settings import Host, MonitoringSettings, Records, Service, Window
 from monitoring.sources import connect, fetch_models, fetch_reference, read_newest
@@ -51,29 +49,10 @@ RUN = "mlflow_run.txt"
 FIELDS = ("status", "startsAt", "endsAt", "fingerprint")
 """Texts that every alert has."""
 DESCRIBED = ("incident.json", "report.json")
-_MAX_BODY_BYTES = 1_000_000
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
-
-REGISTRY = CollectorRegistry()
-MESSAGES = Counter(
-    "fatescope_incidents_messages",
-    "Messages of Alertmanager, by outcome: handled, refused or failed.",
-    ["outcome"],
-    registry=REGISTRY,
-)
-SUCCESS = Gauge(
-    "fatescope_incidents_last_success_timestamp_seconds",
-    "Time of the last message that was handled; the start counts as one.",
-    registry=REGISTRY,
-)
-_OUTCOMES = {200: "handled", 400: "refused", 503: "failed"}
 
 Alert = dict[str, Any]
 """An alert as Alertmanager sends it: `status`, `labels`, `startsAt`, `endsAt`, `fingerprint` (webhook version 4)."""
-
-
-class IncidentError(FatescopeError):
-    """An alert could not be handled now; Alertmanager sends it again."""
 
 
 @dataclass
@@ -219,49 +198,6 @@ def _log_to_mlflow(folder: Path) -> None:
     marker.write_text(f"{run.info.run_id}\n", encoding="utf-8")
 
 
-def make_handler(receive: Callable[[dict[str, Any]], object]) -> type[BaseHTTPRequestHandler]:
-    """Return the handler for Alertmanager's requests.
-
-    It responds with 200 when `receive` has handled the message, 400 if it is not a message of Alertmanager, and 503 if
-    it has to be sent again.
-    """
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            """Handle one message."""
-            try:
-                size = int(self.headers.get("Content-Length") or 0)
-                # A negative size would read until the sender closes the connection.
-                receive(json.loads(self.rfile.read(min(max(size, 0), _MAX_BODY_BYTES))))
-                status = 200
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                log.warning("not a message of Alertmanager: %s", error)
-                status = 400
-            except (httpx.HTTPError, OSError, IncidentError) as error:
-                # Alertmanager sends the message again.
-                log.warning("the incident could not be opened: %s", error)
-                status = 503
-            MESSAGES.labels(_OUTCOMES[status]).inc()
-            if status == 200:
-                SUCCESS.set_to_current_time()
-            self.send_response(status)
-            self.end_headers()
-
-        def do_GET(self) -> None:
-            """Return the metrics."""
-            body = generate_latest(REGISTRY)
-            self.send_response(200)
-            self.send_header("Content-Type", CONTENT_TYPE_LATEST)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing for a request that was handled."""
-
-    return Handler
-
-
 def main(
     folder: Annotated[Path, typer.Option("--folder", help="Folder in which incidents are written.")] = Path(
         "incidents"
@@ -279,9 +215,7 @@ def main(
     settings = MonitoringSettings.read({"service": service, "records": records, "window": window})
     logging.getLogger("httpx").setLevel(logging.WARNING)
     incidents = Incidents(folder, connect(settings), settings)
-    SUCCESS.set_to_current_time()
-    for outcome in _OUTCOMES.values():
-        MESSAGES.labels(outcome)  # from zero on, so that the first one is an increase
+    alert_receiver.start_metrics()
     log.info("listening for alerts on http://%s:%d", host, port)
     ThreadingHTTPServer((host, port), make_handler(incidents.receive)).serve_forever()
 

@@ -1,11 +1,14 @@
-"""Statistics of a window of cells beside a reference; `monitoring.drift` says which there are and what they mean."""
+"""Statistics of a window of cells beside a reference; `monitoring.drift` says which there are and what they mean.
 
-from dataclasses import dataclass, replace
+All of them follow from means over the cells of a window (`Means`), and from how far these lie from those of the
+reference. Functions take means of one window, or of D windows at a time with a leading axis.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from fatescope.data import shift
 from fatescope.data.features import ACQUISITION
 from fatescope.inference.uncertainty import UNLIKE, UNSURE
 
@@ -20,11 +23,12 @@ TAIL = 0.005
 """Share of the reference beyond either end of the range that counts as known."""
 MIN_SHARE = 1e-3
 """Lower bound on the share of cells in a bin of the population stability index, which is infinite for empty bins."""
-_DECILES = np.linspace(0.1, 0.9, 9)
-_EXPLAINED_VARIANCE = 0.95
-"""Share of the variance between groups that `novelty` disregards."""
-_MIN_CELLS_PER_MEAN = 15
-"""Cells of a group and predicted class that a mean embedding needs."""
+KERNEL_FEATURES = 256
+"""Random Fourier features that approximate a Gaussian kernel (Rahimi and Recht 2007)."""
+LEVELS = np.array([TAIL, *np.linspace(0.01, 0.99, 99), 1 - TAIL])
+"""Quantiles of the reference at which distributions are compared."""
+_DECILES = 1 + np.searchsorted(LEVELS, np.linspace(0.1, 0.9, 9) - 1e-9)
+"""Their places in `Means.below`."""
 
 
 @dataclass(frozen=True)
@@ -34,143 +38,123 @@ class CellFeatures:
     features: Floats
     """(n, len(FEATURES))"""
     kernel: Floats
-    """(n, F) random Fourier features of the embedding."""
+    """(n, KERNEL_FEATURES) random Fourier features of the embedding."""
+    described: Floats
+    """(n, 2C) as of `monitoring.novelty`."""
     predicted: Floats
     """(n, K) 1 for the most probable class, else 0."""
-    verdicts: npt.NDArray[np.bool_]
-    """(n, len(VERDICT_RATES)) whether a cell has the verdict."""
+    verdicts: Floats
+    """(n, len(VERDICT_RATES)) 1 where a cell has the verdict, else 0."""
+    light: Floats
+    """(n, P) features whose mean tells how many lamps a window has."""
 
     def take(self, rows: Rows) -> "CellFeatures":
         """Return the cells at `rows`."""
-        return CellFeatures(self.features[rows], self.kernel[rows], self.predicted[rows], self.verdicts[rows])
+        arrays = (self.features, self.kernel, self.described, self.predicted, self.verdicts, self.light)
+        return CellFeatures(*(array[rows] for array in arrays))
+
+    def below(self, edges: Floats) -> Floats:
+        """Return (n, len(FEATURES), L + 1): 1 where a feature is below the first of (F, L) `edges`, or up to each."""
+        values = self.features[:, :, None]
+        return np.concatenate([values < edges[:, :1], values <= edges], axis=2).astype(np.float32)
 
 
 @dataclass(frozen=True)
-class ClassSums:
-    """Sums of kernel features by predicted class, from which those of a group can be subtracted."""
+class Means:
+    """Means over the cells of a window, or the differences of such means."""
 
+    below: Floats
+    """(…, len(FEATURES), L + 1) shares of cells, as of `CellFeatures.below`."""
     kernel: Floats
-    """(K, F)"""
+    """(…, K, KERNEL_FEATURES) of the cells predicted as each class; 0 for a class without cells."""
     counts: Floats
-    """(K,) cells."""
+    """(…, K) cells predicted as each class."""
+    verdicts: Floats
+    """(…, len(VERDICT_RATES)) shares."""
+    light: Floats
+    """(…, P)"""
 
     @classmethod
-    def of(cls, cells: CellFeatures) -> "ClassSums":
-        """Sum over `cells`."""
-        return cls(cells.predicted.T @ cells.kernel, cells.predicted.sum(0))
+    def of(cls, cells: CellFeatures, edges: Floats) -> "Means":
+        """Return the means over `cells`."""
+        counts = cells.predicted.sum(0)
+        ordered = np.sort(cells.features, axis=0).T
+        below = [
+            np.append(np.searchsorted(values, ends[:1]), np.searchsorted(values, ends, side="right"))
+            for values, ends in zip(ordered, edges, strict=True)
+        ]
+        return cls(
+            np.stack(below) / len(cells.features),
+            cells.predicted.T @ cells.kernel / np.maximum(counts, 1)[:, None],
+            counts,
+            cells.verdicts.mean(0),
+            cells.light.mean(0),
+        )
 
-    def without(self, other: "ClassSums") -> "ClassSums":
-        """Return the sums without those of some of the cells."""
-        return ClassSums(self.kernel - other.kernel, self.counts - other.counts)
+    def without(self, other: "Means") -> "Means":
+        """Return the means of these cells without `other`, which are some of them."""
+        total, part = float(self.counts.sum()), float(other.counts.sum())
+        counts = self.counts - other.counts
+        sums = self.kernel * self.counts[:, None] - other.kernel * other.counts[:, None]
+        below, verdicts, light = (
+            (mine * total - others * part) / max(total - part, 1)
+            for mine, others in (
+                (self.below, other.below),
+                (self.verdicts, other.verdicts),
+                (self.light, other.light),
+            )
+        )
+        kernel = sums * (counts > 0)[:, None] / np.maximum(counts, 1)[:, None]
+        return Means(below, kernel, counts, verdicts, light)
 
     @property
-    def means(self) -> Floats:
-        """Return the (K, F) means; 0 for a class without cells."""
-        means: Floats = self.kernel / np.maximum(self.counts, 1)[:, None]
-        return means
+    def shares(self) -> Floats:
+        """Return the (…, K) shares of the predicted classes."""
+        shares: Floats = self.counts / self.counts.sum(-1, keepdims=True)
+        return shares
 
 
-@dataclass(frozen=True)
-class EmbeddingSpace:
-    """Mean embeddings of a reference, and the directions along which its acquisition groups differ."""
-
-    means: Floats
-    """(K, F) mean kernel features by predicted class."""
-    directions: Floats
-    """(r, F), orthonormal; they explain most of the variance between groups within a predicted class."""
-
-    @classmethod
-    def of(cls, everything: ClassSums, groups: list[ClassSums]) -> "EmbeddingSpace":
-        """Return the space of a reference from the sums of all its cells and of every group."""
-        means, deviations = everything.means, []
-        if len(groups) < 2:
-            return cls(means, np.zeros((0, means.shape[1])))
-        for group in groups:
-            enough = group.counts >= _MIN_CELLS_PER_MEAN
-            deviations.append((group.means - means)[enough] * np.sqrt(group.counts[enough])[:, None])
-        _, singular_values, directions = np.linalg.svd(np.concatenate(deviations), full_matrices=False)
-        variances = singular_values**2
-        explained = np.cumsum(variances) / max(float(variances.sum()), 1e-12)
-        return cls(means, directions[: int(np.searchsorted(explained, _EXPLAINED_VARIANCE)) + 1])
-
-    def novelty(self, cells: CellFeatures) -> float:
-        """Return the distance of `cells` from the means, orthogonal to `directions`; about 0 for like cells."""
-        window = summarise(replace(cells, kernel=self._remove_directions(cells.kernel)))
-        return _mmd(self._remove_directions(self.means), np.zeros(len(self.means)), window)
-
-    def _remove_directions(self, kernel: Floats) -> Floats:
-        orthogonal: Floats = kernel - kernel @ self.directions.T @ self.directions
-        return orthogonal
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Quantities of a set of cells that `compare` needs."""
-
-    features: Floats
-    """(len(FEATURES), n), ascending."""
-    kernel: Floats
-    """(K, F) mean kernel features by predicted class; 0 for a class without cells."""
-    squared_error: Floats
-    """(K,) expected squared error of that mean."""
-    class_shares: Floats
-    """(K,) share of every predicted class."""
-    verdict_rates: Floats
-    """(len(VERDICT_RATES),)"""
-
-
-def summarise(cells: CellFeatures) -> Summary:
-    """Return the quantities that `compare` needs of `cells`."""
-    sums = ClassSums.of(cells)
-    counts, means = sums.counts, sums.means
-    squares = cells.predicted.T @ (cells.kernel**2).sum(1) / np.maximum(counts, 1)
-    return Summary(
-        np.sort(cells.features.T, axis=1),
-        means,
-        (squares - (means**2).sum(1)) / np.maximum(counts - 1, 1),
-        counts / len(cells.predicted),
-        verdict_rates(cells),
-    )
-
-
-def verdict_rates(cells: CellFeatures) -> Floats:
-    """Return the (len(VERDICT_RATES),) shares of cells with each verdict."""
-    shares: Floats = cells.verdicts.mean(0)
-    return shares
-
-
-def compare(reference: Summary, window: Summary) -> dict[str, float]:
-    """Return statistic → value for a window beside a reference; all but `novelty`."""
-    statistics = dict[str, float]()
+def compare_features(reference: Floats, differences: Floats) -> dict[str, Floats]:
+    """Return statistic → (…,) values for (…, F, L + 1) differences from the (F, L + 1) shares of a reference."""
+    window = reference + differences
+    distances = np.abs(differences).max(-1)
+    known, recent = (np.maximum(_bins(shares[..., _DECILES]), MIN_SHARE) for shares in (reference, window))
+    stability = ((recent - known) * np.log(recent / known)).sum(-1)
+    outside = window[..., 0] + 1 - window[..., -1]
+    statistics = dict[str, Floats]()
     for i, name in enumerate(FEATURES):
-        known, recent = reference.features[i], window.features[i]
-        statistics[f"ks_{name}"] = shift.distance(known, recent)
-        statistics[f"psi_{name}"] = _population_stability_index(known, recent)
-        low, high = np.quantile(known, (TAIL, 1 - TAIL))
-        statistics[f"outside_{name}"] = float(((recent < low) | (recent > high)).mean())
-    statistics["mmd"] = _mmd(reference.kernel, reference.squared_error, window)
-    statistics["classes"] = float(np.abs(reference.class_shares - window.class_shares).sum() / 2)
-    excess = np.maximum(window.verdict_rates - reference.verdict_rates, 0)
-    return statistics | dict(zip(VERDICT_RATES, excess.tolist(), strict=True))
+        statistics[f"ks_{name}"] = distances[..., i]
+        statistics[f"psi_{name}"] = stability[..., i]
+        statistics[f"outside_{name}"] = outside[..., i]
+    return statistics
 
 
-def _mmd(means: Floats, squared_error: Floats, window: Summary) -> float:
-    """Return the maximum mean discrepancy between (K, F) `means` and a window, over cells predicted alike.
+def discrepancies(differences: Floats, scatter: Floats, counts: Floats, known: Floats) -> Floats:
+    """Return the (…,) maximum mean discrepancies of windows, from (…, K, KERNEL_FEATURES) differences of means.
 
-    What chance contributes, by the (K,) expected squared errors of both means, is subtracted, so that a small window is
-    not farther away than a large one.
+    What chance contributes is subtracted, so that a small window is not farther away than a large one: (K,) `scatter`
+    is the expected square of the deviation of one cell; windows have (…, K) `counts`, the reference has (K,) `known`.
     """
-    squares = ((means - window.kernel) ** 2).sum(1) - squared_error - window.squared_error
+    errors = scatter * (1 / np.maximum(counts, 1) + 1 / np.maximum(known, 1))
     # A predicted class that the reference lacks has no mean to compare with.
-    shares = window.class_shares * means.any(1)
-    return float(np.sqrt(max(0.0, float((shares * squares).sum()))))
+    shares = counts / counts.sum(-1, keepdims=True) * (known > 0)
+    squares = (shares * ((differences**2).sum(-1) - errors)).sum(-1)
+    distances: Floats = np.sqrt(np.maximum(squares, 0))
+    return distances
 
 
-def _population_stability_index(known: Floats, recent: Floats) -> float:
-    """Return the population stability index (Siddiqi 2006) of sorted samples over the deciles of `known`."""
-    edges = np.quantile(known, _DECILES)
-    shares = []
-    for values in (known, recent):
-        counts = np.diff(np.concatenate([[0], np.searchsorted(values, edges, side="right"), [len(values)]]))
-        shares.append(np.maximum(counts / len(values), MIN_SHARE))
-    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+def compare_shares(reference: Floats, window: Floats) -> Floats:
+    """Return the (…,) total variation distances between (K,) and (…, K) shares."""
+    distances: Floats = np.abs(window - reference).sum(-1) / 2
+    return distances
+
+
+def excess_rates(differences: Floats) -> dict[str, Floats]:
+    """Return statistic → (…,) excess of the rate of each verdict, from (…, len(VERDICT_RATES)) differences."""
+    return {name: np.maximum(differences[..., i], 0) for i, name in enumerate(VERDICT_RATES)}
+
+
+def _bins(cumulative: Floats) -> Floats:
+    ends = [(0, 0)] * (cumulative.ndim - 1)
+    padded = np.pad(cumulative, [*ends, (1, 0)])
+    return np.diff(np.pad(padded, [*ends, (0, 1)], constant_values=1.0), axis=-1)

@@ -6,21 +6,40 @@ from scipy.stats import beta, binom
 from monitoring.statistics import MIN_SHARE, TAIL, VERDICT_RATES, Floats
 
 ALPHA = 0.01
-"""Share of windows of like cells that raise a false alarm."""
-_MARGIN = 1.1
-"""Factor above what was drawn: the reference has few groups, and new groups of the same kind differ a little more."""
+"""Share of windows of like cells, or of runs like those that are known, that raise a false alarm, at most."""
+LEVEL_OF_RUNS = ALPHA / 4
+"""Share of drawn windows of unseen runs above their limit: what few groups say of runs is not exact."""
+CONCENTRATIONS = (0.09, 0.18, 0.35, 0.7)
+"""Between windows of 16, 8, 4 and 2 runs, and one run; `monitoring.lamps` says of what."""
+_LEAST_DRAWS = 100
+"""Draws of one number of runs from which a limit is computed: one in twenty of them."""
 
 
-def joint_thresholds(values: Floats) -> Floats:
-    """Return the (S,) thresholds below which all of (D, S) statistics stay in all but ALPHA of the D draws."""
+def joint_thresholds(values: Floats, level: float) -> Floats:
+    """Return the (S,) thresholds below which all of (D, S) statistics stay in all but the share `level` of D draws."""
     ordered = np.sort(values, axis=0)
     # The same quantile of every statistic: the lowest at which few enough draws exceed any threshold.
-    for rank in range(int(len(values) * (1 - ALPHA)) - 1, len(values)):
+    for rank in range(int(len(values) * (1 - level)) - 1, len(values)):
         quantile = ordered[rank]
-        if (values > quantile).any(1).mean() <= ALPHA:
+        if (values > quantile).any(1).mean() <= level:
             break
-    thresholds: Floats = quantile * _MARGIN + 1e-9
+    thresholds: Floats = quantile + 1e-9
     return thresholds
+
+
+def by_concentration(drawn: list[tuple[Floats, Floats]]) -> list[Floats]:
+    """Return the (S,) limits between CONCENTRATIONS, the least concentrated windows first.
+
+    `drawn` has for each number of runs the (D,) concentrations of windows and their (D, S) statistics. A limit holds
+    for any number of runs that may have such a window.
+    """
+    rows = list[Floats]()
+    for place in range(len(CONCENTRATIONS) + 1):
+        chosen = [values[np.digitize(each, CONCENTRATIONS) == place] for each, values in drawn]
+        limits = [joint_thresholds(values, LEVEL_OF_RUNS) for values in chosen if len(values) >= _LEAST_DRAWS]
+        # Fewer runs differ more.
+        rows.append(np.max([*limits, *rows[-1:]], axis=0) if limits or rows else np.zeros(drawn[0][1].shape[1]))
+    return rows
 
 
 def floor(statistic: str, window: int, unseen: int, verdict_rates: Floats) -> float:

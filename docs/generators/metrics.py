@@ -6,7 +6,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from fatescope import config
 from generators.markdown import code, sentence, table
-from monitoring import incidents
+from monitoring import alert_receiver
 from monitoring.exporter import Exporter
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import connect
@@ -28,7 +28,7 @@ def page(root: Path) -> str:
     settings = MonitoringSettings.read({})
     exporter = Exporter(connect(settings), settings, validation)
     drift = [each for each in vars(exporter).values() if isinstance(each, MetricWrapperBase)]
-    alerts = [each for each in vars(incidents).values() if isinstance(each, MetricWrapperBase)]
+    alerts = [each for each in vars(alert_receiver).values() if isinstance(each, MetricWrapperBase)]
     parts = ["# Metrics", INTRODUCTION, "## Service", _table(service), "## Exporter of drift", _table(drift)]
     parts += ["## Incidents", _table(alerts)]
     return "\n\n".join(parts)

@@ -161,6 +161,7 @@ def held_out(
 
 BENCHMARKS = {
     "accuracy": "real cells: malaria by patient, Jurkat by cell-cycle phase",
+    "calibration": "whether calibration holds on runs that no network has seen",
     "drift": "how often drift is reported without drift, and found with it",
     "ingest": "reading exports, beside plain loops that decode",
     "native": "native files of instruments, beside plain loops that decode",
@@ -180,6 +181,7 @@ def bench(
         Path, typer.Option(help="For accuracy: the folder that holds malaria.zip and jurkat_ifc.zip.")
     ] = Path("../shared/data"),
     objects: Annotated[int, typer.Option(help="For native: objects of the file that is drawn.", min=1_000)] = 100_000,
+    seeds: Annotated[int, typer.Option(min=1, help="For calibration: how many sets of cells are simulated.")] = 20,
 ) -> None:
     """Run a benchmark.
 
@@ -187,11 +189,15 @@ def bench(
     """
     if name is None:
         for known, text in BENCHMARKS.items():
-            print(f"{known:<10} {text}")
+            print(f"{known:<11} {text}")
         return
     if name not in BENCHMARKS:
         raise FatescopeError(f"no benchmark '{name}'; there are {', '.join(BENCHMARKS)}")
     if not Path("benchmarks").is_dir():
         raise FatescopeError("benchmarks: not in this folder; run from the folder of the project")
-    arguments = {"accuracy": [str(sets)], "native": ["--objects", str(objects)]}.get(name, [])
-    raise typer.Exit(processes.foreground([sys.executable, "-m", f"benchmarks.{name}", *arguments]))
+    arguments = {
+        "accuracy": ["--sets", str(sets)],
+        "calibration": ["--seeds", str(seeds)],
+        "native": ["--objects", str(objects)],
+    }
+    raise typer.Exit(processes.foreground([sys.executable, "-m", f"benchmarks.{name}", *arguments.get(name, [])]))

@@ -18,6 +18,7 @@ RETIRED = {"audit": ["repeats"], "evaluate": ["repeats"], "gate": ["seed", "repe
 """Section → fields that files of earlier versions have, and that nothing reads any more."""
 ADDED: dict[str, dict[str, float]] = {
     "simulate": {"focus_shift": 0.0, "noise_shift": 0.0, "gain_shift": 0.0},
+    "calibrate": {"folds": 3},
     "gate": {"min_groups": 3},
 }
 """Section → field → the value of files that are older than the field."""

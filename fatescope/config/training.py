@@ -72,7 +72,7 @@ class Train(Section):
 
 
 class Ensemble(Section):
-    """An ensemble of the best trials, which competes with the single best network on validation cells."""
+    """An ensemble of the best trials, which competes with the single best network on cells that neither has seen."""
 
     members: Annotated[int, Field(ge=1)]
     """Number of networks in the ensemble, of different backbones where the search has enough; 1 for no ensemble."""
@@ -81,10 +81,12 @@ class Ensemble(Section):
 
 
 class Calibrate(Section):
-    """What is calibrated on validation cells."""
+    """What is calibrated on cells that networks have not seen: by cross-fitting over training and validation."""
 
     seed: int
-    """Seed of the simulated mixtures."""
+    """Seed of the folds and of the simulated mixtures."""
+    folds: Annotated[int, Field(ge=2)]
+    """Parts that the groups are dealt to, each held out of one fit; fewer where a class has fewer groups."""
     coverage: Annotated[float, Field(gt=0, lt=1)]
     """Target share of the cells of each class whose conformal set contains that class."""
     false_alarm: Annotated[float, Field(gt=0, lt=1)]

@@ -61,11 +61,11 @@ class Spec(BaseModel):
     temperature: float
     """The temperature by which the logits are already divided."""
     coverage: float
-    """Share of the cells of each class whose conformal set contains the class, on validation cells."""
+    """Share of the cells of each class whose conformal set contains the class, among cells not seen in training."""
     conformal: list[float]
     """(K,) A class belongs to the conformal set where its probability is at least this."""
     false_alarm: float
-    """Share of in-distribution cells that are called unlike the training cells, on validation cells."""
+    """Share of in-distribution cells that are called unlike the training cells, among those not seen in training."""
     outlier_threshold: float
     """Distance above which a cell is unlike the training cells."""
     prior: list[float]

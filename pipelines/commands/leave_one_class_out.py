@@ -30,6 +30,7 @@ from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import drawing, plots
 from pipelines.evaluation.report import Report
 from pipelines.training import selection, trainer
+from pipelines.training.cross_fit import deal_folds
 from pipelines.training.examples import load_examples
 from pipelines.training.prediction import predict
 from pipelines.training.selection import Candidate, Refit
@@ -83,7 +84,8 @@ def leave_out(
     scheme = splits.available(everything)[0]
     examples = load_examples(source, splits, scheme, classes)
     groups = source.manifest["group"].to_numpy(str)
-    [candidate] = selection.train_candidates(examples, groups, len(classes), [[settings]], params, _untracked)
+    folds = deal_folds(examples, groups, params.calibrate, whole=scheme == "grouped")
+    [candidate] = selection.train_candidates(examples, folds, len(classes), [[settings]], params, _untracked)
     model = selection.refit_candidate(candidate, examples, len(classes), params.train.seeds[0], params, _untracked)
     tested, left_out = splits.indices(scheme, "test", classes), splits.indices(scheme, "test", [medium])
     known, unseen = (_assess(candidate, model, source, rows) for rows in (tested, left_out))

@@ -55,9 +55,11 @@ def decide(
         "grouped": grouped(scheme),
         "informative": informative(first, len(metrics.classes)),
         "baselines": baselines(first),
-        "replicates": replicates(first, champion, params),
-        "calibration": calibration(first, params),
     }
+    # Without groups of its own, a first champion has `grouped` against it already: one fact takes one signature.
+    if scheme == "grouped" or isinstance(champion, Champion) or champion.version is not None:
+        criteria["replicates"] = replicates(first, champion, params)
+    criteria["calibration"] = calibration(first, params)
     if isinstance(champion, Champion):
         criteria |= {"better": better(champion, params), "groups": groups(champion.predictions, params)}
     elif champion.version is not None:

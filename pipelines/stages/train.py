@@ -1,16 +1,17 @@
-"""Train the models of one task: choose a candidate on validation cells, refit it with them, write bundles.
+"""Train the models of one task: choose a candidate by cross-fitting, refit it on all its cells, write bundles.
 
 `bundle/` is the model to serve, trained on the grouped scheme, or on the random one where the classes are confounded
 with their groups. `compared/` holds the bundles that it is compared with: other seeds, the candidate that was not
 chosen, and the chosen candidate on the random scheme.
 
 `models.json`: `chosen` (the candidate that is served, `single` or `ensemble`); `candidates` (name → `members`, which
-are the section `train` of each network with the epochs of its refit; `validation_loss`, `validation_balanced_accuracy`,
-`temperature`; `parameters`, `multiply_adds` a cell, `fit_seconds` and, where it could be measured, `energy_wh`);
-`models`, one entry a bundle, the served one first: `folder`, `split` (its scheme), `candidate`, `seed`, `run_id`; and
-`budget`: `minutes` and `epochs` of the section `train`, and `planned_epochs`, as many of them as fit into the minutes
-on this machine. `shortened` says of a candidate and of a model that its fits took fewer steps than planned, because
-steps were slower than those that were timed for the plan.
+are the section `train` of each network with the epochs of its refit; `validation_loss`, `validation_balanced_accuracy`
+and `temperature`, of training and validation cells by networks that had not seen them; `parameters`, `multiply_adds` a
+cell, `fit_seconds` and, where it could be measured, `energy_wh`); `models`, one entry a bundle, the served one first:
+`folder`, `split` (its scheme), `candidate`, `seed`, `run_id`; and `budget`: `minutes` and `epochs` of the section
+`train`, and `planned_epochs`, as many of them as fit into the minutes on this machine. `shortened` says of a candidate
+and of a model that its fits took fewer steps than planned, because steps were slower than those that were timed for the
+plan.
 
 Several GPUs train one network together under `torchrun` (`pipelines.training.distributed`).
 """
@@ -32,6 +33,7 @@ from pipelines.training import distributed, selection, trainer
 from pipelines.training.budget import TrainingPlan, plan_training
 from pipelines.training.bundle_writer import build_spec, write_bundle
 from pipelines.training.context import TrainingContext, load_context
+from pipelines.training.cross_fit import deal_folds
 from pipelines.training.report import BudgetReport, CandidateReport, ModelEntry, TrainingReport
 from pipelines.training.selection import ENSEMBLE, SINGLE, Candidate, OpenRun
 from pipelines.tuning.result import SearchResult
@@ -46,7 +48,7 @@ class SchemeResult(NamedTuple):
     """What training on one scheme gave."""
 
     chosen: str
-    """The candidate with the lowest loss on the validation cells."""
+    """The candidate with the lowest loss on cells that its networks have not seen."""
     candidates: dict[str, CandidateReport]
     models: list[ModelEntry]
 
@@ -75,8 +77,9 @@ def train_scheme(
     """Train the candidates of `plan` on one scheme, and write a bundle of each below `target`."""
     open_run, params, classes = _run_opener(context.task, tracked), context.params, len(context.classes)
     examples = context.examples(scheme)
+    folds = deal_folds(examples, context.groups, params.calibrate, whole=scheme == "grouped")
     candidates = selection.train_candidates(
-        examples, context.groups, classes, list(plan.settings.values()), params, open_run, plan.seconds
+        examples, folds, classes, list(plan.settings.values()), params, open_run, plan.seconds
     )
     chosen = min(candidates, key=lambda candidate: candidate.calibration.loss)
     serves = scheme == context.schemes[0]

@@ -107,9 +107,16 @@ def plan_training(
 
 def _needed_s(context: TrainingContext, settings: dict[str, list[Train]], speeds: dict[str, Speed]) -> float:
     """Return the seconds of all fits of the stage, if the slowest candidate is chosen and no fit stops early."""
+    folds = context.params.calibrate.folds
 
     def fits_s(members: list[Train], train: int, validation: int) -> float:
         return sum(speeds[_key(member)].fit_s(member, train, validation) for member in members)
+
+    def candidate_s(members: list[Train], train: int, validation: int) -> float:
+        # A fold is held out of each fit of the second kind, and its cells are predicted once.
+        rest, cells = (train + validation) * (folds - 1) // folds, train + validation
+        asked_s = sum(speeds[_key(member)].cell_s for member in members) * cells
+        return fits_s(members, train, validation) + folds * fits_s(members, rest, 0) + asked_s
 
     total_s = 0.0
     for scheme in context.schemes:
@@ -118,10 +125,10 @@ def _needed_s(context: TrainingContext, settings: dict[str, list[Train]], speeds
         refits_s = [fits_s(members, train + validation, 0) for members in settings.values()]
         if scheme == context.schemes[0]:
             distinct = {_key(member): member for members in settings.values() for member in members}
-            total_s += fits_s(list(distinct.values()), train, validation)
+            total_s += candidate_s(list(distinct.values()), train, validation)
             total_s += sum(refits_s) + (len(context.params.train.seeds) - 1) * max(refits_s)
         else:
-            candidates_s = [fits_s(members, train, validation) for members in settings.values()]
+            candidates_s = [candidate_s(members, train, validation) for members in settings.values()]
             total_s += max(map(sum, zip(candidates_s, refits_s, strict=True)))
     return total_s
 

@@ -1,13 +1,12 @@
-"""Calibrate a network on validation cells, which it was not trained on.
+"""Calibrate a model on what cross-fitted networks say of the training and validation cells (`cross_fit`).
 
 The temperature (Guo et al. 2017), conformal sets by class (Vovk 2012: their coverage holds for any mixture of classes),
 the distance above which a cell is unlike the training cells, and the error of a culture's composition that more cells
 do not reduce. Classes are weighted by the shares that the network's probabilities assume (`prior`), not by their number
-of validation cells; the shares are equal, unless the network was trained on the classes as they are
-(`train.balance: none`).
+of cells; the shares are equal, unless the network was trained on the classes as they are (`train.balance: none`).
 
-The refit on training and validation cells together takes the calibration of the network that has not seen the
-validation cells; `evaluate` shows on the test cells whether it holds there.
+The refit on all these cells takes the calibration of networks that were trained for as many epochs, under the same
+schedule, on all groups but those that they were asked for; `evaluate` shows on the test cells whether it holds there.
 """
 
 import math
@@ -20,8 +19,7 @@ from scipy.special import log_softmax, softmax
 
 from fatescope.config import Calibrate
 from fatescope.inference import composition
-from fatescope.inference.ood import MahalanobisDetector
-from pipelines.training.prediction import Predictions
+from pipelines.training.cross_fit import Unseen
 
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
@@ -44,33 +42,24 @@ class Calibration:
     composition_error: Floats
     """(K, K) covariance of the shares of a culture that more cells do not reduce."""
     loss: float
-    """Mean negative log-likelihood of the validation cells at that temperature, all classes weighted equally."""
+    """Mean negative log-likelihood of the unseen cells at that temperature, all classes weighted equally."""
     balanced_accuracy: float
-    """On the validation cells."""
+    """On the unseen cells."""
 
 
 def calibrate(
-    fitted: tuple[Predictions, Indices],
-    unseen: tuple[Predictions, Indices],
-    groups: npt.NDArray[np.str_],
-    prior: Floats,
-    params: Calibrate,
+    unseen: Unseen, targets: Indices, groups: npt.NDArray[np.str_], prior: Floats, params: Calibrate
 ) -> Calibration:
-    """Calibrate a network on its predictions for `unseen` cells of acquisition `groups`.
-
-    `fitted` and `unseen` are predictions with their targets: of cells that it was trained on, and of validation cells.
-    """
-    (known, known_targets), (predictions, targets) = fitted, unseen
-    divisor = temperature(predictions.logits, targets, prior)
-    probabilities = softmax(predictions.logits / divisor, axis=1)
-    detector = MahalanobisDetector.fit(known.embedding, known_targets, params.directions)
-    called = predictions.logits.argmax(1)
+    """Calibrate a model on what it says of n `unseen` cells, of (n,) classes `targets` and acquisition `groups`."""
+    divisor = temperature(unseen.logits, targets, prior)
+    probabilities = softmax(unseen.logits / divisor, axis=1)
+    called = unseen.logits.argmax(1)
     return Calibration(
         temperature=divisor,
         conformal=conformal(probabilities, targets, params.coverage),
-        outlier_threshold=upper_quantile(detector.score(predictions.embedding), 1 - params.false_alarm),
+        outlier_threshold=upper_quantile(unseen.distance, 1 - params.false_alarm),
         composition_error=composition_error(probabilities, targets, groups, prior, params.seed),
-        loss=balanced_loss(predictions.logits / divisor, targets, prior),
+        loss=balanced_loss(unseen.logits / divisor, targets, prior),
         balanced_accuracy=float(np.mean([(called == k)[targets == k].mean() for k in np.unique(targets)])),
     )
 

@@ -31,7 +31,10 @@ class Examples:
 
     def merge_validation(self) -> "Examples":
         """Return the same cells with those of validation among the training cells, rows in ascending order."""
-        rows = np.sort(np.concatenate([self.train, self.validation]))
+        return self.only(np.sort(np.concatenate([self.train, self.validation])))
+
+    def only(self, rows: Indices) -> "Examples":
+        """Return the same cells with those of `rows` to train on, and none for validation."""
         return replace(self, train=rows, validation=rows[:0])
 
 

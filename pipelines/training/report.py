@@ -14,7 +14,7 @@ FILE = "models.json"
 
 
 class CandidateReport(BaseModel):
-    """One candidate as it was on the validation cells of the scheme that is served."""
+    """One candidate as it was on cells of the scheme that is served, asked of networks that had not seen them."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 

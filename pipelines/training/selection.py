@@ -1,7 +1,8 @@
 """Candidates for the model of a task: the best fit of the search alone, or an ensemble of several.
 
-Each candidate is first trained on the training cells and calibrated on the validation cells, which decide between the
-candidates and for how many epochs to train. Then it is trained again, on both ("refit").
+Each network is trained three times over. First on the training cells, where the validation cells tell for how many
+epochs. Then for so many epochs on parts of both, so that every cell is predicted by a model that has not seen its run
+("cross-fit"): this decides between the candidates and calibrates them. Last on both together ("refit").
 """
 
 import math
@@ -18,6 +19,7 @@ from fatescope.networks.network import Ensemble, Network
 from pipelines.training import trainer
 from pipelines.training.calibration import Calibration, calibrate
 from pipelines.training.cost import FitCost, Meter, ModelCost
+from pipelines.training.cross_fit import Folds, Unseen, ask
 from pipelines.training.ensemble import class_prior, join_networks, model_cost, sample_classes
 from pipelines.training.examples import Examples
 from pipelines.training.prediction import predict
@@ -33,18 +35,18 @@ SINGLE, ENSEMBLE = "single", "ensemble"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that was trained on the training cells and calibrated on the validation cells."""
+    """A model whose epochs were chosen on the validation cells, calibrated by cross-fitting."""
 
     name: str
     """SINGLE or ENSEMBLE."""
     members: list[Train]
-    """The settings of its networks, with the epochs that their refit takes."""
+    """The settings of its networks, with the epochs of its cross-fit and its refit."""
     calibration: Calibration
     prior: npt.NDArray[np.float64]
     """(K,) shares of the classes that its probabilities assume."""
     model: ModelCost
     fits: FitCost
-    """Cost of all its fits on the training cells."""
+    """Cost of all its fits, on the training cells and without each fold."""
     shortened: bool
     """Whether any of its fits was shortened, because time was short."""
 
@@ -71,66 +73,80 @@ class MeteredFit:
 
 def train_candidates(
     examples: Examples,
-    groups: npt.NDArray[np.str_],
+    folds: Folds,
     classes: int,
     settings: list[list[Train]],
     params: Params,
     open_run: OpenRun,
     seconds: Seconds = lambda *_: math.inf,
 ) -> list[Candidate]:
-    """Train each candidate of `settings` (one entry a network) on the training cells, and calibrate it.
+    """Choose the epochs of each candidate of `settings` (one entry a network), and calibrate it by cross-fitting.
 
-    A network that two candidates share is trained once. `groups` (N,) are the acquisition groups of all cells;
-    `seconds` gives the time that a fit may take.
+    A network that two candidates share is trained once; `seconds` gives the time that a fit may take.
     """
+
+    def fit(name: str, cells: Examples, member: Train) -> MeteredFit:
+        return _fit(f"{name} {member.backbone}", cells, classes, member, params.train.seeds[0], open_run, seconds)
+
     # By their JSON, because settings hold lists and cannot be hashed.
-    fits: dict[str, MeteredFit] = {}
-    for member in (member for members in settings for member in members):
-        if _key(member) not in fits:
-            with open_run(f"candidate {member.backbone}", member) as report:
-                meter = Meter()
-                seed, limit_s = params.train.seeds[0], seconds(member, examples)
-                fit = trainer.fit(examples, classes, member, seed, report, limit_s)
-            fits[_key(member)] = MeteredFit(fit, meter.cost())
-    return [
-        _calibrate_candidate(examples, groups, classes, members, [fits[_key(member)] for member in members], params)
-        for members in settings
+    members = {_key(member): member for each in settings for member in each}
+    scouts = {key: fit("candidate", examples, member) for key, member in members.items()}
+    members = {key: member.model_copy(update={"epochs": scouts[key].fit.epochs}) for key, member in members.items()}
+    rounds = [
+        {key: fit(f"fold {number}", fold.examples, member) for key, member in members.items()}
+        for number, fold in enumerate(folds.parts, start=1)
     ]
+    candidates = []
+    for keys in ([_key(member) for member in each] for each in settings):
+        chosen = [[each[key] for key in keys] for each in (scouts, *rounds)]
+        candidates.append(
+            _calibrate_candidate(examples, folds, classes, [members[key] for key in keys], chosen, params)
+        )
+    return candidates
 
 
 def _calibrate_candidate(
     examples: Examples,
-    groups: npt.NDArray[np.str_],
+    folds: Folds,
     classes: int,
     members: list[Train],
-    fits: list[MeteredFit],
+    rounds: list[list[MeteredFit]],
     params: Params,
 ) -> Candidate:
-    """Join the networks of a candidate and calibrate it on the validation cells."""
-    join, targets = params.ensemble.join, examples.targets
-    network = join_networks([member.fit.network for member in fits], examples, classes, join)
-    sample = sample_classes(targets, examples.train)
-    fitted, unseen = (predict(network, examples.pixels, rows) for rows in (sample, examples.validation))
-    prior = class_prior(examples, classes, members, join)
-    calibration = calibrate(
-        (fitted, targets[sample]),
-        (unseen, targets[examples.validation]),
-        groups[examples.validation],
-        prior,
-        params.calibrate,
+    """Calibrate a candidate on what it says of each fold.
+
+    `rounds` are the fits of its networks: on the training cells, and then without each fold.
+    """
+    join, directions = params.ensemble.join, params.calibrate.directions
+    scout, *fitted = [[metered.fit.network for metered in fits] for fits in rounds]
+    unseen = Unseen.join(
+        [
+            ask(join_networks(networks, fold.examples, classes, join), fold, directions)
+            for networks, fold in zip(fitted, folds.parts, strict=True)
+        ]
     )
+    prior = class_prior(examples.merge_validation(), classes, members, join)
+    fits = [metered for each in rounds for metered in each]
     return Candidate(
         name=SINGLE if len(members) == 1 else ENSEMBLE,
-        members=[
-            member.model_copy(update={"epochs": metered.fit.epochs})
-            for member, metered in zip(members, fits, strict=True)
-        ],
-        calibration=calibration,
+        members=members,
+        calibration=calibrate(
+            unseen, examples.targets[unseen.rows], folds.groups[unseen.rows], prior, params.calibrate
+        ),
         prior=prior,
-        model=model_cost(network, examples.pixels.shape[1:]),
+        model=model_cost(join_networks(scout, examples, classes, join), examples.pixels.shape[1:]),
         fits=sum((metered.cost for metered in fits[1:]), fits[0].cost),
         shortened=any(metered.fit.shortened for metered in fits),
     )
+
+
+def _fit(
+    name: str, examples: Examples, classes: int, member: Train, seed: int, open_run: OpenRun, seconds: Seconds
+) -> MeteredFit:
+    """Train one network in a run of that name."""
+    with open_run(name, member) as report:
+        meter = Meter()
+        return MeteredFit(trainer.fit(examples, classes, member, seed, report, seconds(member, examples)), meter.cost())
 
 
 def refit_candidate(
@@ -144,18 +160,18 @@ def refit_candidate(
 ) -> Refit:
     """Train `candidate` on training and validation cells together, with the temperature of its calibration."""
     merged = examples.merge_validation()
-    meter, fits = Meter(), []
-    for member in candidate.members:
-        with open_run(f"refit {member.backbone} seed {seed}", member) as report:
-            fits.append(trainer.fit(merged, classes, member, seed, report, seconds(member, merged)))
-    network = join_networks([fit.network for fit in fits], merged, classes, params.ensemble.join)
+    fits = [
+        _fit(f"refit {member.backbone} seed {seed}", merged, classes, member, seed, open_run, seconds)
+        for member in candidate.members
+    ]
+    network = join_networks([metered.fit.network for metered in fits], merged, classes, params.ensemble.join)
     network.temperature.fill_(candidate.calibration.temperature)
-    cost = meter.cost()
     sample = sample_classes(merged.targets, merged.train)
     embedding = predict(network, merged.pixels, sample).embedding
     outliers = MahalanobisDetector.fit(embedding, merged.targets[sample], params.calibrate.directions)
     # A candidate that was shortened passes its few epochs on.
-    return Refit(network, outliers, cost, candidate.shortened or any(fit.shortened for fit in fits))
+    cost = sum((metered.cost for metered in fits[1:]), fits[0].cost)
+    return Refit(network, outliers, cost, candidate.shortened or any(metered.fit.shortened for metered in fits))
 
 
 def _key(settings: Train) -> str:

@@ -1,6 +1,7 @@
 """The command as a whole: its help, its start, how it fails."""
 
 import hashlib
+import importlib
 import json
 import shlex
 import subprocess
@@ -10,7 +11,7 @@ import tomllib
 import pytest
 import typer
 
-from fatescope.cli import doctor
+from fatescope.cli import doctor, pipeline
 from fatescope.cli.app import EXTRAS, app
 from tests.support.project import ROOT
 
@@ -82,7 +83,7 @@ def test_version(fatescope):
     [
         (["models", "list"], 1, "no registry: MLFLOW_TRACKING_URI is not set"),
         (["repro"], 1, "params.yaml: not in this folder; run from the folder of the project"),
-        (["bench", "nothing"], 1, "no benchmark 'nothing'; there are accuracy, drift"),
+        (["bench", "nothing"], 1, "no benchmark 'nothing'; there are accuracy, calibration, drift"),
         (["data", "presets", "nothing"], 1, "preset 'nothing' does not exist"),
         (["score"], 2, "Missing argument 'SRC'; see fatescope score --help"),
         (["score", "--model"], 2, "Option '--model' requires an argument"),
@@ -112,6 +113,19 @@ def test_benchmarks_that_are_listed_exist(fatescope):
     listed = {line.split()[0] for line in fatescope("bench").output.splitlines()}
     programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "run(main)" in path.read_text()}
     assert listed == programs - {"load"}
+
+
+@pytest.mark.parametrize("name", ["accuracy", "calibration"])
+def test_a_benchmark_takes_the_options_that_it_is_given(fatescope, monkeypatch, name):
+    given = []
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(pipeline.processes, "foreground", lambda command: given.extend(command) or 0)
+    assert fatescope("bench", name).code == 0
+    parser = typer.Typer()
+    parser.command()(importlib.import_module(f"benchmarks.{name}").main)
+    assert given[:3] == [sys.executable, "-m", f"benchmarks.{name}"]
+    # Parses without running; raises where an argument is unknown.
+    assert typer.main.get_command(parser).make_context(name, given[3:]).params
 
 
 def test_a_missing_library_is_named_with_the_extra_that_has_it(fatescope, monkeypatch):

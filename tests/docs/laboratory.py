@@ -20,6 +20,7 @@ SMALL = {
     "audit": {"folds": 3},
     "tune": {"trials": 2, "minutes": 1, "epochs": 1, "min_epochs": 1, "space": {"learning_rate": [1e-3, 2e-3]}},
     "train": {"backbone": "compact", "seeds": [0], "epochs": 2, "threads": 1},
+    "calibrate": {"folds": 2},
     "ensemble": {"members": 1},
     "evaluate": {"mixtures": 20, "mixture_cells": 50},
 }

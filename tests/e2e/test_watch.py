@@ -31,6 +31,7 @@ QUICK = {
     "train.learning_rate": 5e-3,
     "train.batch_size": 16,
     "train.seeds": [0],
+    "calibrate.folds": 2,
     "train.threads": 1,
     "train.minutes": 60,  # no result depends on how fast this machine is
     "ensemble.members": 1,

@@ -120,3 +120,17 @@ def test_the_rates_are_those_of_cells_that_the_model_was_not_fitted_on():
     # It is sure of all that it was fitted on.
     known.loc[known["seen"], "verdict"] = "sure"
     assert not drift.Detector(known).evaluate(population(300, 1)).input_drift
+
+
+def test_a_lamp_far_beyond_all_others_is_found_where_cells_of_a_run_are_alike():
+    def steady(count, seed, beyond=0.0):
+        table, rng = population(count, seed), np.random.default_rng(seed)
+        return table.assign(
+            background=700 + 5 * table["group"].str[1:].astype(int) + beyond + rng.normal(0, 0.5, count)
+        )
+
+    detector = drift.Detector(steady(800, 0))
+    last = steady(2000, 1)["group"] == f"g{GROUPS - 1}"
+    assert not detector.evaluate(steady(2000, 1, beyond=3)[last]).input_drift, "another run may lie there"
+    report = detector.evaluate(steady(2000, 1, beyond=600)[last])
+    assert "outside_background" in {finding.statistic for finding in report.input_drift}

@@ -9,7 +9,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from monitoring import incidents
+from monitoring import alert_receiver, incidents
 from monitoring.settings import MonitoringSettings
 from tests.support.populations import population
 
@@ -193,7 +193,7 @@ def test_a_message_is_answered_by_what_became_of_it(tmp_path, body, status):
 
     client = httpx.Client(base_url="http://service", transport=httpx.MockTransport(answer))
     receiver = incidents.Incidents(tmp_path / "incidents", client, MonitoringSettings.read({}))
-    handler = incidents.make_handler(receiver.receive)
+    handler = alert_receiver.make_handler(receiver.receive)
     request = handler.__new__(handler)
     request.rfile, request.headers = io.BytesIO(body), {"Content-Length": str(len(body))}
     answered = []
@@ -208,7 +208,7 @@ def test_a_message_is_answered_by_what_became_of_it(tmp_path, body, status):
 
 
 def outcomes():
-    return [(name, incidents.MESSAGES.labels(name)._value.get()) for name in ("handled", "refused", "failed")]
+    return [(name, alert_receiver.MESSAGES.labels(name)._value.get()) for name in ("handled", "refused", "failed")]
 
 
 def test_other_messages_are_refused_and_a_message_that_fails_is_sent_again():
@@ -219,7 +219,7 @@ def test_other_messages_are_refused_and_a_message_that_fails_is_sent_again():
             raise incidents.IncidentError("later")
         content["alerts"]
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), incidents.make_handler(receive))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), alert_receiver.make_handler(receive))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
     assert httpx.post(url, json={"alerts": []}).status_code == 200
@@ -233,4 +233,4 @@ def test_other_messages_are_refused_and_a_message_that_fails_is_sent_again():
     server.server_close()
     assert {name: count - before[name] for name, count in outcomes()} == {"handled": 0, "refused": 0, "failed": 1}
     assert 'fatescope_incidents_messages_total{outcome="failed"}' in published
-    assert time.time() - incidents.SUCCESS._value.get() < 60
+    assert time.time() - alert_receiver.SUCCESS._value.get() < 60

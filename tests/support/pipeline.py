@@ -20,6 +20,7 @@ CHANGES = {
     "tune.min_epochs": 1,
     "tune.space": {"learning_rate": {"low": 5e-3, "high": 1e-2, "log": True}},
     "train.patience": 99,
+    "calibrate.folds": 2,
     # Of these cells, features alone reach everything that a network can, and one group of a class is for the test.
     "gate.signed_off": {"binary": {"name": "Test", "reason": "made up", "criteria": ["baselines", "replicates"]}},
     "ensemble.members": 1,  # one network, which tests of the registry set by hand

@@ -17,6 +17,7 @@ QUICK = {
     "train.patience": 99,
     "train.threads": 1,
     "train.seeds": [0],
+    "calibrate.folds": 2,
     "dataset.tasks": {"multiclass": ["astrocyte", "oligodendrocyte", "NT3"]},
 }
 

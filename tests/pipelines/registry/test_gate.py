@@ -92,6 +92,7 @@ def test_a_champion_that_cannot_be_compared_with_is_not_replaced(settings):
         ("audit", {"verdict": "unknown"}, None, "unknown: no pair of classes was audited"),
         ("informative", {"lowest": 0.45}, None, "at least 0.450; chance is 0.500"),
         ("grouped", {"scheme": "random"}, None, "some class has too few acquisition groups"),
+        ("grouped", {"scheme": "random", "units": "cells"}, None, "some class has too few acquisition groups"),
         (
             "baselines",
             {"baselines": {"acquisition": 0.55, "cell_figures": 0.81}},

@@ -9,14 +9,15 @@ import pytest
 
 from pipelines.training import selection, trainer
 from pipelines.training.budget import LIMIT_S, TIMED, WARM_UP, measure_speed, plan_training
+from pipelines.training.cross_fit import deal_folds
 from pipelines.training.examples import Examples
 from pipelines.training.pace import Pace
 from tests.support.clocks import TickingClock
 from tests.support.images import draw_cell
 
 EPOCHS = 20
-STEPS, REFIT_STEPS = 8, 12
-"""Steps of an epoch on the training cells, and on these and the validation cells."""
+STEPS, FOLD_STEPS, REFIT_STEPS = 8, 6, 12
+"""Steps of an epoch on the training cells, without one of two folds, and on these and the validation cells."""
 
 
 @dataclass
@@ -42,7 +43,7 @@ def make_context(make_params, rng):
 
     def make(minutes, seeds=(0,)):
         changes = {f"train.{name}": value for name, value in quick.items()}
-        params = make_params(changes | {"train.minutes": minutes, "train.seeds": list(seeds)})
+        params = make_params(changes | {"train.minutes": minutes, "train.seeds": list(seeds), "calibrate.folds": 2})
         return Context(params, Examples(pixels, targets, rows[:64], rows[64:]))
 
     return make
@@ -73,8 +74,9 @@ def test_where_time_is_enough_nothing_changes(make_context):
 
 
 def test_epochs_are_as_many_as_fit(make_context, caplog):
-    one = 2 * (STEPS + 0.5 + REFIT_STEPS)  # seconds of an epoch of all fits: of the candidate and its refit, twice
-    minutes = (11.2 * one / 0.9 + 20) / 60
+    # Seconds of an epoch of all fits: of the candidate, its two folds and its refit, twice; and of asking once a cell.
+    one, asking = 2 * (STEPS + 0.5 + 2 * FOLD_STEPS + REFIT_STEPS), 2 * 96 / 64
+    minutes = ((11.2 * one + asking) / 0.9 + 20) / 60
     context = make_context(minutes)
     plan = plan_training(context, {"single": [context.params.train]}, TickingClock())
     assert plan.epochs == 11
@@ -99,7 +101,7 @@ def untracked(_name, _settings):
     yield lambda *_: None
 
 
-@pytest.mark.parametrize(("minutes", "slowdown"), [(1.0, 1.0), (4.0, 1.0), (4.0, 3.0), (0.6, 2.0)])
+@pytest.mark.parametrize(("minutes", "slowdown"), [(2.0, 1.0), (4.0, 1.0), (4.0, 3.0), (0.6, 2.0)])
 def test_all_fits_end_within_the_budget(make_context, monkeypatch, minutes, slowdown):
     """Also where steps take longer than those that were timed, and where not one epoch fits."""
     context, clock = make_context(minutes), TickingClock()
@@ -109,11 +111,13 @@ def test_all_fits_end_within_the_budget(make_context, monkeypatch, minutes, slow
     groups, fits = np.array([f"g{i // 8}" for i in range(96)]), []
     for scheme in context.schemes:
         shared = context.params, untracked, plan.seconds
+        folds = deal_folds(context.examples(scheme), groups, context.params.calibrate, whole=True)
         [candidate] = selection.train_candidates(
-            context.examples(scheme), groups, 2, list(plan.settings.values()), *shared
+            context.examples(scheme), folds, 2, list(plan.settings.values()), *shared
         )
         fits += [candidate, selection.refit_candidate(candidate, context.examples(scheme), 2, 0, *shared)]
-    # Besides, each fit reads the clock once before it starts, and ends the step that it is in.
-    assert clock.now_s <= minutes * 60 + 2 * slowdown * len(fits)
+    # Besides, each of a candidate's fits (one, two folds, a refit) reads the clock once before it starts, and ends the
+    # step that it is in.
+    assert clock.now_s <= minutes * 60 + 2 * slowdown * 4 * len(context.schemes)
     assert plan.epochs < EPOCHS
     assert any(fit.shortened for fit in fits) == (slowdown > 1)

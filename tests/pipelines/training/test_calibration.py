@@ -5,7 +5,7 @@ from scipy.special import softmax
 from fatescope.inference.ood import MahalanobisDetector
 from pipelines.evaluation.simulated_cultures import simulate_cultures
 from pipelines.training import calibration
-from pipelines.training.prediction import Predictions
+from pipelines.training.cross_fit import Unseen
 
 EQUAL = np.array([0.5, 0.5])
 
@@ -124,15 +124,12 @@ def test_the_interval_holds_for_cultures_of_one_run_each(rng):
 
 
 def test_calibrate_puts_it_together(rng, make_params):
-    def predicted(count):
-        logits, targets = logits_of(rng, count, 3.0)
-        embedding = np.concatenate([logits, rng.normal(size=(count, 6))], axis=1).astype(np.float32)
-        return Predictions(logits.astype(np.float32), embedding), targets
-
+    logits, targets = logits_of(rng, 800, 3.0)
+    unseen = Unseen(np.arange(800), logits.astype(np.float32), rng.normal(1, 0.1, 800).astype(np.float32))
     groups = np.array([f"g{i % 7}" for i in range(800)])
-    found = calibration.calibrate(predicted(800), predicted(800), groups, np.array([0.5, 0.5]), make_params().calibrate)
+    found = calibration.calibrate(unseen, targets, groups, np.array([0.5, 0.5]), make_params().calibrate)
     assert found.temperature == pytest.approx(3, rel=0.2)
     assert found.balanced_accuracy == pytest.approx(0.84, abs=0.05)
     assert 0 < found.loss < 0.5
     assert all(0 < each < 0.5 for each in found.conformal)
-    assert found.outlier_threshold > 1
+    assert (unseen.distance > found.outlier_threshold).mean() == pytest.approx(0.01, abs=0.002)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from fatescope.config import load
 from pipelines.stages.train import _report as report_candidate
 from pipelines.training import ensemble, selection, trainer
+from pipelines.training.cross_fit import deal_folds
 from pipelines.training.examples import Examples
 from pipelines.training.prediction import predict
 from tests.support.images import draw_cell
@@ -32,7 +34,12 @@ def settings(make_params):
     )
 
 
-GROUPS = np.array([f"g{i // 8}" for i in range(96)])
+@pytest.fixture
+def folds(examples):
+    """Two folds of groups of eight cells."""
+    groups = np.array([f"g{i // 8}" for i in range(96)])
+    calibrate = load(ROOT / "params.yaml").calibrate.model_copy(update={"folds": 2})
+    return deal_folds(examples, groups, calibrate, whole=True)
 
 
 @pytest.fixture
@@ -50,38 +57,53 @@ def opened():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("join", ["probabilities", "embeddings"])
-def test_candidates_are_scouted_and_refitted(examples, settings, opened, join):
+def test_candidates_are_scouted_cross_fitted_and_refitted(examples, folds, settings, opened, join):
     names, open_run = opened
     params = settings()
     params = params.model_copy(update={"ensemble": params.ensemble.model_copy(update={"join": join})})
     one, other = params.train, params.train.model_copy(update={"input_size": (60, 60)})
-    single, joined = selection.train_candidates(examples, GROUPS, 2, [[one], [one, other]], params, open_run)
-    assert names == ["candidate compact", "candidate compact"]  # the shared member was fitted once
+    single, joined = selection.train_candidates(examples, folds, 2, [[one], [one, other]], params, open_run)
+    # The shared member was fitted once.
+    assert names == ["candidate compact"] * 2 + ["fold 1 compact"] * 2 + ["fold 2 compact"] * 2
     assert (single.name, joined.name) == (selection.SINGLE, selection.ENSEMBLE)
     assert joined.model.parameters >= 2 * single.model.parameters
     assert joined.model.multiply_adds > 2 * single.model.multiply_adds
     assert min(single.calibration.balanced_accuracy, joined.calibration.balanced_accuracy) > 0.9
     made = selection.refit_candidate(joined, examples, 2, 1, params, open_run)
-    assert names[2:] == ["refit compact seed 1"] * 2
+    assert names[6:] == ["refit compact seed 1"] * 2
     assert float(made.network.temperature) == pytest.approx(joined.calibration.temperature)
     found = predict(made.network, examples.pixels, examples.validation)
     assert (found.logits.argmax(1) == examples.targets[examples.validation]).mean() > 0.9
     assert (made.outliers.score(found.embedding) < joined.calibration.outlier_threshold).mean() > 0.8
 
 
-@pytest.mark.parametrize("of_candidate", [False, True])
+@pytest.mark.parametrize("of_candidate", [None, 1, 2, 5])
 @pytest.mark.parametrize("of_refit", [False, True])
 def test_a_model_is_shortened_where_a_fit_of_it_or_of_its_candidate_was(
-    examples, settings, opened, monkeypatch, of_candidate, of_refit
+    examples, folds, settings, opened, monkeypatch, of_candidate, of_refit
 ):
     params, fit = settings(epochs=1), trainer.fit
     members = [params.train, params.train.model_copy(update={"dropout": 0.1})]
-    shortened = iter([False, of_candidate, of_refit, False])
+    # Two scouts, two fits a fold, two refits.
+    shortened = iter([*(number == of_candidate for number in range(6)), of_refit, False])
     monkeypatch.setattr(trainer, "fit", lambda *args: fit(*args)._replace(shortened=next(shortened)))
-    [candidate] = selection.train_candidates(examples, GROUPS, 2, [members], params, opened[1])
-    assert candidate.shortened == report_candidate(candidate).shortened == of_candidate
+    [candidate] = selection.train_candidates(examples, folds, 2, [members], params, opened[1])
+    assert candidate.shortened == report_candidate(candidate).shortened == (of_candidate is not None)
     made = selection.refit_candidate(candidate, examples, 2, 0, params, opened[1])
-    assert made.shortened == (of_candidate or of_refit)
+    assert made.shortened == (of_candidate is not None or of_refit)
+
+
+def test_all_fits_after_the_first_take_its_epochs(examples, folds, settings, opened, monkeypatch):
+    params, fit, taken = settings(epochs=3), trainer.fit, []
+
+    def fit_and_note(cells, classes, member, *others):
+        taken.append((len(cells.train), len(cells.validation), member.epochs))
+        return fit(cells, classes, member, *others)._replace(epochs=2)
+
+    monkeypatch.setattr(trainer, "fit", fit_and_note)
+    [candidate] = selection.train_candidates(examples, folds, 2, [[params.train]], params, opened[1])
+    selection.refit_candidate(candidate, examples, 2, 0, params, opened[1])
+    assert taken == [(64, 32, 3), (48, 0, 2), (48, 0, 2), (96, 0, 2)]
 
 
 def test_the_cells_that_tell_of_all_are_few_and_of_every_class(monkeypatch):

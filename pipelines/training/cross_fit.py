@@ -1,0 +1,94 @@
+"""Cross-fitting: what networks say of cells of which they have seen neither these nor others of the same run.
+
+The cells are dealt to folds, and for each fold the networks of all candidates are trained on the others. So every cell
+is predicted once by a model that has not seen it, as the cells of the laboratory's next run will be, and all cells
+teach how far the model can be trusted, not those of a few validation groups.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from torch import nn
+
+from fatescope.config import Calibrate
+from fatescope.errors import SplitError
+from fatescope.inference.ood import MahalanobisDetector
+from pipelines.training.ensemble import sample_classes
+from pipelines.training.examples import Examples, Indices
+from pipelines.training.prediction import predict
+
+Texts = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Cells to train on, and those that are held out."""
+
+    examples: Examples
+    """With the cells to train on, and none for validation."""
+    held: Indices
+    """Rows of the cells that the networks are then asked for."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """The folds of a scheme's cells."""
+
+    parts: list[Fold]
+    groups: Texts
+    """(N,) acquisition groups of all cells."""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What a model says of n cells that it has not seen."""
+
+    rows: Indices
+    logits: npt.NDArray[np.float32]
+    """(n, K)"""
+    distance: npt.NDArray[np.float32]
+    """(n,) to the cells that it was trained on (`MahalanobisDetector`)."""
+
+    @classmethod
+    def join(cls, parts: "list[Unseen]") -> "Unseen":
+        """Return the cells of all folds together."""
+        columns = zip(*((part.rows, part.logits, part.distance) for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
+
+
+def deal_folds(examples: Examples, groups: Texts, params: Calibrate, *, whole: bool) -> Folds:
+    """Deal the cells of training and validation to up to `params.folds` folds with about equal shares of each class.
+
+    With `whole`, each of the (N,) acquisition `groups` is in one fold, and there are no more folds than the rarest
+    class has groups. Raises SplitError where a class would be missing from what some fold is trained on.
+    """
+    merged = examples.merge_validation()
+    rows, targets = merged.train, merged.targets[merged.train]
+    units = np.unique(groups[rows], return_inverse=True)[1] if whole else np.arange(len(rows))
+    least = min(len(np.unique(units[targets == k])) for k in np.unique(targets))
+    for count in range(min(params.folds, least), 1, -1):
+        if whole:
+            parts = StratifiedGroupKFold(count, shuffle=True, random_state=params.seed).split(rows, targets, units)
+        else:
+            parts = StratifiedKFold(count, shuffle=True, random_state=params.seed).split(rows, targets)
+        dealt = [(rows[train], rows[held]) for train, held in parts]
+        if all(len(np.unique(merged.targets[train])) == len(np.unique(targets)) for train, _ in dealt):
+            return Folds([Fold(merged.only(train), held) for train, held in dealt], groups)
+    raise SplitError(
+        "calibration needs the groups of training and validation in two parts that both have every class, and these "
+        "cannot be divided so; add acquisition groups"
+    )
+
+
+def ask(model: nn.Module, fold: Fold, directions: int) -> Unseen:
+    """Return what a model that was trained on a fold says of the cells held out.
+
+    Distances are along up to `directions` principal directions.
+    """
+    sample = sample_classes(fold.examples.targets, fold.examples.train)
+    known = predict(model, fold.examples.pixels, sample).embedding
+    detector = MahalanobisDetector.fit(known, fold.examples.targets[sample], directions)
+    unseen = predict(model, fold.examples.pixels, fold.held)
+    return Unseen(fold.held, unseen.logits, detector.score(unseen.embedding))
