@@ -119,6 +119,7 @@ watch: $(VENV)/watch.installed
 ui: $(VENV)/repro.installed
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
 
-# bench-NAME runs the benchmark NAME; bench-accuracy takes SETS, the folder that holds malaria.zip and jurkat_ifc.zip.
+# bench-NAME runs the benchmark NAME; bench-accuracy takes SETS, the folder that holds malaria.zip and jurkat_ifc.zip,
+# and bench-native OBJECTS, how many the file has.
 bench-%: $(VENV)/bench.installed
-	fatescope bench $${SETS:+--sets $(call path,SETS)} -- '$*'
+	fatescope bench $${SETS:+--sets $(call path,SETS)} $${OBJECTS:+--objects "$$OBJECTS"} -- '$*'

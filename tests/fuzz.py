@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DRAWING = (
     "tests/fatescope/data/test_damaged_files.py",
+    "tests/fatescope/data/native/test_fuzz.py",
     "tests/service/inference/test_damaged_archives.py",
     "tests/pipelines/ingestion/test_damaged_archives.py",
     "tests/service/api/test_openapi_fuzz.py",

@@ -58,6 +58,7 @@ def test_a_path_is_passed_on_as_it_is(make, given, path):
 def test_what_is_not_given_is_not_passed_on(make):
     assert make("score", "SRC=a", "OUT=b") == ["score", "--out", "b", "--", "a"]
     assert make("bench-drift") == ["bench", "--", "drift"]
+    assert make("bench-native", "OBJECTS=5000") == ["bench", "--objects", "5000", "--", "native"]
     assert make("adopt", code=2) == ["name the export: make adopt SRC=folder-or-zip"]
     assert make("compare", "TASK=binary", "A=1", code=2) == ["name all: make compare TASK=binary A=1 B=champion"]
 

@@ -47,7 +47,7 @@ def simulate(
     epilog=console.examples("fatescope data import export.zip", "fatescope data import export --preset ideas"),
 )
 def import_data(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="The export: a folder or a zip.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The export: a folder, a zip, or a .cif or .rif.")],
     preset: Annotated[
         str | None, typer.Option(help="Set dataset in params.yaml for a known export first; see `data presets`.")
     ] = None,
@@ -82,6 +82,8 @@ def import_data(
             "channels": dict(survey.channels),
             "unlisted": dict(survey.unlisted),
             "unmatched": len(survey.unmatched),
+            "refused": len(survey.refused),
+            "untagged": survey.untagged,
         }
         console.print_json(content)
         return

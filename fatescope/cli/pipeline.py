@@ -43,7 +43,8 @@ def repro(
 
 def audit(
     source: Annotated[
-        Path | None, typer.Argument(metavar="SRC", help="An export, a folder or zip. [default: the project's cells]")
+        Path | None,
+        typer.Argument(metavar="SRC", help="An export: folder, zip, .cif or .rif. [default: the project's cells]"),
     ] = None,
     params: console.ParamsPath = project.PARAMS,
     preset: Annotated[str | None, typer.Option(help="Read the paths of SRC as this preset says.")] = None,
@@ -76,7 +77,9 @@ def audit(
 def _audit_export(source: Path, params: Path, preset: str | None, folder: Path) -> dict[str, Any]:
     """Run the stages up to the audit on an export, with everything below `folder`; return the report."""
     from fatescope.config import presets
+    from fatescope.data.native.names import is_native
     from pipelines.ingestion.archive import unpack
+    from pipelines.ingestion.native_cells import copy_alone
     from pipelines.stages import audit as stage
     from pipelines.stages import ingest, split
 
@@ -89,7 +92,7 @@ def _audit_export(source: Path, params: Path, preset: str | None, folder: Path) 
     if not source.is_dir():
         data = folder / "data"
         data.mkdir()
-        unpack(source, data)
+        (copy_alone if is_native(source.name) else unpack)(source, data)
     ingest.main(used, data, cells)
     split.main(used, cells, splits)
     stage.main(used, cells, splits, folder / "audit.json", folder / "plots")
@@ -161,6 +164,7 @@ BENCHMARKS = {
     "calibration": "whether calibration holds on runs that no network has seen",
     "drift": "how often drift is reported without drift, and found with it",
     "ingest": "reading exports, beside plain loops that decode",
+    "native": "native files of instruments, beside plain loops that decode",
     "scale": "a million files, through scoring and ingest",
     "serving": "the service beside its peers (needs the extra bench)",
     "training": "one fit, beside the usual recipe of torchvision",
@@ -176,6 +180,7 @@ def bench(
     sets: Annotated[
         Path, typer.Option(help="For accuracy: the folder that holds malaria.zip and jurkat_ifc.zip.")
     ] = Path("../shared/data"),
+    objects: Annotated[int, typer.Option(help="For native: objects of the file that is drawn.", min=1_000)] = 100_000,
     seeds: Annotated[int, typer.Option(min=1, help="For calibration: how many sets of cells are simulated.")] = 20,
 ) -> None:
     """Run a benchmark.
@@ -190,5 +195,9 @@ def bench(
         raise FatescopeError(f"no benchmark '{name}'; there are {', '.join(BENCHMARKS)}")
     if not Path("benchmarks").is_dir():
         raise FatescopeError("benchmarks: not in this folder; run from the folder of the project")
-    arguments = {"accuracy": ["--sets", str(sets)], "calibration": ["--seeds", str(seeds)]}
+    arguments = {
+        "accuracy": ["--sets", str(sets)],
+        "calibration": ["--seeds", str(seeds)],
+        "native": ["--objects", str(objects)],
+    }
     raise typer.Exit(processes.foreground([sys.executable, "-m", f"benchmarks.{name}", *arguments.get(name, [])]))

@@ -101,7 +101,9 @@ def watch(port: Port = 3000) -> None:
 
 
 def score(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder of images, with any folders below it.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="The folder of images, with any folders below it, or a .cif or .rif.")
+    ],
     out: Annotated[
         Path,
         typer.Option(help="The folder of the results; the same one continues a job, and adds what is new in SRC."),

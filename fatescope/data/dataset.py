@@ -1,9 +1,10 @@
 """The dataset of cells on disk: a manifest of one row per cell, and memory-mapped pixels in the same order.
 
-`manifest.parquet` columns: `cell_id` (path, with `#page` where a file has several pages), `label` (class name),
-`group`, every named group of `dataset.pattern`, `path` (relative to the data folder), `sha256` (of the file), `page`,
-`height`, `width` (native, px), `bit_depth`, `pixel_hash` (equal for equal pixels), and the features of
-`features.ACQUISITION`.
+`manifest.parquet` columns: `cell_id` (path, with `#page` where a file has several pages, or `#object` for an object of
+a native file), `label` (class name), `group`, every named group of `dataset.pattern`, `path` (relative to the data
+folder), `sha256` (of the file; of the pixels of such an object), `page` (or object number), `height`, `width` (native,
+px), `bit_depth`, `pixel_hash` (equal for equal pixels), and the features of `features.ACQUISITION`. Where there are
+native files, `native_…` has what they say of the acquisition, see `pipelines.ingestion.native_reader.COLUMNS`.
 `pixels.npy`: (N, H, W) uint16, each cell centred on a common canvas and padded with its own background level.
 `quarantine.parquet` columns: `path`, `code`, `reason`.
 `summary.json`: see `pipelines.ingestion.summary.Summary`.

@@ -21,6 +21,7 @@ __all__ = [
     "background",
     "border",
     "center",
+    "center_alike",
     "check_crop",
     "cut",
     "decode",
@@ -141,6 +142,16 @@ def center(pixels: Pixels, canvas: tuple[int, int], name: str) -> npt.NDArray[np
     top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
     placed = np.full(canvas, int(background(pixels)), np.uint16)
     placed[top : top + height, left : left + width] = pixels
+    return placed
+
+
+def center_alike(pixels: Pixels, canvas: tuple[int, int]) -> npt.NDArray[np.uint16]:
+    """Return what `center` does of each of (B, H, W) pixels that fit the `canvas` (height, width), as (B, *canvas)."""
+    count, height, width = pixels.shape
+    top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
+    placed = np.empty((count, *canvas), np.uint16)
+    placed[:] = background(pixels).astype(np.uint16)[:, None, None]
+    placed[:, top : top + height, left : left + width] = pixels
     return placed
 
 

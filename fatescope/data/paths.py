@@ -15,6 +15,7 @@ ORIGIN = "origin.json"
 """A file at the top of the data folder that records where the cells come from; never an image."""
 CORRECTIONS = "corrections.jsonl"
 """Labels that people corrected, in the folder of corrections of the service; never an image."""
+_EXPORTED_ENDINGS = (".ome.tif", ".tif", ".ome.tiff", ".tiff", ".png", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,35 @@ class PathParser:
         if parsed is None:
             return names.read_name(names.normalise(path))
         return ImageName(names.plain_object(parsed.facts.get("object", "")), parsed.facts.get("channel"))
+
+    def read_native(self, path: str, channel: int) -> ParsedPath | None:
+        """Return what the path of a native file encodes for all its objects, None where it says nothing.
+
+        The pattern is tried on the path, and on those that images have that IDEAS exports of an object of the file, or
+        of one that is called like its folder; the groups `object` and `channel` need not be in the path of the file.
+        What a sidecar says of the file counts.
+        """
+        path = names.normalise(path)
+        stem, _, _ = path.rpartition(".")
+        folder, _, _ = stem.rpartition("/")
+        exported = (
+            f"{start}0{channel_name}{ending}"
+            for start in (f"{stem}_", f"{stem}/", *((f"{folder}/", f"{folder}_") if folder else ()))
+            for channel_name in (f"_Ch{channel}", "")
+            for ending in _EXPORTED_ENDINGS
+        )
+        parsed = next((found for spelling in (path, *exported) if (found := self.read(spelling))), None)
+        if path not in self._labels:
+            return parsed
+        known = parsed or ParsedPath(dict.fromkeys(self._pattern.groupindex, ""), "", "")
+        return ParsedPath(known.facts, self._labels[path].label, self._labels[path].group or known.group)
+
+    def class_of(self, value: str) -> str | None:
+        """Return the class that a value of the label group stands for, or that has this name; None where none has."""
+        value = self._values.get(value.lower(), value)
+        if value in self._dataset.classes:
+            return self._dataset.classes[value]
+        return next((name for name in self._dataset.classes.values() if name.lower() == value.lower()), None)
 
     def is_input(self, parsed: ParsedPath) -> bool:
         """Return whether an image is of the channel that the model gets."""

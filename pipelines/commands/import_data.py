@@ -15,10 +15,12 @@ from tqdm import tqdm
 from fatescope.config import Dataset
 from fatescope.data import archives, instruments, sidecar
 from fatescope.data.folders import replace_folder, scratch_folder
+from fatescope.data.native.names import is_native
 from fatescope.data.paths import ORIGIN, list_files, read_labels
 from fatescope.data.sidecar import LABELS
 from fatescope.errors import DataError
 from pipelines.ingestion.archive import unpack
+from pipelines.ingestion.native_cells import copy_alone
 from pipelines.ingestion.origin import is_simulated, read_origin, write_origin
 from pipelines.ingestion.survey import MAX_REASONS, ExportSurvey, explain_no_cells, survey
 
@@ -37,7 +39,8 @@ def import_export(dataset: Dataset, source: Path, target: Path) -> ExportSurvey:
         files = _copy_or_unpack(source, folder)
         counts = survey(dataset, folder)
         if not counts.cells:
-            raise DataError(explain_no_cells(dataset, source, counts.channels, counts.unmatched))
+            refused = [(path, "", reason) for path, reason in counts.refused]
+            raise DataError(explain_no_cells(dataset, source, counts.channels, counts.unmatched, refused))
         _refuse_simulated(source, folder)
         if is_simulated(target):
             log.warning("%s holds simulated cells; they are replaced, because real cells never mix with them", target)
@@ -82,6 +85,8 @@ def _copy_or_unpack(source: Path, folder: Path) -> int:
         packed = archives.is_zip(file)
     if packed:
         return unpack(source, folder)
+    if is_native(source.name):
+        return copy_alone(source, folder)
     if instrument := instruments.explain_file(source):
         raise DataError(f"{source}: {instrument}")
     raise DataError(f"{source}: neither a folder nor a zip; export to one of them")

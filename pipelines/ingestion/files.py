@@ -1,25 +1,34 @@
 """Which files below the data folder are read: those of the input channel, or a share of them."""
 
+import logging
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import compress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fatescope.config import Dataset, Ingest
+from fatescope.data.native.names import is_native
 from fatescope.data.paths import PathParser, list_files
 from fatescope.data.sidecar import Labels
-from fatescope.errors import DataError
-from pipelines.ingestion.survey import explain_no_cells
+from fatescope.errors import DataError, ImageError
+from pipelines.ingestion.native_cells import NativeCells, NativeFiles
+from pipelines.ingestion.native_ranges import ObjectRange, cells_of, wanted_ranges
+from pipelines.ingestion.survey import UNTAGGED, explain_no_cells
+
+log = logging.getLogger(__name__)
 
 Refusal = tuple[str, str, str]
 """Path, code and reason of a file that was refused."""
 UNREADABLE = "unreadable"
 """The code of what is no file that can be opened."""
+NO_CLASS = "name"
+"""The code of a file whose path says no class."""
+Job = list[str] | ObjectRange
+"""What one process reads at a time: paths of files, or objects of one native file."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,11 @@ class FileCounts:
     other_channels: int
     """Files of channels that the model does not see."""
     strata: "array[int]"
-    """The stratum, class and group, of each file of the input channel, as a number."""
+    """The stratum, class and group, of each file of the input channel, or object of a native file, as a number."""
+    native: dict[str, NativeCells] = field(default_factory=dict)
+    """Path → what is known of the objects of a native file."""
+    unlabelled: list[Refusal] = field(default_factory=list)
+    """Native files of which nothing says the class of the objects; they count as unmatched."""
 
 
 def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
@@ -45,8 +58,25 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
     """
     parser, strata, numbers = PathParser(dataset, labels), array("l"), dict[tuple[str, str], int]()
     channels, unmatched, unreadable, files = Counter[str](), list[str](), list[Refusal](), 0
+    natives, native, unlabelled = NativeFiles(dataset, source, labels), dict[str, NativeCells](), list[Refusal]()
     for path in list_files(source, lambda path, reason: unreadable.append((path, UNREADABLE, f"{path}: {reason}"))):
         files += 1
+        if is_native(path):
+            found = natives.read(path)
+            if isinstance(found, NativeCells):
+                native[path] = found
+                of_label = [numbers.setdefault((label, found.group), len(numbers)) for label in found.labels]
+                codes = cells_of(found, source)
+                strata.frombytes(np.array(of_label, np.dtype("l"))[codes].tobytes())
+                if len(codes) < found.objects:
+                    log.warning("%s: %d of %d objects %s", path, found.objects - len(codes), found.objects, UNTAGGED)
+            elif isinstance(found, ImageError):
+                unreadable.append((path, UNREADABLE, str(found)))
+            else:
+                unlabelled.append((path, NO_CLASS, str(found)))
+            continue
+        if natives.is_analysis(path):
+            continue
         parsed = parser.read(path)
         if parsed is None:
             unmatched.append(path)
@@ -55,8 +85,8 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
         else:
             channels[parsed.facts["channel"]] += 1
     if not strata:
-        raise DataError(explain_no_cells(dataset, source, channels, unmatched, unreadable))
-    return FileCounts(files, unmatched, unreadable, channels.total(), strata)
+        raise DataError(explain_no_cells(dataset, source, channels, unmatched, [*unlabelled, *unreadable]))
+    return FileCounts(files, unmatched, unreadable, channels.total(), strata, native, unlabelled)
 
 
 def draw_share(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
@@ -71,13 +101,28 @@ def draw_share(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def input_paths(dataset: Dataset, source: Path, kept: npt.NDArray[np.bool_]) -> Iterator[str]:
-    """Yield the paths of the input channel that are `kept`, in the order in which `count_files` met them."""
-    parser = PathParser(dataset)
-    matched = (
-        path for path in list_files(source, _ignore) if (parsed := parser.read(path)) and parser.is_input(parsed)
-    )
-    return compress(matched, kept)
+def input_jobs(
+    dataset: Dataset, source: Path, native: dict[str, NativeCells], kept: npt.NDArray[np.bool_], size: int
+) -> Iterator[Job]:
+    """Yield the `kept` cells of the input channel, `size` at a time, in the order in which `count_files` met them."""
+    parser, paths, at = PathParser(dataset), list[str](), 0
+    for path in list_files(source, _ignore):
+        if path in native:
+            if paths:
+                yield paths
+                paths = []
+            counted = len(cells_of(native[path], source))
+            yield from wanted_ranges(native[path], source, size, kept[at : at + counted])
+            at += counted
+        elif not is_native(path) and (parsed := parser.read(path)) and parser.is_input(parsed):
+            if kept[at]:
+                paths.append(path)
+            at += 1
+            if len(paths) == size:
+                yield paths
+                paths = []
+    if paths:
+        yield paths
 
 
 def _ignore(_path: str, _reason: str) -> None:

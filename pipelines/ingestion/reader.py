@@ -1,13 +1,10 @@
-"""Read exported files into cells, a chunk of files at a time, in as many processes as are wanted."""
+"""Read exported files and objects of native files into cells, a chunk of them at a time."""
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +12,13 @@ import numpy.typing as npt
 from fatescope.config import Dataset
 from fatescope.data import features, images
 from fatescope.data.images import Header, Pixels
+from fatescope.data.native.reader import BIT_DEPTH
 from fatescope.data.paths import ParsedPath, PathParser
 from fatescope.data.sidecar import Labels
 from fatescope.errors import ImageError
-from pipelines.ingestion.files import UNREADABLE, Refusal
+from pipelines.ingestion.files import UNREADABLE, Job, Refusal
+from pipelines.ingestion.native_ranges import ObjectRange
+from pipelines.ingestion.native_reader import read_range, typed
 
 Row = dict[str, object]
 """A cell in the manifest, without its features."""
@@ -30,12 +30,15 @@ _WITHOUT_CELLS = ("cell_id", "label", "group", "sha256", "pixel_hash")
 class Chunk:
     """The cells of a list of files."""
 
-    columns: dict[str, list[object]]
+    columns: dict[str, Any]
     """Of the manifest."""
     pixels: npt.NDArray[np.uint16]
     """(B, H, W) on the canvas."""
     refused: list[Refusal]
     files: int
+    """Files and objects that were to be read."""
+    lost: int = 0
+    """Objects for which the last reason in `refused` stands, beside the one that it is listed for."""
 
     def identities(self) -> Iterable[tuple[object, object]]:
         """Return `cell_id` and the hash of the file for every cell."""
@@ -54,9 +57,42 @@ class Reader:
     source: Path
     labels: Labels
     """What sidecars say of images."""
+    native: bool = False
+    """Whether there are native files, whose facts then have columns."""
 
-    def read(self, paths: list[str]) -> Chunk:
-        """Decode the files at `paths`, which match the pattern, and describe the cells in them."""
+    def read(self, job: Job) -> Chunk:
+        """Decode the files or objects of a job, and describe the cells in them."""
+        return self._read_objects(job) if isinstance(job, ObjectRange) else self._read_files(job)
+
+    def refuse(self, job: Job) -> Chunk:
+        """Return the chunk of a job that cannot be read because it ends the process that reads it."""
+        reason = "reading it ended the process, through a damaged file or for want of memory; copy or save it again"
+        paths, lost = (job, 0) if isinstance(job, list) else ([job.cells.path], job.wanted - 1)
+        refused = [(path, UNREADABLE, f"{path}: {reason}") for path in paths]
+        return Chunk(
+            {name: [] for name in _WITHOUT_CELLS},
+            np.empty((0, *self.canvas), np.uint16),
+            refused,
+            len(paths) + lost,
+            lost,
+        )
+
+    def _read_objects(self, job: ObjectRange) -> Chunk:
+        """Decode the objects of a native file that are wanted."""
+        cells = read_range(job, self.source, self.canvas, self.max_pixels)
+        files = len(cells.crops) + len(cells.refused) + cells.lost
+        placed = np.empty((len(cells.crops), *self.canvas), np.uint16)
+        table = np.empty((len(cells.crops), len(features.ACQUISITION)), np.float32)
+        for indices in _alike([(crop.shape,) for crop in cells.crops]).values():
+            crops = np.stack([cells.crops[i] for i in indices])
+            placed[indices] = images.center_alike(crops, self.canvas)
+            table[indices] = features.acquisition(crops, BIT_DEPTH)
+        columns = cells.columns or {name: [] for name in _WITHOUT_CELLS}
+        columns |= {"pixel_hash": [_pixel_hash(crop) for crop in cells.crops], **_feature_columns(table)}
+        return Chunk(columns | cells.native, placed, cells.refused, files, cells.lost)
+
+    def _read_files(self, paths: list[str]) -> Chunk:
+        """Decode the files at `paths`, which match the pattern."""
         parser = PathParser(self.dataset, self.labels)
         rows: list[Row] = []
         crops: list[Pixels] = []
@@ -78,9 +114,10 @@ class Reader:
             rows += _describe(path, parsed, hashlib.sha256(raw).hexdigest(), pages)
             crops += [pixels for _, pixels in pages]
             placed += on_canvas
-        columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else _WITHOUT_CELLS)}
+        columns: dict[str, Any] = {name: [row[name] for row in rows] for name in (rows[0] if rows else _WITHOUT_CELLS)}
         pixels = np.stack(placed) if placed else np.empty((0, *self.canvas), np.uint16)
-        return Chunk(columns | _features(crops, rows), pixels, refused, len(paths))
+        columns |= _features(crops, rows) | (typed({}, len(rows)) if self.native else {})
+        return Chunk(columns, pixels, refused, len(paths))
 
 
 def _describe(path: str, parsed: ParsedPath, sha256: str, pages: list[tuple[Header, Pixels]]) -> list[Row]:
@@ -112,26 +149,19 @@ def _pixel_hash(pixels: Pixels) -> int:
 def _features(crops: list[Pixels], rows: list[Row]) -> dict[str, list[object]]:
     """Return the columns of `features.acquisition`, computed for all crops of one shape and bit depth at once."""
     table = np.empty((len(crops), len(features.ACQUISITION)), np.float32)
-    alike: dict[tuple[object, ...], list[int]] = {}
-    for i, (crop, row) in enumerate(zip(crops, rows, strict=True)):
-        alike.setdefault((crop.shape, crop.dtype, row["bit_depth"]), []).append(i)
-    for (_, _, bit_depth), indices in alike.items():
+    kinds = [(crop.shape, crop.dtype, row["bit_depth"]) for crop, row in zip(crops, rows, strict=True)]
+    for (_, _, bit_depth), indices in _alike(kinds).items():
         table[indices] = features.acquisition(np.stack([crops[i] for i in indices]), int(str(bit_depth)))
+    return _feature_columns(table)
+
+
+def _feature_columns(table: npt.NDArray[np.float32]) -> dict[str, list[object]]:
     return {name: list(table[:, i]) for i, name in enumerate(features.ACQUISITION)}
 
 
-def read_in_order(read: Callable[[list[str]], Chunk], jobs: Iterator[list[str]], workers: int) -> Iterator[Chunk]:
-    """Yield `read(job)` for each job, in order, from `workers` processes, or from this one if that is 1.
-
-    Only a few results wait at a time, so that memory does not grow with the number of jobs.
-    """
-    if workers == 1:
-        yield from map(read, jobs)
-        return
-    # Not forked: the parent may have threads (PyTorch's, for example), and a fork of those can deadlock.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting: deque[Future[Chunk]] = deque(pool.submit(read, job) for job in islice(jobs, 2 * workers))
-        while waiting:
-            chunk = waiting.popleft().result()
-            waiting.extend(pool.submit(read, job) for job in islice(jobs, 1))
-            yield chunk
+def _alike(kinds: Iterable[tuple[object, ...]]) -> dict[tuple[object, ...], list[int]]:
+    """Return the indices of crops of each kind."""
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for i, kind in enumerate(kinds):
+        alike.setdefault(kind, []).append(i)
+    return alike

@@ -26,7 +26,7 @@ class Summary:
     files: int
     """Files below the data folder."""
     unmatched: int
-    """Files whose path `dataset.pattern` does not match."""
+    """Files whose path `dataset.pattern` does not match, and native files of which nothing says the class."""
     unreadable: int
     """Paths below the data folder that are no file which could be opened, such as links that lead nowhere."""
     other_channels: int
@@ -34,7 +34,7 @@ class Summary:
     left_out: int
     """Files that were left out because `ingest.share` is below 1."""
     refused: dict[str, int]
-    """Code of `ImageError` → files that were refused."""
+    """Code of `ImageError` → files, and objects of native files, that were refused."""
     cells: int
     """Cells in the table."""
     labels: dict[str, int]
@@ -69,7 +69,9 @@ class CellCounts:
         self.labels.update(map(str, chunk.columns["label"]))
         self.groups.update(map(str, chunk.columns["group"]))
         self.refused.update(code for _, code, _ in chunk.refused)
-        self.pixel_hashes.extend(chunk.columns["pixel_hash"])  # type: ignore[arg-type]  # of numbers
+        if chunk.lost:
+            self.refused[chunk.refused[-1][1]] += chunk.lost
+        self.pixel_hashes.extend(chunk.columns["pixel_hash"])
         self.version.update("".join(f"{cell}\0{digest}\n" for cell, digest in chunk.identities()).encode())
 
 
@@ -79,7 +81,7 @@ def summarise(source: Path, folder: Path, files: FileCounts, cells: CellCounts, 
     return Summary(
         origin=read_origin(source),
         files=files.files,
-        unmatched=len(files.unmatched),
+        unmatched=len(files.unmatched) + len(files.unlabelled),
         unreadable=len(files.unreadable),
         other_channels=files.other_channels,
         left_out=left_out,

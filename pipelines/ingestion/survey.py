@@ -5,19 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from fatescope.config import Dataset
 from fatescope.data import instruments
+from fatescope.data.native.names import is_native
 from fatescope.data.paths import PathParser, PatternDiagnostics, list_files, read_labels
+from fatescope.errors import DataError, ImageError
+from pipelines.ingestion.native_cells import NativeCells, NativeFiles
+from pipelines.ingestion.native_ranges import cells_of
 
 MAX_GROUPS = 30
 """Rows of the table of cells by class and group that are printed."""
+UNTAGGED = "are left out: they are in no population by hand that is called like a class, or in two classes"
 MAX_REASONS = 10
 """Reasons why paths do not match that are printed."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ExportSurvey:
     """Counts of the files of an export by what their paths say."""
 
@@ -29,13 +35,23 @@ class ExportSurvey:
     """Label that `dataset.classes` does not list → files of the input channel."""
     unmatched: list[str] = field(default_factory=list)
     """Paths that `dataset.pattern` does not match."""
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """Paths of native files of instruments that give no cells, and why."""
+    untagged: int = 0
+    """Objects of native files that are in no population which is called like a class, or in two classes."""
 
 
 def survey(dataset: Dataset, source: Path) -> ExportSurvey:
     """Parse the paths of all files below `source`."""
-    parser, counts = PathParser(dataset, read_labels(source)), ExportSurvey()
+    labels, counts = read_labels(source), ExportSurvey()
+    parser, natives = PathParser(dataset, labels), NativeFiles(dataset, source, labels)
     classes = {*dataset.classes.values()}
     for path in list_files(source):
+        if is_native(path):
+            _count_native(path, natives.read(path), source, counts, classes)
+            continue
+        if natives.is_analysis(path):
+            continue
         parsed = parser.read(path)
         if parsed is None:
             counts.unmatched.append(path)
@@ -47,6 +63,21 @@ def survey(dataset: Dataset, source: Path) -> ExportSurvey:
             if parsed.label not in classes:
                 counts.unlisted[parsed.label] += 1
     return counts
+
+
+def _count_native(
+    path: str, found: NativeCells | ImageError | DataError, source: Path, counts: ExportSurvey, classes: set[str]
+) -> None:
+    if not isinstance(found, NativeCells):
+        counts.refused.append((path, str(found)))
+        return
+    codes = cells_of(found, source)
+    counts.untagged += found.objects - len(codes)
+    for code, number in zip(*np.unique(codes, return_counts=True), strict=True):
+        label = found.labels[code]
+        counts.cells[label, found.group] += int(number)
+        if label not in classes:
+            counts.unlisted[label] += int(number)
 
 
 def describe(dataset: Dataset, counts: ExportSurvey) -> str:
@@ -66,6 +97,11 @@ def describe(dataset: Dataset, counts: ExportSurvey) -> str:
     if counts.unmatched:
         lines += ["", f"dataset.pattern does not match {len(counts.unmatched):,} files:"]
         lines += _describe_unmatched(dataset, counts.unmatched)
+    if counts.untagged:
+        lines += ["", f"{counts.untagged:,} objects of native files {UNTAGGED}"]
+    if counts.refused:
+        lines += ["", f"{len(counts.refused):,} native files give no cells:"]
+        lines += [f"  {reason}" for _, reason in counts.refused[:MAX_REASONS]]
     return "\n".join(lines)
 
 
@@ -78,8 +114,12 @@ def explain_no_cells(
 ) -> str:
     """Return why no file below `source` is a cell of the input channel, and what to do about it.
 
-    `unreadable` has the path, a code and the reason of all that is no file which could be opened.
+    `unreadable` has the path, a code and the reason of all that is no file which could be opened, and of native files
+    without cells.
     """
+    natives = [refusal for refusal in unreadable if is_native(refusal[0])]
+    if natives and all(instruments.explain(path) for path in unmatched):
+        return natives[0][2] if len(natives) == 1 else _list_reasons(source, natives)
     if channels:
         return (
             f"{source}: no file has channel '{dataset.input_channel}', but there are {dict(channels)}; "
@@ -96,9 +136,13 @@ def explain_no_cells(
             f"change it from {dataset.pattern}\n{reasons}"
         )
     if unreadable:
-        reasons = "\n".join(f"  {reason}" for _, _, reason in unreadable[:MAX_REASONS])
-        return f"{source}: holds no file that can be read, but {len(unreadable):,} that cannot:\n{reasons}"
+        return _list_reasons(source, unreadable)
     return f"{source}: holds no files; name a folder or zip that does: `make adopt SRC=folder-or-zip`"
+
+
+def _list_reasons(source: Path, unreadable: Sequence[tuple[str, str, str]]) -> str:
+    reasons = "\n".join(f"  {reason}" for _, _, reason in unreadable[:MAX_REASONS])
+    return f"{source}: holds no file that can be read, but {len(unreadable):,} that cannot:\n{reasons}"
 
 
 def _describe_unmatched(dataset: Dataset, paths: list[str]) -> list[str]:

@@ -1,9 +1,11 @@
 """Read every exported image once, from files into one table and one memory-mapped array.
 
-Only files of the input channel are opened. Files that cannot be used are listed in the quarantine with the reason. So
-are files whose path `dataset.pattern` does not match (code `name`), and what is no file that can be opened, such as a
-link that leads nowhere (code `unreadable`), but these do not count as refused cells. What `fatescope_labels.csv` says
-of an image (`fatescope.data.sidecar`) holds instead of what its path says.
+A native file of an instrument (.cif, .rif) holds many cells, see `pipelines.ingestion.native_cells`; what it says of
+their acquisition is in columns `native_…`, see `pipelines.ingestion.native_reader`, which are absent where there is no
+such file. Of other files, only those of the input channel are opened. Files that cannot be used are listed in the
+quarantine with the reason. So are files whose path `dataset.pattern` does not match (code `name`), and what is no file
+that can be opened, such as a link that leads nowhere (code `unreadable`), but these do not count as refused cells. What
+`fatescope_labels.csv` says of an image (`fatescope.data.sidecar`) holds instead of what its path says.
 """
 
 import json
@@ -20,7 +22,6 @@ from tqdm import tqdm
 from fatescope.command import OutFolder, ParamsFile, run
 from fatescope.config import Dataset, Ingest, load
 from fatescope.data import instruments
-from fatescope.data.batches import batched
 from fatescope.data.dataset import (
     MANIFEST,
     PIXELS,
@@ -33,14 +34,16 @@ from fatescope.data.dataset import (
 from fatescope.data.folders import fresh_folder
 from fatescope.data.paths import read_labels
 from fatescope.errors import DataError
-from pipelines.ingestion.files import UNREADABLE, Refusal, count_files, draw_share, input_paths
-from pipelines.ingestion.reader import Reader, read_in_order
+from pipelines.ingestion.files import UNREADABLE, Job, Refusal, count_files, draw_share, input_jobs
+from pipelines.ingestion.reader import Reader
 from pipelines.ingestion.summary import CellCounts, Summary, summarise
+from pipelines.ingestion.workers import read_in_order
 
 log = logging.getLogger(__name__)
 
 CHUNK = 128
-"""Files that one process reads at a time: enough to hide the cost of passing them, few enough to bound memory."""
+"""Files, or objects of a native file, that one process reads at a time: enough to hide the cost of passing them, few
+enough to bound memory."""
 FILES_PER_WORKER = 5_000
 """Files from which on another process pays: one takes about a second to start, in which these are read."""
 _QUARANTINE = pa.schema([("path", pa.string()), ("code", pa.string()), ("reason", pa.string())])
@@ -59,11 +62,12 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
             labels = read_labels(source)
             files = count_files(dataset, source, labels)
             _quarantine_unmatched(files.unmatched, quarantine)
-            _quarantine_refused(files.unreadable, quarantine)
+            _quarantine_refused([*files.unlabelled, *files.unreadable], quarantine)
             kept = draw_share(files.strata, params)
-            paths = input_paths(dataset, source, kept)
-            reader = Reader(dataset, params.canvas, int(params.max_megapixels * 1e6), source, labels)
-            cells = _write_cells(reader, params.workers, folder, paths, int(kept.sum()), quarantine)
+            jobs = input_jobs(dataset, source, files.native, kept, CHUNK)
+            most_pixels = int(params.max_megapixels * 1e6)
+            reader = Reader(dataset, params.canvas, most_pixels, source, labels, native=bool(files.native))
+            cells = _write_cells(reader, params.workers, folder, jobs, int(kept.sum()), quarantine)
         _check_refused(cells, int(kept.sum()), params.max_refused_share, folder / QUARANTINE)
         summary = summarise(source, folder, files, cells, left_out=int((~kept).sum()))
         (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n", encoding="utf-8")
@@ -85,11 +89,11 @@ def _write_cells(
     reader: Reader,
     most_workers: int,
     folder: Path,
-    paths: Iterator[str],
+    jobs: Iterator[Job],
     files: int,
     quarantine: TableWriter,
 ) -> CellCounts:
-    """Read the files at `paths`, of which there are `files`, and write their cells into `folder`."""
+    """Read the `jobs`, of `files` files and objects together, and write their cells into `folder`."""
     counts = CellCounts()
     counts.add_labels(reader.labels)
     workers = max(1, min(most_workers, files // FILES_PER_WORKER))
@@ -98,7 +102,7 @@ def _write_cells(
         PixelWriter(folder / PIXELS, reader.canvas) as pixels,
         tqdm(total=files, desc="ingest", unit="file", delay=1) as bar,
     ):
-        for chunk in read_in_order(reader.read, batched(paths, CHUNK), workers):
+        for chunk in read_in_order(reader, jobs, workers):
             if len(chunk.pixels):
                 manifest.append(dict(chunk.columns))
                 pixels.append(chunk.pixels)

@@ -5,10 +5,13 @@ The folder OUT holds the whole state:
 | file | content |
 |---|---|
 | `plan.json` | the source, the task, the model and the digest of its bundle, and the numbers of files and parts |
-| `files.parquet` | `file` (the path below the source), `size`, `mtime_ns`, as listed; row group i is part i |
+| `files.parquet` | `file` (the path below the source; for a native file one row a piece, see `service.batch.pieces`), \
+`size`, `mtime_ns`, as listed; row group i is part i |
 | `model/` | the bundle |
-| `cells/PART.parquet` | per cell: `file`, `page`, `label`, `verdict`, `distance`, `conformal_set`, `warnings`, `p_*` |
-| `refused/PART.parquet` | per rejected file or page: `file`, `page`, `code`, `reason`; absent if there is none |
+| `cells/PART.parquet` | per cell: `file`, `page`, `object` (the instrument's number), `label`, `verdict`, `distance`, \
+`conformal_set`, `warnings`, `p_*` |
+| `refused/PART.parquet` | per rejected file, page or object: `file`, `page`, `object`, `code`, `reason`; absent if \
+there is none |
 | `vanished.parquet` | `file` of those that were listed and are not in the source any more; absent if there is none |
 | `summary.json` | written last: counts over all parts |
 
@@ -27,10 +30,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fatescope.data import instruments
-from fatescope.errors import DataError
+from fatescope.data.native.names import is_native
+from fatescope.data.native.reader import NativeFile
+from fatescope.errors import DataError, ImageError
 from fatescope.inference import bundle
-from service.batch import listing, tables
-from service.batch.listing import Changes, Listed
+from service.batch import listing, pieces, tables
+from service.batch.listing import Changes
 from service.batch.lock import LOCK
 from service.inference.decoding import CellDecoder
 from service.registry import model_store
@@ -39,7 +44,8 @@ from service.registry.model_store import Champion
 PLAN, FILES, MODEL, CELLS, REFUSED, SUMMARY = "plan.json", "files.parquet", "model", "cells", "refused", "summary.json"
 VANISHED = "vanished.parquet"
 PART_FILES = 2_000
-"""Files per part: seconds of work, so that little is lost with a machine, and a million cells are 500 parts."""
+"""Files, or objects of a native file, per part: seconds of work, so that little is lost with a machine, and a million
+cells are 500 parts."""
 
 
 @dataclass(frozen=True)
@@ -99,17 +105,27 @@ def check_champion(out: Path, plan: Plan, champion: Champion) -> None:
 
 
 def check_folders(source: Path, out: Path) -> None:
-    """Raise DataError if there is no folder `source`, or `out` is not one for results."""
-    if not source.is_dir():
+    """Raise DataError if there is no folder `source`, or native file, or `out` is not one for results."""
+    if source.is_file() and is_native(source.name):
+        _check_native(source)
+    elif not source.is_dir():
         if instrument := instruments.explain_file(source):
             raise DataError(f"{source}: {instrument}")
         raise DataError(f"{source}: not a folder; unpack an archive first")
-    if out.resolve().is_relative_to(source.resolve()):
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{out}: below {source}, where it would be read as images; name a folder outside")
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: a file; name a folder for the results")
     if out.exists() and any(path.name != LOCK for path in out.iterdir()) and not (out / MODEL).is_dir():
         raise DataError(f"{out}: not empty, and not made by this command; name another folder")
+
+
+def _check_native(source: Path) -> None:
+    try:
+        with source.open("rb") as raw:
+            NativeFile(raw, str(source))
+    except (ImageError, OSError) as error:
+        raise DataError(str(error)) from error
 
 
 def create_plan(source: Path, out: Path, champion: Champion) -> Plan:
@@ -123,7 +139,7 @@ def create_plan(source: Path, out: Path, champion: Champion) -> Plan:
     for name in (CELLS, REFUSED):
         (out / name).mkdir(parents=True, exist_ok=True)
     shutil.copytree(champion.path, out / MODEL, dirs_exist_ok=True)
-    listing.write(out / FILES, listing.look(source, _decoder(out)), PART_FILES)
+    listing.write(out / FILES, listing.look(source, _decoder(out), PART_FILES), PART_FILES)
     files, parts = listing.count(out / FILES)
     if not files:
         raise _no_files(source)
@@ -141,14 +157,15 @@ def update_plan(out: Path, plan: Plan) -> tuple[Plan, Changes]:
     """
     source = Path(plan.source)
     listing.upgrade(out / FILES, source, (out / PLAN).stat().st_mtime_ns)
-    changes = listing.compare(out / FILES, listing.look(source, _decoder(out)))
+    changes = listing.compare(out / FILES, listing.look(source, _decoder(out), PART_FILES))
     if not changes.present:
         raise _no_files(source)
-    if changes.new or changes.changed:
+    if changes.new or changes.changed or changes.outdated:
         (out / SUMMARY).unlink(missing_ok=True)
         # Before the listing, by which a run that is killed here finds them changed again.
-        for part, files in changes.changed.items():
-            _take_out(out, part, files)
+        for outdated in (changes.changed, changes.outdated):
+            for part, files in outdated.items():
+                _take_out(out, part, [pieces.file_of(entry.file) for entry in files])
         listing.update(out / FILES, changes, PART_FILES)
     _write_vanished(out, changes.vanished)
     # From the listing, which a run that was killed may have left newer than the plan.
@@ -158,7 +175,7 @@ def update_plan(out: Path, plan: Plan) -> tuple[Plan, Changes]:
     return current, changes
 
 
-def _take_out(out: Path, part: int, files: list[Listed]) -> None:
+def _take_out(out: Path, part: int, files: list[str]) -> None:
     """Remove the rows of `files` from the results of a part, where it has any."""
     if (path := part_path(out, REFUSED, part)).exists():
         write_refused(listing.without(pq.read_table(path), files), out, part)

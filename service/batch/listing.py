@@ -1,13 +1,15 @@
 """The listing of a batch job: which file is in which part, and what has changed in the source since.
 
 Row group i of `files.parquet` is part i. A file keeps its part for as long as it stays as it is; one that is new, or
-changed, goes to a part at the end. So the parts that are done stay done, also while the source grows.
+changed, goes to a part at the end. So the parts that are done stay done, also while the source grows. A native file of
+an instrument is listed in pieces (`service.batch.pieces`), each of which is a part.
 """
 
 import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +19,9 @@ import pyarrow.parquet as pq
 
 from fatescope.atomic import replacing
 from fatescope.data.batches import batched
+from fatescope.data.native.names import is_native
 from fatescope.data.paths import list_files, shown
+from service.batch import pieces
 from service.inference.decoding import CellDecoder
 
 log = logging.getLogger(__name__)
@@ -31,7 +35,7 @@ class Listed(NamedTuple):
     """A file as it was when the source was listed."""
 
     file: str
-    """Path below the source, with `/`."""
+    """Path below the source, with `/`, or a piece of a native file."""
     size: int
     """Bytes."""
     mtime_ns: int
@@ -48,18 +52,35 @@ class Changes:
     vanished: list[str]
     present: int
     """Files that are there."""
+    outdated: dict[int, list[Listed]]
+    """Part → pieces of native files that are cut otherwise by now."""
 
 
-def look(source: Path, decoder: CellDecoder) -> Iterator[Listed]:
-    """Yield the files below `source`, without those of channels that the model does not use.
+def folder_of(source: Path) -> Path:
+    """Return the folder that the files of a source are below: itself, or that of a source that is one file."""
+    return source if source.is_dir() else source.parent
 
-    A name that is not UTF-8 is left out and named, because no table can hold it.
+
+def look(source: Path, decoder: CellDecoder, piece_objects: int) -> Iterator[Listed]:
+    """Yield the files of `source`, a folder or one file, without those of channels that the model does not use.
+
+    A native file is cut into pieces of `piece_objects`. A name that is not UTF-8 is left out and named, because no
+    table can hold it.
     """
-    for file in list_files(source):
+    files = list_files(source) if source.is_dir() else iter([source.name])
+    source = folder_of(source)
+    for file in files:
         if shown(file) != file:
             log.warning("%s/%s: left out, its name is not UTF-8; rename it", source, shown(file))
             continue
-        if not decoder.is_other_channel(file):
+        if is_native(file):
+            entry, cut = _look_at(source, file), False
+            for piece in pieces.cut(source, file, piece_objects):
+                cut = True
+                yield entry._replace(file=str(piece))
+            if not cut:
+                yield entry
+        elif not decoder.is_other_channel(file):
             yield _look_at(source, file)
 
 
@@ -74,7 +95,7 @@ def _look_at(source: Path, file: str) -> Listed:
 def write(path: Path, files: Iterable[Listed], part_files: int) -> None:
     """Write a listing of parts of `part_files` files."""
     with replacing(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
-        for part in batched(files, part_files):
+        for part in _in_parts(files, part_files):
             _write_part(writer, part)
 
 
@@ -87,7 +108,10 @@ def read_part(path: Path, part: int) -> list[str]:
 def count(path: Path) -> tuple[int, int]:
     """Return the numbers of files and parts of a listing."""
     metadata = pq.read_metadata(path)
-    return metadata.num_rows, metadata.num_row_groups
+    # A piece is alone in its part.
+    alone = [part for part in range(metadata.num_row_groups) if metadata.row_group(part).num_rows == 1]
+    of_pieces = [piece.path for part in alone for name in read_part(path, part) if (piece := pieces.parse(name))]
+    return metadata.num_rows - len(of_pieces) + len(set(of_pieces)), metadata.num_row_groups
 
 
 def upgrade(path: Path, source: Path, listed_ns: int) -> None:
@@ -115,15 +139,21 @@ def compare(path: Path, present: Iterable[Listed]) -> Changes:
         for row in zip(*(column.to_pylist() for column in listing.read_row_group(part).columns), strict=True)
     }
     new, changed, seen = list[Listed](), dict[int, list[Listed]](), 0
+    cut, outdated = set[str](), dict[int, list[Listed]]()
     for entry in present:
         seen += 1
+        if is_native(file := pieces.file_of(entry.file)):
+            cut.add(file)
         if entry.file not in known:
             new.append(entry)
             continue
         part, before = known.pop(entry.file)
         if before != entry[1:]:
             changed.setdefault(part, []).append(entry)
-    return Changes(new, changed, sorted(known), seen)
+    for name in [name for name in known if pieces.file_of(name) in cut]:
+        part, before = known.pop(name)
+        outdated.setdefault(part, []).append(Listed(name, *before))
+    return Changes(new, changed, sorted({pieces.file_of(name) for name in known}), seen, outdated)
 
 
 def update(path: Path, changes: Changes, part_files: int) -> None:
@@ -132,15 +162,22 @@ def update(path: Path, changes: Changes, part_files: int) -> None:
     listing = pq.ParquetFile(path)
     with replacing(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
         for part in range(listing.num_row_groups):
-            kept = without(listing.read_row_group(part), changes.changed.get(part, []))
+            gone = [*changes.changed.get(part, []), *changes.outdated.get(part, [])]
+            kept = without(listing.read_row_group(part), [entry.file for entry in gone])
             writer.write_table(kept, row_group_size=max(1, len(kept)))
-        for added in batched([*changed, *changes.new], part_files):
+        for added in _in_parts([*changed, *changes.new], part_files):
             _write_part(writer, added)
 
 
-def without(table: pa.Table, files: list[Listed]) -> pa.Table:
+def _in_parts(files: Iterable[Listed], size: int) -> Iterator[list[Listed]]:
+    """Yield the files in parts of `size`; a piece of a native file is a part of its own."""
+    for alone, entries in groupby(files, lambda entry: pieces.parse(entry.file) is not None):
+        yield from batched(entries, 1 if alone else size)
+
+
+def without(table: pa.Table, files: list[str]) -> pa.Table:
     """Return the rows of other files than these."""
-    names = pa.array([entry.file for entry in files], pa.string())
+    names = pa.array(files, pa.string())
     return table.filter(pc.invert(pc.is_in(table.column("file"), names)))
 
 

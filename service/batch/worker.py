@@ -13,9 +13,11 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from fatescope.data.batches import batched
+from fatescope.data.native.names import is_native
 from fatescope.errors import ImageError
 from fatescope.inference.uncertainty import Assessment
-from service.batch import job, tables
+from service.batch import job, pieces, tables
+from service.batch.listing import folder_of
 from service.batch.prefetch import prefetch
 from service.inference import engines
 from service.inference.decoding import CellDecoder, DecodedCell, FailedCell
@@ -44,7 +46,7 @@ class Scorer:
         """Load the model of `out`, to run on `threads` CPU threads, or on the GPU that this process may use."""
         threadpool_limits(1, user_api="blas")  # see service.runner
         self._out = out
-        self._source = Path(json.loads((out / job.PLAN).read_text(encoding="utf-8"))["source"])
+        self._source = folder_of(Path(json.loads((out / job.PLAN).read_text(encoding="utf-8"))["source"]))
         self._model, _ = engines.start(out / job.MODEL, engine, threads)
         self._decoder = CellDecoder(self._model.spec)
 
@@ -64,12 +66,25 @@ class Scorer:
         tables.write(table, job.part_path(self._out, job.CELLS, part))
         return PartResult(part, len(table), len(failed))
 
-    def _decode(self, paths: list[str]) -> Iterator[DecodedCell | FailedCell]:
-        for path in paths:
+    def _decode(self, listed: list[str]) -> Iterator[DecodedCell | FailedCell]:
+        for path in listed:
+            piece = pieces.parse(path)
             try:
-                yield from self._decoder.decode(Upload(self._read(path), path))
+                if piece is not None and not (self._source / path).exists():
+                    with (self._source / piece.path).open("rb") as raw:
+                        yield from self._decoder.decode_native(
+                            raw, piece.path, piece.start, objects=piece.objects or None
+                        )
+                elif is_native(path):
+                    with (self._source / path).open("rb") as raw:
+                        yield from self._decoder.decode_native(raw, path)
+                else:
+                    yield from self._decoder.decode(Upload(self._read(path), path))
             except ImageError as error:
                 yield FailedCell(path, None, None, error)
+            except OSError as error:
+                file = pieces.file_of(path)
+                yield FailedCell(file, None, None, ImageError("unreadable", f"{file}: {error.strerror}"))
 
     def _read(self, path: str) -> bytes:
         try:
@@ -81,13 +96,26 @@ class Scorer:
 
 
 _FAILURE_SCHEMA = pa.schema(
-    [("file", pa.string()), ("page", pa.int32()), ("code", pa.string()), ("reason", pa.string())]
+    [
+        ("file", pa.string()),
+        ("page", pa.int32()),
+        ("object", pa.int64()),
+        ("code", pa.string()),
+        ("reason", pa.string()),
+    ]
 )
 
 
 def _failure_table(failed: list[FailedCell]) -> pa.Table:
     rows = [
-        {"file": cell.file, "page": cell.page, "code": cell.error.code, "reason": str(cell.error)} for cell in failed
+        {
+            "file": cell.file,
+            "page": cell.page,
+            "object": cell.object,
+            "code": cell.error.code,
+            "reason": str(cell.error),
+        }
+        for cell in failed
     ]
     return pa.Table.from_pylist(rows, _FAILURE_SCHEMA)
 
@@ -97,6 +125,7 @@ def _cell_schema(classes: list[str]) -> pa.Schema:
         [
             ("file", pa.string()),
             ("page", pa.int32()),
+            ("object", pa.int64()),
             ("label", pa.string()),
             ("verdict", pa.string()),
             ("distance", pa.float32()),
@@ -111,6 +140,7 @@ def _cell_table(cells: list[DecodedCell], assessment: Assessment, classes: list[
     columns = [
         [cell.file for cell in cells],
         [cell.page for cell in cells],
+        [cell.object for cell in cells],
         [classes[best] for best in assessment.probabilities.argmax(1).tolist()],
         assessment.verdicts.tolist(),
         assessment.distance,

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,9 @@ import numpy.typing as npt
 from fatescope.config import Dataset
 from fatescope.data import features, images, names, paths
 from fatescope.data.images import Header
+from fatescope.data.native.names import is_native
+from fatescope.data.native.objects import NativeObject, Place
+from fatescope.data.native.reader import BIT_DEPTH, NativeFile
 from fatescope.errors import ImageError
 from fatescope.inference.bundle import Spec
 from fatescope.inference.classification import MAX_PIXELS, wrong_bit_depth
@@ -29,7 +34,7 @@ class DecodedCell:
     page: int | None
     """Page of a file with several, from 0."""
     object: int | None
-    """The instrument's number for the cell, if the file name has one."""
+    """The instrument's number for the cell, if the file name or a native file has one."""
     pixels: npt.NDArray[np.uint16]
     """(H, W) on the canvas."""
     native: images.Pixels
@@ -67,9 +72,15 @@ class CellDecoder:
     def decode(
         self, file: Upload | RejectedFile, *, details: bool = False, max_cells: int | None = None
     ) -> Iterator[DecodedCell | FailedCell]:
-        """Yield the cells of `file`, one per page; raises TooManyCells, before the first, for over `max_cells`."""
+        """Yield the cells of `file`, one per page or object; raises TooManyCells for over `max_cells`.
+
+        That is before the first one, unless a native file has more objects than it announces.
+        """
         if max_cells == 0:
             raise TooManyCells
+        if isinstance(file, Upload) and file.file is not None:
+            yield from self.decode_native(file.file, file.name, details=details, max_cells=max_cells)
+            return
         number = self.parser.read_name(file.name).object
         if isinstance(file, RejectedFile):
             yield FailedCell(file.name, None, number, file.error)
@@ -85,6 +96,44 @@ class CellDecoder:
             if max_cells is not None and error.code == "too_many_pages":
                 raise TooManyCells from error
             yield FailedCell(file.name, None, number, error)
+
+    def decode_native(
+        self,
+        file: IO[bytes],
+        name: str,
+        start: Place | None = None,
+        *,
+        objects: int | None = None,
+        details: bool = False,
+        max_cells: int | None = None,
+    ) -> Iterator[DecodedCell | FailedCell]:
+        """Yield the cells of a .cif or .rif, one per object: from `start` on if given, and `objects` of them if given.
+
+        Raises TooManyCells for over `max_cells`.
+        """
+        count = 0
+        try:
+            native = NativeFile(file, name)
+            channel = native.choose_channel(self._spec.channel)
+            if max_cells is not None and (native.acquisition.objects or 0) > max_cells:
+                raise TooManyCells
+            for place in islice(native.places(start), objects):
+                count += 1
+                if max_cells is not None and count > max_cells:
+                    raise TooManyCells
+                yield self._object(native.read(place, [channel], MAX_PIXELS), name, place.object, details=details)
+            if not count and start is None:
+                yield FailedCell(name, None, None, ImageError("empty", f"{name}: holds no object; save it again"))
+        except ImageError as error:
+            yield FailedCell(name, None, None, error)
+
+    def _object(
+        self, found: NativeObject | ImageError, name: str, number: int, *, details: bool
+    ) -> DecodedCell | FailedCell:
+        if isinstance(found, ImageError):
+            return FailedCell(name, None, number, found)
+        header = Header("CIF", found.facts.height, found.facts.width, 1, BIT_DEPTH)
+        return self._cell((header, found.images[0]), name, None, number, details=details)
 
     def decode_one(self, file: Upload) -> DecodedCell:
         """Return the cell of a file with a single page; raises ImageError."""
@@ -108,8 +157,11 @@ class CellDecoder:
         return cell
 
     def is_other_channel(self, name: str) -> bool:
-        """Return whether the name of a file says that it is of another channel than the model's."""
-        return self._is_other(self.parser.read_name(name).channel)
+        """Return whether the name of a file says that it is of another channel than the model's.
+
+        A native file has all channels.
+        """
+        return not is_native(name) and self._is_other(self.parser.read_name(name).channel)
 
     def _is_other(self, channel: str | None) -> bool:
         expected = self._spec.channel

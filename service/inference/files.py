@@ -3,6 +3,7 @@
 Nothing is fetched (a URL is not an image), and nothing is extracted to disk.
 """
 
+import io
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import IO
 from fatescope.data import archives, instruments, samples
 from fatescope.data.archives import Member
 from fatescope.data.names import is_system_file, normalise
+from fatescope.data.native.names import is_native
 from fatescope.errors import ImageError
 from service.inference.errors import RequestError
 
@@ -41,9 +43,12 @@ class Upload:
     """One file as received, not decoded."""
 
     raw: bytes
+    """Empty for a native file that is read as it is needed."""
     name: str
     """The client's name for it; used in messages, and for the object number and channel that it may contain."""
     origin: Origin = Origin()
+    file: IO[bytes] | None = None
+    """A native file of an instrument, which holds many cells and may be larger than the memory."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,9 @@ def _read(opened: _Opened, sample: str | None) -> Upload | RejectedFile:
     if opened.error:
         return RejectedFile(opened.name, opened.error, origin)
     opened.file.seek(0)
+    if instruments.is_native(opened.name, opened.file.read(instruments.HEAD)):
+        return Upload(b"", opened.name, origin, opened.file)
+    opened.file.seek(0)
     raw = opened.file.read(MAX_FILE_BYTES + 1)
     if len(raw) > MAX_FILE_BYTES:
         return RejectedFile(opened.name, too_large(opened.name), origin)
@@ -163,7 +171,9 @@ def _read_member(opened: _Opened, member: Member, sample: str | None) -> Upload 
         return RejectedFile(name, too_large(name), origin)
     try:
         # zipfile decompresses no more than the announced size.
-        return Upload(opened.archive.read(member.entry), name, origin)
+        raw = opened.archive.read(member.entry)
+        native = instruments.is_native(name, raw[: instruments.HEAD])
+        return Upload(b"", name, origin, io.BytesIO(raw)) if native else Upload(raw, name, origin)
     except archives.DAMAGE as error:
         message = f"{name}: cannot be decompressed from {opened.name} ({error}); create the archive again"
         return RejectedFile(name, ImageError("zip", message), origin)
@@ -171,6 +181,8 @@ def _read_member(opened: _Opened, member: Member, sample: str | None) -> Upload 
 
 def too_large(name: str) -> ImageError:
     """Return why a file of more than MAX_FILE_BYTES is not read."""
+    if is_native(name):
+        return ImageError("too_large", f"{name}: more than {MAX_FILE_BYTES:,} bytes in a zip; send the file itself")
     instrument = instruments.explain(name)
     if instrument:
         return ImageError("not_an_image", f"{name}: {instrument}")

@@ -18,14 +18,12 @@ from tests.support.images import typical
 from tests.support.project import ROOT
 
 
-def write_bundle(folder, task, classes, seed=0):
+def write_bundle(folder, task, classes, seed=0, backbone="compact", input_size=(45, 60)):
     """Write the bundle of an untrained network: what it says means nothing, but it always says the same."""
     torch.manual_seed(len(classes) + seed)
     folder.mkdir(parents=True)
-    backbone = backbones.build("compact", "none", (45, 60))
-    model = network.Network(
-        backbone, len(classes), (45, 60), resize="pad", normalisation="contrast", dropout=0.0
-    ).eval()
+    built = backbones.build(backbone, "none", input_size)
+    model = network.Network(built, len(classes), input_size, resize="pad", normalisation="contrast", dropout=0.0).eval()
     native = [typical(seed) for seed in range(120)]
     known = np.stack([images.center(each, CANVAS, "x") for each in native])
     with torch.no_grad():
@@ -50,7 +48,7 @@ def write_bundle(folder, task, classes, seed=0):
         "height_px": (36, 56),
         "width_px": (48, 76),
         "channel": "1",
-        "backbone": "compact",
+        "backbone": backbone,
         "join": None,
         "seed": 0,
         "temperature": 1.0,
@@ -69,8 +67,8 @@ def write_bundle(folder, task, classes, seed=0):
         "params": {
             "train": [
                 {
-                    "backbone": "compact",
-                    "input_size": [45, 60],
+                    "backbone": backbone,
+                    "input_size": list(input_size),
                     "resize": "pad",
                     "normalisation": "contrast",
                     "dropout": 0.0,

@@ -17,7 +17,7 @@ class Header:
     """What the header of an image says, before any pixel is decoded."""
 
     format: str
-    """`TIFF`, `PNG`, `BMP` or `JPEG`."""
+    """`TIFF`, `PNG`, `BMP` or `JPEG`; `CIF` for an object of a native file."""
     height: int
     """px, upright"""
     width: int

@@ -65,7 +65,7 @@ async def classify_batch(
     format: FormatName = None,  # noqa: A002  the name in the query
     details: Details = False,
 ) -> Response:
-    """Classify many images: files in a form, or a zip archive or TIFF with many pages, in a form or as the body."""
+    """Classify many images: files, or a zip, a TIFF of many pages, a .cif or .rif, in a form or as the body."""
     chosen = formats.choose(format, request.headers.get("accept", ""))
     state = state_of(request.scope)
     model = state.models.get(task)

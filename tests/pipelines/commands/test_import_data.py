@@ -12,7 +12,7 @@ from fatescope.errors import DataError
 from pipelines.commands import import_data
 from pipelines.ingestion import archive as archive_module
 from pipelines.ingestion.survey import describe, survey
-from tests.support import zips
+from tests.support import native, zips
 from tests.support.images import tiff, typical
 from tests.support.project import ROOT, SHARED
 
@@ -403,10 +403,10 @@ def test_a_file_where_a_folder_is_changes_nothing(params, target, tmp_path, ther
     assert listed(target) == [there]
 
 
-def test_raw_files_of_an_instrument_are_named_with_what_to_export(params, source, target, tmp_path):
+def test_native_files_that_cannot_be_read_are_named_with_the_reason(params, source, target, tmp_path):
     raw = tmp_path / "run.CIF"
     raw.write_bytes(b"raw")
-    with pytest.raises(DataError, match=r"run\.CIF: a raw file of an Amnis instrument .*export one TIFF per cell"):
+    with pytest.raises(DataError, match=r"run\.CIF: a raw file of an Amnis instrument .*header cannot be read"):
         import_data.import_export(params.dataset, raw, target)
     with pytest.raises(DataError, match=r"run\.CIF: a raw file of an Amnis instrument"):
         archive_module.unpack(raw, tmp_path)
@@ -415,11 +415,12 @@ def test_raw_files_of_an_instrument_are_named_with_what_to_export(params, source
     (tmp_path / "instrument" / "run.daf").write_bytes(b"<Assay>")
     packed = zipped(tmp_path / "instrument", tmp_path / "instrument.zip")
     for holder in (tmp_path / "instrument", packed):
-        with pytest.raises(DataError, match=r"run\.cif, and 1 more such files: a raw file .*export one TIFF per cell"):
+        with pytest.raises(DataError, match=r"run\.cif: a raw file .*header cannot be read"):
             import_data.import_export(params.dataset, holder, target)
     shutil.copyfile(raw, source / "run.cif")
     survey_of_all = import_data.import_export(params.dataset, source, target)
-    assert "1 such as run.cif: a raw file of an Amnis instrument" in describe(params.dataset, survey_of_all)
+    text = describe(params.dataset, survey_of_all)
+    assert "1 native files give no cells:\n  run.cif: a raw file of an Amnis instrument" in text
 
 
 def test_what_is_neither_folder_nor_zip(params, target):
@@ -438,3 +439,31 @@ def test_what_is_neither_folder_nor_zip(params, target):
 )
 def test_the_nearest_reason(params, path, reason):
     assert re.search(reason, paths.PatternDiagnostics(params.dataset.pattern).reason(path))
+
+
+def test_one_native_file_is_imported_with_its_analysis(params, target, tmp_path):
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    raw = native.native(native.draw_objects(6))
+    (lab / "Run 7.CIF").write_bytes(raw)
+    (lab / "tags.daf").write_bytes(native.analysis("run 7.cif", 6, listed={"NT3": [1, 2, 5]}))
+    (lab / "other.daf").write_bytes(native.analysis("other.cif", 6, listed={"NT3": [1]}))
+    (lab / "other.cif").write_bytes(raw)
+    counts = import_data.import_export(params.dataset, lab / "Run 7.CIF", target)
+    assert listed(target) == ["Run 7.CIF", "tags.daf"]
+    assert dict(counts.cells) == {("NT3", "run1"): 3}
+    assert json.loads((target / "origin.json").read_text())["groups"] == ["run1"]
+    assert "3 cells in 1 groups" in describe(params.dataset, counts)
+    assert "3 objects of native files are left out: they are in no population" in describe(params.dataset, counts)
+
+
+def test_a_folder_of_native_files_beside_images(params, source, target):
+    before = sum(import_data.import_export(params.dataset, source, target).cells.values())
+    (source / "a_3d4.rif").write_bytes(native.native(native.draw_objects(6), masks=False, runs=("a_3d4",)))
+    (source / "strange.cif").write_bytes(native.native(native.draw_objects(6)))
+    counts = import_data.import_export(params.dataset, source, target)
+    assert sum(counts.cells.values()) == before + 6
+    assert counts.cells["astrocyte", "a_3d4"] == 6
+    assert "1 native files give no cells:\n  strange.cif: dataset.pattern does not match" in describe(
+        params.dataset, counts
+    )

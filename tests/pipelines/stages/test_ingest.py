@@ -65,17 +65,20 @@ def test_refused_files_are_kept_with_their_reason(make_params, export, tmp_path)
     (export / "run.cif").write_bytes(b"raw")
     summary = ingest(make_params({"ingest.max_refused_share": 0.1}), export, tmp_path / "cells")
     assert summary.refused == {"empty": 1, "not_an_image": 1}
-    assert summary.unmatched == 2
+    assert (summary.unmatched, summary.unreadable) == (1, 1)
     assert summary.cells == 48
     quarantine = pd.read_parquet(tmp_path / "cells" / dataset.QUARANTINE).set_index("path")
     assert quarantine["code"].to_dict() == {
         "a_1d1_90_Ch1.ome.tif": "empty",
         "a_1d1_91_Ch1.ome.tif": "not_an_image",
         "notes.txt": "name",
-        "run.cif": "name",
+        "run.cif": "unreadable",
     }
     assert quarantine.loc["notes.txt", "reason"] == "dataset.pattern does not match this path"
-    assert "raw file of an Amnis instrument" in quarantine.loc["run.cif", "reason"]
+    assert (
+        "raw file of an Amnis instrument (.rif or .cif) whose header cannot be read"
+        in quarantine.loc["run.cif", "reason"]
+    )
     assert "a_1d1_90_Ch1.ome.tif: the file is empty" in quarantine.loc["a_1d1_90_Ch1.ome.tif", "reason"]
 
 

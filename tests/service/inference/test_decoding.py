@@ -74,7 +74,8 @@ def test_raw_files_of_instruments_are_named(spec):
     assert isinstance(cell, FailedCell)
     assert cell.error.code == "not_an_image"
     assert str(cell.error).startswith("run/run.cif: a raw file of an Amnis instrument")
-    assert files.too_large("run.cif").code == "not_an_image"
+    assert "send the file itself" in str(files.too_large("run.cif"))
+    assert files.too_large("run.fcs").code == "not_an_image"
     assert files.too_large("run.tif").code == "too_large"
 
 

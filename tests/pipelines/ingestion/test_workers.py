@@ -1,0 +1,49 @@
+"""A file that ends the process that reads it costs itself, and the cells of all others come in their order."""
+
+import os
+import signal
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from fatescope.errors import DataError
+from pipelines.ingestion import workers
+from pipelines.ingestion.reader import Chunk
+
+
+@dataclass(frozen=True)
+class Fragile:
+    """Reads names; one that holds the word ends the process."""
+
+    word: str = "bad"
+
+    def read(self, job):
+        if any(self.word in name for name in job):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Chunk({"cell_id": job}, np.empty(0), [], len(job))
+
+    def refuse(self, job):
+        return Chunk(
+            {"cell_id": []}, np.empty(0), [(name, "unreadable", "it ended the process") for name in job], len(job)
+        )
+
+
+def read(jobs, **how):
+    return list(workers.read_in_order(Fragile(**how), iter(jobs), 2))
+
+
+@pytest.mark.slow
+def test_a_file_that_ends_its_process_costs_itself():
+    names = [f"{i}{' bad' if i in (5, 13) else ''}" for i in range(30)]
+    chunks = read([names[i : i + 3] for i in range(0, 30, 3)])
+    assert [name for chunk in chunks for name in chunk.columns["cell_id"]] == [n for n in names if "bad" not in n]
+    assert [refusal[0] for chunk in chunks for refusal in chunk.refused] == ["5 bad", "13 bad"]
+    assert sum(chunk.files for chunk in chunks) == 30
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_again_and_again_end_the_stage(monkeypatch):
+    monkeypatch.setattr(workers, "MAX_CRASHES", 2)
+    with pytest.raises(DataError, match="3 processes that read files were killed; is there enough memory"):
+        read([["a", "b", "c", "d"], ["e"]], word="")
