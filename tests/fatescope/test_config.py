@@ -64,10 +64,16 @@ def test_a_file_of_before_loads():
     """With the bootstrap's fields, which nothing reads any more, and without those that are new."""
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     old = rewritten(
-        {"min_groups: 3": "repeats: 1000", "folds:": "folds: 5\n  repeats: 200", "bins:": "bins: 10\n  repeats: 500"}
+        {
+            "min_groups: 3": "repeats: 1000",
+            "folds: 3": "# one candidate, calibrated on validation cells",
+            "folds: 5": "folds: 5\n  repeats: 200",
+            "bins:": "bins: 10\n  repeats: 500",
+        }
     )
     assert old.count("repeats") == 3
     assert "min_groups: 3" not in old
+    assert "folds: 3" not in old
     assert config.params.parse(old, "old") == config.params.parse(text, "new")
     with pytest.raises(ParamsError, match=r"tune\.repeats: Extra inputs are not permitted"):
         config.params.parse(text.replace("  sampler: tpe", "  repeats: 3\n  sampler: tpe"), "wrong")
