@@ -81,7 +81,9 @@ def train_scheme(
     candidates = selection.train_candidates(
         examples, folds, classes, list(plan.settings.values()), params, open_run, plan.seconds
     )
-    chosen = min(candidates, key=lambda candidate: candidate.calibration.loss)
+    best = min(range(len(candidates)), key=lambda number: candidates[number].calibration.loss)
+    # Processes round differently, and must go on with the same one.
+    chosen = candidates[distributed.broadcast_object(best)]
     serves = scheme == context.schemes[0]
     models: list[ModelEntry] = []
     for candidate in sorted(candidates, key=lambda candidate: candidate is not chosen):

@@ -9,6 +9,7 @@ from statistics import median
 from fatescope.config import Train
 from pipelines.training import distributed
 from pipelines.training.context import TrainingContext
+from pipelines.training.ensemble import SAMPLE
 from pipelines.training.examples import Examples, steps_per_epoch
 from pipelines.training.pace import Clock
 from pipelines.training.prediction import BATCH, predict
@@ -32,6 +33,8 @@ class Speed:
     """One step."""
     cell_s: float
     """Validation, for one cell."""
+    asked_s: float
+    """A prediction of the finished model, which may average over several views, for one cell."""
 
     def fit_s(self, settings: Train, train: int, validation: int) -> float:
         """Return the seconds of a whole fit on so many training and validation cells."""
@@ -71,10 +74,17 @@ def measure_speed(examples: Examples, classes: int, settings: Train, clock: Cloc
     # Not their mean: one step may have waited for another program, and fits that turn out slower still end in time.
     step_s = median(end - start for start, end in pairwise(timed))
     cells = examples.train[:BATCH]
-    start_s = clock()
-    predict(loop.network, examples.pixels, cells)
-    speed = Speed(step_s, (clock() - start_s) / len(cells))
-    return distributed.broadcast_object(speed)
+
+    def predict_s() -> float:
+        start_s = clock()
+        predict(loop.network, examples.pixels, cells)
+        return (clock() - start_s) / len(cells)
+
+    cell_s = asked_s = predict_s()
+    if settings.views != loop.network.views:
+        loop.network.views = settings.views
+        asked_s = predict_s()
+    return distributed.broadcast_object(Speed(step_s, cell_s, asked_s))
 
 
 def plan_training(
@@ -90,8 +100,9 @@ def plan_training(
     members = {_key(member): member for candidate in settings.values() for member in candidate}
     speeds = {key: measure_speed(examples, len(context.classes), member, clock) for key, member in members.items()}
     left_s = distributed.broadcast_object(max(budget_s - (clock() - start_s), 1.0))
-    needed_s, epochs = _needed_s(context, settings, speeds), context.params.train.epochs
-    planned = min(epochs, max(1, int(epochs * PLANNED_SHARE * left_s / needed_s)))
+    fits_s, asking_s = _needed_s(context, settings, speeds)
+    needed_s, epochs = fits_s + asking_s, context.params.train.epochs
+    planned = min(epochs, max(1, int(epochs * (PLANNED_SHARE * left_s - asking_s) / fits_s)))
     if planned < epochs:
         log.warning(
             "train.minutes: all fits with %d epochs would take about %.1f minutes on this machine, and %g are allowed; "
@@ -102,26 +113,34 @@ def plan_training(
         name: [member.model_copy(update={"epochs": planned}) for member in candidate]
         for name, candidate in settings.items()
     }
-    return TrainingPlan(changed, planned, left_s / (needed_s * planned / epochs), speeds)
+    slack = max(left_s - asking_s, 0.0) / (fits_s * planned / epochs)
+    return TrainingPlan(changed, planned, slack, speeds)
 
 
-def _needed_s(context: TrainingContext, settings: dict[str, list[Train]], speeds: dict[str, Speed]) -> float:
-    """Return the seconds of all fits of the stage, if the slowest candidate is chosen and no fit stops early."""
+def _needed_s(
+    context: TrainingContext, settings: dict[str, list[Train]], speeds: dict[str, Speed]
+) -> tuple[float, float]:
+    """Return the seconds of all fits of the stage, and of asking what is fitted.
+
+    As if the slowest candidate were chosen and no fit stopped early.
+    """
     folds = context.params.calibrate.folds
 
     def fits_s(members: list[Train], train: int, validation: int) -> float:
         return sum(speeds[_key(member)].fit_s(member, train, validation) for member in members)
 
     def candidate_s(members: list[Train], train: int, validation: int) -> float:
-        # The fits without a fold take as many steps as one on all cells, and each cell is predicted once.
-        cells = train + validation
-        asked_s = sum(speeds[_key(member)].cell_s for member in members) * cells
-        return fits_s(members, train, validation) + folds * fits_s(members, cells, 0) + asked_s
+        # The fits without a fold take as many steps as one on all cells.
+        return fits_s(members, train, validation) + folds * fits_s(members, train + validation, 0)
 
-    total_s = 0.0
+    total_s = asking_s = 0.0
     for scheme in context.schemes:
         examples = context.examples(scheme)
         train, validation = len(examples.train), len(examples.validation)
+        cells = train + validation
+        # Each fold once, and of the cells that a model was fitted on, a sample.
+        asked = cells + folds * min(cells * (folds - 1) // folds, SAMPLE) + min(cells, SAMPLE)
+        asking_s += asked * sum(speeds[_key(member)].asked_s for members in settings.values() for member in members)
         refits_s = [fits_s(members, train + validation, 0) for members in settings.values()]
         if scheme == context.schemes[0]:
             distinct = {_key(member): member for members in settings.values() for member in members}
@@ -130,7 +149,7 @@ def _needed_s(context: TrainingContext, settings: dict[str, list[Train]], speeds
         else:
             candidates_s = [candidate_s(members, train, validation) for members in settings.values()]
             total_s += max(map(sum, zip(candidates_s, refits_s, strict=True)))
-    return total_s
+    return total_s, asking_s
 
 
 def _key(settings: Train) -> str:

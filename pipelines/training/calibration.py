@@ -2,8 +2,9 @@
 
 The temperature (Guo et al. 2017), conformal sets by class (Vovk 2012: their coverage holds for any mixture of classes),
 the distance above which a cell is unlike the training cells, and the error of a culture's composition that more cells
-do not reduce. Classes are weighted by the shares that the network's probabilities assume (`prior`), not by their number
-of cells; the shares are equal, unless the network was trained on the classes as they are (`train.balance: none`).
+do not reduce. For the temperature, classes are weighted by the shares that the network's probabilities assume
+(`prior`), not by their number of cells; the shares are equal, unless the network was trained on the classes as they are
+(`train.balance: none`). The distance counts every cell once.
 
 The refit on all these cells takes the calibration of networks that were trained for as many steps, under the same
 schedule, on all groups but those that they were asked for; `evaluate` shows on the test cells whether it holds there.
@@ -117,13 +118,17 @@ def composition_error(
     """
     rng, size = np.random.default_rng(seed), probabilities.shape[1]
     total = np.zeros((size, size))
+    known, number = np.unique(targets), np.unique(groups, return_inverse=True)[1]
+    of_class = {k: np.unique(number[targets == k]) for k in known}
+    cells = {(k, n): np.flatnonzero((targets == k) & (number == n)) for k in known for n in of_class[k]}
     for _ in range(MIXTURES):
-        truth, weights = rng.dirichlet(np.ones(size)), np.zeros(len(targets))
-        for k in np.unique(targets):
-            group = rng.choice(np.unique(groups[targets == k]))
-            rows = np.flatnonzero((targets == k) & (groups == group))
-            weights[rows] = truth[k] / len(rows) * len(targets)
-        shares = composition.estimate(probabilities, prior, np.zeros((size, size)), weights).shares
+        truth = rng.dirichlet(np.ones(size))
+        drawn = [cells[k, rng.choice(of_class[k])] for k in known]
+        weights = [
+            np.full(len(rows), truth[k] / len(rows) * len(targets)) for k, rows in zip(known, drawn, strict=True)
+        ]
+        chosen = probabilities[np.concatenate(drawn)]
+        shares = composition.estimate(chosen, prior, np.zeros((size, size)), np.concatenate(weights)).shares
         total += np.outer(shares - truth, shares - truth)
     mean: Floats = total / MIXTURES
     return mean

@@ -15,7 +15,7 @@ from torch import nn
 from fatescope.config import Calibrate
 from fatescope.errors import SplitError
 from fatescope.inference.ood import MahalanobisDetector
-from pipelines.training.ensemble import sample_classes
+from pipelines.training.ensemble import SAMPLE, sample_classes
 from pipelines.training.examples import Examples, Indices
 from pipelines.training.prediction import predict
 
@@ -76,9 +76,13 @@ def deal_folds(examples: Examples, groups: Texts, params: Calibrate, *, whole: b
         dealt = [(rows[train], rows[held]) for train, held in parts]
         if all(len(np.unique(merged.targets[train])) == len(np.unique(targets)) for train, _ in dealt):
             return Folds([Fold(merged.only(train), held) for train, held in dealt], groups)
+    # Groups with several classes may be such that only this division is left, in which both parts have every class.
+    parts = examples.train, examples.validation
+    if all(len(np.unique(merged.targets[part])) == len(np.unique(targets)) for part in parts):
+        return Folds([Fold(merged.only(train), held) for train, held in (parts, parts[::-1])], groups)
     raise SplitError(
-        "calibration needs the groups of training and validation in two parts that both have every class, and these "
-        "cannot be divided so; add acquisition groups"
+        "calibration needs training and validation cells in two parts that both have every class, and these cannot be "
+        "divided so; add acquisition groups"
     )
 
 
@@ -90,5 +94,10 @@ def ask(model: nn.Module, fold: Fold, directions: int) -> Unseen:
     sample = sample_classes(fold.examples.targets, fold.examples.train)
     known = predict(model, fold.examples.pixels, sample).embedding
     detector = MahalanobisDetector.fit(known, fold.examples.targets[sample], directions)
-    unseen = predict(model, fold.examples.pixels, fold.held)
-    return Unseen(fold.held, unseen.logits, detector.score(unseen.embedding))
+    parts = []
+    # In pieces: the embeddings of all cells of a large set would not fit into memory.
+    for start in range(0, len(fold.held), SAMPLE):
+        rows = fold.held[start : start + SAMPLE]
+        unseen = predict(model, fold.examples.pixels, rows)
+        parts.append(Unseen(rows, unseen.logits, detector.score(unseen.embedding)))
+    return Unseen.join(parts)

@@ -151,7 +151,8 @@ def _of_as_many_steps(member: Train, cells: int, fewer: int) -> Train:
     Of fewer cells and fewer steps, a network would be less sure of itself than the one that it calibrates.
     """
     ratio = steps_per_epoch(cells, member.batch_size) / steps_per_epoch(fewer, member.batch_size)
-    return member.model_copy(update={"epochs": round(member.epochs * ratio)})
+    # Not more of them: the budget has no room for more.
+    return member.model_copy(update={"epochs": max(1, int(member.epochs * ratio))})
 
 
 def _fit(

@@ -202,7 +202,7 @@ def clock(monkeypatch):
     """The clock of trials: a step takes a second, and reading it takes no time."""
     clock = TickingClock(0.0)
     monkeypatch.setattr(tune, "Objective", partial(Objective, clock=clock))
-    monkeypatch.setattr(objective, "measure_speed", lambda *_: Speed(step_s=1.0, cell_s=0.0))
+    monkeypatch.setattr(objective, "measure_speed", lambda *_: Speed(step_s=1.0, cell_s=0.0, asked_s=0.0))
     return clock
 
 

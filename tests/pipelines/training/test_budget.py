@@ -58,6 +58,20 @@ def test_speed_is_that_of_a_step_after_the_first_ones(make_context):
     assert speed.fit_s(context.params.train, 64, 32) == pytest.approx(EPOCHS * (STEPS * 0.1 + 0.05))
 
 
+def test_a_model_of_several_views_is_timed_as_it_is_asked(make_context):
+    context, clock = make_context(1), TickingClock(0.1)
+    several = context.params.train.model_copy(update={"views": "symmetries"})
+    views = []
+
+    def look():
+        views.append(clock.now_s)
+        return clock()
+
+    speed = measure_speed(context.cells, 2, several, look)
+    assert len(views) == 1 + WARM_UP + TIMED + 4
+    assert speed.asked_s == pytest.approx(0.1 / 64)
+
+
 def test_timing_stops_where_steps_take_seconds(make_context):
     context, clock = make_context(1), TickingClock(LIMIT_S + 1)
     assert measure_speed(context.cells, 2, context.params.train, clock).step_s == LIMIT_S + 1
@@ -74,8 +88,9 @@ def test_where_time_is_enough_nothing_changes(make_context):
 
 
 def test_epochs_are_as_many_as_fit(make_context, caplog):
-    # Seconds of an epoch of all fits: of the candidate, its two folds and its refit, twice; and of asking once a cell.
-    one, asking = 2 * (STEPS + 0.5 + 3 * REFIT_STEPS), 2 * 96 / 64
+    # Seconds of an epoch of all fits: of the candidate, its two folds and its refit, twice. They are asked for all
+    # cells, both as held out and as fitted on, and the refit is asked for all of its.
+    one, asking = 2 * (STEPS + 0.5 + 3 * REFIT_STEPS), 2 * 3 * 96 / 64
     minutes = ((11.2 * one + asking) / 0.9 + 20) / 60
     context = make_context(minutes)
     plan = plan_training(context, {"single": [context.params.train]}, TickingClock())

@@ -5,6 +5,7 @@ from torch import nn
 
 from fatescope.errors import SplitError
 from fatescope.networks.network import Outputs
+from pipelines.training import cross_fit
 from pipelines.training.cross_fit import Unseen, ask, deal_folds
 from pipelines.training.examples import Examples
 
@@ -61,6 +62,27 @@ def test_a_group_may_have_several_classes(calibrate):
     check(deal_folds(examples_of([0, 1] * 12, 16), groups, calibrate(3), whole=True), 3, np.arange(24))
 
 
+def test_where_nothing_else_is_left_training_and_validation_are_the_folds(calibrate, monkeypatch):
+    """As may be where groups have several classes."""
+    examples = examples_of([0, 1, 0, 1, 0, 1], 4)
+    groups = np.array(["m0", "m0", "m1", "m1", "m2", "m2", "other"])
+    monkeypatch.setattr(cross_fit, "StratifiedGroupKFold", OnlyOneClass)
+    dealt = deal_folds(examples, groups, calibrate(3), whole=True)
+    check(dealt, 2, np.arange(6))
+    assert [fold.held.tolist() for fold in dealt.parts] == [[4, 5], [0, 1, 2, 3]]
+
+
+class OnlyOneClass:
+    """Folds that hold out all cells of a class."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def split(self, rows, targets, _):
+        places = np.arange(len(rows))
+        return [(places[targets == k], places[targets != k]) for k in (0, 1)]
+
+
 def test_it_says_so_where_no_folds_have_every_class(calibrate):
     groups = np.array(["a", "a", "b", "other"])
     with pytest.raises(SplitError, match=r"two parts that both have every class.*add acquisition groups"):
@@ -80,12 +102,13 @@ class Mean(nn.Module):
         return Outputs(torch.stack([-mean, mean - 40], 1), embedding, pixels)
 
 
-def test_a_model_is_asked_for_the_cells_that_were_held_out(calibrate, rng):
+def test_a_model_is_asked_for_the_cells_that_were_held_out(calibrate, rng, monkeypatch):
     targets = np.arange(40, dtype=np.int64) % 2
     pixels = rng.normal(20 + 20 * targets[:, None, None], 2, (40, 4, 4)).astype(np.uint16)
     rows = np.arange(40)
     examples = Examples(pixels, targets, rows[:30], rows[30:])
     dealt = deal_folds(examples, np.array([f"g{i // 4}" for i in range(40)]), calibrate(2), whole=True)
+    monkeypatch.setattr(cross_fit, "SAMPLE", 7)  # in pieces
     asked = Unseen.join([ask(Mean(), fold, 2) for fold in dealt.parts])
     np.testing.assert_array_equal(np.sort(asked.rows), rows)
     np.testing.assert_array_equal(asked.logits[:, 0], -pixels[asked.rows].mean((1, 2), dtype=np.float32))
