@@ -170,16 +170,3 @@ def _stream(directory: Directory, compression: int, longest: int) -> bytes:
     if size > longest:
         raise DamageError(f"it announces {size:,} bytes of compressed data for at most {longest:,}")
     return directory.source.read(directory.nearest(directory.needed(tags.STRIP_OFFSET)), size)
-
-
-def checksum(file: NativeFile) -> int:
-    """Return the sum by which an analysis file knows its .cif: of where the directories of the first five objects are.
-
-    Raises ImageError where they cannot be read.
-    """
-    total = 0
-    for place in file.places():
-        if place.index == 5:
-            break
-        total += place.offset
-    return total

@@ -10,7 +10,7 @@ import pytest
 
 from fatescope.config.presets import get_preset
 from fatescope.data import dataset
-from fatescope.data.native.reader import NativeFile, checksum
+from fatescope.data.native.reader import NativeFile
 from fatescope.errors import DataError
 from pipelines.ingestion import native_reader
 from pipelines.ingestion.reader import Reader
@@ -49,8 +49,9 @@ def write(folder, name, objects, **how):
     return raw
 
 
-def sum_of(raw):
-    return checksum(NativeFile(io.BytesIO(raw), "x"))
+def records_of(raw):
+    """Return the binary part of a .daf of a file with these bytes."""
+    return native.records({place.object: place.offset for place in NativeFile(io.BytesIO(raw), "x").places()})
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_labels_from_populations_that_are_called_like_classes(params, tmp_path, 
     raw = write(folder, "any name.cif", drawn(20), runs=("the run",))
     listed = {"astrocyte": [3, 5, 7, 9], "NT3": [9, 11], "dead": [1, 2]}
     gated = {"N": (14, 16)}
-    (folder / "tags.daf").write_bytes(native.analysis("ANY NAME.cif", 20, sum_of(raw), listed, gated))
+    (folder / "tags.daf").write_bytes(native.analysis("ANY NAME.cif", 20, listed, gated, records_of(raw)))
     summary = ingest(params, folder, tmp_path / "cells")
     manifest = dataset.load(tmp_path / "cells").manifest
     # 9 is in two classes, and 1 and 2 in none.
@@ -136,17 +137,20 @@ def test_labels_from_populations_that_are_called_like_classes(params, tmp_path, 
 def test_populations_win_over_the_path_and_others_leave_it(params, tmp_path):
     folder = tmp_path / "data"
     raw = write(folder, "a_1d1.cif", drawn(6))
-    (folder / "a_1d1.daf").write_bytes(native.analysis("a_1d1.cif", 6, sum_of(raw), {"o": [1, 2]}))
+    (folder / "a_1d1.daf").write_bytes(native.analysis("a_1d1.cif", 6, {"o": [1, 2]}, binary=records_of(raw)))
     assert ingest(params, folder, tmp_path / "cells").labels == {"oligodendrocyte": 2}
-    (folder / "a_1d1.daf").write_bytes(native.analysis("a_1d1.cif", 6, sum_of(raw), {"dead": [1, 2]}))
+    (folder / "a_1d1.daf").write_bytes(native.analysis("a_1d1.cif", 6, {"dead": [1, 2]}, binary=records_of(raw)))
     assert ingest(params, folder, tmp_path / "cells").labels == {"astrocyte": 6}
 
 
 @pytest.mark.parametrize(
     ("analysis", "words"),
     [
-        (native.analysis("a_1d1.cif", 6, 77, {"o": [1]}), r"a_1d1\.daf: is of another file called a_1d1\.cif"),
-        (native.analysis("a_1d1.cif", 7, None, {"o": [1]}), r"a_1d1\.daf: is of 7 objects, but a_1d1\.cif has 6"),
+        (
+            native.analysis("a_1d1.cif", 6, {"o": [1]}, binary=native.records(dict.fromkeys(range(6), 77))),
+            r"a_1d1\.daf: is of another file called a_1d1\.cif",
+        ),
+        (native.analysis("a_1d1.cif", 7, {"o": [1]}), r"a_1d1\.daf: is of 7 objects, but a_1d1\.cif has 6"),
         (b"<Assay", r"a_1d1\.daf: an analysis file that cannot be read"),
     ],
 )
@@ -162,7 +166,7 @@ def test_two_analyses_of_a_file_are_a_question(params, tmp_path):
     folder = tmp_path / "data"
     raw = write(folder, "a_1d1.cif", drawn(6))
     for name in ("one.daf", "two.daf"):
-        (folder / name).write_bytes(native.analysis("a_1d1.cif", 6, sum_of(raw), {"o": [1]}))
+        (folder / name).write_bytes(native.analysis("a_1d1.cif", 6, {"o": [1]}, binary=records_of(raw)))
     with pytest.raises(DataError, match=r"a_1d1\.cif: one\.daf and two\.daf both say what is in it"):
         ingest(params, folder, tmp_path / "cells")
     (folder / "one.daf").rename(folder / "a_1d1.daf")

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from fatescope.data.native.reader import NativeFile, NativeObject, checksum
+from fatescope.data.native.reader import NativeFile, NativeObject
 from fatescope.errors import ImageError
 from tests.support import native
 from tests.support.project import SHARED
@@ -129,12 +129,6 @@ def test_offsets_wrap_above_four_gibibytes(tmp_path, begin):
     for (pixels, covered), cell in zip(objects, cells, strict=True):
         np.testing.assert_array_equal(cell.images, pixels)
         np.testing.assert_array_equal(cell.masks, covered)
-
-
-def test_the_checksum_is_where_the_first_five_directories_are():
-    file = opened(native.native(native.draw_objects(7)))
-    assert checksum(file) == sum(place.offset for place in list(file.places())[:5])
-    assert checksum(opened(native.native(native.draw_objects(2)))) > 0
 
 
 def test_a_real_file_holds_what_is_known_of_it():
