@@ -75,7 +75,7 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
             else:
                 unlabelled.append((path, NO_CLASS, str(found)))
             continue
-        if natives.is_analysis(path):
+        if not natives.is_image(path):
             continue
         parsed = parser.read(path)
         if parsed is None:
@@ -105,7 +105,7 @@ def input_jobs(
     dataset: Dataset, source: Path, native: dict[str, NativeCells], kept: npt.NDArray[np.bool_], size: int
 ) -> Iterator[Job]:
     """Yield the `kept` cells of the input channel, `size` at a time, in the order in which `count_files` met them."""
-    parser, paths, at = PathParser(dataset), list[str](), 0
+    parser, natives, paths, at = PathParser(dataset), NativeFiles(dataset, source, {}), list[str](), 0
     for path in list_files(source, _ignore):
         if path in native:
             if paths:
@@ -114,7 +114,7 @@ def input_jobs(
             counted = len(cells_of(native[path], source))
             yield from wanted_ranges(native[path], source, size, kept[at : at + counted])
             at += counted
-        elif not is_native(path) and (parsed := parser.read(path)) and parser.is_input(parsed):
+        elif natives.is_image(path) and (parsed := parser.read(path)) and parser.is_input(parsed):
             if kept[at]:
                 paths.append(path)
             at += 1

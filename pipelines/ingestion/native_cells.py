@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fatescope.config import Dataset
 from fatescope.data.native.analysis import SUFFIX, Analysis, Population, check_analysis, read_analysis
+from fatescope.data.native.names import is_native
 from fatescope.data.native.reader import NativeFile
 from fatescope.data.paths import PathParser
 from fatescope.data.sidecar import Labels
@@ -123,8 +124,11 @@ class NativeFiles:
                 return tagged
         return []
 
-    def is_analysis(self, path: str) -> bool:
-        """Return whether a path is of an analysis file, which says what is in a native file beside it."""
+    def is_image(self, path: str) -> bool:
+        """Return whether a path is of neither a native file nor an analysis file that says what is in one beside it."""
+        return not is_native(path) and not self._is_analysis(path)
+
+    def _is_analysis(self, path: str) -> bool:
         if not path.lower().endswith(SUFFIX):
             return False
         folder, _, _ = path.rpartition("/")

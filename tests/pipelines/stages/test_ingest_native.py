@@ -162,6 +162,21 @@ def test_an_analysis_of_another_file_gives_no_labels(params, tmp_path, analysis,
         ingest(params, folder, tmp_path / "cells")
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_an_analysis_that_the_pattern_matches_is_no_image(make_params, tmp_path, share):
+    changes = {"pattern": "^(?P<medium>[^/]+)/(?P<run>[^/]+)/", "group": ["run"], "input_channel": None, "ranges": {}}
+    params = make_params({f"dataset.{name}": value for name, value in changes.items()} | {"ingest.share": share})
+    folder = tmp_path / "data"
+    raw = write(folder / "a/1", "x.cif", drawn(6))
+    daf = native.analysis("x.cif", 6, {"o": [0, 1, 2, 3]}, binary=records_of(raw))
+    (folder / "a/1/x.daf").write_bytes(daf)
+    for i in range(4):
+        (folder / f"a/1/y{i}.tif").write_bytes(tiff(drawn(1, i)[0][0][1]))
+    summary = ingest(params, folder, tmp_path / "cells")
+    assert summary.refused == {}
+    assert summary.labels == {"astrocyte": 4 * share, "oligodendrocyte": 4 * share}
+
+
 def test_two_analyses_of_a_file_are_a_question(params, tmp_path):
     folder = tmp_path / "data"
     raw = write(folder, "a_1d1.cif", drawn(6))
