@@ -7,6 +7,7 @@ from fatescope.data.native import directories as tags
 from fatescope.data.native import xml
 from fatescope.data.native.directories import Directory
 from fatescope.data.native.names import run_name
+from fatescope.data.native.source import DamageError
 
 MAX_CHANNELS = 12
 _MAX_XML = 8 << 20
@@ -14,6 +15,8 @@ _MAX_XML = 8 << 20
 _MAX_RUNS = 1 << 20
 """Bytes of the paths of the files that a merged one came from."""
 _MAX_TEXT = 200
+_MAX_LIST = 1000
+"""Characters of a list of numbers in the XML, which has twelve."""
 _USED = ("Imaging", "ChannelInUseIndicators_0_11")
 _LAMPS = ("Illumination", "BfLedIndicators_0_11")
 _POWERS = ("Illumination", "BfLedIntensityWatts_0_11")
@@ -71,7 +74,10 @@ def _read_xml(raw: bytes) -> dict[tuple[str, ...], str]:
     def collect(names: tuple[str, ...], piece: str) -> None:
         # The name of the outermost element differs between versions.
         if names[1:] in _WANTED:
-            texts[names[1:]] = texts.get(names[1:], "") + piece
+            known = texts.get(names[1:], "")
+            if len(known) + len(piece) > _MAX_LIST:
+                raise DamageError(f"{names[-1]} in its acquisition XML has more than {_MAX_LIST:,} characters")
+            texts[names[1:]] = known + piece
 
     if raw := raw.rstrip(b"\0 \r\n"):
         xml.parse([raw], text=collect)

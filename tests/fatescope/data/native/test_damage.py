@@ -162,6 +162,16 @@ def test_the_parser_holds_no_endless_piece(monkeypatch):
         xml.parse([b"<a b='", *([b"x" * 100] * 50), b"'/>"])
 
 
+def test_text_of_many_lines_comes_in_few_pieces_and_lists_are_short():
+    pieces = []
+    xml.parse([b"<a>" + b"x\n" * 100_000 + b"</a>"], text=lambda _, piece: pieces.append(piece))
+    assert "".join(pieces) == "x\n" * 100_000
+    assert len(pieces) < 100
+    document = b"<s><Imaging><Magnification>" + b"4 " * 501 + b"</Magnification></Imaging></s>"
+    lost = read(native.native(OBJECTS, xml=document))[2]
+    assert "Magnification in its acquisition XML has more than 1,000 characters" in str(lost)
+
+
 def test_without_xml_the_channels_are_unknown():
     raw = native.native(OBJECTS, xml=b"<setup/>")
     assert "no channel in use has a brightfield lamp" in str(read(raw)[2])
