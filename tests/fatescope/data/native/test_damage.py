@@ -174,7 +174,7 @@ def test_text_of_many_lines_comes_in_few_pieces_and_lists_are_short():
 
 def test_without_xml_the_channels_are_unknown():
     raw = native.native(OBJECTS, xml=b"<setup/>")
-    assert "no channel in use has a brightfield lamp" in str(read(raw)[2])
+    assert "run.cif: its acquisition XML does not say which channels are in use; save it again" in str(read(raw)[2])
 
 
 def test_a_number_without_end_is_refused():
@@ -210,8 +210,12 @@ def test_the_largest_object_takes_no_more_memory_than_a_few_images():
     finally:
         tracemalloc.stop()
     assert "which are no 16-bit counts" in str(cell)
-    refused = file.read(next(file.places()), [1], most // 3)
-    assert refused.code == "too_large"
+    for limit, words in (
+        (most // 3, "199x2004 px in 12 channels, which may have at most 133,332 px together"),
+        (most // 4, "199x167 px, but an image may have at most 25,000 px"),
+    ):
+        refused = file.read(next(file.places()), [1], limit)
+        assert (refused.code, str(refused)) == ("too_large", f"run.cif#0: {words}")
 
 
 def test_values_that_look_like_tags_are_none():
