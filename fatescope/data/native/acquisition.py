@@ -1,5 +1,6 @@
 """How a native file was acquired: what its header and the acquisition XML in it say, without names of people."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ _MAX_XML = 8 << 20
 _MAX_RUNS = 1 << 20
 """Bytes of the paths of the files that a merged one came from."""
 _MAX_TEXT = 200
+_MAX_RUN = 500
+"""Characters of the name of a run, of a few merged files. It is kept with every cell."""
 _MAX_LIST = 1000
 """Characters of a list of numbers in the XML, which has twelve."""
 _USED = ("Imaging", "ChannelInUseIndicators_0_11")
@@ -42,8 +45,12 @@ class Acquisition:
 
     @property
     def run(self) -> str:
-        """Return one name of the acquisition; empty where the file names none."""
-        return "+".join(self.runs)
+        """Return one name of the acquisition, shortened where it would be long; empty where the file names none."""
+        name = "+".join(self.runs)
+        if len(name) <= _MAX_RUN:
+            return name
+        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        return f"{name[:200]}… ({len(self.runs):,} runs, {digest})"
 
 
 def read_acquisition(header: Directory) -> Acquisition:

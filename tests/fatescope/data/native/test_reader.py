@@ -71,6 +71,21 @@ def test_a_merged_file_names_all_its_runs():
     assert acquisition.run == "one+two"
 
 
+def test_the_name_of_very_many_merged_runs_stays_short_and_apart():
+    first, second = (
+        opened(native.native(native.draw_objects(1), runs=[f"{i} of day {day}" for i in range(9000)])).acquisition.run
+        for day in (1, 2)
+    )
+    assert first.startswith("0 of day 1+1 of day 1+")
+    assert first[200:].startswith("… (9,000 runs, ")
+    assert len(first) < 250
+    alike = opened(native.native(native.draw_objects(1), runs=[*map(str, range(900)), "x"])).acquisition.run
+    other = opened(native.native(native.draw_objects(1), runs=[*map(str, range(900)), "y"])).acquisition.run
+    assert alike[:200] == other[:200]
+    assert alike != other
+    assert first != second
+
+
 def test_nothing_of_people_and_folders_is_kept():
     file = opened(native.native(native.draw_objects(1)))
     kept = repr(file.acquisition) + repr(read_all(file, [1]))
