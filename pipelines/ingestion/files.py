@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fatescope.config import Dataset, Ingest
+from fatescope.data import names
 from fatescope.data.native.names import is_native
 from fatescope.data.paths import PathParser, list_files
 from fatescope.data.sidecar import Labels
@@ -84,9 +85,22 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
             strata.append(numbers.setdefault((parsed.label, parsed.group), len(numbers)))
         else:
             channels[parsed.facts["channel"]] += 1
+    _warn_of_other_channels(dataset, native)
     if not strata:
         raise DataError(explain_no_cells(dataset, source, channels, unmatched, [*unlabelled, *unreadable]))
     return FileCounts(files, unmatched, unreadable, channels.total(), strata, native, unlabelled)
+
+
+def _warn_of_other_channels(dataset: Dataset, native: dict[str, NativeCells]) -> None:
+    """Warn of native files in which a brightfield lamp lit another channel than that of the settings."""
+    wanted = dataset.input_channel
+    others = [cells for cells in native.values() if wanted and not names.same_channel(str(cells.channel), wanted)]
+    if others:
+        log.warning(
+            "%d native files are read in another channel than dataset.input_channel (%s), such as %s in channel %d: "
+            "there the brightfield lamp was; change the setting if that is not brightfield",
+            len(others), wanted, others[0].path, others[0].channel,
+        )  # fmt: skip
 
 
 def draw_share(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:

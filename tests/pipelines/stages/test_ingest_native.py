@@ -177,6 +177,42 @@ def test_an_analysis_that_the_pattern_matches_is_no_image(make_params, tmp_path,
     assert summary.labels == {"astrocyte": 4 * share, "oligodendrocyte": 4 * share}
 
 
+def test_hand_tags_of_a_renamed_file_are_not_lost_silently(params, tmp_path):
+    folder = tmp_path / "data"
+    raw = write(folder, "a_1d1.cif", drawn(6))
+    (folder / "a_1d1.daf").write_bytes(native.analysis("run 7.cif", 6, {"o": [1, 2]}, binary=records_of(raw)))
+    with pytest.raises(DataError, match=r"a_1d1\.daf: is of run 7\.cif, which is not beside it; if a_1d1\.cif is that"):
+        ingest(params, folder, tmp_path / "cells")
+    write(folder, "run 7.cif", drawn(6))
+    assert ingest(params, folder, tmp_path / "cells").labels == {"astrocyte": 6, "oligodendrocyte": 2}
+    (folder / "run 7.cif").unlink()
+    (folder / "a_1d1.daf").write_bytes(native.analysis("run 7.cif", 6, {"dead": [1, 2]}))
+    assert ingest(params, folder, tmp_path / "cells").labels == {"astrocyte": 6}
+
+
+@pytest.mark.parametrize("announced", [0, None])
+def test_a_file_without_objects_is_told(params, tmp_path, announced):
+    header = native.header(0, xml=XML)
+    if announced is None:
+        del header[33018]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a_1d1.cif").write_bytes(native.pack([(header, b"")]))
+    with pytest.raises(DataError, match=r"a_1d1\.cif: holds no object; save it again"):
+        ingest(params, tmp_path / "data", tmp_path / "cells")
+
+
+def test_another_channel_than_that_of_the_settings_is_told_once(make_params, instrument, tmp_path, caplog):
+    ingest(make_params({}), instrument, tmp_path / "cells")
+    [told] = [record for record in caplog.records if "input_channel" in record.message]
+    assert (
+        "2 native files are read in another channel than dataset.input_channel (1), such as a_1d1.cif in channel 5"
+        in told.message
+    )
+    caplog.clear()
+    ingest(make_params({"dataset.input_channel": "5"}), instrument, tmp_path / "again")
+    assert "input_channel" not in caplog.text
+
+
 def test_two_analyses_of_a_file_are_a_question(params, tmp_path):
     folder = tmp_path / "data"
     raw = write(folder, "a_1d1.cif", drawn(6))
