@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fatescope.config import Dataset, Ingest
+from fatescope.data import names
 from fatescope.data.native.names import is_native
 from fatescope.data.paths import PathParser, list_files
 from fatescope.data.sidecar import Labels
@@ -75,7 +76,7 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
             else:
                 unlabelled.append((path, NO_CLASS, str(found)))
             continue
-        if natives.is_analysis(path):
+        if not natives.is_image(path):
             continue
         parsed = parser.read(path)
         if parsed is None:
@@ -84,9 +85,22 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
             strata.append(numbers.setdefault((parsed.label, parsed.group), len(numbers)))
         else:
             channels[parsed.facts["channel"]] += 1
+    _warn_of_other_channels(dataset, native)
     if not strata:
         raise DataError(explain_no_cells(dataset, source, channels, unmatched, [*unlabelled, *unreadable]))
     return FileCounts(files, unmatched, unreadable, channels.total(), strata, native, unlabelled)
+
+
+def _warn_of_other_channels(dataset: Dataset, native: dict[str, NativeCells]) -> None:
+    """Warn of native files in which a brightfield lamp lit another channel than that of the settings."""
+    wanted = dataset.input_channel
+    others = [cells for cells in native.values() if wanted and not names.same_channel(str(cells.channel), wanted)]
+    if others:
+        log.warning(
+            "%d native files are read in another channel than dataset.input_channel (%s), such as %s in channel %d: "
+            "there the brightfield lamp was; change the setting if that is not brightfield",
+            len(others), wanted, others[0].path, others[0].channel,
+        )  # fmt: skip
 
 
 def draw_share(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
@@ -105,7 +119,7 @@ def input_jobs(
     dataset: Dataset, source: Path, native: dict[str, NativeCells], kept: npt.NDArray[np.bool_], size: int
 ) -> Iterator[Job]:
     """Yield the `kept` cells of the input channel, `size` at a time, in the order in which `count_files` met them."""
-    parser, paths, at = PathParser(dataset), list[str](), 0
+    parser, natives, paths, at = PathParser(dataset), NativeFiles(dataset, source, {}), list[str](), 0
     for path in list_files(source, _ignore):
         if path in native:
             if paths:
@@ -114,7 +128,7 @@ def input_jobs(
             counted = len(cells_of(native[path], source))
             yield from wanted_ranges(native[path], source, size, kept[at : at + counted])
             at += counted
-        elif not is_native(path) and (parsed := parser.read(path)) and parser.is_input(parsed):
+        elif natives.is_image(path) and (parsed := parser.read(path)) and parser.is_input(parsed):
             if kept[at]:
                 paths.append(path)
             at += 1

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fatescope.config import Dataset
 from fatescope.data.native.analysis import SUFFIX, Analysis, Population, check_analysis, read_analysis
+from fatescope.data.native.names import is_native
 from fatescope.data.native.reader import NativeFile
 from fatescope.data.paths import PathParser
 from fatescope.data.sidecar import Labels
@@ -115,22 +116,32 @@ class NativeFiles:
             analysis = found[of]
             if isinstance(analysis, DataError):
                 raise analysis
-            if of not in named:
-                continue  # of another file
             classes = [(population, self._parser.class_of(population.name)) for population in analysis.populations]
-            if tagged := [(population, label) for population, label in classes if label is not None]:
+            tagged = [(population, label) for population, label in classes if label is not None]
+            if tagged and of in named:
                 check_analysis(analysis, of, file)
                 return tagged
+            if tagged and not self._is_beside(analysis, folder):
+                raise DataError(
+                    f"{of}: is of {analysis.cif}, which is not beside it; if {name} is that file, call it that again, "
+                    "else remove the .daf"
+                )
         return []
 
-    def is_analysis(self, path: str) -> bool:
-        """Return whether a path is of an analysis file, which says what is in a native file beside it."""
+    def is_image(self, path: str) -> bool:
+        """Return whether a path is of neither a native file nor an analysis file that says what is in one beside it."""
+        return not is_native(path) and not self._is_analysis(path)
+
+    def _is_analysis(self, path: str) -> bool:
         if not path.lower().endswith(SUFFIX):
             return False
         folder, _, _ = path.rpartition("/")
         analysis = self._analyses(folder).get(path)
-        beside = {entry.name.lower() for entry in (self._folder / folder).iterdir()}
-        return isinstance(analysis, Analysis) and analysis.cif.lower() in beside
+        return isinstance(analysis, Analysis) and self._is_beside(analysis, folder)
+
+    def _is_beside(self, analysis: Analysis, folder: str) -> bool:
+        """Return whether the file that an analysis in `folder` is of is there too."""
+        return analysis.cif.lower() in {entry.name.lower() for entry in (self._folder / folder).iterdir()}
 
     def _analyses(self, folder: str) -> dict[str, Analysis | DataError]:
         """Return the analysis files in a folder by their paths, or why they cannot be read."""
@@ -177,7 +188,9 @@ def _count(file: NativeFile, size: int) -> int:
     """Return how many objects a file announces, or has where it does not announce any."""
     announced = file.acquisition.objects
     if announced is None:
-        return sum(1 for _ in file.places())
+        announced = sum(1 for _ in file.places())
+    if not announced:
+        raise ImageError("empty", f"{file.name}: holds no object; save it again")
     if announced * _SMALLEST_OBJECT > size:
         raise ImageError(
             "truncated", f"{file.name}: announces {announced:,} objects in {size:,} bytes; copy or save it again"

@@ -50,7 +50,7 @@ def survey(dataset: Dataset, source: Path) -> ExportSurvey:
         if is_native(path):
             _count_native(path, natives.read(path), source, counts, classes)
             continue
-        if natives.is_analysis(path):
+        if not natives.is_image(path):
             continue
         parsed = parser.read(path)
         if parsed is None:

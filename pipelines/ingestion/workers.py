@@ -42,12 +42,12 @@ def read_in_order(reader: JobReader, jobs: Iterator[Job], workers: int) -> Itera
     waiting: deque[tuple[Job, Future[Chunk]]] = deque()
     pool = _start(workers)
     try:
-        waiting.extend((job, pool.submit(reader.read, job)) for job in islice(jobs, 2 * workers))
+        waiting.extend((job, _submit(pool, reader, job)) for job in islice(jobs, 2 * workers))
         while waiting:
             job, future = waiting.popleft()
             try:
                 chunk = future.result()
-                waiting.extend((job, pool.submit(reader.read, job)) for job in islice(jobs, 1))
+                waiting.extend((job, _submit(pool, reader, job)) for job in islice(jobs, 1))
                 yield chunk
             except BrokenProcessPool:
                 # Any of those in flight may be the cause, so that one is read after the other.
@@ -63,7 +63,7 @@ def read_in_order(reader: JobReader, jobs: Iterator[Job], workers: int) -> Itera
                     yield chunk
                 waiting.clear()
                 pool = _start(workers)
-                waiting.extend((job, pool.submit(reader.read, job)) for job in islice(jobs, 2 * workers))
+                waiting.extend((job, _submit(pool, reader, job)) for job in islice(jobs, 2 * workers))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -71,6 +71,16 @@ def read_in_order(reader: JobReader, jobs: Iterator[Job], workers: int) -> Itera
 def _start(workers: int) -> ProcessPoolExecutor:
     # Not forked: the parent may have threads (PyTorch's, for example), and a fork of those can deadlock.
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+
+
+def _submit(pool: ProcessPoolExecutor, reader: JobReader, job: Job) -> "Future[Chunk]":
+    """Return the result of a job; that of one which finds the pool broken says so, and the job is not lost."""
+    try:
+        return pool.submit(reader.read, job)
+    except BrokenProcessPool as error:
+        failed = Future[Chunk]()
+        failed.set_exception(error)
+        return failed
 
 
 def _split(job: Job) -> list[Job]:
@@ -84,7 +94,7 @@ def _read_singly(reader: JobReader, jobs: list[Job]) -> Iterator[tuple[Chunk, bo
     try:
         for job in jobs:
             try:
-                yield pool.submit(reader.read, job).result(), False
+                yield _submit(pool, reader, job).result(), False
             except BrokenProcessPool:
                 yield reader.refuse(job), True
                 pool.shutdown()

@@ -25,6 +25,9 @@ from service.inference.results import DetailsDict, WarningDict
 MAX_FILE_PIXELS = 100_000_000
 """Largest number of pixels of all pages of a file together: thousands of pages can share the same few bytes."""
 
+_PIXELS_PER_BYTE = 2
+"""Of all channels of a native file, at most: a file with more uses the same bytes for several objects."""
+
 
 @dataclass(frozen=True)
 class DecodedCell:
@@ -122,6 +125,7 @@ class CellDecoder:
                 if max_cells is not None and count > max_cells:
                     raise TooManyCells
                 yield self._object(native.read(place, [channel], MAX_PIXELS), name, place.object, details=details)
+                _check_pixels(native)
             if not count and start is None:
                 yield FailedCell(name, None, None, ImageError("empty", f"{name}: holds no object; save it again"))
         except ImageError as error:
@@ -201,6 +205,16 @@ def _check_size(headers: list[Header], name: str) -> None:
             "too_large",
             f"{name}: its {len(headers):,} pages announce {announced:,} px, but a file may have {MAX_FILE_PIXELS:,}; "
             "export fewer cells per file",
+        )
+
+
+def _check_pixels(native: NativeFile) -> None:
+    most = max(MAX_FILE_PIXELS, _PIXELS_PER_BYTE * native.size)
+    if native.pixels > most:
+        raise ImageError(
+            "too_large",
+            f"{native.name}: the objects so far have {native.pixels:,} px in all channels, but a file of its size may "
+            f"have {most:,}; copy or save it again",
         )
 
 

@@ -1,5 +1,6 @@
 """How a native file was acquired: what its header and the acquisition XML in it say, without names of people."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from fatescope.data.native import directories as tags
 from fatescope.data.native import xml
 from fatescope.data.native.directories import Directory
 from fatescope.data.native.names import run_name
+from fatescope.data.native.source import DamageError
 
 MAX_CHANNELS = 12
 _MAX_XML = 8 << 20
@@ -14,6 +16,10 @@ _MAX_XML = 8 << 20
 _MAX_RUNS = 1 << 20
 """Bytes of the paths of the files that a merged one came from."""
 _MAX_TEXT = 200
+_MAX_RUN = 500
+"""Characters of the name of a run, of a few merged files. It is kept with every cell."""
+_MAX_LIST = 1000
+"""Characters of a list of numbers in the XML, which has twelve."""
 _USED = ("Imaging", "ChannelInUseIndicators_0_11")
 _LAMPS = ("Illumination", "BfLedIndicators_0_11")
 _POWERS = ("Illumination", "BfLedIntensityWatts_0_11")
@@ -39,8 +45,12 @@ class Acquisition:
 
     @property
     def run(self) -> str:
-        """Return one name of the acquisition; empty where the file names none."""
-        return "+".join(self.runs)
+        """Return one name of the acquisition, shortened where it would be long; empty where the file names none."""
+        name = "+".join(self.runs)
+        if len(name) <= _MAX_RUN:
+            return name
+        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        return f"{name[:200]}… ({len(self.runs):,} runs, {digest})"
 
 
 def read_acquisition(header: Directory) -> Acquisition:
@@ -71,7 +81,10 @@ def _read_xml(raw: bytes) -> dict[tuple[str, ...], str]:
     def collect(names: tuple[str, ...], piece: str) -> None:
         # The name of the outermost element differs between versions.
         if names[1:] in _WANTED:
-            texts[names[1:]] = texts.get(names[1:], "") + piece
+            known = texts.get(names[1:], "")
+            if len(known) + len(piece) > _MAX_LIST:
+                raise DamageError(f"{names[-1]} in its acquisition XML has more than {_MAX_LIST:,} characters")
+            texts[names[1:]] = known + piece
 
     if raw := raw.rstrip(b"\0 \r\n"):
         xml.parse([raw], text=collect)

@@ -1,14 +1,16 @@
 """Read an analysis file of IDEAS (.daf): which .cif it is of, and which of its objects a person put into populations.
 
-It is XML up to `</Assay>`; what comes behind, binary features and small images, is not read. A population is made by
-hand if it lists its objects (`type="T"`), or if it is a range of object numbers (`type="G"` over all objects, with the
-feature Object Number and a line as its region). Populations that follow from features are not read.
+It is XML up to `</Assay>`; of what comes behind, only where the first objects of the .cif are is read (`records`). A
+population is made by hand if it lists its objects (`type="T"`), or if it is a range of object numbers (`type="G"` over
+all objects, with the feature Object Number and a line as its region). Populations that follow from features are not
+read.
 """
 
 import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import IO
 
 import numpy as np
@@ -16,8 +18,10 @@ import numpy.typing as npt
 
 from fatescope.data.native import xml
 from fatescope.data.native.acquisition import MAX_CHANNELS
+from fatescope.data.native.directories import WRAP
 from fatescope.data.native.names import base_name
-from fatescope.data.native.reader import NativeFile, checksum
+from fatescope.data.native.reader import NativeFile
+from fatescope.data.native.records import KNOWN, read_offsets
 from fatescope.data.native.source import DamageError
 from fatescope.errors import DataError
 
@@ -57,8 +61,8 @@ class Analysis:
     cif: str
     """Name of the .cif, without folders."""
     objects: int | None
-    checksum: int | None
-    """See `reader.checksum`; None where the file has none."""
+    offsets: dict[int, int]
+    """Object → where its directory is in the .cif, of the first objects; empty where the file does not say."""
     channels: dict[int, str]
     """Channel, from 1 → what a person called it."""
     populations: list[Population]
@@ -70,7 +74,7 @@ def read_analysis(file: IO[bytes], name: str) -> Analysis:
     content = _Content()
     try:
         xml.parse(_document(file), content.start)
-        return content.analysis()
+        return content.analysis(read_offsets(file) if content.has_binary else {})
     except DamageError as error:
         raise DataError(f"{name}: an analysis file that cannot be read: {error}; save it again in IDEAS") from error
 
@@ -83,24 +87,28 @@ def check_analysis(analysis: Analysis, name: str, file: NativeFile) -> None:
     announced = file.acquisition.objects
     if None not in (analysis.objects, announced) and analysis.objects != announced:
         raise DataError(f"{name}: is of {analysis.objects:,} objects, but {file.name} has {announced:,}; {_REMEDY}")
-    if analysis.checksum is not None and (found := checksum(file)) != analysis.checksum:
-        raise DataError(
-            f"{name}: is of another file called {analysis.cif} (its checksum is {analysis.checksum:,}, that of "
-            f"{file.name} is {found:,}); {_REMEDY}"
-        )
+    for place in islice(file.places(), KNOWN if analysis.offsets else 0):
+        expected = analysis.offsets.get(place.object, place.offset)
+        if (expected - place.offset) % WRAP:
+            raise DataError(
+                f"{name}: is of another file called {analysis.cif} (there, object {place.object} is at byte "
+                f"{expected:,}, in {file.name} at {place.offset:,}); {_REMEDY}"
+            )
 
 
 _REMEDY = "put the .daf beside the .cif that it was saved with, or remove it"
 
 
 def _document(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the XML of a file in blocks, without what comes behind it."""
+    """Yield the XML of a file in blocks; `file` is right behind it then."""
     file.seek(0)
     held = b""
     while block := file.read(_BLOCK):
         held += block
         if (end := held.find(_END)) >= 0:
-            yield held[: end + len(_END)]
+            end += len(_END)
+            file.seek(end - len(held), 1)
+            yield held[:end]
             return
         # The end may begin in this block.
         yield held[: -len(_END)]
@@ -114,7 +122,8 @@ class _Content:
     def __init__(self) -> None:
         self._cif = ""
         self._objects: int | None = None
-        self._checksum: int | None = None
+        self.has_binary = False
+        """Whether what comes behind the XML is features and records of objects."""
         self._channels: dict[int, str] = {}
         self._listed: dict[str, array[int]] = {}
         self._ranges: dict[str, tuple[float, float]] = {}
@@ -126,10 +135,11 @@ class _Content:
     def start(self, names: tuple[str, ...], attributes: dict[str, str]) -> None:
         """Take in one element."""
         match names[-1]:
+            case "Assay":
+                self.has_binary = attributes.get("binaryfeatures", "").lower() == "true"
             case "SOD":
                 self._cif = base_name(attributes.get("file", ""))
                 self._objects = _whole(attributes.get("objcount", ""))
-                self._checksum = _whole(attributes.get("checksum", ""))
             case "image":
                 channel = _whole(attributes.get("physicalChannel", ""))
                 if channel is not None and channel < MAX_CHANNELS:
@@ -170,8 +180,8 @@ class _Content:
         ):
             self._gates[self._population] = attributes.get("region", "")
 
-    def analysis(self) -> Analysis:
-        """Return what was collected."""
+    def analysis(self, offsets: dict[int, int]) -> Analysis:
+        """Return what was collected, and the `offsets`."""
         if not self._cif:
             raise DamageError("it does not name its .cif (SOD)")
         ranges = {name: self._ranges[region] for name, region in self._gates.items() if region in self._ranges}
@@ -182,7 +192,7 @@ class _Content:
         gates = {name: np.array([span][: span[0] <= span[1]], np.int64).reshape(-1, 2) for name, span in whole.items()}
         listed = {name: _spans(np.frombuffer(numbers, np.int64)) for name, numbers in self._listed.items()}
         populations = [Population(name, spans) for name, spans in (gates | listed).items()]
-        return Analysis(self._cif, self._objects, self._checksum, self._channels, populations)
+        return Analysis(self._cif, self._objects, offsets, self._channels, populations)
 
 
 def _spans(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -19,7 +19,8 @@ HEADER_KIND, IMAGE_KIND, MASK_KIND = 1, 2, 3
 IMAGES_COMPRESSED, MASKS_COMPRESSED = 30817, 30818
 
 _FIRST = 8
-_WRAP = 1 << 32
+WRAP = 1 << 32
+"""Offsets are modulo this, bytes."""
 _MAX_ENTRIES = 512
 """Files have up to 40."""
 _MAX_NUMBERS = 4096
@@ -133,8 +134,8 @@ class Directory:
 
     def nearest(self, offset: int) -> int:
         """Return the place that an `offset` modulo 4 GiB means: the one that is nearest to this directory."""
-        turns = (self.offset - offset + _WRAP // 2) // _WRAP
-        return offset + max(turns, 0) * _WRAP
+        turns = (self.offset - offset + WRAP // 2) // WRAP
+        return offset + max(turns, 0) * WRAP
 
     @property
     def end(self) -> int:
@@ -179,7 +180,7 @@ def read_next(directory: Directory, *, expected: bool) -> Directory | None:
     problem = DamageError("the chain of directories ends too early")
     following = directory.following
     # The next turn where it has wrapped; a pointer that leads back, as in a loop, leads beyond the end of the file.
-    offset = following + max(0, -((following - directory.stop) // _WRAP)) * _WRAP
+    offset = following + max(0, -((following - directory.stop) // WRAP)) * WRAP
     for way in ("pointer", "end") if following else ("end",):
         try:
             place = offset if way == "pointer" else directory.end

@@ -30,6 +30,10 @@ class NativeFile:
         """Read the header of `file`, which can seek; `name` is for messages."""
         self.name = name
         self._source = Source(file, window)
+        self.size = self._source.size
+        """Bytes."""
+        self.pixels = 0
+        """Of all channels of the objects that were decoded so far."""
         try:
             self._header = read_first(self._source)
             self.acquisition: Acquisition = read_acquisition(self._header)
@@ -50,6 +54,11 @@ class NativeFile:
             return wanted
         if lit:
             return lit[0]
+        if not self.acquisition.channels:
+            raise ImageError(
+                "channels",
+                f"{self.name}: its acquisition XML does not say which channels are in use; save it again in IDEAS",
+            )
         raise ImageError(
             "channels",
             f"{self.name}: no channel in use has a brightfield lamp (in use are {list(self.acquisition.channels)}); "
@@ -98,6 +107,7 @@ class NativeFile:
             directory = read_directory(self._source, place.offset).index()
             height, width, columns = self._layout(directory, channels, max_pixels)
             stream = _stream(directory, tags.IMAGES_COMPRESSED, height * width * MAX_NIBBLES // 2)
+            self.pixels += height * width
             spans = [slice(column, column + width // len(self.acquisition.channels)) for column in columns]
             images = decode_image(stream, height, width, spans)
             covered = self._masks(directory, (height, width), spans) if masks else None
@@ -118,8 +128,12 @@ class NativeFile:
         if not height or not width or width % len(used):
             raise DamageError(f"{height}x{width} px (height x width) cannot be divided into {len(used)} channels")
         each = width // len(used)
-        if height * each > max_pixels or height * width > _MOST_OF_ALL_CHANNELS * max_pixels:
+        if height * each > max_pixels:
             raise _RefusalError("too_large", f"{height}x{each} px, but an image may have at most {max_pixels:,} px")
+        if height * width > (most := _MOST_OF_ALL_CHANNELS * max_pixels):
+            raise _RefusalError(
+                "too_large", f"{height}x{width} px in {len(used)} channels, which may have at most {most:,} px together"
+            )
         if min(height, each) < MIN_SIDE:
             raise _RefusalError("too_small", f"{height}x{each} px, but a cell needs {MIN_SIDE} px on each side")
         return height, width, [used.index(channel) * each for channel in channels]
@@ -170,16 +184,3 @@ def _stream(directory: Directory, compression: int, longest: int) -> bytes:
     if size > longest:
         raise DamageError(f"it announces {size:,} bytes of compressed data for at most {longest:,}")
     return directory.source.read(directory.nearest(directory.needed(tags.STRIP_OFFSET)), size)
-
-
-def checksum(file: NativeFile) -> int:
-    """Return the sum by which an analysis file knows its .cif: of where the directories of the first five objects are.
-
-    Raises ImageError where they cannot be read.
-    """
-    total = 0
-    for place in file.places():
-        if place.index == 5:
-            break
-        total += place.offset
-    return total

@@ -33,6 +33,8 @@ def parse(blocks: Iterable[bytes], start: Start | None = None, text: Text | None
     parser.StartElementHandler = begin
     parser.EndElementHandler = lambda _: names.pop()
     if text:
+        # Else each line comes alone.
+        parser.buffer_text = True
         parser.CharacterDataHandler = lambda piece: text(tuple(names), piece)
     try:
         for block in blocks:

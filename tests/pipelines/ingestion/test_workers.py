@@ -2,6 +2,8 @@
 
 import os
 import signal
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,3 +49,32 @@ def test_processes_that_are_killed_again_and_again_end_the_stage(monkeypatch):
     monkeypatch.setattr(workers, "MAX_CRASHES", 2)
     with pytest.raises(DataError, match="3 processes that read files were killed; is there enough memory"):
         read([["a", "b", "c", "d"], ["e"]], word="")
+
+
+class Pool:
+    """A pool in this process that breaks before it takes another job than the first ones."""
+
+    def __init__(self, takes):
+        self.left = takes
+
+    def submit(self, read, job):
+        if self.left == 0:
+            raise BrokenProcessPool
+        self.left -= 1
+        future = Future()
+        future.set_result(read(job))
+        return future
+
+    def shutdown(self, **_):
+        pass
+
+
+@pytest.mark.parametrize("first", [0, 2, 4, 5, 9])
+@pytest.mark.parametrize("second", [0, 3, 99])
+def test_a_pool_that_is_broken_when_it_is_given_a_job_loses_none(monkeypatch, first, second):
+    pools = iter([first, 99, second])
+    monkeypatch.setattr(workers, "_start", lambda _: Pool(next(pools, 99)))
+    jobs = [[f"{i}"] for i in range(20)]
+    chunks = read(jobs)
+    assert [chunk.columns["cell_id"] for chunk in chunks] == jobs
+    assert not [chunk for chunk in chunks if chunk.refused]

@@ -10,7 +10,7 @@ import pytest
 
 from fatescope.config.presets import get_preset
 from fatescope.data import dataset
-from fatescope.data.native.reader import NativeFile, checksum
+from fatescope.data.native.reader import NativeFile
 from fatescope.errors import DataError
 from pipelines.ingestion import native_reader
 from pipelines.ingestion.reader import Reader
@@ -49,8 +49,9 @@ def write(folder, name, objects, **how):
     return raw
 
 
-def sum_of(raw):
-    return checksum(NativeFile(io.BytesIO(raw), "x"))
+def records_of(raw):
+    """Return the binary part of a .daf of a file with these bytes."""
+    return native.records({place.object: place.offset for place in NativeFile(io.BytesIO(raw), "x").places()})
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_labels_from_populations_that_are_called_like_classes(params, tmp_path, 
     raw = write(folder, "any name.cif", drawn(20), runs=("the run",))
     listed = {"astrocyte": [3, 5, 7, 9], "NT3": [9, 11], "dead": [1, 2]}
     gated = {"N": (14, 16)}
-    (folder / "tags.daf").write_bytes(native.analysis("ANY NAME.cif", 20, sum_of(raw), listed, gated))
+    (folder / "tags.daf").write_bytes(native.analysis("ANY NAME.cif", 20, listed, gated, records_of(raw)))
     summary = ingest(params, folder, tmp_path / "cells")
     manifest = dataset.load(tmp_path / "cells").manifest
     # 9 is in two classes, and 1 and 2 in none.
@@ -136,17 +137,20 @@ def test_labels_from_populations_that_are_called_like_classes(params, tmp_path, 
 def test_populations_win_over_the_path_and_others_leave_it(params, tmp_path):
     folder = tmp_path / "data"
     raw = write(folder, "a_1d1.cif", drawn(6))
-    (folder / "a_1d1.daf").write_bytes(native.analysis("a_1d1.cif", 6, sum_of(raw), {"o": [1, 2]}))
+    (folder / "a_1d1.daf").write_bytes(native.analysis("a_1d1.cif", 6, {"o": [1, 2]}, binary=records_of(raw)))
     assert ingest(params, folder, tmp_path / "cells").labels == {"oligodendrocyte": 2}
-    (folder / "a_1d1.daf").write_bytes(native.analysis("a_1d1.cif", 6, sum_of(raw), {"dead": [1, 2]}))
+    (folder / "a_1d1.daf").write_bytes(native.analysis("a_1d1.cif", 6, {"dead": [1, 2]}, binary=records_of(raw)))
     assert ingest(params, folder, tmp_path / "cells").labels == {"astrocyte": 6}
 
 
 @pytest.mark.parametrize(
     ("analysis", "words"),
     [
-        (native.analysis("a_1d1.cif", 6, 77, {"o": [1]}), r"a_1d1\.daf: is of another file called a_1d1\.cif"),
-        (native.analysis("a_1d1.cif", 7, None, {"o": [1]}), r"a_1d1\.daf: is of 7 objects, but a_1d1\.cif has 6"),
+        (
+            native.analysis("a_1d1.cif", 6, {"o": [1]}, binary=native.records(dict.fromkeys(range(6), 77))),
+            r"a_1d1\.daf: is of another file called a_1d1\.cif",
+        ),
+        (native.analysis("a_1d1.cif", 7, {"o": [1]}), r"a_1d1\.daf: is of 7 objects, but a_1d1\.cif has 6"),
         (b"<Assay", r"a_1d1\.daf: an analysis file that cannot be read"),
     ],
 )
@@ -158,11 +162,62 @@ def test_an_analysis_of_another_file_gives_no_labels(params, tmp_path, analysis,
         ingest(params, folder, tmp_path / "cells")
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_an_analysis_that_the_pattern_matches_is_no_image(make_params, tmp_path, share):
+    changes = {"pattern": "^(?P<medium>[^/]+)/(?P<run>[^/]+)/", "group": ["run"], "input_channel": None, "ranges": {}}
+    params = make_params({f"dataset.{name}": value for name, value in changes.items()} | {"ingest.share": share})
+    folder = tmp_path / "data"
+    raw = write(folder / "a/1", "x.cif", drawn(6))
+    daf = native.analysis("x.cif", 6, {"o": [0, 1, 2, 3]}, binary=records_of(raw))
+    (folder / "a/1/x.daf").write_bytes(daf)
+    for i in range(4):
+        (folder / f"a/1/y{i}.tif").write_bytes(tiff(drawn(1, i)[0][0][1]))
+    summary = ingest(params, folder, tmp_path / "cells")
+    assert summary.refused == {}
+    assert summary.labels == {"astrocyte": 4 * share, "oligodendrocyte": 4 * share}
+
+
+def test_hand_tags_of_a_renamed_file_are_not_lost_silently(params, tmp_path):
+    folder = tmp_path / "data"
+    raw = write(folder, "a_1d1.cif", drawn(6))
+    (folder / "a_1d1.daf").write_bytes(native.analysis("run 7.cif", 6, {"o": [1, 2]}, binary=records_of(raw)))
+    with pytest.raises(DataError, match=r"a_1d1\.daf: is of run 7\.cif, which is not beside it; if a_1d1\.cif is that"):
+        ingest(params, folder, tmp_path / "cells")
+    write(folder, "run 7.cif", drawn(6))
+    assert ingest(params, folder, tmp_path / "cells").labels == {"astrocyte": 6, "oligodendrocyte": 2}
+    (folder / "run 7.cif").unlink()
+    (folder / "a_1d1.daf").write_bytes(native.analysis("run 7.cif", 6, {"dead": [1, 2]}))
+    assert ingest(params, folder, tmp_path / "cells").labels == {"astrocyte": 6}
+
+
+@pytest.mark.parametrize("announced", [0, None])
+def test_a_file_without_objects_is_told(params, tmp_path, announced):
+    header = native.header(0, xml=XML)
+    if announced is None:
+        del header[33018]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a_1d1.cif").write_bytes(native.pack([(header, b"")]))
+    with pytest.raises(DataError, match=r"a_1d1\.cif: holds no object; save it again"):
+        ingest(params, tmp_path / "data", tmp_path / "cells")
+
+
+def test_another_channel_than_that_of_the_settings_is_told_once(make_params, instrument, tmp_path, caplog):
+    ingest(make_params({}), instrument, tmp_path / "cells")
+    [told] = [record for record in caplog.records if "input_channel" in record.message]
+    assert (
+        "2 native files are read in another channel than dataset.input_channel (1), such as a_1d1.cif in channel 5"
+        in told.message
+    )
+    caplog.clear()
+    ingest(make_params({"dataset.input_channel": "5"}), instrument, tmp_path / "again")
+    assert "input_channel" not in caplog.text
+
+
 def test_two_analyses_of_a_file_are_a_question(params, tmp_path):
     folder = tmp_path / "data"
     raw = write(folder, "a_1d1.cif", drawn(6))
     for name in ("one.daf", "two.daf"):
-        (folder / name).write_bytes(native.analysis("a_1d1.cif", 6, sum_of(raw), {"o": [1]}))
+        (folder / name).write_bytes(native.analysis("a_1d1.cif", 6, {"o": [1]}, binary=records_of(raw)))
     with pytest.raises(DataError, match=r"a_1d1\.cif: one\.daf and two\.daf both say what is in it"):
         ingest(params, folder, tmp_path / "cells")
     (folder / "one.daf").rename(folder / "a_1d1.daf")

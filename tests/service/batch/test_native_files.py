@@ -9,7 +9,7 @@ import pytest
 
 from fatescope.data.native.reader import NativeFile
 from fatescope.errors import DataError
-from service.batch import job, pieces, run
+from service.batch import job, listing, pieces, run
 from service.registry.model_store import Champion
 from tests.support import native
 from tests.support.images import tiff, typical
@@ -122,3 +122,17 @@ def test_pieces_are_read_back_as_they_are_written():
     assert pieces.parse("a.cif") is None
     assert pieces.file_of("a.cif") == "a.cif"
     assert pieces.parse("a.tif#0+1@8") is None
+
+
+def test_a_listing_of_many_pieces_is_opened_once(tmp_path, monkeypatch):
+    path, opened, genuine = tmp_path / "files.parquet", [], listing.pq.ParquetFile
+    names = [*(f"{name}.cif#{i * 4}+4@{900 + i}" for name in "ab" for i in range(20)), "c.tif", "d.cif", "e.tif"]
+    listing.write(path, (listing.Listed(name, 1, 1) for name in names), 2)
+
+    def opening(*args, **how):
+        opened.append(args)
+        return genuine(*args, **how)
+
+    monkeypatch.setattr(listing.pq, "ParquetFile", opening)
+    assert listing.count(path) == (5, 42)
+    assert len(opened) == 1

@@ -7,9 +7,10 @@ from PIL import Image
 
 from fatescope.data import images
 from fatescope.inference import bundle
-from service.inference import files
+from service.inference import decoding, files
 from service.inference.decoding import CellDecoder, DecodedCell, FailedCell
 from service.inference.files import Upload
+from tests.support import native
 from tests.support.bundles import CANVAS, COMMITTED
 from tests.support.images import tiff, typical
 
@@ -77,6 +78,24 @@ def test_raw_files_of_instruments_are_named(spec):
     assert "send the file itself" in str(files.too_large("run.cif"))
     assert files.too_large("run.fcs").code == "not_an_image"
     assert files.too_large("run.tif").code == "too_large"
+
+
+def test_objects_that_share_their_bytes_end_at_a_number_of_pixels(spec, monkeypatch):
+    pixels = np.zeros((40, 60), np.uint16)
+    header, first, *others = native.parts([(pixels[None], pixels[None].astype(np.uint8))] * 50, masks=False)
+    start = 8 + len(native.directory(8, *header, 1))
+    data = start + 2 + 12 * (len(first[0]) + 1) + 4
+    shared = [(entries | {273: (4, [data])}, b"") for entries, _ in others]
+    raw = native.pack([header, first, *shared])
+    upload = Upload(b"", "run.cif", file=io.BytesIO(raw))
+    whole = list(CellDecoder(spec.model_copy(update={"bit_depths": [16]})).decode(upload))
+    assert len(whole) == 50
+    assert all(isinstance(cell, DecodedCell) for cell in whole)
+    monkeypatch.setattr(decoding, "MAX_FILE_PIXELS", 0)
+    *cells, last = CellDecoder(spec).decode(upload)
+    assert len(cells) == 2 * len(raw) // pixels.size + 1 < 50
+    assert (last.error.code, last.object) == ("too_large", None)
+    assert f"run.cif: the objects so far have {pixels.size * len(cells):,} px in all channels" in str(last.error)
 
 
 @pytest.mark.parametrize(

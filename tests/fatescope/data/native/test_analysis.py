@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fatescope.data.native import analysis
-from fatescope.data.native.reader import NativeFile, checksum
+from fatescope.data.native.reader import NativeFile
 from fatescope.errors import DataError
 from tests.support import native
 from tests.support.project import SHARED
@@ -30,10 +30,8 @@ def numbers(population):
 
 
 def test_objects_that_were_tagged_or_set_apart_by_number():
-    found = read(
-        native.analysis("run.cif", 90, 4711, {"Dead": [7, 3, 4, 5, 7]}, {"Live": (10, 12.9), "None": (3.2, 3.8)})
-    )
-    assert (found.cif, found.objects, found.checksum, found.channels) == ("run.cif", 90, 4711, {4: "BF"})
+    found = read(native.analysis("run.cif", 90, {"Dead": [7, 3, 4, 5, 7]}, {"Live": (10, 12.9), "None": (3.2, 3.8)}))
+    assert (found.cif, found.objects, found.offsets, found.channels) == ("run.cif", 90, {}, {4: "BF"})
     assert {population.name: numbers(population) for population in found.populations} == {
         "Live": [10, 11, 12],
         "None": [],
@@ -97,20 +95,42 @@ def test_ranges_of_any_size_take_no_memory():
         tracemalloc.stop()
 
 
-def test_an_analysis_is_held_to_its_file():
-    file = NativeFile(io.BytesIO(native.native(native.draw_objects(6))), "run.cif")
-    for objects, known in ((6, checksum(file)), (None, None)):
-        analysis.check_analysis(read(native.analysis("run.cif", objects, known)), "run.daf", file)
-    with pytest.raises(DataError, match=r"run\.daf: is of 7 objects, but run\.cif has 6; put the \.daf beside"):
-        analysis.check_analysis(read(native.analysis("run.cif", 7, checksum(file))), "run.daf", file)
-    with pytest.raises(DataError, match=r"run\.daf: is of another file called run\.cif \(its checksum is 5, that of"):
-        analysis.check_analysis(read(native.analysis("run.cif", 6, 5)), "run.daf", file)
+def places(file):
+    return {place.object: place.offset for place in file.places()}
+
+
+@pytest.mark.parametrize(("count", "numbers"), [(7, None), (3, None), (6, [2, 4, 5, 7, 8, 9])])
+def test_an_analysis_is_held_to_its_file(count, numbers):
+    drawn = native.draw_objects(count)
+    file = NativeFile(io.BytesIO(native.native(drawn, numbers=numbers)), "run.cif")
+    other = NativeFile(io.BytesIO(native.native(drawn, numbers=numbers, runs=("a longer name of a run",))), "run.cif")
+    for objects, binary in ((count, native.records(places(file))), (count, b""), (None, b"")):
+        analysis.check_analysis(read(native.analysis("run.cif", objects, binary=binary)), "run.daf", file)
+    own = read(native.analysis("run.cif", count, binary=native.records(places(other))))
+    analysis.check_analysis(own, "run.daf", other)
+    with pytest.raises(DataError, match=r"run\.daf: is of another file called run\.cif \(there, object \d is at byte"):
+        analysis.check_analysis(own, "run.daf", file)
+    with pytest.raises(DataError, match=rf"run\.daf: is of 9 objects, but run\.cif has {count}; put the \.daf beside"):
+        analysis.check_analysis(read(native.analysis("run.cif", 9)), "run.daf", file)
+
+
+def test_records_whose_sizes_do_not_add_up_say_nothing():
+    whole = native.records(dict(enumerate(range(1000, 1900, 100))))
+    assert read(native.analysis("run.cif", 9, binary=whole)).offsets == {
+        0: 1000,
+        1: 1100,
+        2: 1200,
+        3: 1300,
+        4: 1400,
+    }
+    for binary in (whole[:-1], whole + b"\0", whole[:11], native.records({}), whole[:3] + bytes(4) + b"\xff" * 200):
+        assert read(native.analysis("run.cif", 9, binary=binary)).offsets == {}
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_damage_gives_one_kind_of_error(seed):
     rng = np.random.default_rng(seed)
-    whole = native.analysis("run.cif", 90, 4711, {"Dead": [7, 3]}, {"Live": (10, 12)}, bytes(50))
+    whole = native.analysis("run.cif", 90, {"Dead": [7, 3]}, {"Live": (10, 12)}, native.records({0: 900, 1: 950}))
     for _ in range(200):
         raw = bytearray(whole)
         for at in rng.integers(0, len(raw), rng.integers(1, 5)):
@@ -124,7 +144,9 @@ def test_a_real_analysis():
     if not path.exists():
         pytest.skip(f"the real file is not here: {path}")
     found = read(path.read_bytes(), path.name)
-    assert (found.cif, found.objects, found.checksum) == ("example.cif", 420, 7_591_110)
+    assert (found.cif, found.objects) == ("example.cif", 420)
+    # Of its records, which end where the file does; the checksum of the file is not their sum.
+    assert found.offsets == {0: 9_550_169, 1: 9_570_012, 2: 9_591_717, 3: 9_612_594, 4: 9_630_851}
     assert found.channels == {1: "DAPI", 2: "ARK2_AF488", 3: "aTub_PE", 4: "BF", 5: "pH3_AF647", 6: "DF"}
     sizes = {population.name: len(population) for population in found.populations}
     assert len(sizes) == 12

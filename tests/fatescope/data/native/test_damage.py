@@ -162,9 +162,19 @@ def test_the_parser_holds_no_endless_piece(monkeypatch):
         xml.parse([b"<a b='", *([b"x" * 100] * 50), b"'/>"])
 
 
+def test_text_of_many_lines_comes_in_few_pieces_and_lists_are_short():
+    pieces = []
+    xml.parse([b"<a>" + b"x\n" * 100_000 + b"</a>"], text=lambda _, piece: pieces.append(piece))
+    assert "".join(pieces) == "x\n" * 100_000
+    assert len(pieces) < 100
+    document = b"<s><Imaging><Magnification>" + b"4 " * 501 + b"</Magnification></Imaging></s>"
+    lost = read(native.native(OBJECTS, xml=document))[2]
+    assert "Magnification in its acquisition XML has more than 1,000 characters" in str(lost)
+
+
 def test_without_xml_the_channels_are_unknown():
     raw = native.native(OBJECTS, xml=b"<setup/>")
-    assert "no channel in use has a brightfield lamp" in str(read(raw)[2])
+    assert "run.cif: its acquisition XML does not say which channels are in use; save it again" in str(read(raw)[2])
 
 
 def test_a_number_without_end_is_refused():
@@ -200,8 +210,12 @@ def test_the_largest_object_takes_no_more_memory_than_a_few_images():
     finally:
         tracemalloc.stop()
     assert "which are no 16-bit counts" in str(cell)
-    refused = file.read(next(file.places()), [1], most // 3)
-    assert refused.code == "too_large"
+    for limit, words in (
+        (most // 3, "199x2004 px in 12 channels, which may have at most 133,332 px together"),
+        (most // 4, "199x167 px, but an image may have at most 25,000 px"),
+    ):
+        refused = file.read(next(file.places()), [1], limit)
+        assert (refused.code, str(refused)) == ("too_large", f"run.cif#0: {words}")
 
 
 def test_values_that_look_like_tags_are_none():

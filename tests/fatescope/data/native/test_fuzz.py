@@ -17,7 +17,7 @@ XML = native.acquisition_xml((1, 5), (5,))
 WHOLE = {
     "CIF": native.native(OBJECTS, xml=XML),
     "RIF": native.native(OBJECTS, masks=False, xml=XML, runs=("one", "two")),
-    "DAF": native.analysis("run.cif", 3, 4711, {"Dead": [1, 2]}, {"Live": (0, 1)}, bytes(40)),
+    "DAF": native.analysis("run.cif", 3, {"Dead": [1, 2]}, {"Live": (0, 1)}, native.records({0: 900, 1: 950})),
 }
 MAX_MEMORY = 20e6
 """Bytes that reading a file of a few thousand may take."""

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from fatescope.data.native.reader import NativeFile, NativeObject, checksum
+from fatescope.data.native.reader import NativeFile, NativeObject
 from fatescope.errors import ImageError
 from tests.support import native
 from tests.support.project import SHARED
@@ -71,6 +71,21 @@ def test_a_merged_file_names_all_its_runs():
     assert acquisition.run == "one+two"
 
 
+def test_the_name_of_very_many_merged_runs_stays_short_and_apart():
+    first, second = (
+        opened(native.native(native.draw_objects(1), runs=[f"{i} of day {day}" for i in range(9000)])).acquisition.run
+        for day in (1, 2)
+    )
+    assert first.startswith("0 of day 1+1 of day 1+")
+    assert first[200:].startswith("… (9,000 runs, ")
+    assert len(first) < 250
+    alike = opened(native.native(native.draw_objects(1), runs=[*map(str, range(900)), "x"])).acquisition.run
+    other = opened(native.native(native.draw_objects(1), runs=[*map(str, range(900)), "y"])).acquisition.run
+    assert alike[:200] == other[:200]
+    assert alike != other
+    assert first != second
+
+
 def test_nothing_of_people_and_folders_is_kept():
     file = opened(native.native(native.draw_objects(1)))
     kept = repr(file.acquisition) + repr(read_all(file, [1]))
@@ -129,12 +144,6 @@ def test_offsets_wrap_above_four_gibibytes(tmp_path, begin):
     for (pixels, covered), cell in zip(objects, cells, strict=True):
         np.testing.assert_array_equal(cell.images, pixels)
         np.testing.assert_array_equal(cell.masks, covered)
-
-
-def test_the_checksum_is_where_the_first_five_directories_are():
-    file = opened(native.native(native.draw_objects(7)))
-    assert checksum(file) == sum(place.offset for place in list(file.places())[:5])
-    assert checksum(opened(native.native(native.draw_objects(2)))) > 0
 
 
 def test_a_real_file_holds_what_is_known_of_it():
