@@ -8,7 +8,7 @@ effect size, so that a large window does not raise an alarm over a negligible di
 |---|---|
 | `ks_FEATURE` | Kolmogorov-Smirnov distance between the distributions of a feature, 0 to 1 |
 | `psi_FEATURE` | population stability index over the deciles of the reference (Siddiqi 2006) |
-| `outside_FEATURE` | share of cells outside the range of all but a hundredth of the reference, and of another run |
+| `outside_FEATURE` | share of cells outside the central 99 % of the reference, widened by what another run may add |
 | `mmd` | maximum mean discrepancy of the embeddings (Gretton et al. 2012) among cells predicted alike |
 | `novelty` | distance of the embeddings in units of what runs of like cells differ by: finds new media |
 | `classes` | total variation distance between the predicted classes; a mixture may change without any fault |
@@ -51,6 +51,8 @@ MIN_CELLS = 30
 """Cells that a window needs to be evaluated."""
 SIZES = (30, 60, 120, 250, 500, 1000, 2000)
 """Windows, in cells, whose thresholds are computed; those between follow, and larger ones have those of the largest."""
+MIN_GROUP_CELLS = 10
+"""Cells of a group of the reference from which runs are drawn."""
 MAX_GROUPS = 40
 """Groups from which runs are drawn; of more, these many at even steps."""
 DRAWS = 1000
@@ -194,7 +196,7 @@ class Detector:
 
 def _groups(reference: pd.DataFrame) -> list[Rows]:
     """Return the rows of each group that is large enough, MAX_GROUPS at most; one of all cells where none is."""
-    grouped = [np.asarray(rows) for rows in reference.groupby("group").indices.values() if len(rows) >= MIN_CELLS]
+    grouped = [np.asarray(rows) for rows in reference.groupby("group").indices.values() if len(rows) >= MIN_GROUP_CELLS]
     if not grouped:
         return [np.arange(len(reference))]
     return [grouped[i] for i in np.unique(np.linspace(0, len(grouped) - 1, MAX_GROUPS).astype(int))]

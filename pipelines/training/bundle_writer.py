@@ -20,8 +20,11 @@ from pipelines.training.selection import Candidate, Refit
 
 TEST_CELLS = 8
 """Cells whose logits a bundle must reproduce wherever it is loaded."""
-REFERENCE_CELLS = 5000
-"""The most cells of the reference that the model was trained on, and the most that it was not."""
+REFERENCE_CELLS, REFERENCE_GROUPS = 5000, 40
+"""The most cells of the reference that the model was trained on, and the most that it was not; and of how many groups.
+
+A few cells of each of many hundred groups would not tell how runs differ.
+"""
 
 
 def write_bundle(refit: Refit, spec: bundle.Spec, context: TrainingContext, target: Path) -> None:
@@ -93,10 +96,17 @@ def _write_reference(
 ) -> None:
     """Write the cells that drift is measured against: test cells, then cells that the model was trained on (`seen`)."""
     test = context.splits.indices(spec.split, "test", context.classes)
-    fitted = sample_evenly(seen, REFERENCE_CELLS)
-    rows = np.concatenate([sample_evenly(test, REFERENCE_CELLS), fitted])
+    fitted = sample_reference(seen, context.groups)
+    rows = np.concatenate([sample_reference(test, context.groups), fitted])
     pixels = context.cells.pixels
     predictions = [graph.predict(pixels[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH)]
     manifest = context.cells.manifest.iloc[rows]
     reference = bundle.build_reference(manifest, predictions, spec, refit.outliers, seen=len(fitted))
     reference.to_parquet(folder / bundle.REFERENCE, index=False)
+
+
+def sample_reference(rows: npt.NDArray[np.int64], groups: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """Return up to REFERENCE_CELLS of `rows`, evenly spaced, of up to REFERENCE_GROUPS of the (N,) `groups`."""
+    names = np.unique(groups[rows])
+    kept = names[np.unique(np.linspace(0, len(names) - 1, REFERENCE_GROUPS).astype(int))]
+    return sample_evenly(rows[np.isin(groups[rows], kept)], REFERENCE_CELLS)

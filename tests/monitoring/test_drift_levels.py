@@ -91,6 +91,12 @@ def test_a_thousand_looks_at_like_cells_hardly_ever_raise_an_alert(detectors):
     assert np.mean(alerts) <= 0.05, alerts
 
 
+def test_groups_of_a_few_cells_tell_how_runs_differ():
+    detector = drift.Detector(runs(60, 25, 0))
+    alarms = [bool(detector.evaluate(runs(1, 500, 100 + seed)).input_drift) for seed in range(20)]
+    assert sum(alarms) <= 2
+
+
 def test_the_threshold_of_a_feature_that_no_run_changes_is_that_of_chance_in_the_window(detectors):
     distances = [detectors[0].thresholds(size, concentration=0.0)["ks_width"] for size in (30, 100, 500, 2000)]
     assert distances == sorted(distances, reverse=True)

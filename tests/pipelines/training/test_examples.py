@@ -5,6 +5,7 @@ import pytest
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.errors import SplitError
+from pipelines.training.bundle_writer import sample_reference
 from pipelines.training.examples import load_search_examples
 
 CLASSES = ["astrocyte", "oligodendrocyte"]
@@ -43,3 +44,16 @@ def test_a_class_without_cells_to_search_on_is_an_error():
     cells, splits = divide(tested + ALTERNATING[:8])
     with pytest.raises(SplitError, match=r"no validation cells of \['astrocyte'\] are left to search.*tune.trials: 0"):
         load_search_examples(cells, splits, CLASSES)
+
+
+def test_a_reference_has_whole_groups_and_not_a_few_cells_of_hundreds():
+    groups = np.array([f"g{i // 100:03d}" for i in range(80_000)])
+    rows = np.arange(80_000)
+    chosen = sample_reference(rows, groups)
+    names, counts = np.unique(groups[chosen], return_counts=True)
+    assert len(names) == 40
+    assert (names[0], names[-1]) == ("g000", "g799")
+    assert counts.min() == 100
+    many = sample_reference(rows, np.array(["a"] * 40_000 + ["b"] * 40_000))
+    assert len(many) == 5000
+    assert len(sample_reference(rows[:30], groups)) == 30
