@@ -19,7 +19,9 @@ __all__ = ["load"]
 def load(path: str | Path, threads: int = 0) -> "Bundle":
     """Load the model in the bundle folder `path`, to run on `threads` CPU threads; 0 uses every core.
 
-    Raises BundleError for a folder that is not a bundle, is damaged, or was written in a newer format.
+    It checks that no file is damaged, and not who made the model: what comes from others is verified as it is fetched,
+    by `fatescope models pull`. Raises BundleError for a folder that is not a bundle, is damaged, or was written in a
+    newer format.
     """
     from fatescope.inference import bundle  # noqa: PLC0415  so that `import fatescope` costs nothing
 

@@ -1,6 +1,8 @@
 """How the functions that are commands are run from the shell: named options, one way to log, to fail and to exit.
 
-Exit codes: 0 done, 1 an error of ours (its message on standard error), 2 a wrong command line, 130 interrupted.
+Exit codes: 0 done, 1 an error of ours (its message on standard error), 2 a wrong command line, 3 a proposal to which
+nobody said yes (`fatescope data import`) or a benchmark of GPUs without one, 4 a version that could not be reproduced
+(`fatescope models verify`), 130 interrupted.
 """
 
 import getpass
@@ -15,18 +17,21 @@ from typing import Annotated, NoReturn
 import typer
 
 from fatescope.errors import FatescopeError
+from fatescope.lineage import WRITES, traced
 
 # One home for the options that several stages share. `dvc.yaml` names all of them, so none has a default.
 ParamsFile = Annotated[Path, typer.Option("--params", help="The file params.yaml.")]
 TaskName = Annotated[str, typer.Option("--task", help="A task of dataset.tasks, for example binary.")]
 CellsFolder = Annotated[Path, typer.Option("--cells", help="Folder of cells that the stage ingest wrote.")]
 SplitsFile = Annotated[Path, typer.Option("--splits", help="splits.parquet of the stage split.")]
+QualityFile = Annotated[Path | None, typer.Option("--quality", help="quality.parquet of the stage quality.")]
 BestFile = Annotated[Path, typer.Option("--best", help="best.json of the stage tune.")]
 ModelsFolder = Annotated[Path, typer.Option("--models", help="Folder that the stage train wrote: bundle, compared.")]
 MetricsFile = Annotated[Path, typer.Option("--metrics", help="metrics.json of the stage evaluate.")]
 AuditFile = Annotated[Path, typer.Option("--audit", help="audit.json of the stage audit.")]
-OutFile = Annotated[Path, typer.Option("--out", help="File to write.")]
-OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+OutFile = Annotated[Path, typer.Option("--out", help="File to write."), WRITES]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write."), WRITES]
+PlotsFolder = Annotated[Path, typer.Option("--plots", help="Folder to draw plots into."), WRITES]
 
 PACKAGES = ("__main__", "fatescope", "pipelines", "service", "monitoring", "benchmarks")
 """Loggers whose information is shown; of all others only warnings are."""
@@ -35,7 +40,7 @@ PACKAGES = ("__main__", "fatescope", "pipelines", "service", "monitoring", "benc
 def run(main: Callable[..., None]) -> None:
     """Run `main` with options from the command line, as `python -m` of a module does."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
+    app.command()(traced(main))
     execute(app)
 
 

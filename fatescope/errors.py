@@ -36,7 +36,11 @@ class ImageError(FatescopeError):
         "too_small",
         "too_large",
         "other_channel",
+        "missing_channel",
+        "channels_differ",
         "unreadable",
+        "decoder",
+        "too_slow",
         "zip",
     )
 
@@ -44,6 +48,10 @@ class ImageError(FatescopeError):
         assert code in self.CODES, code
         super().__init__(message)
         self.code = code
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        """Return how a pickle makes it again: between processes."""
+        return type(self), (self.code, str(self))
 
 
 class DataError(FatescopeError):

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fatescope import command
-from fatescope.cli import data, demo, doctor, models, pipeline, serving
+from fatescope.cli import audit_log, data, demo, doctor, kept, labels, models, pipeline, serving, verification
 from fatescope.cli.console import examples
 
 ENVIRONMENT = dict(
@@ -62,6 +62,14 @@ app.command(epilog=examples("fatescope demo", "fatescope demo --folder try --por
     demo.demo
 )
 app.command(epilog=examples("fatescope doctor", "fatescope doctor --json"))(doctor.doctor)
+data.data.command(
+    epilog=examples(
+        "fatescope data forget --sample donor-17",
+        "fatescope data forget --sample donor-17 --request 5f0c2a9b7d1e4c33 --yes --proof forgotten.json",
+        "fatescope data forget --image cell.tif --also scored --yes",
+    )
+)(kept.forget)
+data.data.command(epilog=examples("fatescope data expire", "fatescope data expire --yes"))(kept.expire)
 app.add_typer(data.data, name="data")
 app.command(epilog=examples("fatescope repro", "fatescope repro --preset thorough", "fatescope repro train@binary"))(
     pipeline.repro
@@ -71,13 +79,22 @@ app.command(epilog=examples("fatescope audit", "fatescope audit export.zip --pre
 )
 app.command(epilog=examples("fatescope tune binary"))(pipeline.tune)
 app.command("held-out", epilog=examples("fatescope held-out multiclass NT3"))(pipeline.held_out)
+models.models.command(
+    epilog=examples(
+        "fatescope models verify binary 3",
+        "fatescope models verify binary champion --here",
+        "fatescope models verify binary 3 --data /mnt/cells --repository https://example.org/fatescope.git --json",
+    )
+)(verification.verify)
 app.add_typer(models.models, name="models")
 app.command(epilog=examples("fatescope serve", "fatescope serve --bundles bundles --port 3001"))(serving.serve)
 app.command(epilog=examples("fatescope watch"))(serving.watch)
 app.command(
     epilog=examples("fatescope score export --out scored", "fatescope score export --out scored --model bundles/binary")
 )(serving.score)
+app.add_typer(labels.labels, name="labels")
 app.add_typer(serving.keys, name="keys")
+app.add_typer(audit_log.log, name="audit-log")
 app.command(epilog=examples("fatescope bento"))(serving.bento)
 app.command(epilog=examples("fatescope bench", "fatescope bench training"))(pipeline.bench)
 

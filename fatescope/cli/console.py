@@ -1,7 +1,9 @@
 """What all commands share: how they print, and where they find the programs that they start."""
 
+import getpass
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,3 +63,13 @@ def step(text: str) -> Iterator[None]:
     start = perf_counter()
     yield
     print(f"  done in {perf_counter() - start:.1f} s", flush=True)
+
+
+def who() -> str:
+    """Return the name that git knows, else the one that the system knows."""
+    command = ["git", "config", "user.name"]
+    try:
+        named = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git on this machine
+        named = ""
+    return named or getpass.getuser()

@@ -96,7 +96,7 @@ def train(folder: Path) -> Sample:
             from fatescope import config
             from fatescope.config import presets
             from pipelines.commands import simulate
-            from pipelines.stages import ingest, split, tune
+            from pipelines.stages import ingest, quality, split, tune
             from pipelines.stages import train as stage
         params, cells, splits = Path("params.yaml"), Path("artifacts/cells"), Path("artifacts/splits.parquet")
         models = Path("artifacts") / TASK
@@ -105,13 +105,15 @@ def train(folder: Path) -> Sample:
         drawn = config.load(params).simulate
         with console.step(f"Draw {drawn.cells} simulated cells of four media"):
             simulate.simulate(drawn, Path("data"))
-        with console.step("Read them, and split them by acquisition group"):
+        gated = Path("artifacts/quality.parquet")
+        with console.step("Read them, draw the gates of quality, and split them by acquisition group"):
             ingest.main(params, Path("data"), cells)
-            split.main(params, cells, splits)
+            quality.main(params, cells, gated, Path("reports/quality.json"), Path("reports/quality"))
+            split.main(params, cells, splits, gated)
         with console.step("Train and calibrate a small network, on a grouped and on a random split"):
             best = models / "best.json"
             tune.main(params, TASK, cells, splits, models / "study.journal", best, Path("reports") / TASK / "search")
-            stage.main(params, TASK, cells, splits, best, models)
+            stage.main(params, TASK, cells, splits, best, models, gated)
         (folder / "bundles").mkdir()
         (folder / "bundles" / TASK).symlink_to(folder / models / "bundle")
         return _choose_sample(folder, cells, splits, config.load(params).classes(TASK))

@@ -1,27 +1,27 @@
 """`fatescope doctor`: what this machine has, what is missing, and the line that mends it."""
 
-import json
 import os
 import platform
 import re
 import shutil
-import signal
-import subprocess
 import sys
-from dataclasses import asdict, dataclass
-from importlib.metadata import metadata
+import tomllib
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
-from typing import Literal
 
 import typer
 
 from fatescope import artifact_places
 from fatescope.cli import console, machine
+from fatescope.cli.engine_checks import Check, State, check_engines, check_inference, engine_check
+from fatescope.cli.signature_checks import check_signatures
 from fatescope.errors import FatescopeError
+from fatescope.inference import cuda
+
+__all__ = ["Check", "diagnose", "doctor", "engine_check"]
 
 PORTS = {3000: "fatescope serve", 5000: "make ui", 9090: "Prometheus in fatescope watch"}
-ENGINES = {"onnxruntime": "pip install -e .", "openvino": "pip install -e '.[service]'",
-           "torch": "pip install -e '.[pipelines]'"}  # fmt: skip
 PROGRAMS = {
     "git": "apt install git",
     "dvc": "pip install -e '.[pipelines]'",
@@ -33,22 +33,6 @@ PIPELINE = ("git", "dvc", "torch")
 """What `fatescope repro` cannot do without."""
 DISK_GB, MEMORY_GB = 2.0, 4.0
 """Less leaves too little for the artifacts of a run, or for training beside the service."""
-PROBE_S = 120.0
-
-State = Literal["ok", "warning", "missing"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked for."""
-
-    name: str
-    state: State
-    detail: str
-    required: bool = False
-    """Whether nothing works without it."""
-    remedy: str = ""
-    """The line that mends it."""
 
 
 def doctor(as_json: console.AsJson = False) -> None:
@@ -80,15 +64,17 @@ def diagnose(folder: Path) -> list[Check]:
         check_disk(folder),
         check_gpu(),
         *check_engines(required),
+        *check_inference(),
         *(check_program(name, name in required) for name in PROGRAMS),
         *(check_port(port) for port in PORTS),
         *check_registry(folder, os.environ.get("MLFLOW_TRACKING_URI")),
+        *check_signatures(folder, os.environ.get("MLFLOW_TRACKING_URI")),
     ]
 
 
 def check_python(requires: str | None = None) -> Check:
     """Check the version of Python against `requires`, else against what the installed package asks for."""
-    requires = requires or metadata("fatescope")["Requires-Python"]
+    requires = requires or _supported()
     running = platform.python_version()
     # Of the form >=3.11,<3.14.
     (first,), (after,) = (re.findall(rf"{sign}\s*3\.(\d+)", requires) for sign in (">=", "<(?!=)"))
@@ -96,6 +82,15 @@ def check_python(requires: str | None = None) -> Check:
         return Check("Python", "ok", running, required=True)
     detail = f"{running}, but {requires} is supported"
     return Check("Python", "missing", detail, required=True, remedy=f"make PYTHON=python3.{int(after) - 1}")
+
+
+def _supported() -> str:
+    """Return the versions of Python that the package asks for; it may be run from its sources, not installed."""
+    try:
+        return str(metadata("fatescope")["Requires-Python"])
+    except PackageNotFoundError:
+        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+        return str(project["project"]["requires-python"])
 
 
 def check_processor() -> Check:
@@ -128,40 +123,10 @@ def check_gpu() -> Check:
     found = machine.gpus()
     if found:
         return Check("GPU", "ok", "; ".join(f"{gpu.name}, {gpu.memory}, driver {gpu.driver}" for gpu in found))
-    if devices := machine.gpu_devices():
+    if devices := cuda.devices():
         detail = f"{devices} with a device file, but nvidia-smi does not report them; the driver may be missing"
         return Check("GPU", "warning", detail, remedy="nvidia-smi")
     return Check("GPU", "ok", "none; the processor does the work")
-
-
-def check_engines(required: tuple[str, ...]) -> list[Check]:
-    """Run a graph of one addition in each inference library, side by side."""
-    probes = {
-        name: subprocess.Popen(
-            [sys.executable, "-m", "fatescope.cli.probe", name],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for name in ENGINES
-    }  # fmt: skip
-    return [engine_check(name, process, name == "onnxruntime" or name in required) for name, process in probes.items()]
-
-
-def engine_check(name: str, process: "subprocess.Popen[str]", required: bool) -> Check:
-    """Wait for the probe of an engine, and return what it found."""
-    try:
-        output, errors = process.communicate(timeout=PROBE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return Check(name, "missing", f"did not answer in {PROBE_S:.0f} s", required)
-    if process.returncode == 0:
-        found = json.loads(output)
-        return Check(name, "ok", f"{found['version']}, runs on {found['devices']}", required)
-    if process.returncode < 0:
-        detail = f"cannot run here: {signal.Signals(-process.returncode).name}"
-    else:
-        detail = (errors.strip().splitlines() or ["no message"])[-1]
-    return Check(name, "missing", detail, required, ENGINES[name])
 
 
 def check_program(name: str, required: bool) -> Check:

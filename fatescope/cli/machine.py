@@ -1,7 +1,6 @@
 """What this machine has: read from the system, with the standard library alone."""
 
 import contextlib
-import os
 import platform
 import re
 import shutil
@@ -10,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from fatescope import processes
 from fatescope.errors import ParamsError
 from fatescope.ports import check_port
 
@@ -48,24 +48,12 @@ def processor() -> Processor:
     flags = re.findall(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     known = set(flags[0].split()) if flags else set()
     features = [name for name, spellings in FEATURES.items() if known & set(spellings)]
-    return Processor(names[0] if names else platform.machine(), cores(), features)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return Processor(names[0] if names else platform.machine(), processes.available_cores(), features)
 
 
 def memory_gb() -> float:
     """Return the memory that this process may have, of the machine or of its container, GB."""
-    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        limit = _read(path).strip()
-        if limit.isdecimal():
-            size = min(size, int(limit))
-    return size / 1e9
+    return processes.memory_bytes() / 1e9
 
 
 def free_disk_gb(folder: Path) -> float:
@@ -86,11 +74,6 @@ def gpus() -> list[GPU]:
     if done.returncode != 0:
         return []
     return [GPU(*fields) for line in done.stdout.splitlines() if len(fields := line.split(", ")) == 3]
-
-
-def gpu_devices() -> int:
-    """Return how many GPUs of NVIDIA have a device file, whether or not the driver's tool is here."""
-    return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdecimal()])
 
 
 def port_is_free(port: int) -> bool:

@@ -81,7 +81,7 @@ def _audit_export(source: Path, params: Path, preset: str | None, folder: Path) 
     from pipelines.ingestion.archive import unpack
     from pipelines.ingestion.native_cells import copy_alone
     from pipelines.stages import audit as stage
-    from pipelines.stages import ingest, split
+    from pipelines.stages import ingest, quality, split
 
     folder.mkdir(parents=True, exist_ok=True)
     used = folder / "params.yaml"
@@ -94,7 +94,9 @@ def _audit_export(source: Path, params: Path, preset: str | None, folder: Path) 
         data.mkdir()
         (copy_alone if is_native(source.name) else unpack)(source, data)
     ingest.main(used, data, cells)
-    split.main(used, cells, splits)
+    gated = folder / "quality.parquet"
+    quality.main(used, cells, gated, folder / "quality.json", folder / "quality")
+    split.main(used, cells, splits, gated)
     stage.main(used, cells, splits, folder / "audit.json", folder / "plots")
     content: dict[str, Any] = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     return content
@@ -162,11 +164,17 @@ def held_out(
 BENCHMARKS = {
     "accuracy": "real cells: malaria by patient, Jurkat by cell-cycle phase",
     "calibration": "whether calibration holds on runs that no network has seen",
+    "channels": "what darkfield adds to brightfield on Jurkat cells",
     "drift": "how often drift is reported without drift, and found with it",
+    "gpu": "training and inference on a GPU, beside what bounds them",
     "ingest": "reading exports, beside plain loops that decode",
     "native": "native files of instruments, beside plain loops that decode",
-    "scale": "a million files, through scoring and ingest",
+    "quality": "whether gates find junk and spare good cells, on simulated ones",
+    "scale": "a million files through scoring and ingest, and every stage on 200,000 and 2,000,000 cells",
     "serving": "the service beside its peers (needs the extra bench)",
+    "shadow": "what a challenger in the shadow costs the requests",
+    "signing": "signing and verifying a bundle of 100 MB",
+    "tracing": "what traces of requests cost",
     "training": "one fit, beside the usual recipe of torchvision",
     "verdicts": "whether intervals and verdicts keep their word, by simulation",
     "versions": "versions of many small files with DVC",
@@ -178,10 +186,19 @@ BENCHMARKS = {
 def bench(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The benchmark; without one, list them.")] = None,
     sets: Annotated[
-        Path, typer.Option(help="For accuracy: the folder that holds malaria.zip and jurkat_ifc.zip.")
+        Path, typer.Option(help="For accuracy and channels: the folder of malaria.zip and jurkat_ifc.zip.")
     ] = Path("../shared/data"),
     objects: Annotated[int, typer.Option(help="For native: objects of the file that is drawn.", min=1_000)] = 100_000,
+    peer_python: Annotated[
+        Path | None, typer.Option(help="For native: an interpreter that has python-bioformats, to compare with.")
+    ] = None,
+    sizes: Annotated[
+        tuple[int, int], typer.Option(help="For scale: cells of the two stores on which stages are compared.")
+    ] = (200_000, 2_000_000),
     seeds: Annotated[int, typer.Option(min=1, help="For calibration: how many sets of cells are simulated.")] = 20,
+    small: Annotated[
+        bool, typer.Option("--small", help="For gpu: check the program on a CPU; nothing is measured.")
+    ] = False,
 ) -> None:
     """Run a benchmark.
 
@@ -197,7 +214,10 @@ def bench(
         raise FatescopeError("benchmarks: not in this folder; run from the folder of the project")
     arguments = {
         "accuracy": ["--sets", str(sets)],
+        "channels": ["--sets", str(sets)],
         "calibration": ["--seeds", str(seeds)],
-        "native": ["--objects", str(objects)],
+        "gpu": ["--small"] if small else [],
+        "native": ["--objects", str(objects), *(["--peer-python", str(peer_python)] if peer_python else [])],
+        "scale": ["--sizes", *map(str, sizes)],
     }
     raise typer.Exit(processes.foreground([sys.executable, "-m", f"benchmarks.{name}", *arguments.get(name, [])]))

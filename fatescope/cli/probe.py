@@ -4,11 +4,15 @@ A process of its own, because a library that was built for another processor or 
 """
 
 import base64
+import contextlib
 import json
 import sys
 from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
+
+from fatescope.inference import cuda
 
 GRAPH = base64.b64decode("CAgSADo1Cg4KAXgKAXgSAXkiA0FkZBIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEA0=")
 """An ONNX model that returns x + x of a float32 x of shape (1,)."""
@@ -18,13 +22,32 @@ def probe_onnxruntime() -> tuple[str, str]:
     """Return the version of ONNX Runtime and the devices that it can use."""
     import onnxruntime
 
-    providers = onnxruntime.get_available_providers()
-    usable = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in providers]
-    session = onnxruntime.InferenceSession(GRAPH, providers=usable)
+    devices = ["CPU"]
+    _run_session(["CPUExecutionProvider"])
+    if cuda.PROVIDER in onnxruntime.get_available_providers():
+        # A provider that was compiled in may find no driver, or not its libraries.
+        with contextlib.suppress(Exception):
+            run_on_cuda()
+            devices.append("CUDA")
+    return onnxruntime.__version__, " and ".join(devices)
+
+
+def run_on_cuda() -> None:
+    """Run the graph in ONNX Runtime on a GPU, and nowhere else; raises whatever stands in the way."""
+    said = cuda.preload()
+    running = _run_session([(cuda.PROVIDER, cuda.provider_options(cuda.MEMORY_SHARE))])
+    # It is dropped from the session where it cannot be loaded.
+    if running[0] != cuda.PROVIDER:
+        raise RuntimeError("; ".join(["ONNX Runtime cannot load its provider for CUDA", *said]))
+
+
+def _run_session(providers: list[Any]) -> list[str]:
+    """Run the graph, and return the providers that did."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(GRAPH, providers=providers, enable_fallback=0)
     _check(session.run(None, {"x": np.ones(1, np.float32)})[0])
-    # A provider that was compiled in but finds no driver is dropped from the session.
-    running = [name.removesuffix("ExecutionProvider") for name in session.get_providers()]
-    return onnxruntime.__version__, " and ".join(sorted(running))
+    return cast("list[str]", session.get_providers())
 
 
 def probe_openvino() -> tuple[str, str]:
@@ -44,9 +67,16 @@ def probe_torch() -> tuple[str, str]:
     devices = ["CPU"]
     _check(torch.ones(1).add(1).numpy())
     if torch.cuda.is_available():
-        _check(torch.ones(1, device="cuda").add(1).cpu().numpy())
+        run_torch_on_cuda()
         devices.append("CUDA")
     return torch.__version__, " and ".join(devices)
+
+
+def run_torch_on_cuda() -> None:
+    """Add in PyTorch on a GPU; raises whatever stands in the way."""
+    import torch
+
+    _check(torch.ones(1, device="cuda").add(1).cpu().numpy())
 
 
 def _check(result: np.ndarray) -> None:
@@ -62,5 +92,7 @@ PROBES: dict[str, Callable[[], tuple[str, str]]] = {
 
 
 if __name__ == "__main__":
-    version, devices = PROBES[sys.argv[1]]()
+    # Standard output is for the answer: libraries print to it what they please.
+    with contextlib.redirect_stdout(sys.stderr):
+        version, devices = PROBES[sys.argv[1]]()
     print(json.dumps({"version": version, "devices": devices}))

@@ -4,12 +4,14 @@ import ipaddress
 import os
 import shutil
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fatescope.cli import console, processes
+from fatescope.errors import FatescopeError
 from fatescope.ports import OTHER_PORT, check_port
 
 BENTO = "service.gateway:Fatescope"
@@ -19,7 +21,11 @@ WATCH_PORTS = (9090, 9093, 9300, 9301)
 """Those of Prometheus, Alertmanager, the drift exporter and the incidents."""
 Port = Annotated[int, typer.Option(help="The port of the page and the HTTP API.", min=1, max=65535)]
 
-keys = console.group("API keys of the service.", "fatescope keys new")
+KeysFile = Annotated[
+    Path | None, typer.Option("--file", help="The file of named keys. [default: FATESCOPE_KEYS, else keys.json]")
+]
+
+keys = console.group("API keys of the service.", "fatescope keys new", "fatescope keys new plate-reader --cells 100000")
 
 
 def serve_command(port: int, host: str | None) -> list[str]:
@@ -100,7 +106,7 @@ def watch(port: Port = 3000) -> None:
         processes.keep(started, commands, {}, Path.cwd())
 
 
-def score(
+def score(  # noqa: PLR0913, PLR0917  each is an option of the command
     source: Annotated[
         Path, typer.Argument(metavar="SRC", help="The folder of images, with any folders below it, or a .cif or .rif.")
     ],
@@ -110,11 +116,21 @@ def score(
     ],
     task: Annotated[str, typer.Option(help="The task whose champion classifies. [default: multiclass if served]")] = "",
     model: Annotated[Path | None, typer.Option(help="A bundle folder to use in place of a champion.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes; 0 is one a GPU, or one for each group of cores.")] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Processes; 0 is one a GPU, or one for each group of cores; 1 is the command itself.")
+    ] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads of a process; 0 shares out the cores.")] = 0,
     ray: Annotated[
         str, typer.Option(help="Address of a Ray cluster to use, `auto` for the one this machine is of.")
     ] = "",
+    quality: Annotated[
+        bool | None,
+        typer.Option(
+            "--quality/--no-quality",
+            help="Say which cells are outside the gates of the model, if it has any: 0.3 ms a cell on a core.",
+            show_default="as the job began, or --quality",
+        ),
+    ] = None,
 ) -> None:
     """Classify the images of a folder, however many.
 
@@ -122,7 +138,7 @@ def score(
     """
     from service.batch import run
 
-    run.score(source, out, task=task, model=model, workers=workers, threads=threads, ray=ray)
+    run.score(source, out, task=task, model=model, workers=workers, threads=threads, ray=ray, quality=quality)
 
 
 def bento() -> None:
@@ -141,18 +157,90 @@ def bento() -> None:
             raise typer.Exit(code)
 
 
-@keys.command(epilog=console.examples("fatescope keys new", "fatescope keys new --json"))
-def new(as_json: console.AsJson = False) -> None:
+@keys.command(
+    epilog=console.examples(
+        "fatescope keys new",
+        "fatescope keys new plate-reader --scope classify --cells 100000 --per day",
+        "fatescope keys new ann --scope classify --scope feedback --scope admin --days 90 --json",
+    )
+)
+def new(  # noqa: PLR0913, PLR0917  each is an option of the command
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="What the key is called in logs, records and metrics; not by a person."),
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="What it may do: classify, feedback or admin; repeat it. [default: classify]"),
+    ] = None,
+    requests: Annotated[int | None, typer.Option(help="Requests that it may send in a period.", min=1)] = None,
+    cells: Annotated[int | None, typer.Option(help="Cells that may be classified for it in a period.", min=1)] = None,
+    per: Annotated[str, typer.Option(help="The period: minute, hour or day, in UTC.")] = "day",
+    days: Annotated[int | None, typer.Option(help="Days after which it ends. [default: never]", min=1)] = None,
+    file: KeysFile = None,
+    as_json: console.AsJson = False,
+) -> None:
     """Make an API key.
 
-    The key is for the client, its hash for the environment of the service.
+    With a NAME, the file of keys gets its hash, scopes and quotas, and a running service takes it within seconds; the
+    key is for the client alone. Without, its hash is for the environment of the service.
     """
     from service.api import auth
     from service.settings import variable
 
+    if name is None:
+        if scope or requests or cells or days or file:
+            raise FatescopeError("a key with scopes or quotas needs a name: fatescope keys new NAME")
+        key, digest = auth.new_key()
+        if as_json:
+            console.print_json({"key": key, "hash": digest, "variable": variable("api_keys")})
+            return
+        print(f"key, for the client:    {key}")
+        print(f"hash, for the service:  {variable('api_keys')}={digest}")
+        return
+    from service.api import key_file
+
+    path = _keys_file(file)
+    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days) if days else None
     key, digest = auth.new_key()
+    entry = key_file.make_entry(
+        name, digest, scope or ["classify"], requests=requests, cells=cells, per=per, expires=expires
+    )
+    key_file.add(path, entry)
     if as_json:
-        console.print_json({"key": key, "hash": digest, "variable": variable("api_keys")})
+        console.print_json({"key": key, "file": str(path), **entry.model_dump(mode="json")})
         return
     print(f"key, for the client:    {key}")
-    print(f"hash, for the service:  {variable('api_keys')}={digest}")
+    print(f"hash, for the service:  in {path}; the service reads it where {variable('keys')} names it")
+
+
+@keys.command("list", epilog=console.examples("fatescope keys list", "fatescope keys list --json"))
+def list_keys(file: KeysFile = None, as_json: console.AsJson = False) -> None:
+    """List the named keys, with scopes and quotas."""
+    from service.api import key_file
+
+    entries = key_file.read(_keys_file(file))
+    if as_json:
+        console.print_json([entry.model_dump(mode="json", exclude={"sha256"}) for entry in entries])
+        return
+    for entry in entries:
+        quotas = [f"{count:,} {what} a {entry.per}" for what, count in
+                  (("requests", entry.requests), ("cells", entry.cells)) if count is not None]  # fmt: skip
+        ends = f"  until {entry.expires:%Y-%m-%d}" if entry.expires else ""
+        print(f"{entry.name:<20} {', '.join(entry.scopes):<26} {', '.join(quotas) or 'no quota'}{ends}")
+
+
+@keys.command(epilog=console.examples("fatescope keys revoke plate-reader"))
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the key.")], file: KeysFile = None
+) -> None:
+    """Remove a named key; a running service refuses it within seconds."""
+    from service.api import key_file
+
+    path = _keys_file(file)
+    key_file.revoke(path, name)
+    print(f"{path}: the key '{name}' is no longer accepted")
+
+
+def _keys_file(given: Path | None) -> Path:
+    return given or Path(os.environ.get("FATESCOPE_KEYS") or "keys.json")

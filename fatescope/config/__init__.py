@@ -3,7 +3,7 @@
 No field has a default: each value has one home, and that is `params.yaml`.
 """
 
-from fatescope.config.data import Dataset, Ingest, Simulate, Split, Validation
+from fatescope.config.data import Dataset, Ingest, Quality, Simulate, Split, Validation
 from fatescope.config.evaluation import Audit, Evaluate
 from fatescope.config.params import Params, load
 from fatescope.config.production import Gate, Signable, Signature
@@ -22,6 +22,7 @@ __all__ = [
     "Gate",
     "Ingest",
     "Params",
+    "Quality",
     "Range",
     "Section",
     "Signable",

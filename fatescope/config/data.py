@@ -1,11 +1,12 @@
-"""Sections of `params.yaml` about the data: dataset, simulate, ingest, validate, split."""
+"""Sections of `params.yaml` about the data: dataset, simulate, ingest, validate, quality, split."""
 
+import json
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fatescope.config.names import ClassName, TaskName
+from fatescope.config.names import BRIGHTFIELD, ChannelKind, ClassName, TaskName, plain_channel
 from fatescope.config.section import Count, Section, Share, Size
 
 
@@ -20,12 +21,57 @@ class Dataset(Section):
     """Value of the label group → class name; validation fails on a value that is not listed."""
     group: list[str]
     """The named groups that together identify an acquisition group."""
-    input_channel: str | None
-    """Value of the named group `channel` whose images the model gets; null where the pattern has no such group."""
+    channels: dict[str, ChannelKind] | None
+    """Value of the named group `channel` → kind of its images, `brightfield` or `darkfield`, for each channel that the
+    model gets, in the order in which it gets them; null where the pattern has no such group: brightfield alone."""
+    marker_channels: list[str]
+    """Channels of fluorescence markers, which may never be among `channels`: a model that sees the stain which made
+    the labels learns nothing else."""
     ranges: dict[str, tuple[float, float]]
     """Named group that is a number → its lowest and highest value; validation fails outside that range."""
     tasks: dict[TaskName, list[str]]
     """Task name → the classes that its model distinguishes, in the order of the model's outputs."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The channels that the model gets, in order; empty where paths name none."""
+        return tuple(self.channels or ())
+
+    @property
+    def kinds(self) -> tuple[ChannelKind, ...]:
+        """The kind of each image of a cell, in the order in which the model gets them."""
+        return tuple(self.channels.values()) if self.channels else (BRIGHTFIELD,)
+
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> Self:
+        """Return the section with this `content`, which an earlier version may have written, into a bundle for example.
+
+        Raises ValidationError where it is not valid.
+        """
+        return cls.model_validate_json(json.dumps(cls.update(content)))
+
+    @staticmethod
+    def update(content: dict[str, Any]) -> dict[str, Any]:
+        """Return the `content` of the section as this version writes it: earlier ones had one `input_channel`."""
+        updated = {"marker_channels": []} | content
+        if "channels" not in updated and "input_channel" in updated:
+            channel = updated.pop("input_channel")
+            updated["channels"] = None if channel is None else {channel: BRIGHTFIELD}
+        return updated
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> Self:
+        if self.channels is not None and not self.channels:
+            raise ValueError("channels names no channel; name those that the model gets, or set null")
+        plain = [plain_channel(name) for name in self.inputs]
+        if len(set(plain)) < len(plain):
+            raise ValueError(f"channels names a channel twice: {list(self.inputs)}")
+        if markers := [name for name in self.inputs if plain_channel(name) in map(plain_channel, self.marker_channels)]:
+            raise ValueError(
+                f"channel '{markers[0]}' is among marker_channels, and a marker is never an input; "
+                "remove it from channels"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -40,10 +86,10 @@ class Dataset(Section):
         ]:
             if group not in names:
                 raise ValueError(f"{field} '{group}' is not a named group of pattern, which has {sorted(names)}")
-        if self.input_channel is not None and "channel" not in names:
-            raise ValueError("input_channel is set, but pattern has no group 'channel'; add it or set null")
-        if self.input_channel is None and "channel" in names:
-            raise ValueError("pattern has a group 'channel', so input_channel must name the one that the model gets")
+        if self.channels is not None and "channel" not in names:
+            raise ValueError("channels is set, but pattern has no group 'channel'; add it or set null")
+        if self.channels is None and "channel" in names:
+            raise ValueError("pattern has a group 'channel', so channels must name those that the model gets")
         for task, classes in self.tasks.items():
             if len(classes) < 2 or len(set(classes)) != len(classes):
                 raise ValueError(f"task '{task}' needs two or more different classes, got {classes}")
@@ -66,6 +112,8 @@ class Simulate(Section):
     """Acquisition runs of each medium and day."""
     marker_channels: Annotated[int, Field(ge=0, le=5)]
     """Number of fluorescence channels in addition to brightfield, numbered from 2."""
+    darkfield: bool
+    """Whether channel 12, darkfield (side scatter), is drawn too."""
     height: Annotated[int, Field(ge=24)]
     """Mean native crop height, px."""
     width: Annotated[int, Field(ge=24)]
@@ -78,6 +126,9 @@ class Simulate(Section):
     """How far the read noise of a run follows its medium: 0 not at all, 1 from 2 to 5 counts."""
     gain_shift: Share
     """How far the gain of a run follows its medium: 0 not at all, 1 from 0.75 to 1.25 of the usual camera."""
+    junk: Share
+    """Share of images that show no good single cell: doublets, debris alone, cells out of focus, cells that the border
+    cuts, and saturated images, as many of each. Other images do not change with it."""
 
 
 class Ingest(Section):
@@ -94,7 +145,7 @@ class Ingest(Section):
     seed: int
     """Seed of that sample."""
     workers: Count
-    """Processes that read and decode, at most: one for every 5,000 files."""
+    """Processes that read and decode, at most: one for every 5,000 files; 1 reads in the stage itself, unprotected."""
 
 
 class Validation(Section):
@@ -121,6 +172,22 @@ class Validation(Section):
     max_background_shift: Annotated[float, Field(ge=0)]
     """Largest deviation of a group's median background from the median of all groups, as a share of that; more
     gives a warning."""
+
+
+QualityLimit = Literal["min_gradient_rms", "min_area", "max_border_contact", "max_saturation"]
+
+
+class Quality(Section):
+    """The gates around good single cells, whose limits are learned from the cells."""
+
+    exclude: bool
+    """Whether cells outside the gates (out of focus, doublets, debris, clipped, saturated) belong to no split; they are
+    counted and shown in any case."""
+    loss: Annotated[float, Field(gt=0, lt=0.5)]
+    """Share of good cells that the gates of focus, doublets and debris may cost together."""
+    limits: dict[QualityLimit, Annotated[float, Field(ge=0)]]
+    """Limit → the value that a person drew it at, instead of the learned one: `min_gradient_rms` (1/px), `min_area`
+    (px), `max_border_contact` and `max_saturation` (shares)."""
 
 
 class Split(Section):

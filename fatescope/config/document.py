@@ -24,8 +24,8 @@ NAMES = (
 )
 """Sections and fields in which every key, and every value that is not a number of `ranges`, is a name."""
 SIGNED = ("gate", "signed_off")
-CHANNEL = ("dataset", "input_channel")
-"""A name, or null."""
+CHANNELS = (("dataset", "channels"), ("dataset", "marker_channels"), ("dataset", "input_channel"))
+"""Names, or null; the last in files of earlier versions."""
 _TEXT = "tag:yaml.org,2002:str"
 _KINDS = {f"tag:yaml.org,2002:{name}": "number" for name in ("int", "float", "bool")}
 """Tags of keys that can be sorted together."""
@@ -88,9 +88,10 @@ def _names(node: Node | None) -> Iterator[ScalarNode]:
         numbers = path[-1] == "ranges"
         yield from _scalars(_field(node, path), keys_alone=numbers)
     yield from _scalars(_field(node, SIGNED))
-    channel = _field(node, CHANNEL)
-    if isinstance(channel, ScalarNode) and channel.tag != "tag:yaml.org,2002:null":
-        yield channel
+    for path in CHANNELS:
+        channels = _field(node, path)
+        if not (isinstance(channels, ScalarNode) and channels.tag == "tag:yaml.org,2002:null"):
+            yield from _scalars(channels)
 
 
 def _field(node: Node | None, path: tuple[str, ...]) -> Node | None:

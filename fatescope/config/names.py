@@ -4,10 +4,13 @@ They are checked when the parameters are loaded, so that none of them ends a run
 """
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
+BRIGHTFIELD: Literal["brightfield"] = "brightfield"
+DARKFIELD: Literal["darkfield"] = "darkfield"
+ChannelKind = Literal["brightfield", "darkfield"]
 MAX_CLASS, MAX_TASK = 100, 50
 """Characters. MLflow keeps 250 of a metric, whose name holds that of a class; file systems 255 bytes of a file name."""
 TAKEN = {
@@ -44,6 +47,11 @@ def check_class(name: str) -> str:
     if len(name) > MAX_CLASS:
         raise ValueError(f"class name '{name[:20]}…' has {len(name)} characters; {MAX_CLASS} are allowed")
     return name
+
+
+def plain_channel(channel: str) -> str:
+    """Return a channel without leading zeros, in lower case."""
+    return (channel.lstrip("0") or "0") if channel.isascii() and channel.isdecimal() else channel.lower()
 
 
 TaskName = Annotated[str, AfterValidator(check_task)]

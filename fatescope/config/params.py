@@ -1,12 +1,14 @@
 """All of `params.yaml`, and how it is loaded."""
 
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
 
 from fatescope.config import document
-from fatescope.config.data import Dataset, Ingest, Simulate, Split, Validation
+from fatescope.config.data import Dataset, Ingest, Quality, Simulate, Split, Validation
 from fatescope.config.evaluation import Audit, Evaluate
 from fatescope.config.production import Gate
 from fatescope.config.section import Section
@@ -14,14 +16,18 @@ from fatescope.config.training import Calibrate, Ensemble, Train
 from fatescope.config.tuning import Tune
 from fatescope.errors import ParamsError
 
+log = logging.getLogger(__name__)
+
 RETIRED = {"audit": ["repeats"], "evaluate": ["repeats"], "gate": ["seed", "repeats"]}
 """Section → fields that files of earlier versions have, and that nothing reads any more."""
 ADDED: dict[str, dict[str, float]] = {
-    "simulate": {"focus_shift": 0.0, "noise_shift": 0.0, "gain_shift": 0.0},
+    "simulate": {"darkfield": False, "focus_shift": 0.0, "noise_shift": 0.0, "gain_shift": 0.0, "junk": 0.0},
     "calibrate": {"folds": 3},
     "gate": {"min_groups": 3},
 }
 """Section → field → the value of files that are older than the field."""
+NEW: dict[str, dict[str, Any]] = {"quality": {"exclude": False, "loss": 0.02, "limits": {}}}
+"""Section → its fields, for files that are older than the section."""
 
 
 class Params(Section):
@@ -32,6 +38,7 @@ class Params(Section):
     ingest: Ingest
     # A field named validate would hide a method of pydantic's models.
     validation: Validation = Field(alias="validate")
+    quality: Quality
     split: Split
     audit: Audit
     train: Train
@@ -72,25 +79,38 @@ def parse(text: str, source: str) -> Params:
 
     Raises ParamsError that lists every wrong field with the value received.
     """
-    content = _update(document.read(text, source))
+    written = document.read(text, source)
+    content = _update(written)
     try:
         # Through JSON, whose arrays pydantic accepts as tuples in strict mode.
-        return Params.model_validate_json(json.dumps(content))
+        params = Params.model_validate_json(json.dumps(content))
     except ValidationError as error:
         lines = [
             f"{source}: {'.'.join(map(str, e['loc']))}: {e['msg']} (got {json.dumps(e['input'])[:200]})"
             for e in error.errors(include_url=False)
         ]
         raise ParamsError("\n".join(lines)) from error
+    _warn_of_input_channel(written, source)
+    return params
+
+
+def _warn_of_input_channel(written: object, source: str) -> None:
+    dataset = written.get("dataset") if isinstance(written, dict) else None
+    if isinstance(dataset, dict) and "input_channel" in dataset:
+        channel = dataset["input_channel"]
+        instead = "channels: null" if channel is None else f"channels: {{'{channel}': brightfield}}"
+        log.warning("%s: dataset.input_channel is now dataset.channels; write %s in its place", source, instead)
 
 
 def _update(content: object) -> object:
     """Return the content of a file as this version writes it; what is no file of settings stays as it is."""
     if not isinstance(content, dict):
         return content
-    updated = dict(content)
+    updated = NEW | content
     for name, section in content.items():
         if isinstance(section, dict):
             kept = {field: value for field, value in section.items() if field not in RETIRED.get(name, ())}
             updated[name] = ADDED.get(name, {}) | kept
+    if isinstance(dataset := updated.get("dataset"), dict):
+        updated["dataset"] = Dataset.update(dataset)
     return updated

@@ -37,6 +37,6 @@ class Gate(Section):
     min_group_cells: Count
     """Smallest number of cells of an acquisition group that is compared."""
     max_calibration_error: Share
-    """Largest expected calibration error on the test cells."""
+    """Largest calibration error on the test cells, root mean square, without what chance adds to it."""
     signed_off: dict[str, Signature]
     """Task → who approved a champion although a criterion does not hold; the model card shows it."""

@@ -3,6 +3,7 @@
 A zip may come from anywhere. Nothing is extracted by the names in it without `Member.problem` being empty.
 """
 
+import io
 import lzma
 import re
 import stat
@@ -12,6 +13,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Final
@@ -60,9 +62,17 @@ def is_zip(file: IO[bytes]) -> bool:
     """
     file.seek(0)
     start = file.read(8)
-    known = start.startswith(_ZIP) or (not images.is_image(start) and zipfile.is_zipfile(file))
+    known = start.startswith(_ZIP) or (not images.is_image(start) and _ends_as_zip(file))
     file.seek(0)
     return known
+
+
+def _ends_as_zip(file: IO[bytes]) -> bool:
+    try:
+        return zipfile.is_zipfile(file)
+    except DAMAGE:
+        # The last part of several: a zip, of which `open_zip` says what is wrong.
+        return True
 
 
 def open_zip(file: Path | IO[bytes]) -> zipfile.ZipFile:
@@ -84,7 +94,7 @@ def list_members(archive: zipfile.ZipFile) -> list[Member]:
     Folders, and hidden files and those that operating systems add, are left out.
     """
     entries = [(normalise(_decode_name(entry)), entry) for entry in archive.infolist()]
-    paths = [(str(PurePosixPath(path)), entry) for path, entry in entries if not _is_folder(path, entry)]
+    paths = [(_tidy(path), entry) for path, entry in entries if not _is_folder(path, entry)]
     files = [(path, entry) for path, entry in paths if not is_system_file(path)]
     times = Counter(path for path, _ in files)
     first = dict(reversed(files))
@@ -94,13 +104,35 @@ def list_members(archive: zipfile.ZipFile) -> list[Member]:
     ]
 
 
+def read_compressed(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """Return the bytes of an entry as they are stored, for `expand`; raises one of DAMAGE where there are none."""
+    stored = copy(entry)
+    stored.compress_type, stored.file_size = zipfile.ZIP_STORED, entry.compress_size
+    # It is that of the content.
+    del stored.CRC
+    return archive.read(stored)
+
+
+def expand(stored: bytes, entry: zipfile.ZipInfo) -> bytes:
+    """Return the content of an entry, at most as many bytes as it announces; raises one of DAMAGE."""
+    with zipfile.ZipExtFile(io.BytesIO(stored), "r", entry) as file:
+        return file.read(entry.file_size)
+
+
+def _tidy(path: str) -> str:
+    """Return what `PurePosixPath` makes of a path, which takes ten times as long where there is nothing to do."""
+    return str(PurePosixPath(path)) if any(part in ("", ".") for part in path.split("/")) else path
+
+
 def _is_folder(path: str, entry: zipfile.ZipInfo) -> bool:
     return path.endswith("/") or (entry.file_size == 0 and bool(entry.external_attr & _DOS_FOLDER))
 
 
 def _problems(path: str, entry: zipfile.ZipInfo, times: int) -> Iterator[str]:
-    if path.startswith("/") or ".." in path.split("/") or PureWindowsPath(path).drive:
+    if path.startswith("/") or ".." in path.split("/") or (":" in path and PureWindowsPath(path).drive):
         yield f"the entry '{path}' leads out of the zip; do not use this file"
+    if path == ".":
+        yield f"an entry is called '{entry.filename}', which is no name of a file; pack the files again"
     if stat.S_ISLNK(entry.external_attr >> 16):
         yield f"the entry '{path}' is a link, which may lead out of the zip; pack the file itself"
     if is_too_long(path):

@@ -3,6 +3,7 @@
 `acquisition` describes illumination, gain, focus and crop; `cell` describes the cell, and is the baseline of the CNN.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,28 @@ ACQUISITION = (
     "focus",  # energy of the Laplacian over the variance, dimensionless; falls with blur
     "saturation",  # share of pixels at the top of the bit depth, 0 to 1
 )
+
+
+def acquisition_names(channels: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the features of ACQUISITION for each of the `channels` that a model gets of a cell, in order.
+
+    Those of the first channel have no more than their name, those of others end in `_` and the channel: `focus_6`.
+    """
+    others = (f"{name}_{channel}" for channel in channels[1:] for name in ACQUISITION)
+    return (*ACQUISITION, *others)
+
+
+def acquisition_columns(columns: Iterable[str]) -> tuple[str, ...]:
+    """Return which of the `columns` of a table of cells are features of the acquisition, in whatever channel."""
+    prefixes = tuple(f"{name}_" for name in ACQUISITION)
+    return tuple(name for name in columns if name in ACQUISITION or name.startswith(prefixes))
+
+
+def further_channels(columns: Iterable[str]) -> list[str]:
+    """Return the channels after the first whose features are among the `columns` of a table of cells."""
+    return [name.removeprefix("focus_") for name in columns if name.startswith("focus_")]
+
+
 RINGS = 6
 """Concentric rings of the radial profile."""
 _CHUNK = 64
@@ -41,7 +64,12 @@ CELL = (
 
 
 def acquisition(pixels: Pixels, bit_depth: int) -> Floats:
-    """Return (B, len(ACQUISITION)) features of (B, H, W) native crops of one size and bit depth."""
+    """Return (B, len(ACQUISITION)) features of (B, H, W) native crops of one size and bit depth.
+
+    Of (B, C, H, W) crops, those of all channels stand beside each other, (B, C * len(ACQUISITION)).
+    """
+    if pixels.ndim == 4:
+        return np.concatenate([acquisition(pixels[:, i], bit_depth) for i in range(pixels.shape[1])], axis=1)
     chunks = [_acquisition(pixels[i : i + _CHUNK], 2**bit_depth - 1) for i in range(0, len(pixels), _CHUNK)]
     return np.concatenate(chunks) if chunks else np.zeros((0, len(ACQUISITION)), np.float32)
 

@@ -3,7 +3,9 @@
 Headers are read before anything is decoded, so that refusing an image that is too large costs nothing.
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
+from mmap import mmap
 from typing import Any, cast
 
 import numpy as np
@@ -23,11 +25,16 @@ __all__ = [
     "center",
     "center_alike",
     "check_crop",
+    "check_header",
     "cut",
     "decode",
     "decode_pages",
+    "is_plain",
+    "join_pages",
     "median",
+    "pixel_hash",
     "read_headers",
+    "stacked",
 ]
 
 Pixels = npt.NDArray[np.unsignedinteger]
@@ -37,6 +44,8 @@ MIN_SIDE = 8
 FRAME = 2
 """Width in px of the border that counts as background."""
 
+_SIGNATURE = 16
+"""Bytes that tell the formats apart."""
 _FORMATS: tuple[Format, ...] = (tiff, png, pillow)
 _EXPECTED = "PNG, BMP, JPEG or TIFF of 8 to 16 bit"
 
@@ -52,7 +61,7 @@ def decode(raw: bytes, name: str, max_pixels: int) -> list[tuple[Header, Pixels]
     """
     headers = read_headers(raw, name)
     for header in headers:
-        _check_header(header, name, max_pixels)
+        check_header(header, name, max_pixels)
     pages = []
     for page in decode_pages(raw, headers, name, max_pixels):
         if isinstance(page, ImageError):
@@ -62,17 +71,18 @@ def decode(raw: bytes, name: str, max_pixels: int) -> list[tuple[Header, Pixels]
 
 
 def decode_pages(
-    raw: bytes, headers: list[Header], name: str, max_pixels: int
+    raw: bytes | mmap, headers: list[Header], name: str, max_pixels: int
 ) -> Iterator[tuple[Header, Pixels] | ImageError]:
     """Yield the pages of a file whose `headers` were read, each decoded or as the reason why it is refused.
 
-    A bad page does not cost the others. `decode` lists what is refused.
+    A bad page does not cost the others. `decode` lists what is refused. The mapped copy of a file is changed.
     """
-    decoder = _format_of(raw, name)
-    source = bytearray(raw)
+    decoder = _format_of(bytes(raw[:_SIGNATURE]), name)
+    # Pages that are decoded in parts come in a mapped file, which nobody copies for each part.
+    source = raw if isinstance(raw, mmap) else bytearray(raw)
     for header in headers:
         try:
-            _check_header(header, name, max_pixels)
+            check_header(header, name, max_pixels)
             yield header, _as_grey(decoder.decode_page(source, header, name), header, name)
         except ImageError as error:
             yield error
@@ -92,6 +102,12 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
         if instrument is None:
             raise
         raise ImageError("not_an_image", f"{name}: {instrument}") from error
+
+
+def is_plain(raw: bytes, headers: Sequence[Header]) -> bool:
+    """Return whether the pages of a file with these `headers` are decoded by NumPy alone, and by no library in C."""
+    decoder = _format_of(raw, "")
+    return all(decoder.is_plain(raw, header) for header in headers)
 
 
 def is_image(start: bytes) -> bool:
@@ -119,6 +135,11 @@ def background(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return median(border(pixels))
 
 
+def stacked(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return (B, C, H, W) pixels; cells of one channel are stored without that axis, as (B, H, W)."""
+    return pixels[:, None] if pixels.ndim == 3 else pixels
+
+
 def median(frame: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return the median of a (..., n) border, n even: the value of np.median in a twentieth of its time."""
     half = frame.shape[-1] // 2
@@ -130,9 +151,10 @@ def median(frame: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 def center(pixels: Pixels, canvas: tuple[int, int], name: str) -> npt.NDArray[np.uint16]:
     """Place (H, W) pixels in the middle of a `canvas` (height, width), padded with their own background level.
 
+    Of (C, H, W) pixels each channel is padded with its own, and the result is (C, *canvas).
     Raises ImageError for a cell that is larger than the canvas: a part of it is another image than the whole.
     """
-    height, width = pixels.shape
+    height, width = pixels.shape[-2:]
     if height > canvas[0] or width > canvas[1]:
         raise ImageError(
             "too_large",
@@ -140,45 +162,82 @@ def center(pixels: Pixels, canvas: tuple[int, int], name: str) -> npt.NDArray[np
             "export smaller crops, or retrain with a larger ingest.canvas",
         )
     top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
-    placed = np.full(canvas, int(background(pixels)), np.uint16)
-    placed[top : top + height, left : left + width] = pixels
+    placed = np.empty((*pixels.shape[:-2], *canvas), np.uint16)
+    placed[...] = background(pixels).astype(np.uint16)[..., None, None]
+    placed[..., top : top + height, left : left + width] = pixels
     return placed
 
 
-def center_alike(pixels: Pixels, canvas: tuple[int, int]) -> npt.NDArray[np.uint16]:
-    """Return what `center` does of each of (B, H, W) pixels that fit the `canvas` (height, width), as (B, *canvas)."""
-    count, height, width = pixels.shape
+def center_alike(pixels: Pixels, target: npt.NDArray[np.uint16], rows: Sequence[int]) -> None:
+    """Write what `center` does of each of (B, H, W) pixels into the B `rows` of (N, *canvas) pixels, which they fit.
+
+    Likewise of (B, C, H, W) pixels.
+    """
+    canvas, (height, width) = target.shape[-2:], pixels.shape[-2:]
     top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
-    placed = np.empty((count, *canvas), np.uint16)
-    placed[:] = background(pixels).astype(np.uint16)[:, None, None]
-    placed[:, top : top + height, left : left + width] = pixels
-    return placed
+    levels = background(pixels).astype(np.uint16)[..., None, None]
+    for row, level, cell in zip(rows, levels, pixels, strict=True):
+        target[row] = level
+        target[row, ..., top : top + height, left : left + width] = cell
 
 
 def cut(pixels: Pixels, canvas: tuple[int, int]) -> Pixels:
-    """Return the central part of (H, W) pixels that fits a `canvas` (height, width); all of a crop that is smaller."""
-    for axis, side in enumerate(canvas):
+    """Return the central part of (…, H, W) pixels that fits a `canvas` (height, width); all of one that is smaller."""
+    for axis, side in zip((-2, -1), canvas, strict=True):
         spare = pixels.shape[axis] - side
         if spare > 0:
             pixels = np.take(pixels, range(spare // 2, spare // 2 + side), axis=axis)
     return pixels
 
 
-def check_crop(pixels: npt.NDArray[np.generic], name: str) -> Pixels:
-    """Return `pixels` if they are the crop of a cell, (H, W) uint8 or uint16; raises ImageError where they are not."""
-    if pixels.ndim != 2:
-        raise ImageError("channels", f"{name}: an array of shape {pixels.shape}; expected (height, width)")
+def join_pages(
+    channels: Sequence[list[tuple[Header, Pixels]]], what: Sequence[str], name: str
+) -> list[tuple[Header, Pixels]]:
+    """Return the pages of an object with all of its channels, as (C, H, W); those of one channel as they are.
+
+    `channels` has the decoded pages of the file of each, `what` their names and `name` that of the object, for
+    messages. Raises ImageError where they differ in number, size or bit depth, and so are not of one object.
+    """
+    if len(channels) == 1:
+        return channels[0]
+    first = channels[0]
+    for pages, channel in zip(channels[1:], what[1:], strict=True):
+        if _sizes(pages) != _sizes(first):
+            raise ImageError(
+                "channels_differ",
+                f"{name}: channel {channel} is {_describe(pages)}, but channel {what[0]} is {_describe(first)}; "
+                "export all channels of an object in one size and bit depth",
+            )
+    return [(header, np.stack([pages[i][1] for pages in channels])) for i, (header, _) in enumerate(first)]
+
+
+def _sizes(pages: list[tuple[Header, Pixels]]) -> list[tuple[object, ...]]:
+    return [(pixels.shape, header.bit_depth, pixels.dtype) for header, pixels in pages]
+
+
+def _describe(pages: list[tuple[Header, Pixels]]) -> str:
+    header, pixels = pages[0]
+    size = f"{pixels.shape[0]}x{pixels.shape[1]} px (height x width) of {header.bit_depth} bits"
+    return size if len(pages) == 1 else f"{len(pages)} pages, the first of {size}"
+
+
+def check_crop(pixels: npt.NDArray[np.generic], name: str, channels: tuple[int, ...] = ()) -> Pixels:
+    """Return `pixels` if they are the crop of a cell, (*channels, H, W) uint8 or uint16, else raise ImageError."""
+    if pixels.ndim != len(channels) + 2 or pixels.shape[:-2] != channels:
+        expected = ", ".join([*map(str, channels), "height", "width"])
+        raise ImageError("channels", f"{name}: an array of shape {pixels.shape}; expected ({expected})")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError("bit_depth", f"{name}: pixels of type {pixels.dtype}; expected raw counts as uint8 or uint16")
-    if min(pixels.shape) < MIN_SIDE:
-        height, width = pixels.shape
+    height, width = pixels.shape[-2:]
+    if min(height, width) < MIN_SIDE:
         raise ImageError(
             "too_small", f"{name}: {height}x{width} px (height x width); a cell needs {MIN_SIDE} px on each side"
         )
     return cast("Pixels", pixels)
 
 
-def _check_header(header: Header, name: str, max_pixels: int) -> None:
+def check_header(header: Header, name: str, max_pixels: int) -> None:
+    """Raise ImageError where a header announces what is not read as a cell."""
     size = f"{header.height}x{header.width} px (height x width)"
     if min(header.height, header.width) < MIN_SIDE:
         raise ImageError(
@@ -191,11 +250,16 @@ def _check_header(header: Header, name: str, max_pixels: int) -> None:
     if header.samples not in (1, 2, 3, 4):
         raise ImageError(
             "channels",
-            f"{name}: {header.samples} channels where 1 was expected; "
-            "export one channel per file or set dataset.input_channel",
+            f"{name}: {header.samples} channels where 1 was expected; export one channel per file",
         )
     if not 8 <= header.bit_depth <= 16:
         raise ImageError("bit_depth", f"{name}: {header.bit_depth} bits per pixel; expected {_EXPECTED}")
+
+
+def pixel_hash(pixels: Pixels) -> int:
+    """Return 64 bits that are equal for equal pixels, whatever the file around them holds."""
+    digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=8, key=str(pixels.shape).encode())
+    return int.from_bytes(digest.digest(), "little", signed=True)
 
 
 def _as_grey(page: npt.NDArray[np.generic], header: Header, name: str) -> Pixels:
@@ -205,7 +269,7 @@ def _as_grey(page: npt.NDArray[np.generic], header: Header, name: str) -> Pixels
             raise ImageError(
                 "channels",
                 f"{name}: {page.shape[-1]} different channels (a colour image) where 1 was expected; "
-                "export one channel per file or set dataset.input_channel",
+                "export one channel per file",
             )
         if page.shape[-1] != colours.shape[-1] and not _is_opaque(page[..., -1], header):
             raise ImageError(

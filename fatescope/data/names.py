@@ -6,8 +6,11 @@ to the same answers.
 
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from fatescope.config.names import plain_channel
 
 MAX_DIGITS: Final = 15
 """Longest object number that is believed: all of them are exact as 64-bit floating point numbers."""
@@ -79,9 +82,10 @@ def same_channel(one: str, other: str) -> bool:
     return plain_channel(one) == plain_channel(other)
 
 
-def plain_channel(channel: str) -> str:
-    """Return a channel without leading zeros, in lower case."""
-    return (channel.lstrip("0") or "0") if channel.isascii() and channel.isdecimal() else channel.lower()
+def other_channels(channels: Iterable[int], wanted: Sequence[str]) -> list[tuple[int, str]]:
+    """Return those of the `channels` of a native file that differ from the `wanted` ones, each with the one wanted."""
+    pairs = zip(channels, wanted, strict=bool(wanted))
+    return [(channel, name) for channel, name in pairs if not same_channel(str(channel), name)]
 
 
 def plain_object(number: str) -> int | None:
@@ -119,6 +123,19 @@ def read_name(path: str) -> ImageName:
         start, end, channel = found
         number = _LAST_NUMBER.search(stem[:start].rstrip(_SEPARATORS)) or _ONLY_NUMBER.search(stem[:start] + stem[end:])
     return ImageName(plain_object(number[1]) if number else None, channel)
+
+
+def without_channel(path: str) -> str:
+    """Return a path, with `/`, without the channel that `read_name` finds: equal for all files of one object."""
+    *folders, name = without_copy_marks(path).split("/")
+    found = _find_channel(_SUFFIX.sub("", name)) if len(path) <= MAX_PATH else None
+    if found is not None:
+        name = f"{name[: found[0]]}*{name[found[1] :]}"
+    else:
+        place = max((i for i, folder in enumerate(folders) if _CHANNEL_FOLDER.search(folder)), default=None)
+        if place is not None:
+            folders[place] = "*"
+    return "/".join([*folders, name])
 
 
 def _find_channel(stem: str) -> tuple[int, int, str] | None:

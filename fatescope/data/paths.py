@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fatescope.config import Dataset
+from fatescope.config.names import plain_channel
 from fatescope.data import names
 from fatescope.data.names import ImageName
-from fatescope.data.sidecar import LABELS, Label, Labels, read_table
+from fatescope.data.sidecar import LABELS, Label, Labels, find_label, read_table
 
 ORIGIN = "origin.json"
 """A file at the top of the data folder that records where the cells come from; never an image."""
@@ -57,10 +58,10 @@ class PathParser:
         if value not in self._dataset.classes:
             value = facts[self._dataset.label] = self._values.get(value.lower(), value)
         if "channel" in facts:
-            facts["channel"] = names.plain_channel(facts["channel"])
+            facts["channel"] = plain_channel(facts["channel"])
         group = "_".join(facts[name] for name in self._dataset.group)
-        if path in self._labels:
-            return ParsedPath(facts, self._labels[path].label, self._labels[path].group or group)
+        if stated := find_label(self._labels, path):
+            return ParsedPath(facts, stated.label, stated.group or group)
         return ParsedPath(facts, self._dataset.classes.get(value, value), group)
 
     def _match(self, path: str) -> re.Match[str] | None:
@@ -90,10 +91,14 @@ class PathParser:
 
     def read_name(self, path: str) -> ImageName:
         """Return the object number and the channel of `path`: by the pattern, else as its name is usually written."""
-        parsed = self.read(path)
-        if parsed is None:
-            return names.read_name(names.normalise(path))
-        return ImageName(names.plain_object(parsed.facts.get("object", "")), parsed.facts.get("channel"))
+        path = names.normalise(path)
+        match = self._match(path)
+        if match is None:
+            return names.read_name(path)
+        groups = match.re.groupindex
+        number = match["object"] if "object" in groups else None
+        channel = plain_channel(match["channel"] or "") if "channel" in groups else None
+        return ImageName(names.plain_object(number or ""), channel)
 
     def read_native(self, path: str, channel: int) -> ParsedPath | None:
         """Return what the path of a native file encodes for all its objects, None where it says nothing.
@@ -112,10 +117,11 @@ class PathParser:
             for ending in _EXPORTED_ENDINGS
         )
         parsed = next((found for spelling in (path, *exported) if (found := self.read(spelling))), None)
-        if path not in self._labels:
+        stated = find_label(self._labels, path)
+        if stated is None:
             return parsed
         known = parsed or ParsedPath(dict.fromkeys(self._pattern.groupindex, ""), "", "")
-        return ParsedPath(known.facts, self._labels[path].label, self._labels[path].group or known.group)
+        return ParsedPath(known.facts, stated.label, stated.group or known.group)
 
     def class_of(self, value: str) -> str | None:
         """Return the class that a value of the label group stands for, or that has this name; None where none has."""
@@ -125,9 +131,29 @@ class PathParser:
         return next((name for name in self._dataset.classes.values() if name.lower() == value.lower()), None)
 
     def is_input(self, parsed: ParsedPath) -> bool:
-        """Return whether an image is of the channel that the model gets."""
-        expected = self._dataset.input_channel
-        return expected is None or names.same_channel(parsed.facts["channel"], expected)
+        """Return whether an image is of a channel that the model gets."""
+        return self.input_index(parsed) is not None
+
+    def input_index(self, parsed: ParsedPath) -> int | None:
+        """Return the place of an image among those that the model gets of a cell, None where it gets none of it."""
+        if not self._dataset.inputs:
+            return 0
+        return self.channel_index(parsed.facts["channel"])
+
+    def channel_index(self, channel: str) -> int | None:
+        """Return the place of a channel among those that the model gets, None where it does not get it."""
+        places = (i for i, name in enumerate(self._dataset.inputs) if names.same_channel(channel, name))
+        return next(places, None)
+
+    def object_key(self, path: str) -> str:
+        """Return `path` without its channel, which is equal for all files of one object."""
+        match = self._match(names.normalise(path))
+        if match is None:
+            return names.without_channel(names.normalise(path))
+        if "channel" not in self._pattern.groupindex or match.start("channel") < 0:
+            return match.string
+        start, end = match.span("channel")
+        return f"{match.string[:start]}*{match.string[end:]}"
 
 
 def _begins_inside_a_word(match: re.Match[str]) -> bool:

@@ -1,8 +1,9 @@
 """Labels and acquisition groups that stand beside images instead of in their paths: `fatescope_labels.csv`.
 
 A table in UTF-8 with the columns `path` (relative to the folder of the table, with `/`), `label` (the class name) and
-`group` (the acquisition group; empty for the one that the path says). What it says of an image holds instead of what
-the path says: a cell that a person labels otherwise stays in the group that it was acquired in.
+`group` (the acquisition group; empty for the one that the path says). A path that ends with `/` is a folder, whose row
+holds for all images below it that no row nearer to them names. What the table says of an image holds instead of what
+its path says: a cell that a person labels otherwise stays in the group that it was acquired in.
 """
 
 import csv
@@ -29,7 +30,19 @@ class Label:
 
 
 Labels = Mapping[str, Label]
-"""Path of an image, relative, with `/` → what a sidecar says of it."""
+"""Path of an image, or of a folder with `/` at its end, relative → what a sidecar says of it."""
+
+
+def find_label(labels: Labels, path: str) -> Label | None:
+    """Return what `labels` say of the image at `path`: of itself, else of the nearest folder that they name."""
+    if not labels:
+        return None
+    while path:
+        if path in labels:
+            return labels[path]
+        folder, slash, _ = path.rstrip("/").rpartition("/")
+        path = folder + slash
+    return None
 
 
 def read_table(path: Path) -> dict[str, Label]:

@@ -6,6 +6,7 @@ has under `confounded` a JSON object: class → why the scheme `grouped` cannot 
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fatescope.data import table_parts
 from fatescope.errors import DataError, SplitError
 
 SCHEMES = ("random", "grouped")
@@ -28,7 +30,7 @@ class Splits:
     """The split of every cell in both schemes, and the classes that are confounded with their groups."""
 
     table: pd.DataFrame
-    """Columns `cell_id`, `label`, `random`, `grouped`."""
+    """Columns `label`, `random` and `grouped`; `cell_id` too where they are to be saved."""
     confounded: dict[str, str]
     """Class → why the scheme `grouped` cannot split it."""
 
@@ -46,7 +48,7 @@ class Splits:
         Raises SplitError where one of `classes` has no cell there.
         """
         chosen = (self.table[scheme] == split) & self.table["label"].isin(classes)
-        missing = sorted(set(classes) - set(self.table.loc[chosen, "label"]))
+        missing = sorted(set(classes) - set(self.table.loc[chosen, "label"].unique()))
         if missing:
             reasons = {name: self.confounded.get(name, "too few cells") for name in missing}
             raise SplitError(
@@ -57,16 +59,37 @@ class Splits:
 
 def save(splits: Splits, path: Path) -> None:
     """Write `splits` to the Parquet file `path`."""
-    table = pa.Table.from_pandas(splits.table, preserve_index=False)
-    metadata = {**(table.schema.metadata or {}), _METADATA_KEY: json.dumps(splits.confounded).encode()}
-    pq.write_table(table.replace_schema_metadata(metadata), path)
+    save_parts([splits.table], splits.confounded, path)
+
+
+def save_parts(tables: Iterable[pd.DataFrame], confounded: dict[str, str], path: Path) -> None:
+    """Write the rows of `Splits.table`, a part at a time, to the Parquet file `path`."""
+    writer: pq.ParquetWriter | None = None
+    for rows in tables:
+        table = pa.Table.from_pandas(rows, preserve_index=False)
+        if writer is None:
+            # A part without any split of a scheme has no type of its own for it.
+            schema = pa.schema([_typed(field) for field in table.schema], table.schema.metadata)
+            metadata = {**(schema.metadata or {}), _METADATA_KEY: json.dumps(confounded).encode()}
+            schema = schema.with_metadata(metadata)
+            writer = pq.ParquetWriter(path, schema)
+        writer.write_table(table.cast(schema))
+    if writer is not None:
+        writer.close()
+
+
+def _typed(field: pa.Field) -> pa.Field:
+    return field.with_type(pa.string()) if field.name in SCHEMES else field
 
 
 def load(path: Path) -> Splits:
-    """Read the Parquet file that `save` wrote; raises DataError where it is missing or another file."""
+    """Read the Parquet file that `save` wrote; text is categories, and cell ids stay on disk.
+
+    Raises DataError where it is missing or another file.
+    """
     try:
-        table = pq.read_table(path)
-        confounded: dict[str, str] = json.loads(table.schema.metadata[_METADATA_KEY])
+        confounded: dict[str, str] = json.loads(pq.read_schema(path).metadata[_METADATA_KEY])
+        table = table_parts.read_columns(path, ["label", *SCHEMES])
     except (FileNotFoundError, KeyError, TypeError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: holds no splits ({error!r}); run the split stage") from error
-    return Splits(table.to_pandas(), confounded)
+    return Splits(table, confounded)

@@ -6,13 +6,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from safetensors.numpy import load_file
 
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import classification, composition
 from fatescope.inference.classification import Classification
 from fatescope.inference.composition import Composition
+from fatescope.inference.graph import OUTPUTS, Graph
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.inference.reference import COMPONENTS, build_reference, exclude_seen
 from fatescope.inference.spec import (
@@ -58,8 +58,6 @@ __all__ = [
     "read_spec",
 ]
 
-OUTPUTS = ("logits", "embedding", "activation_map")
-"""The outputs of the graph, in the order of the fields of Prediction."""
 TOLERANCE = 1e-3
 """The largest difference of a logit from its test tensor on another machine."""
 
@@ -69,29 +67,14 @@ BATCH = 128
 Floats = npt.NDArray[np.float32]
 
 
-class Graph:
-    """An ONNX graph in ONNX Runtime; several threads may call it at once."""
-
-    def __init__(self, path: Path, threads: int, provider: str = "CPUExecutionProvider") -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors only: its warnings are about graph optimisation
-        self._session = onnxruntime.InferenceSession(path, options, providers=[provider])
-        # ONNX Runtime falls back to another provider where it cannot load this one.
-        if self._session.get_providers()[0] != provider:
-            raise BundleError(f"{path}: ONNX Runtime cannot use {provider} on this machine")
-
-    def predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
-        """Run the graph on (B, H, W) raw pixels on the canvas."""
-        images = pixels[:, None].astype(np.float32)
-        return Prediction(*self._session.run(list(OUTPUTS), {"pixels": images}))
-
-
 class Engine(Protocol):
     """What can run the network of a bundle: ONNX Runtime, OpenVINO, PyTorch."""
 
-    def predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
-        """Run the network on (B, H, W) raw pixels on the canvas."""
+    def predict(self, pixels: npt.NDArray[np.uint16], *, maps: bool = True) -> Prediction:
+        """Run the network on (B, C, H, W) raw pixels on the canvas; those of one channel may be (B, H, W).
+
+        Without `maps`, the activation maps are left out.
+        """
 
 
 class Bundle:
@@ -105,37 +88,39 @@ class Bundle:
         self.outliers = outliers
         self._test = test
 
-    def predict(self, pixels: npt.NDArray[np.unsignedinteger]) -> Prediction:
-        """Run the network on (B, H, W) raw pixels on the canvas.
+    def predict(self, pixels: npt.NDArray[np.unsignedinteger], *, maps: bool = True) -> Prediction:
+        """Run the network on (B, C, H, W) raw pixels on the canvas; for a model of one channel, (B, H, W).
 
+        Without `maps`, the activation maps are left out; they are the largest output.
         Raises DataError for pixels of another shape.
         """
-        if pixels.ndim != 3 or pixels.shape[1:] != self.spec.canvas:
-            height, width = self.spec.canvas
+        if pixels.shape[1:] != self.spec.shape:
+            expected = ", ".join(map(str, self.spec.shape))
             raise DataError(
-                f"pixels of shape {pixels.shape}; the model takes (B, {height}, {width}), "
+                f"pixels of shape {pixels.shape}; the model takes (B, {expected}), "
                 "and its method classify takes crops of any size"
             )
-        return self._engine.predict(pixels)
+        return self._engine.predict(pixels, maps=maps)
 
     def classify(
         self, cells: str | Path | npt.NDArray[np.generic] | Sequence[npt.NDArray[np.generic]]
     ) -> list[Classification]:
         """Classify one cell or several: the pages of an image file, or crops (height, width) of any size.
 
+        A model of several channels takes crops (channels, height, width), in the order of `spec.channels`.
         A crop is raw counts, uint8 or uint16; what reaches beyond the canvas of the model is cut off.
         Raises ImageError for a file or a crop that cannot be used, with the reason.
         """
         if isinstance(cells, str | Path):
             crops: Sequence[npt.NDArray[np.generic]] = classification.read_crops(Path(cells), self.spec)
         elif isinstance(cells, np.ndarray):
-            crops = [cells] if cells.ndim == 2 else list(cells)
+            crops = [cells] if cells.ndim == len(self.spec.shape) else list(cells)
         else:
             crops = cells
         results: list[Classification] = []
         for start in range(0, len(crops), BATCH):
-            pixels = classification.place(crops[start : start + BATCH], self.spec.canvas)
-            results += classification.from_assessment(self.assess(self.predict(pixels)), self.spec.classes)
+            pixels = classification.place(crops[start : start + BATCH], self.spec)
+            results += classification.from_assessment(self.assess(self.predict(pixels, maps=False)), self.spec.classes)
         return results
 
     def with_engine(self, engine: Engine) -> "Bundle":
@@ -160,7 +145,7 @@ class Bundle:
 
     @property
     def example(self) -> npt.NDArray[np.uint16]:
-        """Return the (B, H, W) pixels of the test tensors, real input of this model."""
+        """Return the (B, *spec.shape) pixels of the test tensors, real input of this model."""
         return self._test["pixels"]
 
     @property

@@ -58,8 +58,15 @@ def from_assessment(assessment: Assessment, classes: list[str]) -> list[Classifi
 def read_crops(path: Path, spec: Spec) -> list[Pixels]:
     """Return the cells of an image file, one a page.
 
-    Raises ImageError for a file that is not such an image, or has a bit depth that the model of `spec` does not know.
+    Raises ImageError for a file that is not such an image, of a model of several channels, whose cells are in several
+    files, or where it has a bit depth that the model of `spec` does not know.
     """
+    if len(spec.kinds) > 1:
+        raise ImageError(
+            "missing_channel",
+            f"{path}: is of one channel, but the model takes {len(spec.kinds)} of a cell ({', '.join(spec.inputs)}); "
+            "give arrays (channels, height, width), or use `fatescope score`",
+        )
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -81,15 +88,16 @@ def wrong_bit_depth(header: Header, spec: Spec, name: str) -> ImageError:
     )
 
 
-def place(crops: Iterable[npt.NDArray[np.generic]], canvas: tuple[int, int]) -> npt.NDArray[np.uint16]:
-    """Return (B, H, W) pixels: each crop in the middle of the canvas, padded with its background level.
+def place(crops: Iterable[npt.NDArray[np.generic]], spec: Spec) -> npt.NDArray[np.uint16]:
+    """Return (B, *spec.shape) pixels: each crop in the middle of the canvas, padded with its background level.
 
     What reaches beyond the canvas is cut off. Raises ImageError for a crop that is not a grey image of unsigned
-    integers, or is smaller than `images.MIN_SIDE`.
+    integers for each channel of the model, or is smaller than `images.MIN_SIDE`.
     """
+    canvas = spec.canvas
     placed = []
     for position, crop in enumerate(crops):
         name = f"crop {position}"
-        pixels = images.check_crop(crop, name)
+        pixels = images.check_crop(crop, name, spec.shape[:-2])
         placed.append(images.center(images.cut(pixels, canvas), canvas, name))
-    return np.stack(placed) if placed else np.zeros((0, *canvas), np.uint16)
+    return np.stack(placed) if placed else np.zeros((0, *spec.shape), np.uint16)

@@ -35,14 +35,15 @@ def estimate(probabilities: Floats, prior: Floats, error: Floats, weights: Float
     does not shrink with more cells (`pipelines.training.calibration`), and `weights` (n,) how often each cell counts.
     The covariance behind the interval is `error` plus the inverse of the observed information.
     """
-    counts = np.ones(len(probabilities)) if weights is None else weights
-    likelihood = probabilities.astype(np.float64) / prior
-    shares = _maximise_likelihood(likelihood, counts)
-    spread = np.sqrt(np.diag(_covariance(likelihood, counts, shares) + error))
+    shares = maximise_likelihood(probabilities, prior, weights)
+    spread = np.sqrt(np.diag(covariance(probabilities, prior, shares, weights) + error))
     return Composition(shares, np.clip(shares - _Z * spread, 0, 1), np.clip(shares + _Z * spread, 0, 1))
 
 
-def _maximise_likelihood(likelihood: Floats, counts: Floats) -> Floats:
+def maximise_likelihood(probabilities: Floats, prior: Floats, weights: Floats | None = None) -> Floats:
+    """Return the (K,) class shares under which the probabilities of all cells are most likely."""
+    counts = np.ones(len(probabilities)) if weights is None else weights
+    likelihood = probabilities.astype(np.float64) / prior
     shares: Floats = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
     for _ in range(MAX_STEPS):
         joint = likelihood * shares
@@ -53,8 +54,13 @@ def _maximise_likelihood(likelihood: Floats, counts: Floats) -> Floats:
     return shares
 
 
-def _covariance(likelihood: Floats, counts: Floats, shares: Floats) -> Floats:
-    """Return the inverse of the observed information on the simplex, where shares add up to one."""
+def covariance(probabilities: Floats, prior: Floats, shares: Floats, weights: Floats | None = None) -> Floats:
+    """Return the (K, K) covariance of `shares` that shrinks with more cells.
+
+    It is the inverse of the observed information on the simplex, where shares add up to one.
+    """
+    counts = np.ones(len(probabilities)) if weights is None else weights
+    likelihood = probabilities.astype(np.float64) / prior
     slope = likelihood / (likelihood @ shares)[:, None]
     information = (slope * counts[:, None]).T @ slope
     size = len(shares)
@@ -64,5 +70,5 @@ def _covariance(likelihood: Floats, counts: Floats, shares: Floats) -> Floats:
     # Rounding errors would give directions without information a variance of any size and sign.
     informative = values > _RELATIVE_TOLERANCE * values.max()
     root = plane @ (vectors[:, informative] / np.sqrt(values[informative]))
-    covariance: Floats = root @ root.T
-    return covariance
+    spread: Floats = root @ root.T
+    return spread

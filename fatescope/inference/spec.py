@@ -2,13 +2,16 @@
 
 | file | content |
 |---|---|
-| `model.onnx` | raw pixels (B, 1, H, W) float32 on the canvas → `logits`, `embedding`, `activation_map` |
+| `model.onnx` | raw pixels (B, C, H, W) float32 on the canvas → `logits`, `embedding`, `activation_map` |
 | `weights.safetensors` | the weights of the network, from which training can continue |
 | `spec.json` | what the model is, what input it takes, what it was trained on, and the hash of every other file |
 | `outliers.safetensors` | the distribution of the embeddings of training cells (`fatescope.inference.ood`) |
 | `reference.parquet` | features, embeddings and predictions of reference cells, from which drift is measured |
 | `seen.safetensors` | `cells`: the pixel hashes of the cells that it was trained on, ascending |
 | `test.safetensors` | `pixels`, and the `logits` that the graph must return for them |
+| `recipe.json`, `constraints.txt` | how it was made, and with which packages (`pipelines.provenance.recipe`) |
+| `attestation.json` | the same as an in-toto statement; in registered versions |
+| `sbom.cdx.json` | what the model consists of and was made with, as a CycloneDX list; in registered versions |
 
 All formats are open, and none is a pickle. Loading needs neither PyTorch nor `params.yaml`.
 """
@@ -20,6 +23,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from fatescope.config.names import BRIGHTFIELD, ChannelKind
+from fatescope.data.quality_gate import QualityGate
 from fatescope.errors import BundleError
 
 FORMAT = 2
@@ -51,7 +56,10 @@ class Spec(BaseModel):
     width_px: tuple[int, int]
     """Smallest and largest native width of the cells it was trained on."""
     channel: str | None
-    """The input channel of the export."""
+    """The input channel of the export; of several, the first."""
+    channels: dict[str, ChannelKind] = {}
+    """Channel → kind, in the order of the graph; empty in older bundles, and where paths name no channel: one image in
+    brightfield."""
     backbone: str
     """The CNN; those of an ensemble are separated by ` + `."""
     join: str | None
@@ -72,6 +80,8 @@ class Spec(BaseModel):
     """(K,) The class shares that the probabilities assume."""
     composition_error: list[list[float]]
     """(K, K) Covariance of the estimated shares of a culture that does not shrink with more cells."""
+    quality: QualityGate | None = None
+    """The limits of good single cells; None in bundles that do not have them."""
     cost: dict[str, float]
     """`parameters`, `multiply_adds` per cell, `fit_seconds` on the machine that trained it and, where it could be
     measured, `energy_wh`."""
@@ -91,6 +101,21 @@ class Spec(BaseModel):
     """The sections of `params.yaml` with which it was trained."""
     hashes: dict[str, str]
     """File name → SHA-256 of its bytes."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The channels that the model gets of a cell, in order; empty where paths name none."""
+        return tuple(self.channels) or ((self.channel,) if self.channel is not None else ())
+
+    @property
+    def kinds(self) -> tuple[ChannelKind, ...]:
+        """The kind of each of the images that the model gets of a cell."""
+        return tuple(self.channels.values()) or (BRIGHTFIELD,)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the pixels of a cell: (C, H, W), or (H, W) where there is one channel."""
+        return self.canvas if len(self.kinds) == 1 else (len(self.kinds), *self.canvas)
 
 
 def finalize(folder: Path, spec: Spec) -> None:

@@ -23,7 +23,26 @@ class Prediction:
     embedding: Floats
     """(B, C)"""
     activation_map: Floats
-    """(B, K, h, w)"""
+    """(B, K, h, w); (B, K, 0, 0) where it was not asked for."""
+
+    @classmethod
+    def of(cls, logits: Floats, embedding: Floats, activation_map: Floats | None = None) -> "Prediction":
+        """Return a prediction from the outputs of a network, whose activation maps may be left out."""
+        if activation_map is None:
+            activation_map = np.empty((*logits.shape, 0, 0), np.float32)
+        return cls(logits, embedding, activation_map)
+
+    @classmethod
+    def concatenate(cls, parts: list["Prediction"]) -> "Prediction":
+        """Return the predictions for several batches as one."""
+        if len(parts) == 1:
+            return parts[0]
+        names = (field.name for field in fields(cls))
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def head(self, cells: int) -> "Prediction":
+        """Return the prediction for the first `cells` only."""
+        return Prediction(self.logits[:cells], self.embedding[:cells], self.activation_map[:cells])
 
     @property
     def probabilities(self) -> Floats:

@@ -1,7 +1,7 @@
-"""The CNNs by name: a backbone maps (B, 1, H, W) images to a (B, C, h, w) feature map.
+"""The CNNs by name: a backbone maps images of one channel or several to a (B, C, h, w) feature map.
 
-Most come from torchvision, with two changes: the stem takes one grey channel, and the classifier is removed, because
-`fatescope.networks.network` gives every backbone the same head.
+Most come from torchvision, with two changes: the stem takes grey channels in place of colours, and the classifier is
+removed, because `fatescope.networks.network` gives every backbone the same head.
 """
 
 import re
@@ -31,8 +31,8 @@ class Backbone:
     channels: int
 
 
-def build(name: str, weights: str, input_size: tuple[int, int]) -> Backbone:
-    """Build the backbone `name` with `weights`: `none`, `imagenet`, or the path of a state dict.
+def build(name: str, weights: str, input_size: tuple[int, int], channels: int = 1) -> Backbone:
+    """Build the backbone `name` for images of `channels` with `weights`: `none`, `imagenet`, or a state dict's path.
 
     The file, read by `torch.load` unless it ends in .safetensors, has the weights of torchvision's model or those of a
     bundle; of an ensemble, the first member with this backbone is taken.
@@ -43,12 +43,13 @@ def build(name: str, weights: str, input_size: tuple[int, int]) -> Backbone:
     if min(input_size) < SMALLEST.get(name, 0):
         raise ParamsError(f"train.input_size: {name} needs {SMALLEST[name]} px a side or more, got {list(input_size)}")
     if weights in {"none", "imagenet"}:
-        return BACKBONES[name](weights)
+        return BACKBONES[name](weights, channels)
     state = _read_state_dict(Path(weights))
     try:
-        return _from_bundle(name, state) if "temperature" in state else BACKBONES[name](state)
+        return _from_bundle(name, state, channels) if "temperature" in state else BACKBONES[name](state, channels)
     except RuntimeError as error:
-        raise ParamsError(f"train.weights: {weights} does not hold the weights of {name}: {error}") from error
+        of = f"{name} with {channels} channels" if channels > 1 else name
+        raise ParamsError(f"train.weights: {weights} does not hold the weights of {of}: {error}") from error
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -64,9 +65,9 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _from_bundle(name: str, state: dict[str, Tensor]) -> Backbone:
+def _from_bundle(name: str, state: dict[str, Tensor], channels: int) -> Backbone:
     """Return the backbone of a `Network`, or of the first member of an `Ensemble` that has the backbone `name`."""
-    backbone = BACKBONES[name]("none")
+    backbone = BACKBONES[name]("none", channels)
     prefixes = sorted({match[0] for key in state if (match := re.match(r"(members\.\d+\.)?features\.", key))})
     mismatch = RuntimeError("it has no backbone")
     for prefix in prefixes:
@@ -80,45 +81,45 @@ def _from_bundle(name: str, state: dict[str, Tensor]) -> Backbone:
     raise mismatch
 
 
-def _resnet(name: str, weights: Weights, channels: int) -> Backbone:
+def _resnet(name: str, weights: Weights, channels: int, width: int) -> Backbone:
     model = _torchvision(name, weights)
-    stem = (_grey_stem(model.conv1), model.bn1, model.relu, model.maxpool)
-    return Backbone(nn.Sequential(*stem, model.layer1, model.layer2, model.layer3, model.layer4), channels)
+    stem = (_grey_stem(model.conv1, channels), model.bn1, model.relu, model.maxpool)
+    return Backbone(nn.Sequential(*stem, model.layer1, model.layer2, model.layer3, model.layer4), width)
 
 
-def _resnet18(weights: Weights) -> Backbone:
-    return _resnet("resnet18", weights, 512)
+def _resnet18(weights: Weights, channels: int) -> Backbone:
+    return _resnet("resnet18", weights, channels, 512)
 
 
-def _resnet50(weights: Weights) -> Backbone:
-    return _resnet("resnet50", weights, 2048)
+def _resnet50(weights: Weights, channels: int) -> Backbone:
+    return _resnet("resnet50", weights, channels, 2048)
 
 
-def _mobilenet(name: str, weights: Weights, channels: int) -> Backbone:
+def _mobilenet(name: str, weights: Weights, channels: int, width: int) -> Backbone:
     features = _torchvision(name, weights).features
-    features[0][0] = _grey_stem(features[0][0])
-    return Backbone(features, channels)
+    features[0][0] = _grey_stem(features[0][0], channels)
+    return Backbone(features, width)
 
 
-def _mobilenet_v2(weights: Weights) -> Backbone:
-    return _mobilenet("mobilenet_v2", weights, 1280)
+def _mobilenet_v2(weights: Weights, channels: int) -> Backbone:
+    return _mobilenet("mobilenet_v2", weights, channels, 1280)
 
 
-def _mobilenet_v3_large(weights: Weights) -> Backbone:
-    return _mobilenet("mobilenet_v3_large", weights, 960)
+def _mobilenet_v3_large(weights: Weights, channels: int) -> Backbone:
+    return _mobilenet("mobilenet_v3_large", weights, channels, 960)
 
 
-def _vgg19_bn(weights: Weights) -> Backbone:
+def _vgg19_bn(weights: Weights, channels: int) -> Backbone:
     features = _torchvision("vgg19_bn", weights).features
-    features[0] = _grey_stem(features[0])
+    features[0] = _grey_stem(features[0], channels)
     # Without the last pooling: the head pools over all positions.
     return Backbone(features[:-1], 512)
 
 
-def _inception_v3(weights: Weights) -> Backbone:
+def _inception_v3(weights: Weights, channels: int) -> Backbone:
     """Return Inception v3 up to its last mixed block; it needs images of 75 px or more on each side."""
     model = _torchvision("inception_v3", weights)
-    model.Conv2d_1a_3x3.conv = _grey_stem(model.Conv2d_1a_3x3.conv)
+    model.Conv2d_1a_3x3.conv = _grey_stem(model.Conv2d_1a_3x3.conv, channels)
     # In the order of torchvision's own forward, without the auxiliary classifier.
     names = (
         "Conv2d_1a_3x3",
@@ -134,19 +135,19 @@ def _inception_v3(weights: Weights) -> Backbone:
     return Backbone(nn.Sequential(*layers), 2048)
 
 
-def _compact(weights: Weights) -> Backbone:
+def _compact(weights: Weights, channels: int) -> Backbone:
     """Return the architecture of the paper's own network (arXiv 2312.06665): three times convolution and pooling."""
     if weights != "none":
         raise ParamsError(
             "train.weights: torchvision has none for the backbone compact; set none, or the path of a bundle's weights"
         )
-    widths, layers = (1, 32, 64, 128), list[nn.Module]()
+    widths, layers = (channels, 32, 64, 128), list[nn.Module]()
     for narrow, wide in pairwise(widths):
         layers += [nn.Conv2d(narrow, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(), nn.MaxPool2d(2)]
     return Backbone(nn.Sequential(*layers), widths[-1])
 
 
-BACKBONES: dict[str, Callable[[Weights], Backbone]] = {
+BACKBONES: dict[str, Callable[[Weights, int], Backbone]] = {
     "compact": _compact,
     "inception_v3": _inception_v3,
     "mobilenet_v2": _mobilenet_v2,
@@ -186,10 +187,10 @@ def _build_torchvision(name: str, weights: str | None) -> nn.Module:
     return model
 
 
-def _grey_stem(colour: nn.Conv2d) -> nn.Conv2d:
-    """Return a convolution of one channel that maps a grey image to what `colour` makes of three equal channels."""
+def _grey_stem(colour: nn.Conv2d, channels: int = 1) -> nn.Conv2d:
+    """Return a convolution of `channels` that maps equal ones to what `colour` makes of three equal channels."""
     grey = nn.Conv2d(
-        1,
+        channels,
         colour.out_channels,
         colour.kernel_size,  # type: ignore[arg-type]  # torch types all three wider than they are
         colour.stride,  # type: ignore[arg-type]
@@ -197,7 +198,7 @@ def _grey_stem(colour: nn.Conv2d) -> nn.Conv2d:
         bias=colour.bias is not None,
     )
     with torch.no_grad():
-        grey.weight.copy_(colour.weight.sum(1, keepdim=True))
+        grey.weight.copy_(colour.weight.sum(1, keepdim=True) / channels)
         if grey.bias is not None:
             grey.bias.copy_(_present(colour.bias))
     return grey

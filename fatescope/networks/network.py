@@ -5,6 +5,7 @@
 Preprocessing is part of the module, and so of the exported graph: training and serving cannot disagree.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fatescope.config.names import BRIGHTFIELD, DARKFIELD, ChannelKind
 from fatescope.inference.bundle import OPSET, OUTPUTS, Spec
 from fatescope.networks import backbones
 from fatescope.networks.backbones import Backbone
@@ -21,7 +23,7 @@ from fatescope.networks.symmetry import is_stretched, symmetries_of
 
 
 class Outputs(NamedTuple):
-    """The outputs of a network for (B, 1, H, W) cells."""
+    """The outputs of a network for (B, C, H, W) cells."""
 
     logits: Tensor
     """(B, K), divided by the temperature."""
@@ -36,7 +38,7 @@ class Network(nn.Module):
 
     temperature: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a network is
         self,
         backbone: Backbone,
         classes: int,
@@ -46,24 +48,31 @@ class Network(nn.Module):
         normalisation: str,
         dropout: float,
         views: str = "one",
+        kinds: Sequence[ChannelKind] = (BRIGHTFIELD,),
     ) -> None:
         super().__init__()
         self.features = backbone.features
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(backbone.channels, classes)
         self.register_buffer("temperature", torch.ones(()))
-        # The common background level, counts, for the normalisation `fixed`; other networks have no such weight.
+        # The common background level of each channel, counts, for the normalisation `fixed`, and the unit of scatter,
+        # counts, for darkfield; other networks have no such weights.
         self.level: Tensor | None
-        self.register_buffer("level", torch.ones(()) if normalisation == "fixed" else None)
+        self.unit: Tensor | None
+        scales = () if len(kinds) == 1 else (len(kinds), 1, 1)
+        self.register_buffer("level", torch.ones(scales) if normalisation == "fixed" else None)
+        self.register_buffer("unit", torch.ones((len(kinds), 1, 1)) if DARKFIELD in kinds else None)
+        self._kinds = tuple(kinds)
         self._input_size, self._resize, self._normalisation = input_size, resize, normalisation
         self.views = views
 
     def preprocess(self, pixels: Tensor) -> Tensor:
-        """Normalise and resize (B, 1, H, W) raw pixels on their canvas to the input size."""
-        return resize(normalise(pixels, self._normalisation, self.level), self._input_size, self._resize)
+        """Normalise and resize (B, C, H, W) raw pixels on their canvas to the input size."""
+        normalised = normalise(pixels, self._normalisation, self.level, self._kinds, self.unit)
+        return resize(normalised, self._input_size, self._resize)
 
     def forward(self, pixels: Tensor) -> Outputs:
-        """Classify (B, 1, H, W) raw pixels, float32 counts on a canvas."""
+        """Classify (B, C, H, W) raw pixels, float32 counts on a canvas."""
         return self.forward_head(self.forward_features(pixels))
 
     def forward_preprocessed(self, images: Tensor) -> Outputs:
@@ -112,7 +121,7 @@ class Ensemble(nn.Module):
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, pixels: Tensor) -> Outputs:
-        """Classify (B, 1, H, W) raw pixels, float32 counts on a canvas."""
+        """Classify (B, C, H, W) raw pixels, float32 counts on a canvas."""
         members = cast("list[Network]", list(self.members))
         maps = [member.forward_features(pixels) for member in members]
         embeddings = [feature_map.mean((2, 3)) for feature_map in maps]
@@ -136,20 +145,22 @@ def restore(spec: Spec, weights: Path) -> Network | Ensemble:
     members = []
     for fit in spec.params["train"]:
         size = (fit["input_size"][0], fit["input_size"][1])
-        backbone = backbones.build(fit["backbone"], "none", size)
+        backbone = backbones.build(fit["backbone"], "none", size, len(spec.kinds))
         how = {name: fit[name] for name in ("resize", "normalisation", "dropout")}
         # Bundles of before there were several have none.
-        members.append(Network(backbone, len(spec.classes), size, **how, views=fit.get("views", "one")))
+        members.append(
+            Network(backbone, len(spec.classes), size, **how, views=fit.get("views", "one"), kinds=spec.kinds)
+        )
     network = members[0] if spec.join is None else Ensemble(members, len(spec.classes), spec.join)
     load_model(network, str(weights))
     return network.eval()
 
 
-def export(network: Network | Ensemble, canvas: tuple[int, int], path: Path) -> None:
-    """Write `network` as an ONNX graph that takes any number of cells on `canvas` (height, width)."""
+def export(network: Network | Ensemble, canvas: tuple[int, int], path: Path, channels: int = 1) -> None:
+    """Write `network` as an ONNX graph that takes any number of cells of `channels` on `canvas` (height, width)."""
     network = network.cpu().eval()
     # Two cells, because a trace with one would fix the batch size at one.
-    example = torch.rand(2, 1, *canvas) * 1000
+    example = torch.rand(2, channels, *canvas) * 1000
     torch.onnx.export(
         network,
         (example,),

@@ -28,13 +28,16 @@ _PAGE = """<!doctype html>
 <p>{verdict}</p>
 <table><thead><tr><th></th><th>What is expected</th><th>Table</th><th>Found</th><th>Where</th></tr></thead>
 <tbody>{rows}</tbody></table>
-<h2>Details by Great Expectations</h2><ul>{links}</ul>
+<h2>Details by Great Expectations</h2>{note}<ul>{links}</ul>
 </body></html>
 """
 
 
-def finish(docs: Path, results: list[CheckResult]) -> None:
-    """Style every page below `docs`, and write `index.html`, which lists `results` and leads to the others."""
+def finish(docs: Path, results: list[CheckResult], note: str = "") -> None:
+    """Style every page below `docs`, and write `index.html`, which lists `results` and leads to the others.
+
+    `note` says what Great Expectations looked at, where that is not everything.
+    """
     pages = [page for page in docs.rglob("*.html") if page.name != "index.html"]
     for page in pages:
         text = _EXTERNAL.sub("", page.read_text(encoding="utf-8"))
@@ -48,6 +51,7 @@ def finish(docs: Path, results: list[CheckResult]) -> None:
         style=_STYLE,
         verdict=f"{verdict}{f', {len(failed) - critical} warnings' if len(failed) > critical else ''}.",
         rows="".join(map(_row, sorted(results, key=lambda result: (result["passed"], result["severity"])))),
+        note=f"<p>{html.escape(note)}</p>" if note else "",
         links="".join(f'<li><a href="{path}">{path.parts[0]}: {path.stem}</a></li>' for path in links),
     )
     (docs / "index.html").write_text(content, encoding="utf-8")

@@ -16,6 +16,10 @@ import numpy as np
 import pandas as pd
 
 from fatescope.config import Dataset, Validation
+from fatescope.data.table_parts import TableParts
+
+SHARED = "groups with these pixels"
+"""The column with the number of acquisition groups that have an image; of a sample, 2 stands for two or more."""
 
 Expectations = Sequence[Any]
 """Instances of `great_expectations.expectations.Expectation`; `.severity` distinguishes failures from warnings."""
@@ -33,8 +37,11 @@ def load_gx() -> Any:  # noqa: ANN401  the module, which ships no types
     return gx
 
 
-def image_expectations(params: Validation) -> Expectations:
-    """Return what every image must satisfy, labelled or not; columns as in `fatescope.data.dataset`."""
+def image_expectations(params: Validation, channels: Sequence[str] = ()) -> Expectations:
+    """Return what every image must satisfy, labelled or not; columns as in `fatescope.data.dataset`.
+
+    `channels` are those that the model sees; no focus is asked of others than the first.
+    """
     gxe = load_gx().expectations
     mostly = 1 - params.max_bad_share
     share = f"in all but {params.max_bad_share:.1%} of cells"
@@ -51,15 +58,21 @@ def image_expectations(params: Validation) -> Expectations:
             column="bit_depth", min_value=1, max_value=1, severity="critical",
             description="All images have one bit depth: the camera and the export did not change.",
         ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="saturation", max_value=params.max_saturation, mostly=mostly, severity="critical",
-            description=f"At most {params.max_saturation:.1%} of pixels are saturated, {share} "
-            "(validate.max_saturation).",
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="spread", min_value=params.min_spread, mostly=mostly, severity="critical",
-            description=f"The image is not blank: the standard deviation of its pixels is {params.min_spread} counts "
-            f"or more, {share} (validate.min_spread).",
+        *(
+            expectation
+            for suffix, where in [("", ""), *((f"_{channel}", f" in channel {channel}") for channel in channels[1:])]
+            for expectation in (
+                gxe.ExpectColumnValuesToBeBetween(
+                    column=f"saturation{suffix}", max_value=params.max_saturation, mostly=mostly, severity="critical",
+                    description=f"At most {params.max_saturation:.1%} of pixels are saturated{where}, {share} "
+                    "(validate.max_saturation).",
+                ),
+                gxe.ExpectColumnValuesToBeBetween(
+                    column=f"spread{suffix}", min_value=params.min_spread, mostly=mostly, severity="critical",
+                    description=f"The image is not blank{where}: the standard deviation of its pixels is "
+                    f"{params.min_spread} counts or more, {share} (validate.min_spread).",
+                ),
+            )
         ),
         gxe.ExpectColumnValuesToBeBetween(
             column="focus", min_value=params.min_focus, mostly=mostly, severity="warning",
@@ -93,13 +106,13 @@ def cell_expectations(dataset: Dataset, params: Validation) -> Expectations:
             )
             for fact, (low, high) in dataset.ranges.items()
         ),
-        *image_expectations(params),
+        *image_expectations(params, dataset.inputs),
         gxe.ExpectColumnValuesToBeUnique(
             column="pixel_hash", mostly=1 - params.max_duplicate_share, severity="warning",
             description="No image is in the data twice.",
         ),
         gxe.ExpectColumnValuesToBeBetween(
-            column="groups with these pixels", max_value=1, mostly=1 - params.max_duplicate_share, severity="critical",
+            column=SHARED, max_value=1, mostly=1 - params.max_duplicate_share, severity="critical",
             description="No image is in two groups, where it would leak from training into test "
             "(validate.max_duplicate_share).",
         ),
@@ -135,22 +148,47 @@ def class_expectations(params: Validation) -> Expectations:
     ]  # fmt: skip
 
 
-def add_checked_columns(manifest: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    """Return the manifest with the derived columns that `cell_expectations` checks."""
+def add_numbers(manifest: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Return the manifest with a column `FACT (number)` for each fact that `dataset.ranges` bounds, where it has it."""
     # A value that is not a number becomes infinite, because Great Expectations ignores missing values.
     numbers = {
-        f"{fact} (number)": pd.to_numeric(manifest[fact], errors="coerce").fillna(np.inf) for fact in dataset.ranges
+        f"{fact} (number)": pd.to_numeric(manifest[fact], errors="coerce").fillna(np.inf)
+        for fact in dataset.ranges
+        if fact in manifest
     }
+    return manifest.assign(**numbers)
+
+
+def add_checked_columns(manifest: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Return the manifest with the derived columns that `cell_expectations` checks."""
     shared = manifest.groupby("pixel_hash")["group"].transform("nunique")
-    return manifest.assign(**numbers, **{"groups with these pixels": shared})
+    return add_numbers(manifest, dataset).assign(**{SHARED: shared})
 
 
-def group_table(manifest: pd.DataFrame) -> pd.DataFrame:
+def count_backgrounds(table: TableParts) -> pd.DataFrame:
+    """Return `cells`, the number of rows of each `label`, `group` and `background`: all that the next two need.
+
+    A background is the median of whole numbers, so that there are few different ones, however many cells there are.
+    """
+    keys = ["label", "group", "background"]
+    # One total of all parts at a time, because there may be many parts.
+    total: pd.DataFrame | None = None
+    for part in table.read(keys):
+        counted = part.groupby(keys, observed=True, dropna=False).size().rename("cells").reset_index()
+        joined = counted if total is None else pd.concat([total, counted])
+        total = joined.groupby(keys, observed=True, dropna=False)["cells"].sum().reset_index()
+    return total if total is not None else pd.DataFrame({name: [] for name in [*keys, "cells"]})
+
+
+def group_table(counts: pd.DataFrame) -> pd.DataFrame:
     """Return one row per class and group: `label`, `group`, `cells`, `background`, `background shift`.
 
-    The shift is that of its median background from the median of all groups, as a share of that.
+    `counts` comes from `count_backgrounds`. The shift is that of the group's median background from the median of all
+    groups, as a share of that.
     """
-    table = manifest.groupby(["label", "group"]).agg(cells=("label", "size"), background=("background", "median"))
+    by_group = counts.groupby(["label", "group"], observed=True)
+    table = pd.DataFrame({"cells": by_group["cells"].sum(), "background": by_group.apply(_median_background)})
+    table["background"] = table["background"].astype(counts["background"].dtype)
     overall = table["background"].median()
     # Where cells are cut out and the background is zero, a shift below one count is no shift.
     shift = (table["background"].astype(float) - overall).abs() / max(overall, 1.0)
@@ -158,8 +196,18 @@ def group_table(manifest: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def class_table(manifest: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    """Return one row for each class that a task has: `label`, `cells`."""
+def _median_background(counts: pd.DataFrame) -> float:
+    """Return the median of backgrounds, each of which `cells` have; NaN where none is known."""
+    known = counts[counts["background"].notna()].sort_values("background")
+    values, until = known["background"].to_numpy(float), known["cells"].cumsum().to_numpy()
+    if not len(values):
+        return float("nan")
+    middle = np.searchsorted(until, [(until[-1] - 1) // 2, until[-1] // 2], side="right")
+    return float(values[middle].mean())
+
+
+def class_table(counts: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Return one row for each class that a task has: `label`, `cells`; `counts` comes from `count_backgrounds`."""
     labels = sorted({name for classes in dataset.tasks.values() for name in classes})
-    counts = manifest["label"].value_counts()
-    return pd.DataFrame({"label": labels, "cells": [int(counts.get(name, 0)) for name in labels]})
+    cells = counts.groupby("label", observed=True)["cells"].sum()
+    return pd.DataFrame({"label": labels, "cells": [int(cells.get(name, 0)) for name in labels]})

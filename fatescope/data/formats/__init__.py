@@ -1,11 +1,13 @@
 """Container formats of images, one module each, and what such a module provides."""
 
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from fatescope.data.formats.facts import ExportedFacts
 from fatescope.errors import ImageError
 
 MAX_PAGES = 100_000
@@ -28,6 +30,8 @@ class Header:
     """Significant bits of a value, 1 to 16."""
     orientation: int = 1
     """How the stored pixels are turned, as in TIFF and Exif: 1 to 8, and 1 for pixels that are upright."""
+    facts: ExportedFacts | None = None
+    """What it says of the acquisition, where IDEAS exported it."""
 
 
 def too_many_pages(name: str) -> ImageError:
@@ -61,7 +65,10 @@ class Format(Protocol):
     def read_headers(self, raw: bytes, name: str) -> list[Header]:
         """Return the header of each page; raises ImageError where they cannot be read. `name` is for messages."""
 
-    def decode_page(self, source: bytearray, header: Header, name: str) -> npt.NDArray[Any]:
+    def is_plain(self, raw: bytes, header: Header) -> bool:
+        """Return whether `decode_page` reads a page without a library in C, which damaged bytes may end or stop."""
+
+    def decode_page(self, source: bytearray | mmap, header: Header, name: str) -> npt.NDArray[Any]:
         """Return the grey levels or colours of one page, (H, W) or (H, W, C), of whatever type the file has, as stored.
 
         Two or four channels are grey or RGB with an alpha channel. Palettes are applied, and zero is black.

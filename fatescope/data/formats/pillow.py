@@ -3,6 +3,7 @@
 import io
 import struct
 import warnings
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,12 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
         ) from error
 
 
-def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any]:
+def is_plain(raw: bytes, header: Header) -> bool:  # noqa: ARG001 - of `Format`
+    """Return False: no page is decoded without the library."""
+    return False
+
+
+def decode_page(source: bytearray | mmap, header: Header, name: str) -> npt.NDArray[Any]:
     """Return the pixels of the file, (H, W) or (H, W, C)."""
     try:
         with _open(source, header.format) as image:
@@ -57,7 +63,7 @@ def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any
         ) from error
 
 
-def _open(raw: bytes | bytearray, kind: str) -> Image.Image:
+def _open(raw: bytes | bytearray | mmap, kind: str) -> Image.Image:
     with warnings.catch_warnings():
         # Of many pixels, and of parts that are not read.
         warnings.simplefilter("ignore")

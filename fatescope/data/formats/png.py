@@ -7,6 +7,7 @@ sBIT) leave them as they are.
 import struct
 import zlib
 from collections.abc import Iterator
+from mmap import mmap
 from typing import Any
 
 import imagecodecs
@@ -43,7 +44,12 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
     return [header]
 
 
-def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any]:  # noqa: ARG001 - of `Format`
+def is_plain(raw: bytes, header: Header) -> bool:  # noqa: ARG001 - of `Format`
+    """Return False: no page is decoded without the library."""
+    return False
+
+
+def decode_page(source: bytearray | mmap, header: Header, name: str) -> npt.NDArray[Any]:  # noqa: ARG001 - of `Format`
     """Return the pixels of the file, (H, W) or (H, W, C)."""
     try:
         page: npt.NDArray[Any] = imagecodecs.png_decode(_essence(source))
@@ -75,7 +81,7 @@ def _read(raw: bytes) -> tuple[Header, int]:
     return Header("PNG", *upright_size(height, width, orientation), _SAMPLES[colour], depth, orientation), images
 
 
-def _essence(source: bytearray) -> bytes:
+def _essence(source: bytearray | mmap) -> bytes:
     """Return a PNG with no other chunks than its pixels need, whose checksums hold; raises ValueError for damaged ones.
 
     libpng would decode damaged chunks, and print warnings about many of the others.
@@ -92,7 +98,7 @@ def _essence(source: bytearray) -> bytes:
     return b"".join([*parts, _END])
 
 
-def _chunks(raw: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(raw: bytes | bytearray | mmap) -> Iterator[tuple[bytes, int, int]]:
     """Yield the type of each chunk, where its content starts, bytes from the start of the file, and its bytes."""
     at = len(_SIGNATURE)
     while at < len(raw):

@@ -1,11 +1,14 @@
 """TIFF, classic and BigTIFF: directories are read by `tiff_directory`, pixels by libtiff (imagecodecs).
 
+Pixels that are neither compressed nor in tiles are read here, which is safe with any bytes, and faster.
+
 What a directory announces is read from its bytes, so that an image that is too large is refused before anything is
 decoded.
 """
 
 import struct
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any
 
 import imagecodecs
@@ -15,6 +18,8 @@ import numpy.typing as npt
 from fatescope.data import instruments
 from fatescope.data.formats import MAX_PAGES, Header, tiff_levels, too_many_pages, upright_size
 from fatescope.data.formats import tiff_directory as tags
+from fatescope.data.formats.facts import ExportedFacts
+from fatescope.data.formats.tiff_amnis import read_facts
 from fatescope.data.formats.tiff_directory import Directory, Layout
 from fatescope.data.formats.tiff_ome import significant_bits
 from fatescope.data.formats.tiff_slices import find_slices
@@ -22,6 +27,10 @@ from fatescope.errors import ImageError
 
 _SAMPLE_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
 """SampleFormat → kind of a NumPy type."""
+_PLAIN = (None, tiff_levels.WHITE_IS_ZERO, tiff_levels.BLACK_IS_ZERO, tiff_levels.PALETTE)
+"""What pixels mean that are read here."""
+_MAX_STRIPS = 1024
+"""Of an image that is read here: thousands of pages can share the same long list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +56,7 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
         depths = significant_bits(directories, name)
         palettes = _PaletteDepths(raw)
         return [
-            _header(directory, palettes.of(directory) or depths[page], start)
+            _header(directory, palettes.of(directory) or depths[page], start, read_facts(directory, raw))
             for page, directory, start in find_slices(raw, directories, name)
         ]
     except tags.DAMAGES as error:
@@ -56,13 +65,20 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
         ) from error
 
 
-def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any]:
+def is_plain(raw: bytes, header: Header) -> bool:
+    """Return whether the pixels of an image are read here, without libtiff."""
+    assert isinstance(header, TiffHeader)
+    return _start(raw, header) is not None
+
+
+def decode_page(source: bytearray | mmap, header: Header, name: str) -> npt.NDArray[Any]:
     """Return the grey levels or colours of one image, (H, W) or (H, W, C); `source` is changed."""
     assert isinstance(header, TiffHeader)
     directory = header.directory
     tiff_levels.check_levels(directory, header.bit_depth, name)
     try:
-        page = _decode(source, directory) if header.start is None else _cut_out(source, directory, header.start)
+        start = _start(source, header)
+        page = _decode(source, directory) if start is None else _cut_out(source, directory, start)
         return tiff_levels.to_levels(page, source, directory, name)
     # A corrupt file makes the decoder fail in any of these ways, after asking for absurd amounts of memory too.
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, MemoryError, OverflowError) as error:
@@ -72,7 +88,35 @@ def decode_page(source: bytearray, header: Header, name: str) -> npt.NDArray[Any
         ) from error
 
 
-def _decode(source: bytearray, directory: Directory) -> npt.NDArray[Any]:
+def _start(raw: bytes | bytearray | mmap, header: TiffHeader) -> int | None:
+    """Return where the pixels are that follow each other uncompressed; None where only libtiff can read them."""
+    directory = header.directory
+    if header.start is not None:
+        return header.start
+    numbers = directory.numbers
+    if not (
+        numbers.get(tags.COMPRESSION, 1) == 1
+        and directory.bits in (8, 16)
+        and directory.samples == 1
+        and numbers.get(tags.SAMPLE_FORMAT, 1) == 1
+        and numbers.get(tags.FILL_ORDER, 1) == 1
+        and numbers.get(tags.PHOTOMETRIC) in _PLAIN
+        and tags.TILE_WIDTH not in numbers
+        and tags.TILE_HEIGHT not in numbers
+        and directory.count(tags.STRIP_OFFSETS) <= _MAX_STRIPS
+    ):
+        return None
+    try:
+        offsets, sizes = directory.values(raw, tags.STRIP_OFFSETS), directory.values(raw, tags.STRIP_SIZES)
+    except struct.error:
+        return None
+    follows = all(start + count == after for start, count, after in zip(offsets, sizes, offsets[1:], strict=False))
+    size = directory.height * directory.width * directory.bits // 8
+    whole = len(offsets) == len(sizes) > 0 and follows and sum(sizes) == size and offsets[0] + size <= len(raw)
+    return offsets[0] if whole else None
+
+
+def _decode(source: bytearray | mmap, directory: Directory) -> npt.NDArray[Any]:
     # libtiff would walk from the first directory to that of the page, for each page again; so it comes first.
     struct.pack_into(directory.layout.pointer, source, directory.layout.first, directory.offset)
     page: npt.NDArray[Any] = imagecodecs.tiff_decode(source, index=0)
@@ -80,7 +124,7 @@ def _decode(source: bytearray, directory: Directory) -> npt.NDArray[Any]:
     return np.ascontiguousarray(np.moveaxis(page, 0, -1)) if planes else page
 
 
-def _cut_out(source: bytearray, directory: Directory, start: int) -> npt.NDArray[Any]:
+def _cut_out(source: bytearray | mmap, directory: Directory, start: int) -> npt.NDArray[Any]:
     """Return the uncompressed pixels at `start`."""
     kind = _SAMPLE_KINDS.get(directory.numbers.get(tags.SAMPLE_FORMAT, 1), "V")
     stored = np.dtype(f"{directory.layout.order}{kind}{directory.bits // 8}")
@@ -120,9 +164,9 @@ class _PaletteDepths:
         return self._known[key]
 
 
-def _header(directory: Directory, bit_depth: int, start: int | None) -> TiffHeader:
+def _header(directory: Directory, bit_depth: int, start: int | None, facts: ExportedFacts | None) -> TiffHeader:
     orientation = directory.numbers.get(tags.ORIENTATION, 1)
     height, width = upright_size(directory.height, directory.width, orientation)
     return TiffHeader(
-        "TIFF", height, width, directory.samples, bit_depth, orientation, directory=directory, start=start
+        "TIFF", height, width, directory.samples, bit_depth, orientation, facts, directory=directory, start=start
     )

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import mmap
 from typing import NamedTuple
 
 WIDTH, HEIGHT, BITS, SAMPLES = 256, 257, 258, 277
@@ -10,17 +11,22 @@ COMPRESSION, PHOTOMETRIC, PLANAR, DEPTH = 259, 262, 284, 32997
 SUBFILE, OLD_SUBFILE, DESCRIPTION, ORIENTATION, SUB_DIRECTORIES = 254, 255, 270, 274, 330
 STRIP_OFFSETS, STRIP_SIZES, FILL_ORDER, PALETTE, SAMPLE_FORMAT = 273, 279, 266, 320, 339
 METAMORPH_PLANES, AMNIS_OBJECTS = 33629, 33018
+AMNIS_OBJECT, AMNIS_FLOW_SPEED, AMNIS_LINE, AMNIS_TIMER, AMNIS_ACQUIRED = 33003, 33012, 33016, 33017, 33024
+AMNIS_FACTS = {AMNIS_OBJECT, AMNIS_LINE, AMNIS_TIMER, AMNIS_ACQUIRED}
+"""What images say of their acquisition that IDEAS exported."""
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 
 _STRICT = {WIDTH, HEIGHT, BITS, SAMPLES, COMPRESSION, PHOTOMETRIC, PLANAR, DEPTH, PALETTE, TILE_WIDTH, TILE_HEIGHT}
 """What decides how a decoder understands the pixels."""
-_NUMBERS = {*_STRICT, SUBFILE, OLD_SUBFILE, ORIENTATION, FILL_ORDER, SAMPLE_FORMAT, AMNIS_OBJECTS}
+_NUMBERS = {*_STRICT, SUBFILE, OLD_SUBFILE, ORIENTATION, FILL_ORDER, SAMPLE_FORMAT, AMNIS_OBJECTS, *AMNIS_FACTS}
 """Tags of which the first value is wanted."""
-_LISTS = {SUB_DIRECTORIES, STRIP_OFFSETS, STRIP_SIZES, PALETTE, METAMORPH_PLANES}
+_LISTS = {SUB_DIRECTORIES, STRIP_OFFSETS, STRIP_SIZES, PALETTE, METAMORPH_PLANES, AMNIS_FLOW_SPEED}
 """Tags of which all values are wanted, by few callers."""
 _WANTED = _NUMBERS | _LISTS | {DESCRIPTION}
 _TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 13: ("I", 4), 16: ("Q", 8), 18: ("Q", 8)}
 """Type → how `struct` spells it, and its bytes; 16 and 18 are of BigTIFF."""
+DOUBLE = 12
+"""A type that only AMNIS_FLOW_SPEED has here."""
 DAMAGES = (struct.error, KeyError, ValueError, OverflowError)
 """What reading a damaged directory raises."""
 _MAX_TILE = 4096 * 4096
@@ -86,7 +92,10 @@ class Directory:
     numbers: dict[int, int]
     """Tag → its first value."""
     descriptions: list[bytes]
-    """Micro-Manager writes two."""
+    """Micro-Manager writes two. Left out of a pickle: pixels are decoded without them, and they may be long."""
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "descriptions": []}
 
     @property
     def height(self) -> int:
@@ -118,7 +127,7 @@ class Directory:
         """Return how many values a tag has."""
         return self.entries[tag].total if tag in self.entries else 0
 
-    def values(self, raw: bytes | bytearray, tag: int) -> tuple[int, ...]:
+    def values(self, raw: bytes | bytearray | mmap, tag: int) -> tuple[int, ...]:
         """Return all values of a tag; raises struct.error where the file ends before them."""
         entry = self.entries.get(tag)
         if entry is None or entry.kind not in _TYPES:
@@ -188,7 +197,7 @@ def read_directory(raw: bytes, layout: Layout, offset: int, texts: _Texts | None
             continue
         if tag in _STRICT and (kind not in layout.strict_types or tag in numbers or not values):
             raise ValueError(f"its tag {tag} is given twice, is empty, or is of type {kind}")
-        code, size = _TYPES.get(kind, ("", 1))
+        code, size = _TYPES.get(kind, ("", 8 if kind == DOUBLE else 1))
         place = at + layout.head
         if values * size > layout.room:
             (place,) = struct.unpack_from(layout.pointer, raw, place)

@@ -3,6 +3,7 @@
 Adobe TIFF 6.0, PhotometricInterpretation and ColorMap.
 """
 
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def has_palette(directory: Directory) -> bool:
     return directory.numbers.get(tags.PHOTOMETRIC) == PALETTE
 
 
-def read_palette(raw: bytes | bytearray, directory: Directory) -> npt.NDArray[np.unsignedinteger[Any]]:
+def read_palette(raw: bytes | bytearray | mmap, directory: Directory) -> npt.NDArray[np.unsignedinteger[Any]]:
     """Return the (n, 3) colours of a palette page, 8 or 16 bit as they were meant.
 
     A palette has 16 bits. Where each colour is an 8-bit one, scaled to 16 in one of the usual ways or not at all,
@@ -63,7 +64,9 @@ def check_levels(directory: Directory, bit_depth: int, name: str) -> None:
         )
 
 
-def to_levels(page: npt.NDArray[Any], raw: bytes | bytearray, directory: Directory, name: str) -> npt.NDArray[Any]:
+def to_levels(
+    page: npt.NDArray[Any], raw: bytes | bytearray | mmap, directory: Directory, name: str
+) -> npt.NDArray[Any]:
     """Return the grey levels for the stored values of a page, (H, W) or (H, W, C), which are changed.
 
     Raises ImageError for colours of a palette.

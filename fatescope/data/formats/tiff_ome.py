@@ -4,10 +4,14 @@ OME model 2016-06, elements Pixels and TiffData.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import TypeVar
 
 from fatescope.data.formats.tiff_directory import Directory
 from fatescope.errors import ImageError
+
+Result = TypeVar("Result")
 
 _SIGNIFICANT_BITS = re.compile(rb"""\bSignificantBits\s?=\s?["'](\d{1,3})["']""")
 _SERIES = re.compile(rb"<(?:\w{1,20}:)?Pixels\b")
@@ -17,8 +21,16 @@ _PLANES = re.compile(
 )
 _ALL = 64
 """Stands for all stored bits, which a series has that states nothing."""
+_MAX_REMEMBERED = 4096
+"""Bytes of a text of which it is remembered what it says."""
 _ROOT = re.compile(rb"<(?:\w{1,20}:)?OME\b([^>]{0,2000})")
 _UUID = re.compile(rb"""\bUUID\s?=\s?["']([^"']{0,100})["']""")
+
+
+def _remembered(read: Callable[[bytes], Result]) -> Callable[[bytes], Result]:
+    """Let `read` be asked once for each short text: those of an export are alike but for the size of the image."""
+    known = lru_cache(maxsize=1024)(read)
+    return lambda text: known(text) if len(text) <= _MAX_REMEMBERED else read(text)
 
 
 def significant_bits(directories: list[Directory], name: str) -> list[int]:
@@ -46,6 +58,7 @@ def significant_bits(directories: list[Directory], name: str) -> list[int]:
     return depths
 
 
+@_remembered
 def announced_pages(text: bytes) -> int:
     """Return how many pages OME-XML says that its file has, 0 where it does not say."""
     if b"TiffData" not in text:
@@ -60,6 +73,7 @@ def _uuid(text: bytes) -> bytes | None:
     return uuid[1] if uuid else None
 
 
+@_remembered
 def _of_one_series(text: bytes) -> int | None:
     """Return what the description of a page states of it, None where it states nothing or describes several series."""
     match = _SIGNIFICANT_BITS.search(text)

@@ -15,14 +15,14 @@ from fatescope.data.native.source import DamageError
 
 MAX_NIBBLES = 10
 """Most nibbles of a number: second differences of 16-bit pixels need 7."""
-_BYTES = np.arange(256, dtype=np.uint16)
-_NIBBLES = ((_BYTES & 15) | (_BYTES >> 4 << 8)).astype("<u2")
-"""Byte → its two nibbles, the low one first."""
-_SIGNED = np.array([0, 1, 2, 3, -4, -3, -2, -1], np.int8)
-"""Three bits → the number with their sign."""
+_MORE = 8
+"""Bit of a nibble after which the number goes on."""
+_BEFORE_LAST = bytes(range(_MORE, 16))
+"""Nibbles that do not end a number."""
+_SIGNED = bytes((nibble & 3) - (nibble & 4) & 0xFF for nibble in range(256))
+"""The three bits of a nibble → the number with their sign, as a byte."""
 _AT_ONCE = 1 << 18
 """Nibbles that are decoded at a time: those of a cell, and no more memory for a stream that is no cell."""
-_MORE = 8
 
 
 def decode_image(stream: bytes, height: int, width: int, spans: Sequence[slice]) -> npt.NDArray[np.uint16]:
@@ -46,7 +46,7 @@ def decode_image(stream: bytes, height: int, width: int, spans: Sequence[slice])
 
 def _read_numbers(stream: bytes, count: int) -> npt.NDArray[np.int32]:
     """Return the first `count` numbers of a stream."""
-    nibbles = np.take(_NIBBLES, np.frombuffer(stream, np.uint8)).view(np.uint8)
+    nibbles = _split_nibbles(stream)
     if len(nibbles) <= _AT_ONCE:
         numbers = _join_nibbles(nibbles, count)
         return numbers if len(numbers) == count else _too_few(len(numbers), count)
@@ -66,33 +66,41 @@ def _read_numbers(stream: bytes, count: int) -> npt.NDArray[np.int32]:
     return numbers if found == count else _too_few(found, count)
 
 
+def _split_nibbles(stream: bytes) -> npt.NDArray[np.uint8]:
+    """Return the two nibbles of each byte, the low one first."""
+    bytes_ = np.frombuffer(stream, np.uint8).astype("<u2")
+    both = bytes_ << 4
+    both |= bytes_
+    both &= 0x0F0F
+    return both.astype("<u2", copy=False).view(np.uint8)
+
+
 def _too_few(found: int, count: int) -> NoReturn:
     raise DamageError(f"its compressed data hold {found:,} of {count:,} pixels")
 
 
 def _join_nibbles(nibbles: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int32]:
     """Return the numbers in a stretch of nibbles that ends with the last one of a number, at most `count`."""
-    more = nibbles >= _MORE
-    ends = nibbles[~more]
-    numbers = np.take(_SIGNED, ends[:count]).astype(np.int32)
+    ends = np.frombuffer(nibbles.tobytes().translate(_SIGNED, _BEFORE_LAST), np.int8)
+    numbers = ends[:count].astype(np.int32)
     # Few numbers are longer than one nibble; the nibbles before the last one of number i lie i ends into the stream.
-    places = np.flatnonzero(more)
+    places = np.flatnonzero(nibbles >= _MORE)
     owners = places - np.arange(len(places))
-    within = owners < len(numbers)
-    places, owners = places[within], owners[within]
-    if len(owners):
-        begins = np.ones(len(owners), bool)
-        np.not_equal(owners[1:], owners[:-1], out=begins[1:])
-        starts = np.flatnonzero(begins)
-        lengths = np.full(len(starts), len(owners))
-        lengths[:-1] = starts[1:]
-        lengths -= starts
-        if (longest := int(lengths.max())) >= MAX_NIBBLES:
-            raise DamageError(f"its compressed data have a number of {longest + 1} nibbles")
-        shifts = 3 * (np.arange(len(owners)) - np.repeat(starts, lengths))
-        low = np.add.reduceat((np.take(nibbles, places) & 7).astype(np.int32) << shifts.astype(np.int32), starts)
-        longer = owners[starts]
-        numbers[longer] = (numbers[longer] << (3 * lengths).astype(np.int32)) + low
+    known = int(owners.searchsorted(len(numbers)))
+    places, owners = places[:known], owners[:known]
+    bits, first = nibbles[places] & 7, np.ones(known, bool)
+    np.not_equal(owners[1:], owners[:-1], out=first[1:])
+    # From the last of them to the first, which most numbers have reached after one.
+    left = np.flatnonzero(np.append(first[1:], True))[:known]
+    for _ in range(MAX_NIBBLES - 1):
+        if not len(left):
+            return numbers
+        number = owners[left]
+        numbers[number] = (numbers[number] << 3) | bits[left]
+        left = left[~first[left]] - 1
+    if len(left):
+        longest = int(np.bincount(owners - owners[0]).max()) + 1
+        raise DamageError(f"its compressed data have a number of {longest} nibbles")
     return numbers
 
 

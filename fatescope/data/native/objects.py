@@ -44,6 +44,29 @@ class ObjectFacts:
 
 
 @dataclass(frozen=True)
+class StoredImage:
+    """The channels of an object as they are stored: compressed, all of them beside each other."""
+
+    name: str
+    """Of file and object, for messages."""
+    stream: bytes
+    height: int
+    """px"""
+    width: int
+    """Of all channels, px."""
+    spans: tuple[slice, ...]
+    """The columns of the channels that were asked for, in their order."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object whose bytes were read and not yet decoded."""
+
+    facts: ObjectFacts
+    image: StoredImage
+
+
+@dataclass(frozen=True)
 class NativeObject:
     """An object with the channels that were asked for."""
 

@@ -7,12 +7,13 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from fatescope.config.names import BRIGHTFIELD
 from fatescope.data.images import MIN_SIDE
 from fatescope.data.native import directories as tags
 from fatescope.data.native.acquisition import MAX_CHANNELS, Acquisition, read_acquisition
 from fatescope.data.native.compression import MAX_NIBBLES, decode_image, decode_mask
 from fatescope.data.native.directories import Directory, read_directory, read_first, read_next
-from fatescope.data.native.objects import NativeObject, ObjectFacts, Place
+from fatescope.data.native.objects import NativeObject, ObjectFacts, Place, StoredImage, StoredObject
 from fatescope.data.native.source import WINDOW, DamageError, Source
 from fatescope.errors import ImageError
 
@@ -26,10 +27,10 @@ _MOST_OF_ALL_CHANNELS = 4
 class NativeFile:
     """A .rif or .cif. All that it raises is ImageError, which names the file and, where there is one, the object."""
 
-    def __init__(self, file: IO[bytes], name: str, window: int = WINDOW) -> None:
+    def __init__(self, file: IO[bytes] | Source, name: str, window: int = WINDOW) -> None:
         """Read the header of `file`, which can seek; `name` is for messages."""
         self.name = name
-        self._source = Source(file, window)
+        self._source = file if isinstance(file, Source) else Source(file, window)
         self.size = self._source.size
         """Bytes."""
         self.pixels = 0
@@ -62,8 +63,32 @@ class NativeFile:
         raise ImageError(
             "channels",
             f"{self.name}: no channel in use has a brightfield lamp (in use are {list(self.acquisition.channels)}); "
-            "set dataset.input_channel to the brightfield one",
+            "name the brightfield one in dataset.channels",
         )
+
+    def choose_channels(self, inputs: Sequence[str], kinds: Sequence[str]) -> tuple[int, ...]:
+        """Return the channels that a model gets of each object: `inputs`, of these `kinds`.
+
+        The one that is brightfield is chosen as `choose_channel` does where there is one alone; others count as named.
+        Raises ImageError where the file does not have one of them.
+        """
+        if kinds.count(BRIGHTFIELD) != 1:
+            return tuple(self._named(name) for name in inputs)
+        preferred = inputs or (None,)
+        return tuple(
+            self.choose_channel(name) if kind == BRIGHTFIELD else self._named(name or "")
+            for name, kind in zip(preferred, kinds, strict=True)
+        )
+
+    def _named(self, name: str) -> int:
+        channel = int(name) if name.isdecimal() else 0
+        if channel not in self.acquisition.channels:
+            raise ImageError(
+                "missing_channel",
+                f"{self.name}: has no channel {name}, which dataset.channels names; in use are "
+                f"{list(self.acquisition.channels)}",
+            )
+        return channel
 
     def places(self, start: Place | None = None) -> Iterator[Place]:
         """Yield where the objects are, from `start` or the first one on.
@@ -102,20 +127,36 @@ class NativeFile:
 
         An object of more than `max_pixels` px a channel is refused before anything is decoded.
         """
-        name = f"{self.name}#{place.object}"
         try:
-            directory = read_directory(self._source, place.offset).index()
-            height, width, columns = self._layout(directory, channels, max_pixels)
-            stream = _stream(directory, tags.IMAGES_COMPRESSED, height * width * MAX_NIBBLES // 2)
-            self.pixels += height * width
-            spans = [slice(column, column + width // len(self.acquisition.channels)) for column in columns]
-            images = decode_image(stream, height, width, spans)
-            covered = self._masks(directory, (height, width), spans) if masks else None
-            return NativeObject(self._facts(place, directory, height, images.shape[2]), images, covered)
-        except _RefusalError as error:
-            return ImageError(error.code, f"{name}: {error}")
+            directory, facts, image = self._find(place, channels, max_pixels)
+            images = decode_image(image.stream, image.height, image.width, image.spans)
+            covered = self._masks(directory, (image.height, image.width), image.spans) if masks else None
+            return NativeObject(facts, images, covered)
         except DamageError as error:
-            return ImageError("truncated", f"{name}: {error}; copy or save the file again")
+            return _refuse(self._name(place), error)
+
+    def find(self, place: Place, channels: Sequence[int], max_pixels: int) -> StoredObject | ImageError:
+        """Return an object whose image `decode_stored` decodes, as `read` does, in another process for example."""
+        try:
+            _, facts, image = self._find(place, channels, max_pixels)
+            return StoredObject(facts, image)
+        except DamageError as error:
+            return _refuse(self._name(place), error)
+
+    def _name(self, place: Place) -> str:
+        return f"{self.name}#{place.object}"
+
+    def _find(
+        self, place: Place, channels: Sequence[int], max_pixels: int
+    ) -> tuple[Directory, ObjectFacts, StoredImage]:
+        directory = read_directory(self._source, place.offset).index()
+        height, width, columns = self._layout(directory, channels, max_pixels)
+        stream = _stream(directory, tags.IMAGES_COMPRESSED, height * width * MAX_NIBBLES // 2)
+        self.pixels += height * width
+        each = width // len(self.acquisition.channels)
+        spans = tuple(slice(column, column + each) for column in columns)
+        image = StoredImage(self._name(place), stream, height, width, spans)
+        return directory, self._facts(place, directory, height, each), image
 
     def _layout(self, directory: Directory, channels: Sequence[int], max_pixels: int) -> tuple[int, int, list[int]]:
         """Return height and width of all channels together, px, and where the `channels` begin."""
@@ -123,7 +164,7 @@ class NativeFile:
         if not 0 < len(used) <= MAX_CHANNELS:
             raise DamageError("the acquisition XML of the file does not say which channels are in use")
         if missing := [channel for channel in channels if channel not in used]:
-            raise _RefusalError("channels", f"has no channel {missing[0]}; in use are {list(used)}")
+            raise _RefusalError("missing_channel", f"has no channel {missing[0]}; in use are {list(used)}")
         height, width = directory.needed(tags.HEIGHT), directory.needed(tags.WIDTH)
         if not height or not width or width % len(used):
             raise DamageError(f"{height}x{width} px (height x width) cannot be divided into {len(used)} channels")
@@ -174,6 +215,20 @@ class _RefusalError(DamageError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def decode_stored(image: StoredImage) -> npt.NDArray[np.uint16] | ImageError:
+    """Return the channels of an object, (C, H, W), or why they cannot be decoded."""
+    try:
+        return decode_image(image.stream, image.height, image.width, image.spans)
+    except DamageError as error:
+        return _refuse(image.name, error)
+
+
+def _refuse(name: str, error: DamageError) -> ImageError:
+    if isinstance(error, _RefusalError):
+        return ImageError(error.code, f"{name}: {error}")
+    return ImageError("truncated", f"{name}: {error}; copy or save the file again")
 
 
 def _stream(directory: Directory, compression: int, longest: int) -> bytes:

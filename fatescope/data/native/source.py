@@ -26,8 +26,7 @@ class Source:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes at `offset`; raises DamageError where the file has no such bytes."""
-        if offset < 0 or size < 0 or offset + size > self.size:
-            raise DamageError(f"the file has {self.size:,} bytes, but it refers to {size:,} bytes at {offset:,}")
+        self.check(offset, size)
         begin = offset - self._start
         if begin < 0 or begin + size > len(self._window):
             try:
@@ -40,3 +39,8 @@ class Source:
         if len(part) < size:
             raise DamageError(f"the file ends within {size:,} bytes at {offset:,}")
         return part
+
+    def check(self, offset: int, size: int) -> None:
+        """Raise DamageError where the file has no `size` bytes at `offset`."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise DamageError(f"the file has {self.size:,} bytes, but it refers to {size:,} bytes at {offset:,}")

@@ -1,0 +1,264 @@
+"""The queue of cells that a person is asked to label, and the labels that have come in.
+
+A batch is drawn from the newest predictions of a version (`labelling.draw`) and kept as
+`RECORDS/TASK/queue/TIME-VERSION-TOKEN.parquet`, so that labels find their prediction however late they come: the
+prediction log is deleted sooner. Rows are in the order in which the cells are to be labelled. Columns: `cell` (the id
+that the answer of the service had), `image_hash`, `time`, `label` and `verdict` as they were answered, `p_CLASS`,
+`q_CLASS` (the probability in the mixture of the batch), and `size` (how often such a cell is drawn).
+
+Labels are lines of `corrections.jsonl` that have the id of a cell, or the hash of its pixels. Of several for one cell
+the last counts. Labels count up to the first cell of a batch that has none: whoever labels what is easy and leaves out
+the rest would make the model look better.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fatescope.atomic import replacing
+from fatescope.data import corrections
+from fatescope.errors import DataError
+from fatescope.inference import accuracy, labelling
+from fatescope.inference.evidence import Answers
+from fatescope.inference.labelling import Labelled
+from fatescope.inference.names import cell_id, cell_of
+from fatescope.inference.record_files import read_newest
+
+FOLDER = "queue"
+CELLS, DRAWN = 500, 100
+"""Newest cells from which a batch is drawn, and the most that are drawn."""
+MIN_CELLS = 100
+"""Cells since the last batch that the next one needs."""
+UNLABELLED, UNTOLD = -2, -1
+"""In place of a class: nobody has said anything; a person could not tell."""
+COLUMNS = ("cell", "image_hash", "request_id", "time", "label", "verdict")
+"""Of the prediction log that are read; the files of earlier versions lack the first two."""
+_KEY = b"fatescope"
+
+Floats = npt.NDArray[np.floating]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells that were drawn together."""
+
+    name: str
+    version: str
+    classes: list[str]
+    cells: int
+    """Cells from which they were drawn."""
+    following: float
+    """Key of the cell that would have been drawn next."""
+    until: pd.Timestamp
+    """Time of the newest of those cells."""
+    table: Floats
+    """(K, K) as in `accuracy.Expected`."""
+    variance: float
+    """Of the balanced accuracy that is expected without labels, by the chance of the cells."""
+    rows: pd.DataFrame
+    """As the file has them."""
+
+    def targets(self, labels: "Labels") -> Indices:
+        """Return the (m,) index of the class of each cell, UNLABELLED or UNTOLD."""
+        places = {name: place for place, name in enumerate(self.classes)}
+        found = (
+            labels.of(cell, pixels) for cell, pixels in zip(self.rows["cell"], self.rows["image_hash"], strict=True)
+        )
+        return np.array(
+            [UNLABELLED if each is None else places.get(each, UNTOLD) for each in found], np.int64
+        )  # fmt: skip
+
+    def first(self, labels: "Labels") -> Indices:
+        """Return the classes of the cells before the first one that has no label."""
+        targets = self.targets(labels)
+        return targets[: int(np.argmax(targets == UNLABELLED))] if (targets == UNLABELLED).any() else targets
+
+    def answers(self, targets: Indices) -> Answers:
+        """Return what the first cells, of these classes, say as evidence."""
+        head = self.rows.iloc[: len(targets)]
+        return Answers(self._predicted(head), targets, head["size"].to_numpy(float), self.cells)
+
+    def estimate(self, targets: Indices) -> Labelled | None:
+        """Return the balanced accuracy of all cells of the batch, of which the first have these classes."""
+        count = len(targets)
+        head = self.rows.iloc[:count]
+        following = float(self.rows["key"].iloc[count]) if count < len(self.rows) else self.following
+        posteriors = head[[f"q_{name}" for name in self.classes]].to_numpy(float)
+        sizes = head["size"].to_numpy(float)
+        return labelling.from_labels(posteriors, self._predicted(head), targets, sizes, following, self.table)
+
+    def _predicted(self, rows: pd.DataFrame) -> Indices:
+        predicted: Indices = rows[[f"p_{name}" for name in self.classes]].to_numpy(float).argmax(1)
+        return predicted
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What persons have said of cells; an empty text where they could not tell."""
+
+    by_cell: Mapping[str, str]
+    by_pixels: Mapping[int, str]
+
+    def of(self, cell: str, pixels: int) -> str | None:
+        """Return the label of a cell; None if there is none."""
+        return self.by_cell.get(cell, self.by_pixels.get(int(pixels)))
+
+
+def draw_batch(
+    records: Path,
+    task: str,
+    version: str,
+    prior: Floats,
+    *,
+    count: int = DRAWN,
+    cells: int = CELLS,
+    rng: np.random.Generator | None = None,
+) -> Batch:
+    """Draw up to `count` of the newest `cells` that no earlier batch was drawn from, and keep them.
+
+    Nobody can foresee which are drawn, unless `rng` is given. Raises DataError where there are fewer than
+    MIN_CELLS of these.
+    """
+    folder = records / task / FOLDER
+    with locked(folder):
+        batches = read_batches(records, task, version)
+        since = batches[-1].until if batches else None
+        table = read_newest(records / task, version, cells, COLUMNS, since)
+        if len(table):
+            # A cell that was asked for twice, such as for its activation map, is one cell.
+            table = table.drop_duplicates("image_hash", ignore_index=True)
+        if len(table) < MIN_CELLS:
+            raise DataError(
+                f"{task}: {len(table)} cells were recorded since the last batch was drawn, and {MIN_CELLS} are needed; "
+                "cells are recorded some 10 s after they are classified"
+            )
+        names = [name for name in table.columns if name.startswith("p_")]
+        expected, variance = accuracy.expect_with_variance(table[names].to_numpy(float), prior)
+        drawn = labelling.draw(expected, count, rng or np.random.default_rng())
+        posteriors = pd.DataFrame(expected.posteriors, columns=[f"q_{name.removeprefix('p_')}" for name in names])
+        rows = pd.concat([table, posteriors], axis=1).iloc[drawn.rows].reset_index(drop=True)
+        rows = rows.assign(
+            cell=[cell_id(*row) for row in zip(rows["request_id"], rows["cell"], strict=True)],
+            size=drawn.sizes,
+            key=drawn.keys[:-1],
+        )
+        following = float(drawn.keys[-1])
+        batch = Batch(
+            # With microseconds, so that the names of batches drawn within one second are in their order.
+            f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{version}-{uuid4().hex[:8]}",
+            version, [name.removeprefix("p_") for name in names], len(table),
+            following, table["time"].max(), expected.table, variance, rows.drop(columns="request_id"),
+        )  # fmt: skip
+        _write(folder, batch)
+    return batch
+
+
+def read_batches(records: Path, task: str, version: str) -> list[Batch]:
+    """Return the batches of a version, the oldest first."""
+    paths = sorted((records / task / FOLDER).glob(f"*-{version}-*.parquet"))
+    return [_read(path) for path in paths]
+
+
+def is_drawn(records: Path, task: str, version: str, cell: str) -> bool:
+    """Return whether a cell, the id of an answer, is in a batch of a version."""
+    named = cell_of(cell)
+    return any((batch.rows["cell"] == named).any() for batch in read_batches(records, task, version))
+
+
+def _write(folder: Path, batch: Batch) -> None:
+    facts = {
+        "version": batch.version,
+        "classes": batch.classes,
+        "cells": batch.cells,
+        # JSON has no infinity.
+        "following": batch.following if np.isfinite(batch.following) else None,
+        "until": batch.until.isoformat(),
+        "table": batch.table.tolist(),
+        "variance": batch.variance,
+    }
+    with replacing(folder / f"{batch.name}.parquet") as part:
+        write_table(batch.rows, part, facts)
+
+
+def newest_batch(records: Path, task: str) -> Batch | None:
+    """Return the newest batch of a task, of any version; None where there is none."""
+    paths = sorted((records / task / FOLDER).glob("*.parquet"))
+    return _read(paths[-1]) if paths else None
+
+
+def write_table(rows: pd.DataFrame, path: Path, facts: Mapping[str, Any] | None = None) -> None:
+    """Write rows with a column `time` in UTC as Parquet, with `facts` in its metadata."""
+    times = rows["time"].dt.tz_convert(None).to_numpy().astype("datetime64[us]").astype(np.int64)
+    columns = {name: rows[name].to_numpy() for name in rows.columns if name != "time"}
+    table = pa.table(columns | {"time": pa.array(times, pa.timestamp("us", tz="UTC"))})
+    pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(facts).encode()}), path)
+
+
+def _read(path: Path) -> Batch:
+    table = pq.read_table(path)
+    facts: dict[str, Any] = json.loads(table.schema.metadata[_KEY])
+    return Batch(
+        path.stem,
+        facts["version"],
+        facts["classes"],
+        facts["cells"],
+        np.inf if facts["following"] is None else facts["following"],
+        pd.Timestamp(facts["until"]),
+        np.array(facts["table"]),
+        facts["variance"],
+        table.to_pandas(),
+    )
+
+
+def read_labels(feedback: Path, task: str | None = None) -> Labels:
+    """Return what the corrections in a folder say of cells, those of a `task` alone if it is given.
+
+    A line that was cut off, or that names no cell, says nothing.
+    """
+    by_cell, by_pixels = dict[str, str](), dict[int, str]()
+    for entry in corrections.read(feedback):
+        # The same image is another cell to another task, with other classes.
+        if task is not None and entry.get("task", task) != task:
+            continue
+        try:
+            label = entry["label"] or ""
+            if cell := str(entry.get("cell") or ""):
+                by_cell[cell_of(cell)] = label
+            if entry.get("image_hash"):
+                by_pixels[int(entry["image_hash"])] = label
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return Labels(by_cell, by_pixels)
+
+
+def append_labels(feedback: Path, task: str, labels: Iterable[tuple[str, str]]) -> int:
+    """Write (cell, label) as corrections, an empty label where a person could not tell; return how many there were."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    lines = [
+        json.dumps({"time": now, "task": task, "cell": cell, "label": label or None}) + "\n" for cell, label in labels
+    ]
+    with corrections.locked(feedback) as file:
+        file.write("".join(lines))
+    return len(lines)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep others from drawing a batch into the `folder` of a task, or from taking rows out of one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,88 @@
+"""A sheet of the cells to label, which a person fills in: `cell`, `file`, `called`, `verdict`, `time`, `label`.
+
+The service keeps no images. `file` is filled in where a folder holds the image: a cell is found by the hash of its
+pixels, so that its file may have been renamed or moved since. That is for images of one channel, and for pages of a
+TIFF; cells of a native file are found on the page.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from fatescope.atomic import replacing
+from fatescope.data import images
+from fatescope.data.native.names import is_native
+from fatescope.data.paths import list_files
+from fatescope.errors import DataError, ImageError
+from fatescope.inference.classification import MAX_PIXELS
+from fatescope.inference.label_queue import UNLABELLED, Batch, Labels
+
+COLUMNS = ("cell", "file", "called", "verdict", "time", "label")
+UNKNOWN = "?"
+"""In the column `label`: nobody can tell."""
+
+
+def write_sheet(batch: Batch, labels: Labels, path: Path, folder: Path | None = None) -> tuple[int, int]:
+    """Write the cells of a batch that have no label, in the order in which they are to be labelled.
+
+    Files are sought in `folder` and below. Returns how many cells there are, and of how many a file was found.
+    """
+    waiting = batch.rows.loc[batch.targets(labels) == UNLABELLED]
+    files = _find(folder, set(waiting["image_hash"].tolist())) if folder else {}
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as sheet:
+        writer = csv.writer(sheet)
+        writer.writerow(COLUMNS)
+        for row in waiting.itertuples(index=False):
+            found = files.get(int(row.image_hash), "")
+            writer.writerow([row.cell, found, row.label, row.verdict, row.time.isoformat(timespec="seconds"), ""])
+    return len(waiting), sum(int(pixels) in files for pixels in waiting["image_hash"])
+
+
+def read_sheet(path: Path, classes: list[str]) -> list[tuple[str, str]]:
+    """Return (cell, label) of the rows that are filled in, an empty label where nobody can tell.
+
+    Raises DataError for a table without these columns, or with a label that is no class.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as sheet:
+            rows = list(csv.DictReader(sheet))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); save it as CSV in UTF-8") from error
+    filled = []
+    for number, row in enumerate(rows, 2):
+        cell, label = (row.get("cell") or "").strip(), (row.get("label") or "").strip()
+        if "cell" not in row or "label" not in row:
+            raise DataError(f"{path}: has no columns cell and label; fill in the sheet of `fatescope labels sheet`")
+        if not label:
+            continue
+        if label not in (*classes, UNKNOWN):
+            allowed = ", ".join(classes)
+            raise DataError(
+                f"{path}, row {number}: '{label}' is not one of {allowed}, nor {UNKNOWN} for nobody can tell"
+            )
+        filled.append((cell, "" if label == UNKNOWN else label))
+    return filled
+
+
+def _find(folder: Path, wanted: set[int]) -> dict[int, str]:
+    """Return the hash of the pixels → the file, of those `wanted` that are below `folder`."""
+    found: dict[int, str] = {}
+    for name in list_files(folder, lambda *_: None):
+        if len(found) == len(wanted):
+            break
+        for place, digest in _digests(folder / name):
+            if digest in wanted:
+                found.setdefault(digest, f"{name}, {place}" if place else name)
+    return found
+
+
+def _digests(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the page, where there are several, and the hash of the pixels of the images in a file."""
+    if is_native(path.name):
+        return
+    try:
+        pages = images.decode(path.read_bytes(), path.name, MAX_PIXELS)
+    except (ImageError, OSError):
+        return
+    for number, (_, pixels) in enumerate(pages):
+        yield f"page {number + 1}" if len(pages) > 1 else "", images.pixel_hash(pixels)
