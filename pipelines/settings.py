@@ -27,6 +27,13 @@ class PipelineSettings(BaseSettings):
     ray: str | None = Field(None, validation_alias="FATESCOPE_RAY")
     """Address of the Ray cluster that runs the workers of a search; `auto` for the cluster of this machine. Needs
     `FATESCOPE_STUDIES` and `MLFLOW_TRACKING_URI`."""
+    price_per_hour: float | None = Field(None, ge=0, allow_inf_nan=False, validation_alias="FATESCOPE_PRICE_PER_HOUR")
+    """Price of an hour of the machine, in any currency, for the cost of cells on the card; without it there is none."""
+    price_per_kwh: float | None = Field(None, ge=0, allow_inf_nan=False, validation_alias="FATESCOPE_PRICE_PER_KWH")
+    """Price of a kWh, in the same currency, where its energy is not in that of the hour."""
+    hub_dataset: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$", validation_alias="FATESCOPE_HUB_DATASET")
+    """Name of the laboratory's data set on the Hugging Face Hub, `OWNER/NAME`, for the results of a version
+    (`eval_results.yaml`), which the Hub lists with it. Without it they name one that is not there."""
     tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI", repr=False)
     """Address of the MLflow server. MLflow reads this variable itself; without it, it keeps `mlflow.db` in the current
     folder."""

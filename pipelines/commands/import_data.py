@@ -17,7 +17,7 @@ from fatescope.data import archives, instruments, sidecar
 from fatescope.data.folders import replace_folder, scratch_folder
 from fatescope.data.native.names import is_native
 from fatescope.data.paths import ORIGIN, list_files, read_labels
-from fatescope.data.sidecar import LABELS
+from fatescope.data.sidecar import LABELS, Labels
 from fatescope.errors import DataError
 from pipelines.ingestion.archive import unpack
 from pipelines.ingestion.native_cells import copy_alone
@@ -27,8 +27,10 @@ from pipelines.ingestion.survey import MAX_REASONS, ExportSurvey, explain_no_cel
 log = logging.getLogger(__name__)
 
 
-def import_export(dataset: Dataset, source: Path, target: Path) -> ExportSurvey:
+def import_export(dataset: Dataset, source: Path, target: Path, labels: Labels | None = None) -> ExportSurvey:
     """Import the export `source`, a folder or a zip, into the data folder `target`, and return the survey of it.
+
+    `labels` are what a sheet says of its images; what sidecars say of them counts before.
 
     Raises DataError where the export holds no cells or simulated ones, is no safe zip, or would change a file in
     `target`, or where `target` is a link or a mount, which no other folder can take the place of.
@@ -37,6 +39,9 @@ def import_export(dataset: Dataset, source: Path, target: Path) -> ExportSurvey:
     _check_apart(source, target)
     with scratch_folder(target) as folder:
         files = _copy_or_unpack(source, folder)
+        if labels:
+            stated = sidecar.read_table(folder / LABELS) if (folder / LABELS).exists() else {}
+            sidecar.write_table(folder / LABELS, {**labels, **stated})
         counts = survey(dataset, folder)
         if not counts.cells:
             refused = [(path, "", reason) for path, reason in counts.refused]

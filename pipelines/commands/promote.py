@@ -9,12 +9,12 @@ from typing import TypedDict
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
+from fatescope import audit_log
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
-from fatescope.model_registry import CHAMPION, is_missing, model_name
-from pipelines.registry import tracking, versions
+from fatescope.model_registry import CHAMPION, model_name
+from pipelines.registry import aliases, versions
 from pipelines.registry.records import Promotion
 
 PASSED = "it passed the gate"
@@ -43,7 +43,7 @@ def promote(task: str, version: str | None, why: str | None, who: str) -> Promot
     """
     if why is not None and not why.strip():
         raise DataError("promote: give a reason; whoever reads the card will want to know")
-    chosen = _find(task, version) if version is not None else _newest(task)
+    chosen = versions.find(task, version) if version is not None else _newest(task)
     number, champion = str(chosen.version), versions.get_by_alias(task, CHAMPION)
     if champion is not None and str(champion.version) == number:
         raise DataError(f"promote: version {number} of {model_name(task)} is the champion already")
@@ -58,12 +58,14 @@ def promote(task: str, version: str | None, why: str | None, who: str) -> Promot
     replaced = str(champion.version) if champion else None
     # The record first: an alias that moved without one could not be explained.
     versions.set_tags(task, number, {"promoted": record.to_json()} | ({"replaced": replaced} if replaced else {}))
-    tracking.client().set_registered_model_alias(model_name(task), CHAMPION, number)
+    failed = verdict.failed if verdict else []
+    evidence = {"why": why, "by": "person", "replaced": replaced, "failed": failed, "bundle": chosen.tags.get("bundle")}
+    aliases.move(audit_log.PROMOTION, task, CHAMPION, number, who=who, evidence=evidence)
     return {
         "model": model_name(task),
         "version": number,
         "replaced": replaced,
-        "failed": verdict.failed if verdict else [],
+        "failed": failed,
         "promoted": record.model_dump(),
     }
 
@@ -87,16 +89,3 @@ def _objection(version: ModelVersion, champion: str | None) -> str | None:
     if verdict.against != champion or (champion is None and verdict.compared is None):
         return f"it was compared with {verdict.against or 'no version'}, and the champion is {champion or 'none'} now"
     return None
-
-
-def _find(task: str, version: str) -> ModelVersion:
-    """Return a version by its number or alias; raises BundleError where there is none."""
-    name, client = model_name(task), tracking.client()
-    try:
-        if version.isdecimal():
-            return client.get_model_version(name, version)
-        return client.get_model_version_by_alias(name, version)
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
-        raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()}") from error

@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime
 
+from fatescope import audit_log
 from fatescope.errors import DataError
 from fatescope.model_registry import CHAMPION, model_name
-from pipelines.registry import tracking, versions
+from pipelines.registry import aliases, versions
 from pipelines.registry.records import Rollback
 
 
@@ -27,5 +28,6 @@ def rollback(task: str, why: str, who: str) -> tuple[str, str]:
     record = Rollback(who=who, when=datetime.now(UTC).isoformat(timespec="seconds"), why=why, to=before)
     # The record first: if this is interrupted, the reason for a moved alias must not be missing.
     versions.set_tags(task, str(champion.version), {"rolled_back": record.to_json()})
-    tracking.client().set_registered_model_alias(model_name(task), CHAMPION, before)
+    evidence = {"why": why, "by": "person", "replaced": str(champion.version)}
+    aliases.move(audit_log.ROLLBACK, task, CHAMPION, before, who=who, evidence=evidence)
     return str(champion.version), before

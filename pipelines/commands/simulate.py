@@ -1,16 +1,23 @@
 """Simulate cells as an imaging flow cytometer exports them, for use where there are no real ones.
 
 One folder a sample, one 16-bit OME-TIFF a cell and channel: `a_1d1/a_1d1_17_Ch1.ome.tif` is channel 1 (brightfield) of
-cell 17 of run 1 on day 1 in medium a. Channels from 2 on are fluorescence markers that show what became of the cell.
+cell 17 of run 1 on day 1 in medium a. Channels from 2 on are fluorescence markers that show what became of the cell;
+channel 12 is darkfield (side scatter), as on instruments with two cameras.
 `origin.json` marks the folder as simulated, and has the parameters.
+
+Where junk is asked for, `FOLDER_junk.csv` beside the folder, which nothing but benchmarks and tests reads, says what is
+in each image: columns `cell` (path of its brightfield image in the folder), `kind` (`cell`, `doublet`, `debris`,
+`focus`, `clipped`, `saturated`) and `planted` (false for doublets and blurred cells that are drawn in any case).
 """
 
+import csv
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
@@ -20,7 +27,8 @@ from fatescope.config import Simulate
 from fatescope.data.folders import fresh_folder
 from fatescope.errors import DataError
 from pipelines.ingestion.origin import write_origin
-from pipelines.simulation.cell import draw_cell
+from pipelines.simulation.cell import Beside, DrawnCell, draw_cell
+from pipelines.simulation.junk import Junk
 from pipelines.simulation.optics import BIT_DEPTH, Acquisition, Pixels
 from pipelines.simulation.phenotypes import MARKERS, MEDIA
 
@@ -32,8 +40,11 @@ PIXEL_SIZE_UM = 0.5
 """With the 40x objective."""
 GENERATOR = "fatescope data simulate"
 """What `origin.json` names as the source of the cells."""
-SHIFTS = ("focus_shift", "noise_shift", "gain_shift")
-"""Settings that plant a difference; they are named in `origin.json` where they do."""
+SHIFTS = ("focus_shift", "noise_shift", "gain_shift", "junk")
+"""Settings that plant something; they are named in `origin.json` where they do."""
+DARKFIELD, SCATTER_STREAM, JUNK_STREAM = 12, 1, 2
+"""Channel of the darkfield, and the streams of random numbers of each cell for the darkfield, and for junk."""
+JUNK_COLUMNS = ("cell", "kind", "planted")
 LAMPS = (620.0, 880.0)
 """Range of the lamp level, counts; with a shortcut the media lie along it in the order of MEDIA."""
 
@@ -56,6 +67,14 @@ class Group:
         return f"{self.medium}_{self.day}d{self.run}"
 
 
+class Content(NamedTuple):
+    """What is in one image; a row of the file beside the folder."""
+
+    cell: str
+    kind: str
+    planted: bool
+
+
 def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
     """Write `params.cells` simulated cells into the new folder `target`, completely or not at all.
 
@@ -63,12 +82,14 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target}: already holds files, but simulated cells need an empty folder; move or delete it")
+    contents: list[Content] = []
     with fresh_folder(target) as folder:
         with tqdm(total=params.cells, desc="simulate", unit="cell", delay=1) as bar:
             for drawn in _draw_all(params, folder, workers):
-                bar.update(drawn)
+                bar.update(len(drawn))
+                contents += drawn
         # Without what is planted nowhere, so that the bytes of earlier data stay.
-        unused = {name for name in SHIFTS if not getattr(params, name)}
+        unused = {name for name in (*SHIFTS, "darkfield") if not getattr(params, name)}
         origin = {
             "origin": "simulated",
             "generator": GENERATOR,
@@ -76,6 +97,8 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
             "params": params.model_dump(mode="json", exclude=unused),
         }
         write_origin(folder, origin)
+    if params.junk:
+        _write_contents(sorted(contents), junk_file(target))
     log.info("%d simulated cells in %s", params.cells, target)
 
 
@@ -87,18 +110,42 @@ def groups(params: Simulate) -> list[Group]:
     return [Group(*key, share + (i < rest)) for i, key in enumerate(keys) if share + (i < rest)]
 
 
-def draw_group(params: Simulate, group: Group, folder: Path) -> int:
-    """Write the files of one group below `folder` and return the number of its cells."""
-    settings = plant(draw_acquisition(_rng(params, group, 0), group.medium, params.shortcut), group.medium, params)
+def junk_file(target: Path) -> Path:
+    """Return the path of the file that says what is in each image of the folder `target`."""
+    return target.with_name(f"{target.name}_junk.csv")
+
+
+def _write_contents(contents: list[Content], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([JUNK_COLUMNS, *contents])
+
+
+def draw_group(params: Simulate, group: Group, folder: Path) -> list[Content]:
+    """Write the files of one group below `folder` and return what is in them."""
     sample = folder / group.sample
     sample.mkdir()
+    names = {1: "Brightfield"} | dict(enumerate(MARKERS[: params.marker_channels], start=2))
+    names |= {DARKFIELD: "Darkfield"} if params.darkfield else {}
+    contents = []
+    for number, drawn in enumerate(draw_cells(params, group), start=1):
+        for (channel, name), pixels in zip(names.items(), drawn.channels, strict=True):
+            _write(sample / f"{group.sample}_{number}_Ch{channel}.ome.tif", pixels, name)
+        first = f"{group.sample}/{group.sample}_{number}_Ch1.ome.tif"
+        contents.append(Content(first, drawn.kind, drawn.planted))
+    return contents
+
+
+def draw_cells(params: Simulate, group: Group) -> Iterator[DrawnCell]:
+    """Yield the cells of one group in the order of their numbers, which begin with 1."""
+    settings = plant(draw_acquisition(_rng(params, group, 0), group.medium, params.shortcut), group.medium, params)
     for number in range(1, group.cells + 1):
         rng = _rng(params, group, number)
         size = _crop(rng, params.height), _crop(rng, params.width)
-        channels = draw_cell(rng, MEDIA[group.medium], group.day, settings, size, params.marker_channels)
-        for channel, pixels in enumerate(channels, start=1):
-            _write(sample / f"{group.sample}_{number}_Ch{channel}.ome.tif", pixels, channel)
-    return group.cells
+        scatter = _rng(params, group, number, SCATTER_STREAM) if params.darkfield else None
+        junk = Junk.draw(_rng(params, group, number, JUNK_STREAM), params.junk)
+        beside = Beside(scatter, junk)
+        yield draw_cell(rng, MEDIA[group.medium], group.day, settings, size, params.marker_channels, beside)
 
 
 def draw_acquisition(rng: np.random.Generator, medium: str, shortcut: float) -> Acquisition:
@@ -115,6 +162,7 @@ def draw_acquisition(rng: np.random.Generator, medium: str, shortcut: float) -> 
         noise=rng.uniform(1.5, 2.5),
         tilt=0.2 * rng.standard_normal(),
         slope=0.004 * rng.standard_normal(),
+        laser=float(np.exp(0.12 * rng.standard_normal())),
     )
 
 
@@ -134,7 +182,7 @@ def _place(medium: str) -> float:
     return list(MEDIA).index(medium) / (len(MEDIA) - 1)
 
 
-def _draw_all(params: Simulate, folder: Path, workers: int) -> Iterator[int]:
+def _draw_all(params: Simulate, folder: Path, workers: int) -> Iterator[list[Content]]:
     if workers == 1:
         yield from (draw_group(params, group, folder) for group in groups(params))
         return
@@ -148,9 +196,9 @@ def _draw_all(params: Simulate, folder: Path, workers: int) -> Iterator[int]:
             raise
 
 
-def _rng(params: Simulate, group: Group, number: int) -> np.random.Generator:
+def _rng(params: Simulate, group: Group, number: int, *stream: int) -> np.random.Generator:
     """Return the random generator of one cell, or of the run for number 0, whatever else was drawn before."""
-    key = (list(MEDIA).index(group.medium), group.day, group.run, number)
+    key = (list(MEDIA).index(group.medium), group.day, group.run, number, *stream)
     # Seed sequences refuse negative seeds.
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(params.seed % 2**64, spawn_key=key)))
 
@@ -160,7 +208,7 @@ def _crop(rng: np.random.Generator, mean: int) -> int:
     return round(float(np.clip(rng.normal(mean, 0.1 * mean), 0.8 * mean, 1.25 * mean)))
 
 
-def _write(path: Path, pixels: Pixels, channel: int) -> None:
+def _write(path: Path, pixels: Pixels, channel: str) -> None:
     # Uncompressed, with our own description, so that no byte depends on the version of a library, a clock or chance.
     tifffile.imwrite(
         path,
@@ -169,7 +217,7 @@ def _write(path: Path, pixels: Pixels, channel: int) -> None:
         photometric="minisblack",
         ome=False,
         metadata=None,
-        description=_ome_xml(pixels, "Brightfield" if channel == 1 else MARKERS[channel - 2]),
+        description=_ome_xml(pixels, channel),
         software="fatescope.simulate",
     )
 

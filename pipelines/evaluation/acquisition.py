@@ -1,7 +1,9 @@
 """How well models predict the class from the acquisition alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import starmap
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +20,10 @@ from pipelines.evaluation.audit_report import (
     TaskBaselines,
 )
 from pipelines.evaluation.audit_sample import AuditSample
-from pipelines.evaluation.confounding import CROP, DESCRIPTIONS, INTENSITY, MODELS, Floats
+from pipelines.evaluation.confounding import CROP, DESCRIPTIONS, INTENSITY, MODELS, Floats, Texts, kind_of
 from pipelines.evaluation.intervals import Units, counts_without, interval, make_units
 from pipelines.evaluation.metrics import balanced_accuracy
+from pipelines.evaluation.workers import StarMap
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,14 @@ class AcquisitionPrediction:
     @property
     def may_hold_cell(self) -> bool:
         """Return whether the description contains a trace of the cell itself."""
-        return self.description == INTENSITY
+        return kind_of(self.description) == INTENSITY
 
 
 def predict_from_acquisition(
-    sample: AuditSample, params: Audit, wanted: Callable[[str, str], bool] = lambda *_: True
+    sample: AuditSample,
+    params: Audit,
+    wanted: Callable[[str, str], bool] = lambda *_: True,
+    work: StarMap = starmap,
 ) -> list[AcquisitionPrediction]:
     """Fit every model to every description, at both stages and under every scheme.
 
@@ -51,41 +57,65 @@ def predict_from_acquisition(
     jobs = [
         (stage, description, scheme, model)
         for stage in STAGES
-        for description in DESCRIPTIONS
+        for kind in DESCRIPTIONS
+        for description in sample.descriptions[stage]
         # Normalisation does not change the size of a crop.
-        if not (stage == "normalised" and description == CROP)
+        if kind_of(description) == kind and not (stage == "normalised" and description == CROP)
         for scheme in sample.schemes()
         if wanted(description, scheme)
         for model in MODELS
     ]
-    return [
-        AcquisitionPrediction(
-            stage,
-            description,
-            scheme,
-            model,
-            predict(sample, sample.descriptions[stage][description], scheme, model, params),
-        )
-        for stage, description, scheme, model in tqdm(jobs, desc="audit: acquisition", unit="model", delay=1)
-    ]
+    asked = [(sample.descriptions[stage][description], scheme, model) for stage, description, scheme, model in jobs]
+    progress = tqdm(total=len(jobs), desc="audit: acquisition", unit="model", delay=1)
+    with progress:
+        return [
+            AcquisitionPrediction(*job, probabilities)
+            for job, probabilities in zip(jobs, predict(sample, asked, params, work, progress), strict=True)
+        ]
 
 
-def predict_from_cell(sample: AuditSample, params: Audit) -> dict[str, Floats]:
+def predict_from_cell(sample: AuditSample, params: Audit, work: StarMap = starmap) -> dict[str, Floats]:
     """Return scheme → (N, K) probabilities of a model on simple features of the cell."""
-    return {scheme: predict(sample, sample.cell_features, scheme, "boosting", params) for scheme in sample.schemes()}
+    schemes = list(sample.schemes())
+    asked = [(sample.cell_features, scheme, "boosting") for scheme in schemes]
+    return dict(zip(schemes, predict(sample, asked, params, work), strict=True))
 
 
-def predict(sample: AuditSample, features: Floats, scheme: str, model: str, params: Audit) -> Floats:
-    """Return the (N, K) out-of-fold probabilities of `model`, NaN for cells outside the scheme."""
-    rows = sample.schemes()[scheme]
-    probabilities = np.full((len(rows), len(sample.classes)), np.nan)
-    columns = np.flatnonzero(np.isin(sample.classes, sample.labels[rows]))
-    groups = sample.groups[rows] if scheme == "grouped" else None
-    folds = _count_folds(sample, rows, scheme, params)
-    probabilities[np.ix_(rows, columns)] = confounding.out_of_fold(
-        features[rows], sample.labels[rows], groups, MODELS[model], folds, params.seed
-    )
-    return probabilities
+def predict_from_channels(sample: AuditSample, params: Audit, work: StarMap = starmap) -> dict[str, dict[str, Floats]]:
+    """Return scheme → channel → (N, K) probabilities of a model on simple features of the cell in that one."""
+    found: dict[str, dict[str, Floats]] = {scheme: {} for scheme in sample.schemes()}
+    jobs = [(scheme, name) for scheme in found for name in sample.by_channel]
+    asked = [(sample.by_channel[name], scheme, "boosting") for scheme, name in jobs]
+    for (scheme, name), probabilities in zip(jobs, predict(sample, asked, params, work), strict=True):
+        found[scheme][name] = probabilities
+    return found
+
+
+def predict(
+    sample: AuditSample,
+    asked: Sequence[tuple[Floats, str, str]],
+    params: Audit,
+    work: StarMap = starmap,
+    progress: "tqdm[Any] | None" = None,
+) -> list[Floats]:
+    """Return for each of (features, scheme, model) the (N, K) out-of-fold probabilities.
+
+    Those of cells outside the scheme are NaN.
+    """
+    schemes, fits, found = sample.schemes(), [], list[Floats]()
+    for features, scheme, model in asked:
+        rows = schemes[scheme]
+        groups = sample.groups[rows] if scheme == "grouped" else None
+        folds = _count_folds(sample, rows, scheme, params)
+        fits.append((features[rows], sample.labels[rows], groups, model, folds, params.seed))
+    for (_, scheme, _), of_rows in zip(asked, work(confounding.out_of_fold, fits), strict=True):
+        rows = schemes[scheme]
+        probabilities = np.full((len(rows), len(sample.classes)), np.nan)
+        probabilities[np.ix_(rows, np.isin(sample.classes, sample.labels[rows]))] = of_rows
+        found.append(probabilities)
+        if progress is not None:
+            progress.update()
+    return found
 
 
 def _count_folds(sample: AuditSample, rows: npt.NDArray[np.bool_], scheme: str, params: Audit) -> int:
@@ -153,12 +183,12 @@ def task_baselines(
     return baselines
 
 
-def separate_groups(sample: AuditSample, params: Audit) -> dict[str, GroupSeparability]:
+def separate_groups(sample: AuditSample, params: Audit, work: StarMap = starmap) -> dict[str, GroupSeparability]:
     """Return class → how well its groups, the `params.max_groups` largest, can be told from each other.
 
     Classes with fewer than two groups of `params.folds` cells are left out.
     """
-    separability = {}
+    compared, fits = dict[str, tuple[npt.NDArray[np.int64], Texts]](), []
     for name in sample.classes.tolist():
         rows = np.flatnonzero(sample.labels == name)
         names, counts = np.unique(sample.groups[rows], return_counts=True)
@@ -167,13 +197,15 @@ def separate_groups(sample: AuditSample, params: Audit) -> dict[str, GroupSepara
         if len(chosen) < 2:
             continue
         rows = rows[np.isin(sample.groups[rows], chosen)]
-        groups = sample.groups[rows]
-        units = make_units(rows.astype(str), groups)
-        targets = np.searchsorted(chosen, groups)
-        by_border, by_cell = (
-            confounding.out_of_fold(features[rows], groups, None, MODELS["boosting"], params.folds, params.seed)
+        compared[name] = rows, chosen
+        fits += [
+            (features[rows], sample.groups[rows], None, "boosting", params.folds, params.seed)
             for features in (sample.descriptions["raw"]["border"], sample.cell_features)
-        )
+        ]
+    predicted, separability = iter(work(confounding.out_of_fold, fits)), {}
+    for name, (rows, chosen) in compared.items():
+        by_border, by_cell = next(predicted), next(predicted)
+        units, targets = make_units(rows.astype(str), sample.groups[rows]), np.searchsorted(chosen, sample.groups[rows])
         separability[name] = GroupSeparability(
             groups=len(chosen),
             border=_balanced_accuracy(targets, by_border.argmax(1), units, len(chosen)),

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from pipelines.evaluation import drawing
 from pipelines.evaluation.audit_report import STAGES, AuditReport, BalancedAccuracy
-from pipelines.evaluation.confounding import DESCRIPTIONS
 
 RED, BLUE = "#b5442e", "#2e6fb5"
 BAR = 0.38
@@ -31,15 +30,15 @@ def draw(report: AuditReport, folder: Path) -> None:
 
 def draw_acquisition(report: AuditReport) -> Figure:
     """Draw question 1: the better model on each description, before and after normalisation."""
-    schemes = sorted(report.baseline)
+    schemes, names = sorted(report.baseline), list(report.acquisition["raw"])
     figure = Figure(figsize=(5 * len(schemes), 4.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(schemes), sharey=True))
     for axes, scheme in zip(panels, schemes, strict=True):
         for shift, stage, colour in zip((-0.2, 0.2), STAGES, (RED, BLUE), strict=True):
-            best = [(i, report.best(stage, name, scheme)) for i, name in enumerate(DESCRIPTIONS)]
+            best = [(i, report.best(stage, name, scheme)) for i, name in enumerate(names)]
             reached = {i + shift: accuracy for i, accuracy in best if accuracy is not None}
             _draw_bars(axes, reached, colour, f"{stage} pixels")
-        axes.set_xticks(range(len(DESCRIPTIONS)), list(DESCRIPTIONS))
+        axes.set_xticks(range(len(names)), [name.replace(", ", "\n") for name in names])
         axes.set_title(f"{scheme} folds")
         _finish(axes)
     figure.suptitle("How well does acquisition alone predict the class?")
@@ -52,7 +51,7 @@ def draw_baseline(report: AuditReport) -> Figure:
     axes, schemes = figure.subplots(), list(report.baseline)
     alone = {}
     for i, scheme in enumerate(schemes):
-        best = [report.best("raw", name, scheme) for name in DESCRIPTIONS]
+        best = [report.best("raw", name, scheme) for name in report.acquisition["raw"]]
         alone[i - 0.2] = max((one for one in best if one is not None), key=lambda accuracy: accuracy.value)
     _draw_bars(axes, alone, RED, "acquisition alone, raw pixels")
     from_cell = {i + 0.2: report.baseline[scheme] for i, scheme in enumerate(schemes)}

@@ -28,7 +28,8 @@ class Evidence(Report):
     """How well one model on one description of the acquisition separates two classes."""
 
     description: str
-    """A name in `confounding.DESCRIPTIONS`, or in `instrument.DESCRIPTIONS` where `model` is `groups`."""
+    """A name in `confounding.DESCRIPTIONS`, or in `instrument.DESCRIPTIONS` where `model` is `groups`; of another
+    channel than the first, the channel stands behind it."""
     model: str
     """A name in `confounding.MODELS`, or `groups`: a discriminant of acquisition groups."""
     value: float
@@ -82,6 +83,9 @@ class PairAudit(Report):
     """The strongest evidence on the normalised pixels."""
     by_group: dict[Stage, list[GroupEvidence]] = Field(default_factory=dict)
     """Stage → what acquisition groups show; left out of the file where a class has too few of its own."""
+    channels: dict[str, float] = Field(default_factory=dict)
+    """Channel → area under the ROC curve of simple features of the cell in that channel alone: by which channel the
+    pair is told apart; left out of the file where the model sees one channel."""
     verdict: PairVerdict
     """On the raw pixels."""
     verdict_normalised: PairVerdict
@@ -90,7 +94,7 @@ class PairAudit(Report):
     @model_serializer(mode="wrap")
     def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        return {name: value for name, value in content.items() if name != "by_group" or value}
+        return {name: value for name, value in content.items() if name not in ("by_group", "channels") or value}
 
 
 class PairSummary(Report):
@@ -138,6 +142,20 @@ class Confounding(Report):
     """Class → group → cells."""
 
 
+class FactAudit(Report):
+    """How well a fact of the acquisition, which files of the instrument say, predicts the class."""
+
+    kind: Literal["number", "category"]
+    known: float
+    """Share of the cells of which it is known."""
+    distinct: int
+    """Different values."""
+    cramers_v: float | None = None
+    """Of a category with the class, 0 to 1."""
+    accuracy: dict[str, BalancedAccuracy]
+    """Scheme → gradient boosting on the fact alone; empty where all cells have one value."""
+
+
 class Thresholds(Report):
     """Areas under the curve, from `params.yaml`, that a lower bound must reach for a verdict."""
 
@@ -167,6 +185,13 @@ class AuditReport(Report):
     groups: dict[str, GroupSeparability]
     """Class → how well its groups can be told from each other; without classes of a single large group."""
     confounding: Confounding
+    facts: dict[str, FactAudit] = Field(default_factory=dict)
+    """Fact of the acquisition → what it alone predicts; left out of the file where files say nothing."""
+
+    @model_serializer(mode="wrap")
+    def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "facts" or value}
 
     def best(self, stage: Stage, description: str, scheme: str) -> BalancedAccuracy | None:
         """Return the balanced accuracy of the better model on a description, if it was tried under that scheme."""

@@ -1,6 +1,7 @@
 """The cells that the audit measures, described at both stages of preprocessing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import starmap
 
 import numpy as np
 import numpy.typing as npt
@@ -10,18 +11,22 @@ from tqdm import tqdm
 
 from fatescope.config import Audit, Dataset
 from fatescope.data import features
-from fatescope.data.dataset import CellDataset, crop
+from fatescope.data.dataset import CellDataset
+from fatescope.data.images import stacked
 from fatescope.errors import DataError
-from fatescope.networks.preprocessing import common_level, normalise
-from pipelines.evaluation import confounding, instrument
+from fatescope.networks.preprocessing import common_level, common_unit, normalise
 from pipelines.evaluation.audit_report import STAGES, Stage
 from pipelines.evaluation.confounding import Floats, Texts
+from pipelines.evaluation.crop_descriptions import describe_crops
 from pipelines.evaluation.intervals import Units, make_units
+from pipelines.evaluation.workers import StarMap
 
 MIN_CELLS = 3
 """With fewer cells of a class, a model cannot be fitted on some and tested on others."""
 BATCH = 256
 """Cells that are described at a time."""
+PARTS = 4
+"""Of a batch, so that no core waits for long."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,12 @@ class AuditSample:
     units: Units
     """What the jackknife leaves out in turn."""
     descriptions: dict[Stage, dict[str, Floats]]
-    """Stage → name in `confounding.DESCRIPTIONS` or `instrument.DESCRIPTIONS` → (N, F) features of the acquisition."""
+    """Stage → name in `confounding.DESCRIPTIONS` or `instrument.DESCRIPTIONS`, with the channel behind it for others
+    than the first → (N, F) features of the acquisition."""
     cell_features: Floats
-    """(N, len(features.CELL)) features of the cell itself."""
+    """(N, len(features.CELL)) features of the cell itself, in each channel."""
+    by_channel: dict[str, Floats] = field(default_factory=dict)
+    """Channel → those of them that it shows; empty where the model sees one."""
 
     @property
     def classes(self) -> Texts:
@@ -75,34 +83,55 @@ def choose_cells(manifest: pd.DataFrame, dataset: Dataset, params: Audit) -> npt
 
 
 def describe_cells(
-    source: CellDataset, rows: npt.NDArray[np.int64], confounded: dict[str, str], normalisation: str
+    source: CellDataset,
+    rows: npt.NDArray[np.int64],
+    confounded: dict[str, str],
+    normalisation: str,
+    work: StarMap = starmap,
 ) -> AuditSample:
     """Return the sample of the cells in `rows`; classes in `confounded` have too few groups for folds by group."""
-    manifest = source.manifest.iloc[rows]
+    manifest = source.take(rows, ["label", "group", "height", "width"])
     labels, groups = manifest["label"].to_numpy(str), manifest["group"].to_numpy(str)
     grouped = ~np.isin(labels, list(confounded))
     # Prefixed, because a group may have the number of a cell as its name.
     units = np.where(grouped, np.char.add("group ", groups), np.char.add("cell ", np.arange(len(rows)).astype(str)))
-    descriptions, cell_features = _describe(source, rows, normalisation)
-    return AuditSample(labels, groups, grouped, make_units(units, labels), descriptions, cell_features)
+    descriptions, cell_features = _describe(source, rows, manifest[["height", "width"]].to_numpy(), normalisation, work)
+    by_channel = dict(zip(source.channels, cell_features, strict=True)) if len(cell_features) > 1 else {}
+    of_all = np.concatenate(cell_features, axis=1)
+    return AuditSample(labels, groups, grouped, make_units(units, labels), descriptions, of_all, by_channel)
 
 
 def _describe(
-    source: CellDataset, rows: npt.NDArray[np.int64], normalisation: str
-) -> tuple[dict[Stage, dict[str, Floats]], Floats]:
-    names = (*confounding.DESCRIPTIONS, *instrument.DESCRIPTIONS)
-    vectors: dict[Stage, dict[str, list[Floats]]] = {stage: {name: [] for name in names} for stage in STAGES}
-    level, cell_features = torch.tensor(common_level(source.pixels, rows)), []
+    source: CellDataset,
+    rows: npt.NDArray[np.int64],
+    crop_sizes: npt.NDArray[np.int64],
+    normalisation: str,
+    work: StarMap,
+) -> tuple[dict[Stage, dict[str, Floats]], list[Floats]]:
+    """Return the descriptions of all channels, and the features of the cell in each.
+
+    `crop_sizes` (n, 2) are the heights and widths of the cells in `rows`, px.
+    """
+    vectors: dict[Stage, dict[str, list[Floats]]] = {stage: {} for stage in STAGES}
+    level, unit = common_level(source.pixels, rows), common_unit(source.pixels, rows)
+    cell_features: list[list[Floats]] = [[] for _ in source.kinds]
     for start in tqdm(range(0, len(rows), BATCH), desc="audit: describe cells", unit="batch", delay=1):
         batch = rows[start : start + BATCH]
-        pixels, sizes = source.pixels[batch], source.manifest[["height", "width"]].to_numpy()[batch]
-        cell_features.append(features.cell(pixels))
-        images = torch.from_numpy(pixels[:, None].astype(np.float32))
-        normalised = normalise(images, normalisation, level)[:, 0].numpy()
-        for stage, canvases in zip(STAGES, (pixels.astype(np.float32), normalised), strict=True):
-            for canvas, (height, width) in zip(canvases, sizes, strict=True):
-                native = crop(canvas, height, width)
-                for name, vector in (confounding.describe(native) | instrument.describe(native)).items():
-                    vectors[stage][name].append(vector)
-    stacked = {stage: {name: np.stack(v) for name, v in by_name.items()} for stage, by_name in vectors.items()}
-    return stacked, np.concatenate(cell_features)
+        pixels, sizes = stacked(source.pixels[batch]), crop_sizes[start : start + BATCH]
+        for place, of_channel in enumerate(cell_features):
+            of_channel.append(features.cell(pixels[:, place]))
+        images = torch.from_numpy(pixels.astype(np.float32))
+        normalised = normalise(images, normalisation, level, source.kinds, unit).numpy()
+        parts = np.array_split(np.arange(len(batch)), min(PARTS, len(batch)))
+        jobs = [
+            (canvases[part], sizes[part].tolist(), list(source.channels))
+            for canvases in (images.numpy(), normalised)
+            for part in parts
+        ]
+        described = list(work(describe_crops, jobs))
+        for number, stage in enumerate(STAGES):
+            for by_name in described[number * len(parts) : (number + 1) * len(parts)]:
+                for name, of_part in by_name.items():
+                    vectors[stage].setdefault(name, []).append(of_part)
+    joined = {stage: {name: np.concatenate(v) for name, v in by_name.items()} for stage, by_name in vectors.items()}
+    return joined, [np.concatenate(of_channel) for of_channel in cell_features]

@@ -11,6 +11,8 @@ Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
 MAX_POINTS = 200
 """Points of a risk-coverage curve."""
+CELLS_PER_BIN = 30
+"""Least cells in a bin of the debiased calibration error: with fewer, chance would decide what it is."""
 
 
 def squared_errors(targets: Indices, probabilities: Floats) -> Floats:
@@ -54,9 +56,30 @@ def calibration(targets: Indices, probabilities: Floats, bins: int, weights: Flo
     likelihood = np.maximum(probabilities[np.arange(len(targets)), targets], 1e-12)
     return Calibration(
         ece=float((gap * diagram["cells"]).sum() / diagram["cells"].sum()),
+        debiased=max(debiased_error(targets, probabilities, bins, weights), 0.0) ** 0.5,
         brier=float(np.average(squared_errors(targets, probabilities), weights=weights)),
         loss=float(np.average(-np.log(likelihood), weights=weights)),
     )
+
+
+def debiased_error(targets: Indices, probabilities: Floats, bins: int, weights: Floats) -> float:
+    """Return the mean squared difference of confidence and accuracy over bins, less what chance adds to it.
+
+    Unbiased (Kumar, Liang and Ma 2019), and so negative at times; cells count by (n,) `weights`. An error that is not
+    corrected grows with the number of bins and with few cells, also where calibration is perfect. There are up to
+    `bins`, each of CELLS_PER_BIN cells or more.
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == targets
+    total = 0.0
+    for cells in np.array_split(
+        np.argsort(confidence, kind="stable"), max(1, min(bins, len(targets) // CELLS_PER_BIN))
+    ):
+        share = weights[cells] / weights[cells].sum()
+        gap = float((share * (confidence[cells] - right[cells])).sum())
+        chance = float((share**2 * (right[cells] - (share * right[cells]).sum()) ** 2).sum())
+        effective = 1 / float((share**2).sum())
+        total += weights[cells].sum() / weights.sum() * (gap**2 - chance * effective / max(effective - 1, 1e-9))
+    return float(total)
 
 
 def risk_coverage(targets: Indices, probabilities: Floats) -> pd.DataFrame:

@@ -27,6 +27,7 @@ CELL_FREE = ("border", "masked")
 """Descriptions that cannot contain the cell."""
 CROP, INTENSITY = "crop", "intensity"
 DESCRIPTIONS = (*CELL_FREE, CROP, INTENSITY)
+_CHANNEL = ", channel "
 _QUANTILES = np.linspace(0.1, 0.9, 5)
 _CELL_DEVIATION = 0.1
 """Pixels that deviate by this share of the strongest ones belong to the cell; a lower share would include noise."""
@@ -46,6 +47,16 @@ def describe(crop: Floats) -> dict[str, Floats]:
         INTENSITY: np.array([crop.mean(), crop.std()]),
         CROP: np.array(crop.shape, float),
     }
+
+
+def in_channel(description: str, channel: str) -> str:
+    """Return the name of a description of another channel than the first."""
+    return f"{description}{_CHANNEL}{channel}"
+
+
+def kind_of(description: str) -> str:
+    """Return the name of a description without the channel."""
+    return description.partition(_CHANNEL)[0]
 
 
 def _quantiles(values: Floats) -> Floats:
@@ -89,10 +100,8 @@ def linear(seed: int) -> object:
 MODELS: dict[str, Callable[[int], object]] = {"boosting": boosting, "linear": linear}
 
 
-def out_of_fold(
-    features: Floats, labels: Texts, groups: Texts | None, model: Callable[[int], object], folds: int, seed: int
-) -> Floats:
-    """Return (N, K) probabilities, each cell predicted by a model that was fitted on the other folds.
+def out_of_fold(features: Floats, labels: Texts, groups: Texts | None, model: str, folds: int, seed: int) -> Floats:
+    """Return (N, K) probabilities, each cell predicted by one of MODELS that was fitted on the other folds.
 
     Classes are in sorted order. With `groups` no group is in two folds, else the folds are random.
     """
@@ -105,7 +114,7 @@ def out_of_fold(
     # One thread: tables this small are fitted no faster by two, and far slower where threads wait for a busy core.
     with threadpool_limits(1):
         for train, test in cuts:
-            fitted = model(seed).fit(features[train], labels[train])  # type: ignore[attr-defined]  # scikit-learn has no types
+            fitted = MODELS[model](seed).fit(features[train], labels[train])  # type: ignore[attr-defined]  # scikit-learn has no types
             # The training folds may lack a class where groups are few; it then gets probability 0.
             columns = np.searchsorted(classes, fitted.classes_)
             probabilities[np.ix_(test, columns)] = fitted.predict_proba(features[test])

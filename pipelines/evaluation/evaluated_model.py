@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from fatescope.config import Params
-from fatescope.data.dataset import CellDataset
+from fatescope.data.dataset import CellDataset, class_indices
 from fatescope.inference.bundle import Bundle
 from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import calibration_metrics, intervals, metrics, predict
@@ -61,8 +61,7 @@ class EvaluatedModel:
 def run_model(model: Bundle, source: CellDataset, rows: npt.NDArray[np.int64]) -> EvaluatedModel:
     """Run `model` on the cells in `rows`."""
     assessment = predict.assess(model, source, rows)
-    labels = source.manifest["label"].to_numpy()[rows]
-    targets = np.array([model.spec.classes.index(label) for label in labels])
+    targets = class_indices(source.take(rows, ["label"])["label"], model.spec.classes)
     # Logits up to a constant for each cell, which softmax ignores; float32 holds probabilities down to 1e-38.
     logits = np.log(np.maximum(assessment.probabilities, np.finfo(np.float32).tiny))
     return EvaluatedModel(model, rows, targets, assessment, softmax(logits * model.spec.temperature, axis=1))

@@ -23,6 +23,7 @@ from fatescope.config import Audit
 from pipelines.evaluation import instrument
 from pipelines.evaluation.audit_report import GroupEvidence, PairVerdict, Stage
 from pipelines.evaluation.audit_sample import AuditSample
+from pipelines.evaluation.confounding import kind_of
 from pipelines.evaluation.intervals import MIN_GROUPS, Floats, auc_without, interval, make_units
 
 Mask = npt.NDArray[np.bool_]
@@ -55,12 +56,14 @@ def judge_groups(sample: AuditSample, stage: Stage, pair: tuple[str, str], param
         return []
     place, labels = np.unique(place[kept], return_inverse=True)[1], share[pure] == 1
     found = []
-    for description in instrument.DESCRIPTIONS:
-        if (stage, description) == ("normalised", instrument.GAIN):
+    channels = max(1, len(sample.by_channel))
+    for description in sample.descriptions[stage]:
+        kind = kind_of(description)
+        if kind not in instrument.DESCRIPTIONS or (stage, kind) == ("normalised", instrument.GAIN):
             continue
         cells = sample.descriptions[stage][description][rows][kept]
         medians = np.stack([np.median(cells[place == group], 0) for group in range(len(labels))])
-        found.append(_judge(description, medians, labels, cells, place, len(sample.classes), params))
+        found.append(_judge(description, medians, labels, cells, place, len(sample.classes), channels, params))
     return found
 
 
@@ -71,6 +74,7 @@ def _judge(
     cells: Floats,
     place: npt.NDArray[np.int64],
     classes: int,
+    channels: int,
     params: Audit,
 ) -> GroupEvidence:
     """Judge (G, F) medians of groups with (G,) labels, and their (N, F) cells, each in the group `place`."""
@@ -80,13 +84,13 @@ def _judge(
     units = make_units(np.arange(len(labels)).astype(str), labels.astype(str))
     area = interval(auc_without(scores, labels, units), units)
     visible = float(auc_without(of_cells, labels[place], make_units(place.astype(str), labels[place].astype(str)))[0])
-    limit = ALARM / (comb(classes, 2) * len(ACCUSING))
+    limit, kind = ALARM / (comb(classes, 2) * len(ACCUSING) * channels), kind_of(description)
     verdict: PairVerdict = "clean"
     p_value = None
-    if description in ACCUSING and area.low >= params.suspect_auc and visible >= VISIBLE:
+    if kind in ACCUSING and area.low >= params.suspect_auc and visible >= VISIBLE:
         p_value = permutation_p(medians, labels, limit, params.seed)
         if p_value <= limit:
-            proves = description in CELL_FREE and area.low >= params.shortcut_auc
+            proves = kind in CELL_FREE and area.low >= params.shortcut_auc
             verdict = "shortcut" if proves else "suspect"
     return GroupEvidence(
         description=description,

@@ -32,10 +32,17 @@ class Calibration(Report):
 
     ece: float
     """Expected calibration error, in bins of equal numbers of cells."""
+    debiased: float | None = None
+    """Root mean square calibration error without what chance adds to it; none in reports of before."""
     brier: float
     """Brier score, 0 to 2."""
     loss: float
     """Negative log-likelihood, nats."""
+
+    @model_serializer(mode="wrap")
+    def _without_missing_error(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "debiased" or value is not None}
 
 
 class CalibrationChange(Report):

@@ -1,11 +1,14 @@
 """All that is reported of the model to serve under one scheme."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from fatescope.config import Params
+from fatescope.data import table_parts
+from fatescope.data.dataset import CellDataset
 from pipelines.evaluation import curves
 from pipelines.evaluation.audit_report import AuditReport
 from pipelines.evaluation.curves import Tables
@@ -19,7 +22,7 @@ class SchemeEvaluation:
 
     evaluated: EvaluatedModel
     manifest: pd.DataFrame
-    """The test cells."""
+    """The test cells: class, group, and the facts of the group."""
     metrics: SchemeMetrics
     tables: Tables
     cultures: pd.DataFrame
@@ -30,17 +33,22 @@ class SchemeEvaluation:
         """Return the scheme under which the model was trained."""
         return self.evaluated.model.spec.split
 
-    def tabulate_predictions(self) -> pd.DataFrame:
-        """Return the rows of `predictions.parquet` of this scheme."""
+    def tabulate_predictions(self, source: CellDataset) -> Iterator[pd.DataFrame]:
+        """Yield the rows of `predictions.parquet` of this scheme, a part of the cells of `source` at a time."""
         assessment, classes = self.evaluated.assessment, self.evaluated.model.spec.classes
-        table = self.manifest[["cell_id", "label", "group"]].reset_index(drop=True)
-        table.insert(0, "split", self.scheme)
-        return table.assign(
-            predicted=np.array(classes)[self.evaluated.predicted],
-            verdict=assessment.verdicts,
-            distance=assessment.distance,
-            **{f"p_{name}": self.evaluated.probabilities[:, i] for i, name in enumerate(classes)},
-        )
+        start = 0
+        for part in table_parts.take_in_order(source.table, self.evaluated.rows, ["cell_id", "label", "group"]):
+            cells = slice(start, start + len(part))
+            start += len(part)
+            table = part.reset_index(drop=True)
+            table.insert(0, "split", self.scheme)
+            if len(table):
+                yield table.assign(
+                    predicted=np.array(classes)[self.evaluated.predicted[cells]],
+                    verdict=assessment.verdicts[cells],
+                    distance=assessment.distance[cells],
+                    **{f"p_{name}": self.evaluated.probabilities[cells, i] for i, name in enumerate(classes)},
+                )
 
     def describe(self) -> str:
         """Return the balanced accuracy as text."""
@@ -49,10 +57,12 @@ class SchemeEvaluation:
 
 
 def evaluate_scheme(
-    evaluated: EvaluatedModel, manifest: pd.DataFrame, audit: AuditReport, params: Params
+    evaluated: EvaluatedModel, source: CellDataset, audit: AuditReport, params: Params
 ) -> SchemeEvaluation:
-    """Evaluate the model to serve under one scheme; `manifest` has all cells."""
-    spec, cells = evaluated.model.spec, manifest.iloc[evaluated.rows]
+    """Evaluate the model to serve under one scheme on its rows of `source`."""
+    spec = evaluated.model.spec
+    columns = dict.fromkeys(("label", "group", *params.dataset.group, params.dataset.label))
+    cells = source.take(evaluated.rows, list(columns))
     baselines = audit.tasks.get(spec.task, {}).get(spec.split)
     composition, cultures = compose(evaluated, cells, params)
     metrics = measure(evaluated, cells, baselines, composition, params)

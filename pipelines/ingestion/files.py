@@ -16,7 +16,7 @@ from fatescope.data.native.names import is_native
 from fatescope.data.paths import PathParser, list_files
 from fatescope.data.sidecar import Labels
 from fatescope.errors import DataError, ImageError
-from pipelines.ingestion.native_cells import NativeCells, NativeFiles
+from pipelines.ingestion.native_cells import NativeCells, NativeFiles, find_overlaps
 from pipelines.ingestion.native_ranges import ObjectRange, cells_of, wanted_ranges
 from pipelines.ingestion.survey import UNTAGGED, explain_no_cells
 
@@ -28,8 +28,10 @@ UNREADABLE = "unreadable"
 """The code of what is no file that can be opened."""
 NO_CLASS = "name"
 """The code of a file whose path says no class."""
-Job = list[str] | ObjectRange
-"""What one process reads at a time: paths of files, or objects of one native file."""
+CellFiles = str | tuple[str, ...]
+"""The file of a cell; of several channels, one for each in the order of the model, empty where there is none."""
+Job = list[CellFiles] | ObjectRange
+"""What one process reads at a time: files, or objects of one native file."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,29 @@ class FileCounts:
     other_channels: int
     """Files of channels that the model does not see."""
     strata: "array[int]"
-    """The stratum, class and group, of each file of the input channel, or object of a native file, as a number."""
+    """The stratum, class and group, of each cell in a file, or object of a native file, as a number."""
     native: dict[str, NativeCells] = field(default_factory=dict)
     """Path → what is known of the objects of a native file."""
     unlabelled: list[Refusal] = field(default_factory=list)
     """Native files of which nothing says the class of the objects; they count as unmatched."""
+    objects: list[CellFiles] = field(default_factory=list)
+    """The files of each object where the model sees several channels; `strata` has them after the native files."""
+    examples: list[str] = field(default_factory=list)
+    """An image of each class and group."""
 
 
 def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
     """Count the files below `source` by what their paths and the `labels` beside them say.
 
-    The paths of cells are not kept: those of a million files would be most of the memory that ingest takes.
+    The paths of cells are not kept: those of a million files would be most of the memory that ingest takes. Only where
+    the model sees several channels are they, because the files of an object may be far from each other.
     Raises DataError where no file is of the input channel.
     """
-    parser, strata, numbers = PathParser(dataset, labels), array("l"), dict[tuple[str, str], int]()
+    parser, strata, numbers = PathParser(dataset, labels), array("i"), dict[tuple[str, str], int]()
+    examples = dict[int, str]()
     channels, unmatched, unreadable, files = Counter[str](), list[str](), list[Refusal](), 0
     natives, native, unlabelled = NativeFiles(dataset, source, labels), dict[str, NativeCells](), list[Refusal]()
+    objects = ObjectFiles(parser, len(dataset.kinds), strata)
     for path in list_files(source, lambda path, reason: unreadable.append((path, UNREADABLE, f"{path}: {reason}"))):
         files += 1
         if is_native(path):
@@ -68,7 +77,7 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
                 native[path] = found
                 of_label = [numbers.setdefault((label, found.group), len(numbers)) for label in found.labels]
                 codes = cells_of(found, source)
-                strata.frombytes(np.array(of_label, np.dtype("l"))[codes].tobytes())
+                strata.frombytes(np.array(of_label, np.dtype("i"))[codes].tobytes())
                 if len(codes) < found.objects:
                     log.warning("%s: %d of %d objects %s", path, found.objects - len(codes), found.objects, UNTAGGED)
             elif isinstance(found, ImageError):
@@ -81,33 +90,98 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
         parsed = parser.read(path)
         if parsed is None:
             unmatched.append(path)
-        elif parser.is_input(parsed):
-            strata.append(numbers.setdefault((parsed.label, parsed.group), len(numbers)))
+        elif (place := parser.input_index(parsed)) is not None:
+            stratum = numbers.setdefault((parsed.label, parsed.group), len(numbers))
+            examples.setdefault(stratum, path)
+            objects.add(path, place, stratum)
         else:
             channels[parsed.facts["channel"]] += 1
     _warn_of_other_channels(dataset, native)
+    _warn_of_overlaps(native)
+    strata.extend(objects.own_strata)
     if not strata:
         raise DataError(explain_no_cells(dataset, source, channels, unmatched, [*unlabelled, *unreadable]))
-    return FileCounts(files, unmatched, unreadable, channels.total(), strata, native, unlabelled)
+    unreadable += objects.repeated
+    return FileCounts(
+        files,
+        unmatched,
+        unreadable,
+        channels.total(),
+        strata,
+        native,
+        unlabelled,
+        objects.list(),
+        list(examples.values()),
+    )
+
+
+class ObjectFiles:
+    """The files of objects of which the model sees several channels, in the order in which objects are met.
+
+    Of one channel only the strata are kept.
+    """
+
+    def __init__(self, parser: PathParser, channels: int, strata: "array[int]") -> None:
+        """Add to `strata` where there is one channel."""
+        self._parser, self._channels = parser, channels
+        self._paths = dict[str, list[str]]()
+        self.strata = strata if channels == 1 else array("i")
+        """The stratum of each object."""
+        self.repeated = list[Refusal]()
+        """Files of a channel of which the object has a file already."""
+
+    def add(self, path: str, place: int, stratum: int) -> None:
+        """Add the file of an object of the `stratum`, of the channel at `place`."""
+        if self._channels == 1:
+            self.strata.append(stratum)
+            return
+        key = self._parser.object_key(path)
+        if key not in self._paths:
+            self._paths[key] = [""] * self._channels
+            self.strata.append(stratum)
+        paths = self._paths[key]
+        if paths[place]:
+            reason = f"{path}: is the same channel of the same object as {paths[place]}; keep one of them"
+            self.repeated.append((path, UNREADABLE, reason))
+        else:
+            paths[place] = path
+
+    @property
+    def own_strata(self) -> "array[int]":
+        """Return the strata of objects that are not among those of all yet."""
+        return self.strata if self._channels > 1 else array("i")
+
+    def list(self) -> list[CellFiles]:
+        """Return the files of each object."""
+        return [tuple(paths) for paths in self._paths.values()]
 
 
 def _warn_of_other_channels(dataset: Dataset, native: dict[str, NativeCells]) -> None:
     """Warn of native files in which a brightfield lamp lit another channel than that of the settings."""
-    wanted = dataset.input_channel
-    others = [cells for cells in native.values() if wanted and not names.same_channel(str(cells.channel), wanted)]
+    others = [
+        (cells.path, *pair)
+        for cells in native.values()
+        for pair in names.other_channels(cells.channels, dataset.inputs)
+    ]
     if others:
+        path, channel, name = others[0]
         log.warning(
-            "%d native files are read in another channel than dataset.input_channel (%s), such as %s in channel %d: "
+            "%d native files are read in another channel than dataset.channels says (%s), such as %s in channel %d: "
             "there the brightfield lamp was; change the setting if that is not brightfield",
-            len(others), wanted, others[0].path, others[0].channel,
+            len(others), name, path, channel,
         )  # fmt: skip
+
+
+def _warn_of_overlaps(native: dict[str, NativeCells]) -> None:
+    for overlap in find_overlaps(native.values()):
+        log.warning("%s", overlap)
 
 
 def draw_share(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
     """Return which files are kept: `params.share` of each stratum, at least one."""
     kept = np.ones(len(strata), bool)
     if params.share < 1:
-        rng, numbers = np.random.default_rng(params.seed), np.frombuffer(strata, np.dtype("l"))
+        rng, numbers = np.random.default_rng(params.seed), np.frombuffer(strata, np.dtype("i"))
         for stratum in np.unique(numbers):
             rows = np.flatnonzero(numbers == stratum)
             left_out = len(rows) - max(1, round(params.share * len(rows)))
@@ -116,10 +190,11 @@ def draw_share(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
 
 
 def input_jobs(
-    dataset: Dataset, source: Path, native: dict[str, NativeCells], kept: npt.NDArray[np.bool_], size: int
+    dataset: Dataset, source: Path, files: FileCounts, kept: npt.NDArray[np.bool_], size: int
 ) -> Iterator[Job]:
-    """Yield the `kept` cells of the input channel, `size` at a time, in the order in which `count_files` met them."""
-    parser, natives, paths, at = PathParser(dataset), NativeFiles(dataset, source, {}), list[str](), 0
+    """Yield the `kept` cells, `size` at a time, in the order in which `count_files` met them."""
+    native, several = files.native, len(dataset.kinds) > 1
+    parser, natives, paths, at = PathParser(dataset), NativeFiles(dataset, source, {}), list[CellFiles](), 0
     for path in list_files(source, _ignore):
         if path in native:
             if paths:
@@ -128,7 +203,7 @@ def input_jobs(
             counted = len(cells_of(native[path], source))
             yield from wanted_ranges(native[path], source, size, kept[at : at + counted])
             at += counted
-        elif natives.is_image(path) and (parsed := parser.read(path)) and parser.is_input(parsed):
+        elif not several and natives.is_image(path) and (parsed := parser.read(path)) and parser.is_input(parsed):
             if kept[at]:
                 paths.append(path)
             at += 1
@@ -137,6 +212,9 @@ def input_jobs(
                 paths = []
     if paths:
         yield paths
+    wanted = [paths for paths, keeps in zip(files.objects, kept[at:], strict=True) if keeps] if several else []
+    for start in range(0, len(wanted), size):
+        yield wanted[start : start + size]
 
 
 def _ignore(_path: str, _reason: str) -> None:

@@ -7,6 +7,8 @@ the path of the file says. Its acquisition group is the run that the file names.
 
 import re
 import shutil
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +20,7 @@ from fatescope.data.native.analysis import SUFFIX, Analysis, Population, check_a
 from fatescope.data.native.names import is_native
 from fatescope.data.native.reader import NativeFile
 from fatescope.data.paths import PathParser
-from fatescope.data.sidecar import Labels
+from fatescope.data.sidecar import Labels, find_label
 from fatescope.errors import DataError, ImageError
 
 NOT_A_CELL = -1
@@ -26,6 +28,8 @@ NOT_A_CELL = -1
 _SMALLEST_OBJECT = 60
 """Bytes: a file cannot hold more objects than fit into it."""
 
+TABLES = (".csv", ".tsv")
+"""Endings of tables, which say something of images and are none."""
 Codes = npt.NDArray[np.int16]
 
 
@@ -35,8 +39,8 @@ class NativeCells:
 
     path: str
     """Relative to the data folder."""
-    channel: int
-    """The brightfield one, from 1."""
+    channels: tuple[int, ...]
+    """Those that the model sees, from 1, in its order."""
     facts: dict[str, str]
     """Named group of the pattern → value in the path, empty where the path says none."""
     group: str
@@ -45,8 +49,15 @@ class NativeCells:
     """Their classes; the code of an object is an index in it."""
     objects: int
     """How many there are, as the file announces."""
+    runs: tuple[str, ...] = ()
+    """The raw files that its objects came from; several of a merged file."""
     tagged: tuple[tuple[Population, int], ...] = field(default=(), repr=False)
     """Populations made by hand and the code of each; none where the path says the class of all."""
+
+    @property
+    def channel(self) -> int:
+        """Return the first channel, by which an object is described."""
+        return self.channels[0]
 
     def codes(self, numbers: npt.NDArray[np.int64]) -> Codes:
         """Return the codes of objects with these numbers: NOT_A_CELL for one in no population, or in two classes."""
@@ -59,6 +70,23 @@ class NativeCells:
             codes[inside] = code
         codes[several] = NOT_A_CELL
         return codes
+
+
+def find_overlaps(files: Iterable[NativeCells]) -> list[str]:
+    """Return which acquisitions are in several groups, because a merged file lies beside a file that it was merged of.
+
+    Its objects are there twice then, and cells of one acquisition in training and test.
+    """
+    of_run = defaultdict[str, dict[str, str]](dict)
+    for cells in files:
+        for run in cells.runs:
+            of_run[run].setdefault(cells.group, cells.path)
+    return [
+        f"the acquisition '{run}' is in {' and in '.join(paths.values())}, which are different groups: keep the merged "
+        "file or its parts, not both"
+        for run, paths in of_run.items()
+        if len(paths) > 1
+    ]
 
 
 class NativeFiles:
@@ -79,27 +107,32 @@ class NativeFiles:
         try:
             with (self._folder / path).open("rb") as raw:
                 file = NativeFile(raw, path)
-                channel = file.choose_channel(self._dataset.input_channel)
+                channels = file.choose_channels(self._dataset.inputs, self._dataset.kinds)
                 objects = _count(file, raw.seek(0, 2))
                 tagged = self._tagged(path, file)
         except (ImageError, DataError) as error:
             return error
         except OSError as error:
             return ImageError("unreadable", f"{path}: cannot be read: {error.strerror}")
-        parsed = self._parser.read_native(path, channel)
+        parsed = self._parser.read_native(path, channels[0])
         if parsed is None and not tagged:
             return DataError(
                 f"{path}: dataset.pattern does not match this path, and no .daf beside it has hand-made populations "
                 "that are called like classes; put the class into the path, or tag cells in IDEAS and save the .daf"
             )
-        stated = self._labels[path].group if path in self._labels else ""
-        group = stated or file.acquisition.run or (parsed.group if parsed else "") or PurePosixPath(path).stem
+        stated = find_label(self._labels, path)
+        group = (
+            (stated.group if stated else "")
+            or file.acquisition.run
+            or (parsed.group if parsed else "")
+            or PurePosixPath(path).stem
+        )
         facts = dict.fromkeys(self._groups, "") | (parsed.facts if parsed else {})
         if "channel" in facts:
-            facts["channel"] = str(channel)
+            facts["channel"] = str(channels[0])
         labels = tuple(dict.fromkeys(label for _, label in tagged)) or (parsed.label if parsed else "",)
         codes = tuple((population, labels.index(label)) for population, label in tagged)
-        return NativeCells(path, channel, facts, group, labels, objects, codes)
+        return NativeCells(path, channels, facts, group, labels, objects, file.acquisition.runs, codes)
 
     def _tagged(self, path: str, file: NativeFile) -> list[tuple[Population, str]]:
         """Return the populations of the analysis of a file that are called like classes, and those classes."""
@@ -129,8 +162,11 @@ class NativeFiles:
         return []
 
     def is_image(self, path: str) -> bool:
-        """Return whether a path is of neither a native file nor an analysis file that says what is in one beside it."""
-        return not is_native(path) and not self._is_analysis(path)
+        """Return whether a path may be of an image.
+
+        Native files are none, nor is an analysis that says what is in one beside it, nor a table, such as a plate map.
+        """
+        return not is_native(path) and not path.lower().endswith(TABLES) and not self._is_analysis(path)
 
     def _is_analysis(self, path: str) -> bool:
         if not path.lower().endswith(SUFFIX):

@@ -16,12 +16,18 @@ from fatescope.data.native.reader import BIT_DEPTH
 from fatescope.data.paths import ParsedPath, PathParser
 from fatescope.data.sidecar import Labels
 from fatescope.errors import ImageError
-from pipelines.ingestion.files import UNREADABLE, Job, Refusal
+from pipelines.ingestion.files import UNREADABLE, CellFiles, Job, Refusal
 from pipelines.ingestion.native_ranges import ObjectRange
-from pipelines.ingestion.native_reader import read_range, typed
+from pipelines.ingestion.native_reader import describe_exported, read_range, typed
 
 Row = dict[str, object]
 """A cell in the manifest, without its features."""
+START_S = 60.0
+"""In which a process starts, and a disk answers, at the latest."""
+FILE_S = 2.0
+"""In which a file, or an object of a native file, is read at the latest: a thousand times what a cell takes."""
+BYTES_PER_S = 1e6
+"""At which a large file is read at the least."""
 _WITHOUT_CELLS = ("cell_id", "label", "group", "sha256", "pixel_hash")
 """Columns of a chunk in which every file was refused."""
 
@@ -33,7 +39,7 @@ class Chunk:
     columns: dict[str, Any]
     """Of the manifest."""
     pixels: npt.NDArray[np.uint16]
-    """(B, H, W) on the canvas."""
+    """(B, H, W) on the canvas, or (B, C, H, W) of several channels."""
     refused: list[Refusal]
     files: int
     """Files and objects that were to be read."""
@@ -58,20 +64,39 @@ class Reader:
     labels: Labels
     """What sidecars say of images."""
     native: bool = False
-    """Whether there are native files, whose facts then have columns."""
+    """Whether there are native files, or exports of them that say how they were acquired; then facts have columns."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the pixels of a cell."""
+        channels = len(self.dataset.kinds)
+        return self.canvas if channels == 1 else (channels, *self.canvas)
 
     def read(self, job: Job) -> Chunk:
         """Decode the files or objects of a job, and describe the cells in them."""
         return self._read_objects(job) if isinstance(job, ObjectRange) else self._read_files(job)
 
-    def refuse(self, job: Job) -> Chunk:
-        """Return the chunk of a job that cannot be read because it ends the process that reads it."""
-        reason = "reading it ended the process, through a damaged file or for want of memory; copy or save it again"
-        paths, lost = (job, 0) if isinstance(job, list) else ([job.cells.path], job.wanted - 1)
+    def time_limit_s(self, job: Job) -> float:
+        """Return the time after which reading a job will not come to an end any more: many times what it takes."""
+        if isinstance(job, ObjectRange):
+            return START_S + FILE_S * job.wanted
+        paths = [path for files in job for path in ((files,) if isinstance(files, str) else files) if path]
+        return START_S + FILE_S * len(paths) + sum(map(self._size, paths)) / BYTES_PER_S
+
+    def _size(self, path: str) -> int:
+        try:
+            return (self.source / path).stat().st_size
+        except OSError:
+            return 0
+
+    def refuse(self, job: Job, reason: str) -> Chunk:
+        """Return the chunk of a job that cannot be read because of what it does to the process that reads it."""
+        paths = list(map(_first, job)) if isinstance(job, list) else [job.cells.path]
+        lost = 0 if isinstance(job, list) else job.wanted - 1
         refused = [(path, UNREADABLE, f"{path}: {reason}") for path in paths]
         return Chunk(
             {name: [] for name in _WITHOUT_CELLS},
-            np.empty((0, *self.canvas), np.uint16),
+            np.empty((0, *self.shape), np.uint16),
             refused,
             len(paths) + lost,
             lost,
@@ -81,27 +106,28 @@ class Reader:
         """Decode the objects of a native file that are wanted."""
         cells = read_range(job, self.source, self.canvas, self.max_pixels)
         files = len(cells.crops) + len(cells.refused) + cells.lost
-        placed = np.empty((len(cells.crops), *self.canvas), np.uint16)
-        table = np.empty((len(cells.crops), len(features.ACQUISITION)), np.float32)
+        placed = np.empty((len(cells.crops), *self.shape), np.uint16)
+        table = self._feature_table(len(cells.crops))
         for indices in _alike([(crop.shape,) for crop in cells.crops]).values():
             crops = np.stack([cells.crops[i] for i in indices])
-            placed[indices] = images.center_alike(crops, self.canvas)
+            images.center_alike(crops, placed, indices)
             table[indices] = features.acquisition(crops, BIT_DEPTH)
         columns = cells.columns or {name: [] for name in _WITHOUT_CELLS}
-        columns |= {"pixel_hash": [_pixel_hash(crop) for crop in cells.crops], **_feature_columns(table)}
+        columns |= {"pixel_hash": [images.pixel_hash(crop) for crop in cells.crops], **self._feature_columns(table)}
         return Chunk(columns | cells.native, placed, cells.refused, files, cells.lost)
 
-    def _read_files(self, paths: list[str]) -> Chunk:
-        """Decode the files at `paths`, which match the pattern."""
+    def _read_files(self, cells: list[CellFiles]) -> Chunk:
+        """Decode the files of `cells`, which match the pattern."""
         parser = PathParser(self.dataset, self.labels)
         rows: list[Row] = []
         crops: list[Pixels] = []
         placed: list[npt.NDArray[np.uint16]] = []
         refused: list[Refusal] = []
-        for path in paths:
+        headers: list[Header] = []
+        for paths in cells:
+            path = _first(paths)
             try:
-                raw = (self.source / path).read_bytes()
-                pages = images.decode(raw, path, self.max_pixels)
+                digest, pages = self._read_cells((paths,) if isinstance(paths, str) else paths)
                 on_canvas = [images.center(pixels, self.canvas, path) for _, pixels in pages]
             except ImageError as error:
                 refused.append((path, error.code, str(error)))
@@ -111,13 +137,50 @@ class Reader:
                 continue
             parsed = parser.read(path)
             assert parsed is not None
-            rows += _describe(path, parsed, hashlib.sha256(raw).hexdigest(), pages)
+            rows += _describe(path, parsed, digest, pages)
             crops += [pixels for _, pixels in pages]
+            headers += [header for header, _ in pages]
             placed += on_canvas
         columns: dict[str, Any] = {name: [row[name] for row in rows] for name in (rows[0] if rows else _WITHOUT_CELLS)}
-        pixels = np.stack(placed) if placed else np.empty((0, *self.canvas), np.uint16)
-        columns |= _features(crops, rows) | (typed({}, len(rows)) if self.native else {})
-        return Chunk(columns, pixels, refused, len(paths))
+        pixels = np.stack(placed) if placed else np.empty((0, *self.shape), np.uint16)
+        columns |= self._features(crops, rows) | (typed(describe_exported(headers), len(rows)) if self.native else {})
+        return Chunk(columns, pixels, refused, len(cells))
+
+    def _read_cells(self, paths: tuple[str, ...]) -> tuple[str, list[tuple[Header, Pixels]]]:
+        """Return the hash of the files of an object, one a channel, and the pages of them with all channels.
+
+        Raises ImageError, and OSError where one cannot be read.
+        """
+        if missing := [name for name, path in zip(self.dataset.inputs, paths, strict=False) if not path]:
+            raise ImageError(
+                "missing_channel",
+                f"{_first(paths)}: has no file of channel {missing[0]} beside it; export all of dataset.channels",
+            )
+        digest, of_channel = hashlib.sha256(), list[list[tuple[Header, Pixels]]]()
+        for path in paths:
+            raw = (self.source / path).read_bytes()
+            digest.update(raw)
+            of_channel.append(images.decode(raw, path, self.max_pixels))
+        return digest.hexdigest(), images.join_pages(of_channel, self.dataset.inputs, _first(paths))
+
+    def _feature_table(self, cells: int) -> npt.NDArray[np.float32]:
+        return np.empty((cells, len(self.dataset.kinds) * len(features.ACQUISITION)), np.float32)
+
+    def _features(self, crops: list[Pixels], rows: list[Row]) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the columns of `features.acquisition`, computed for all crops of one shape and bit depth at once."""
+        table = self._feature_table(len(crops))
+        kinds = [(crop.shape, crop.dtype, row["bit_depth"]) for crop, row in zip(crops, rows, strict=True)]
+        for (_, _, bit_depth), indices in _alike(kinds).items():
+            table[indices] = features.acquisition(np.stack([crops[i] for i in indices]), int(str(bit_depth)))
+        return self._feature_columns(table)
+
+    def _feature_columns(self, table: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+        return {name: table[:, i] for i, name in enumerate(features.acquisition_names(self.dataset.inputs))}
+
+
+def _first(paths: CellFiles) -> str:
+    """Return the path by which a cell is called: that of the first channel of which there is a file."""
+    return paths if isinstance(paths, str) else next(filter(None, paths))
 
 
 def _describe(path: str, parsed: ParsedPath, sha256: str, pages: list[tuple[Header, Pixels]]) -> list[Row]:
@@ -134,29 +197,10 @@ def _describe(path: str, parsed: ParsedPath, sha256: str, pages: list[tuple[Head
             "height": header.height,
             "width": header.width,
             "bit_depth": header.bit_depth,
-            "pixel_hash": _pixel_hash(pixels),
+            "pixel_hash": images.pixel_hash(pixels),
         }
         for page, (header, pixels) in enumerate(pages)
     ]
-
-
-def _pixel_hash(pixels: Pixels) -> int:
-    """Return 64 bits that are equal for equal pixels, whatever the file around them holds."""
-    digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=8, key=str(pixels.shape).encode())
-    return int.from_bytes(digest.digest(), "little", signed=True)
-
-
-def _features(crops: list[Pixels], rows: list[Row]) -> dict[str, list[object]]:
-    """Return the columns of `features.acquisition`, computed for all crops of one shape and bit depth at once."""
-    table = np.empty((len(crops), len(features.ACQUISITION)), np.float32)
-    kinds = [(crop.shape, crop.dtype, row["bit_depth"]) for crop, row in zip(crops, rows, strict=True)]
-    for (_, _, bit_depth), indices in _alike(kinds).items():
-        table[indices] = features.acquisition(np.stack([crops[i] for i in indices]), int(str(bit_depth)))
-    return _feature_columns(table)
-
-
-def _feature_columns(table: npt.NDArray[np.float32]) -> dict[str, list[object]]:
-    return {name: list(table[:, i]) for i, name in enumerate(features.ACQUISITION)}
 
 
 def _alike(kinds: Iterable[tuple[object, ...]]) -> dict[tuple[object, ...], list[int]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from fatescope.config.names import ChannelKind
 from fatescope.data.dataset import MANIFEST
 from fatescope.data.sidecar import Labels
 from pipelines.ingestion.duplicates import find_duplicates
@@ -47,6 +48,8 @@ class Summary:
     """Those whose earlier cell is in another group, which is a leak into the grouped split."""
     data_hash: str
     """SHA-256 over the path and hash of every cell, and what sidecars say of them: the version of the data."""
+    channels: dict[str, ChannelKind] | None = None
+    """Channel → kind, in the order of the pixels of a cell; null where paths name no channel."""
 
 
 @dataclass
@@ -75,7 +78,14 @@ class CellCounts:
         self.version.update("".join(f"{cell}\0{digest}\n" for cell, digest in chunk.identities()).encode())
 
 
-def summarise(source: Path, folder: Path, files: FileCounts, cells: CellCounts, left_out: int) -> Summary:
+def summarise(
+    source: Path,
+    folder: Path,
+    files: FileCounts,
+    cells: CellCounts,
+    left_out: int,
+    channels: dict[str, ChannelKind] | None,
+) -> Summary:
     """Return the summary of the cells from `source` that were written into `folder`."""
     duplicates, across = _count_duplicates(folder, cells.pixel_hashes)
     return Summary(
@@ -92,6 +102,7 @@ def summarise(source: Path, folder: Path, files: FileCounts, cells: CellCounts, 
         duplicates=duplicates,
         duplicates_across_groups=across,
         data_hash=cells.version.hexdigest(),
+        channels=channels,
     )
 
 

@@ -13,7 +13,7 @@ from fatescope.data import instruments
 from fatescope.data.native.names import is_native
 from fatescope.data.paths import PathParser, PatternDiagnostics, list_files, read_labels
 from fatescope.errors import DataError, ImageError
-from pipelines.ingestion.native_cells import NativeCells, NativeFiles
+from pipelines.ingestion.native_cells import NativeCells, NativeFiles, find_overlaps
 from pipelines.ingestion.native_ranges import cells_of
 
 MAX_GROUPS = 30
@@ -37,6 +37,8 @@ class ExportSurvey:
     """Paths that `dataset.pattern` does not match."""
     refused: list[tuple[str, str]] = field(default_factory=list)
     """Paths of native files of instruments that give no cells, and why."""
+    overlaps: list[str] = field(default_factory=list)
+    """Acquisitions that are in several groups."""
     untagged: int = 0
     """Objects of native files that are in no population which is called like a class, or in two classes."""
 
@@ -46,9 +48,12 @@ def survey(dataset: Dataset, source: Path) -> ExportSurvey:
     labels, counts = read_labels(source), ExportSurvey()
     parser, natives = PathParser(dataset, labels), NativeFiles(dataset, source, labels)
     classes = {*dataset.classes.values()}
+    known = list[NativeCells]()
     for path in list_files(source):
         if is_native(path):
-            _count_native(path, natives.read(path), source, counts, classes)
+            found = natives.read(path)
+            known += [found] if isinstance(found, NativeCells) else []
+            _count_native(path, found, source, counts, classes)
             continue
         if not natives.is_image(path):
             continue
@@ -58,10 +63,11 @@ def survey(dataset: Dataset, source: Path) -> ExportSurvey:
             continue
         if "channel" in parsed.facts:
             counts.channels[parsed.facts["channel"]] += 1
-        if parser.is_input(parsed):
+        if parser.input_index(parsed) == 0:
             counts.cells[parsed.label, parsed.group] += 1
             if parsed.label not in classes:
                 counts.unlisted[parsed.label] += 1
+    counts.overlaps += find_overlaps(known)
     return counts
 
 
@@ -90,13 +96,15 @@ def describe(dataset: Dataset, counts: ExportSurvey) -> str:
         lines.append(f"… and {len(cells) - MAX_GROUPS:,} more")
     if counts.channels:
         files = ", ".join(f"{channel}: {count:,}" for channel, count in sorted(counts.channels.items()))
-        lines += ["", f"files by channel: {files}; the model sees channel {dataset.input_channel}"]
+        lines += ["", f"files by channel: {files}; the model sees channel {' and '.join(dataset.inputs)}"]
     if counts.unlisted:
         labels = ", ".join(f"{label} ({count:,})" for label, count in counts.unlisted.most_common())
         lines += ["", f"dataset.classes does not list {labels}; add them there, or the stage validate will fail"]
     if counts.unmatched:
         lines += ["", f"dataset.pattern does not match {len(counts.unmatched):,} files:"]
         lines += _describe_unmatched(dataset, counts.unmatched)
+    if counts.overlaps:
+        lines += ["", *counts.overlaps[:MAX_REASONS]]
     if counts.untagged:
         lines += ["", f"{counts.untagged:,} objects of native files {UNTAGGED}"]
     if counts.refused:
@@ -121,9 +129,10 @@ def explain_no_cells(
     if natives and all(instruments.explain(path) for path in unmatched):
         return natives[0][2] if len(natives) == 1 else _list_reasons(source, natives)
     if channels:
+        wanted = " or ".join(f"'{name}'" for name in dataset.inputs)
         return (
-            f"{source}: no file has channel '{dataset.input_channel}', but there are {dict(channels)}; "
-            "set dataset.input_channel to the brightfield channel"
+            f"{source}: no file has channel {wanted}, but there are {dict(channels)}; "
+            "name the brightfield channel in dataset.channels"
         )
     raw_files = [path for path in unmatched if instruments.explain(path)]
     if raw_files and len(raw_files) == len(unmatched):
@@ -133,11 +142,11 @@ def explain_no_cells(
         reasons = "\n".join(_describe_unmatched(dataset, unmatched))
         return (
             f"{source}: dataset.pattern matches none of the {len(unmatched):,} files; "
-            f"change it from {dataset.pattern}\n{reasons}"
+            f"change it from {dataset.pattern}, or let `fatescope data import` propose one\n{reasons}"
         )
     if unreadable:
         return _list_reasons(source, unreadable)
-    return f"{source}: holds no files; name a folder or zip that does: `make adopt SRC=folder-or-zip`"
+    return f"{source}: holds no files; name a folder or zip that does: `fatescope data import SRC`"
 
 
 def _list_reasons(source: Path, unreadable: Sequence[tuple[str, str, str]]) -> str:

@@ -135,7 +135,7 @@ def _tabulate(paired: PairedPredictions, source: CellDataset) -> pd.DataFrame:
     classes = np.array(paired.classes)
     table = pd.DataFrame(
         {
-            "cell_id": source.manifest["cell_id"].to_numpy()[paired.rows],
+            "cell_id": source.take(paired.rows, ["cell_id"])["cell_id"].to_numpy(),
             "row": paired.rows,
             "group": paired.groups,
             "label": classes[paired.targets],

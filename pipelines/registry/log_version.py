@@ -1,6 +1,7 @@
-"""Log a bundle to MLflow as a model, and register it as a version."""
+"""Sign a bundle, log it to MLflow as a model, and register it as a version."""
 
 import json
+import logging
 import tempfile
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -10,20 +11,28 @@ import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.types import Schema, TensorSpec
 from packaging.requirements import Requirement
 
 import fatescope
+from fatescope import audit_log
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 from fatescope.model_registry import model_name
+from fatescope.signing import keys, signature
+from fatescope.signing.settings import SigningSettings
 from pipelines.evaluation.metrics_report import Metrics
 from pipelines.registry import tracking, versions
 from pipelines.registry.records import cut
 
+log = logging.getLogger(__name__)
+
 MODEL_CODE = Path(__file__).with_name("pyfunc.py")
 """The file that MLflow runs to load the model."""
+SIGNED_BY = "signed_by"
+"""The tag with the signer of a version, for people."""
 _LOGGED = "models:/"
 """How the source of a version begins that is a logged model of MLflow 3."""
 LIBRARY = Path(fatescope.__file__).parent
@@ -31,15 +40,17 @@ LIBRARY = Path(fatescope.__file__).parent
 
 
 def log_version(task: str, folder: Path, run_id: str, spec: Spec, metrics: Metrics, tags: dict[str, str]) -> str:
-    """Log the bundle in `folder` to its run, register it, and return the number of the version.
+    """Sign the bundle in `folder`, log it to its run, register it, and return the number of the version.
 
     The version gets `tags`, which have `splits_hash`, and those that follow from `spec` and `metrics`.
     """
+    signer = _sign(folder)
     with tracking.resumed(task, spec.split, run_id) as tracked:
         _log_data(tracked.run_id, spec, tags["splits_hash"])
         info = _log_model(folder, spec, model_name(task))
     number = str(info.registered_model_version)
     versions.set_tags(task, number, tags | _tags(spec, metrics))
+    _say_signed(task, number, signer)
     return number
 
 
@@ -52,6 +63,7 @@ def restore_version(task: str, number: str, folder: Path, run_id: str, spec: Spe
     source = str(client.get_model_version(model_name(task), number).source)
     if not source.startswith(_LOGGED):
         raise BundleError(f"{model_name(task)}: the files of version {number} are gone, and {source} takes no others")
+    signer = _sign(folder)
     with tracking.resumed(task, spec.split, run_id):
         info = _log_model(folder, spec, None)
     try:
@@ -66,6 +78,45 @@ def restore_version(task: str, number: str, folder: Path, run_id: str, spec: Spe
             client.log_model_artifacts(lost, str(model))
     finally:
         client.delete_logged_model(info.model_id)
+    _say_signed(task, number, signer)
+
+
+def sign_version(task: str, version: str) -> tuple[str, str]:
+    """Sign the bundle of a version that is registered, a number or an alias; return its number and the signer.
+
+    Nothing but the signature is changed. Raises BundleError for one that is damaged, or was signed and changed since.
+    """
+    name, client = model_name(task), tracking.client()
+    number = version if version.isdigit() else str(client.get_model_version_by_alias(name, version).version)
+    with versions.download(task, number, unsigned=True) as folder:
+        found = bundle.open_spec(folder)
+        if found.task != task:
+            raise BundleError(f"{name}: version {number} is a bundle of task '{found.task}'; register one of its own")
+        signer = _sign(folder)
+        place = get_artifact_repository(client.get_model_version_download_uri(name, number))
+        place.log_artifact(str(folder / signature.SIGNATURE), "artifacts/bundle")
+    _say_signed(task, number, signer)
+    return number, signer
+
+
+def _sign(folder: Path) -> str:
+    settings = SigningSettings.read()
+    path = keys.key_path(settings)
+    is_new = settings.sign_with == "key" and not path.exists()
+    signer = signature.sign(folder, settings)
+    if is_new:
+        log.warning(
+            "made the key of this installation, %s: from now on it signs what is registered here, and versions without "
+            "a signature are refused; sign earlier ones that you trust with `fatescope models sign TASK VERSION`",
+            path,
+        )
+    return signer
+
+
+def _say_signed(task: str, number: str, signer: str) -> None:
+    """Enter a signature into the audit log, and the signer among the tags of the version."""
+    audit_log.append(audit_log.SIGNATURE, {"model": model_name(task), "version": number}, evidence={"signer": signer})
+    versions.set_tags(task, number, {SIGNED_BY: signer})
 
 
 def _log_model(folder: Path, spec: Spec, registered: str | None) -> ModelInfo:
@@ -75,7 +126,7 @@ def _log_model(folder: Path, spec: Spec, registered: str | None) -> ModelInfo:
         python_model=str(MODEL_CODE),
         artifacts={"bundle": str(folder)},
         code_paths=[str(LIBRARY)],
-        signature=ModelSignature(Schema([TensorSpec(np.dtype(np.uint16), (-1, *spec.canvas), "pixels")])),
+        signature=ModelSignature(Schema([TensorSpec(np.dtype(np.uint16), (-1, *spec.shape), "pixels")])),
         input_example={"pixels": bundle.load(folder, threads=1).example[:1]},
         pip_requirements=_requirements(),
         registered_model_name=registered,

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fatescope.data.dataset import CellDataset
+from fatescope.data.dataset import CellDataset, class_indices
 from fatescope.data.splits import Splits
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
-from pipelines.evaluation import predict
+from pipelines.evaluation import on_device, predict
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
@@ -41,14 +41,14 @@ def predict_paired(before: Path, after: Path, source: CellDataset, splits: Split
     The scheme and the order of the classes are those of `after`. A model is wrong on a cell that is too large for it.
     Raises BundleError where the classes differ, and DataError where a class has no cell left.
     """
-    models = bundle.load(before, threads), bundle.load(after, threads)
+    models = on_device.load(before, threads), on_device.load(after, threads)
     classes, scheme = models[1].spec.classes, models[1].spec.split
     if sorted(models[0].spec.classes) != sorted(classes):
         raise BundleError(f"its classes are {models[0].spec.classes}, not {classes}")
     rows = splits.indices(scheme, "test", classes)
-    hashes = source.manifest["pixel_hash"].to_numpy()[rows]
+    hashes = source.take(rows, ["pixel_hash"])["pixel_hash"].to_numpy()
     rows = rows[bundle.exclude_seen(before, hashes) & bundle.exclude_seen(after, hashes)]
-    targets = np.array([classes.index(label) for label in source.manifest["label"].to_numpy()[rows]], np.int64)
+    targets = class_indices(source.take(rows, ["label"])["label"], classes)
     if len(np.unique(targets)) < len(classes):
         raise DataError(
             f"{scheme} split: some class has no test cells left that neither version has seen; "
@@ -58,7 +58,7 @@ def predict_paired(before: Path, after: Path, source: CellDataset, splits: Split
         rows=rows,
         classes=classes,
         targets=targets,
-        groups=source.manifest["group"].to_numpy(str)[rows],
+        groups=source.take(rows, ["group"])["group"].to_numpy(str),
         before=_probabilities(models[0], source, rows, targets, classes),
         after=_probabilities(models[1], source, rows, targets, classes),
         cost_before=models[0].spec.cost["multiply_adds"],
@@ -70,7 +70,7 @@ def _probabilities(
     model: bundle.Bundle, source: CellDataset, rows: Rows, targets: npt.NDArray[np.int64], classes: list[str]
 ) -> Floats:
     """Return (n, K) probabilities of `classes`, in this order; for a cell that is too large, 1 for a wrong class."""
-    height, width = (source.manifest[name].to_numpy()[rows] for name in ("height", "width"))
+    height, width = source.take(rows, ["height", "width"]).to_numpy().T
     fits = (height <= model.spec.canvas[0]) & (width <= model.spec.canvas[1])
     probabilities = np.eye(len(classes))[(targets + 1) % len(classes)]
     order = [model.spec.classes.index(name) for name in classes]

@@ -1,6 +1,11 @@
 """The bundle as an MLflow model: what `mlflow.pyfunc.load_model` and `mlflow models serve` run.
 
 MLflow runs this file when it loads the model (models from code), so that nothing is pickled.
+
+**It detects damage, and no attack.** The hashes in `spec.json` are checked, the signature of the bundle is not: this
+file comes from the same registry as the bundle, and whoever can write there can change both. Before you load a version
+that others could have changed, fetch it with `fatescope models pull`, which verifies the signature, and load the folder
+with `fatescope.load`.
 """
 
 import warnings
@@ -18,7 +23,7 @@ warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")
 
 
 class Registered(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow ships no types
-    """Classifies (B, H, W) raw pixels on the canvas, into one row a cell: `label`, and `p_CLASS` for each class."""
+    """Classifies (B, H, W) or (B, C, H, W) raw pixels, into one row a cell: `label`, and `p_CLASS` for each class."""
 
     def load_context(self, context: Any) -> None:  # noqa: ANN401  MLflow's own type
         """Load the bundle that was logged with the model."""

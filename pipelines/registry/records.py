@@ -84,6 +84,16 @@ class Verdict(Report):
             return f"not champion, because this is an experiment; `fatescope models promote {self.task}` makes it so"
         return "champion" if self.champion else f"not champion; failed: {', '.join(self.failed)}"
 
+    def to_evidence(self) -> dict[str, Any]:
+        """Return what the audit log keeps of it: the numbers that decided, not the groups of cells."""
+        criteria = {
+            name: criterion.model_dump(
+                mode="json", include={"holds", "value", "low", "high", "limit", "verdict", "look"}
+            )
+            for name, criterion in self.criteria.items()
+        }
+        return {"by": "gate", "replaced": self.replaced, "failed": self.failed, "gate": criteria}
+
     def to_tags(self, limit: int) -> dict[str, str]:
         """Return the tags of a version, of `limit` characters at most, that `from_tags` reads; the last is `gate`.
 

@@ -1,12 +1,14 @@
 """The versions of a registered model in MLflow, their aliases and their tags.
 
-Tags of a version: `bundle` (SHA-256 of the spec as trained), `data_hash`, `git_commit`, `splits_hash`, `split`
-(the scheme), `audit`, `confounded`, `balanced_accuracy` with `balanced_accuracy.low` and `.high`, `replaced` (the
-champion before it), and as JSON `gate` (a `records.Verdict`, continued in `gate.0`, `gate.1` … where it is too long for
-one tag), `promoted` (a `records.Promotion`: a person made it the champion, not the gate) and `rolled_back` (a
+Tags of a version: `bundle` (SHA-256 of the spec as trained), `attestation` (that of `attestation.json` in it),
+`data_hash`, `git_commit`, `splits_hash`, `split` (the scheme), `audit`, `confounded`, `balanced_accuracy` with
+`balanced_accuracy.low` and `.high`, `replaced` (the champion before it), `signed_by` (for people: what is verified is
+the signature in the bundle), and as JSON `gate` (a `records.Verdict`, continued in `gate.0`, `gate.1` … where it is too
+long for one tag), `promoted` (a `records.Promotion`: a person made it the champion, not the gate) and `rolled_back` (a
 `records.Rollback`).
 """
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +22,13 @@ from mlflow.exceptions import MlflowException
 from fatescope.errors import BundleError, DataError, FatescopeError
 from fatescope.inference import bundle
 from fatescope.model_registry import bundle_uri, is_missing, model_name
+from fatescope.signing import signature
+from fatescope.signing.settings import SigningSettings
+from fatescope.signing.signature import UnsignedError
 from pipelines.registry.records import Promotion, Rollback, Verdict, VersionSummary
 from pipelines.registry.tracking import client
+
+log = logging.getLogger(__name__)
 
 MAX_TAG = 5000
 """Characters of a tag or a description that MLflow keeps."""
@@ -43,6 +50,19 @@ def get_by_alias(task: str, alias: str) -> ModelVersion | None:
         return None
 
 
+def find(task: str, version: str) -> ModelVersion:
+    """Return a version by its number or alias; raises BundleError where there is none."""
+    name, registry = model_name(task), client()
+    try:
+        if version.isdecimal():
+            return registry.get_model_version(name, version)
+        return registry.get_model_version_by_alias(name, version)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()}") from error
+
+
 def next_number(task: str) -> str:
     """Return the number that the next version of `task` will have."""
     return str(1 + max((int(version.version) for version in list_versions(task)), default=0))
@@ -53,22 +73,28 @@ def find_by_bundle(task: str, digest: str) -> ModelVersion | None:
     return next((version for version in list_versions(task) if version.tags.get("bundle") == digest), None)
 
 
-@contextmanager
-def download(task: str, version: str) -> Iterator[Path]:
-    """Yield a temporary folder with the bundle of `version`, a number or an alias.
-
-    Raises BundleError where there is no such version, or its files are gone, and FatescopeError where they cannot be
-    fetched now.
-    """
+def number_of(task: str, version: str) -> str:
+    """Return the number of `version`, a number or an alias; raises BundleError where there is no such version."""
     name, registry = model_name(task), client()
     try:
         number = version if version.isdigit() else str(registry.get_model_version_by_alias(name, version).version)
         registry.get_model_version(name, number)
-        place = registry.get_model_version_download_uri(name, number)
     except MlflowException as error:
         if not is_missing(error):
             raise
         raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()} ({error.message})") from error
+    return number
+
+
+@contextmanager
+def download(task: str, version: str, *, unsigned: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder with the bundle of `version`, a number or an alias, once its signature is verified.
+
+    With `unsigned`, it need not have one. Raises BundleError where there is no such version, its files are gone or its
+    signature is refused, and FatescopeError where they cannot be fetched now.
+    """
+    name, number = model_name(task), number_of(task, version)
+    place = client().get_model_version_download_uri(name, number)
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         try:
             path = _fetch(bundle_uri(task, number), Path(folder))
@@ -82,6 +108,13 @@ def download(task: str, version: str) -> Iterator[Path]:
                 f"{name}: the files of version {number} are gone from {place}; bring them back, or run `dvc repro "
                 "register` where the bundle was trained"
             )
+        try:
+            settings, called = SigningSettings.read(), f"{name} version {number}"
+            if warning := signature.verify(path, settings, registry=True, name=called).warning:
+                log.warning("%s", warning)
+        except UnsignedError as error:
+            if not unsigned:
+                raise UnsignedError(str(error).replace("TASK VERSION", f"{task} {number}")) from error
         yield path
 
 
@@ -100,7 +133,8 @@ def _first_line(error: Exception) -> str:
 def find_damage(task: str, version: str) -> str | None:
     """Return what is lost or changed of the bundle of `version`, if so; raises FatescopeError as `download` does."""
     try:
-        with download(task, version) as folder:
+        # One without a signature is as it was made: to sign it is for a person to decide.
+        with download(task, version, unsigned=True) as folder:
             bundle.open_spec(folder)
     except BundleError as error:
         return str(error)

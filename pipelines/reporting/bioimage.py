@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
+from fatescope.data.images import stacked
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 
@@ -33,7 +34,7 @@ def package(folder: Path, card: str, target: Path) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
         file.write(folder / bundle.GRAPH, GRAPH)
         file.writestr(CARD, card)
-        file.writestr(INPUT, _npy(pixels[:, None].astype(np.float32)))
+        file.writestr(INPUT, _npy(stacked(pixels).astype(np.float32)))
         for name, (values, _) in outputs.items():
             file.writestr(f"test_{name}.npy", _npy(values))
         text = io.StringIO()
@@ -44,8 +45,10 @@ def package(folder: Path, card: str, target: Path) -> None:
 def describe(spec: Spec, outputs: dict[str, tuple[np.ndarray[Any, Any], str]]) -> dict[str, Any]:
     """Return the content of `rdf.yaml`."""
     height, width = spec.canvas
-    batch, channel = {"type": "batch"}, {"type": "channel", "channel_names": ["brightfield"]}
-    summary = f"Classifies brightfield images of single cells as {', '.join(spec.classes)}."
+    batch, channel = {"type": "batch"}, {"type": "channel", "channel_names": _inputs(spec)}
+    summary = (
+        f"Classifies {' and '.join(dict.fromkeys(spec.kinds))} images of single cells as {', '.join(spec.classes)}."
+    )
     layout = f"raw counts, one cell per image, in the middle of {height} by {width} px of its own background"
     return {
         "format_version": FORMAT,
@@ -56,7 +59,7 @@ def describe(spec: Spec, outputs: dict[str, tuple[np.ndarray[Any, Any], str]]) -
         "cite": [{"text": "arXiv 2312.06665", "url": "https://arxiv.org/abs/2312.06665"}],
         "license": "Apache-2.0",
         "documentation": CARD,
-        "tags": ["brightfield", "classification", "imaging-flow-cytometry", "stem-cells"],
+        "tags": [*dict.fromkeys(spec.kinds), "classification", "imaging-flow-cytometry", "stem-cells"],
         "inputs": [
             {
                 "id": "pixels",
@@ -84,6 +87,13 @@ def describe(spec: Spec, outputs: dict[str, tuple[np.ndarray[Any, Any], str]]) -
         "weights": {"onnx": {"source": GRAPH, "opset_version": spec.opset}},
         "config": {"fatescope": {"data_hash": spec.data_hash, "git_commit": spec.git_commit}},
     }
+
+
+def _inputs(spec: Spec) -> list[str]:
+    """Return the name of each channel: its kind, with the number in the export where there are several."""
+    if len(spec.kinds) == 1:
+        return list(spec.kinds)
+    return [f"{kind}_{name}" for name, kind in spec.channels.items()]
 
 
 def _channels(name: str, count: int, spec: Spec) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from fatescope.data.dataset import CellDataset
 from pipelines.registry.comparison import CHANGES, Change, Comparison
 from pipelines.reporting.model_card import TEMPLATES
+from pipelines.reporting.montage import beside_each_other
 
 SHOWN = 8
 """Cells of each kind of change that are shown."""
@@ -24,7 +25,7 @@ def draw_changed(source: CellDataset, changed: pd.DataFrame, kind: Change) -> Fi
     for axes in (row := figure.subplots(1, SHOWN)):
         axes.set_axis_off()
     for axes, (_, cell) in zip(row, chosen.iterrows(), strict=False):
-        axes.imshow(source.pixels[int(cell["row"])], cmap="gray")
+        axes.imshow(beside_each_other(source.pixels[int(cell["row"])]), cmap="gray")
         axes.set_title(f"{cell['label']}\n{cell['a']} → {cell['b']}", fontsize=7)
     return figure
 

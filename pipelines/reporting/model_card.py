@@ -17,13 +17,20 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
-from fatescope.data.dataset import CellDataset
+from fatescope.data.acquisition_facts import PREFIX
+from fatescope.data.dataset import MANIFEST, CellDataset
+from fatescope.data.quality_gate import REASONS
+from fatescope.data.table_parts import FileParts
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 from fatescope.model_registry import CHAMPION, model_name
 from pipelines.evaluation.audit_report import AuditReport, PairAudit
 from pipelines.evaluation.metrics_report import Metrics
+from pipelines.evaluation.quality_report import QualityReport
+from pipelines.registry.protocol import Protocol
 from pipelines.registry.records import Verdict, VersionSummary
+from pipelines.reporting.instrument_facts import name_instrument, tabulate_facts
+from pipelines.reporting.running_cost import FILE, RunningCost
 
 MISSING = "missing"
 TEMPLATES = Path(__file__).with_name("templates")
@@ -36,6 +43,8 @@ PLOTS = {
     "roc": "ROC curve of each class against the rest",
 }
 """Plot of the evaluation → its caption."""
+QUALITY, QUALITY_PLOTS = "quality.json", ("area_aspect_ratio.png", "gradient_rms.png")
+"""The report of the stage quality, and its plots, beside the pictures."""
 MD, HTML, EXAMPLES = "card.md", "card.html", "examples.png"
 
 
@@ -50,10 +59,16 @@ class Sources:
     """The manifest, cells of the task's classes."""
     pictures: Path
     """Folder of plots, and of the examples."""
+    quality: QualityReport | None = None
+    """How many cells are outside the gates; None where no gates were drawn."""
     gate: Verdict | None = None
     """The decision on the version, once it is registered."""
     history: tuple[VersionSummary, ...] = ()
     """The other versions, newest first."""
+    running: RunningCost | None = None
+    """What a thousand cells take; None where it was not measured."""
+    protocol: Protocol | None = None
+    """By which the next version is made and tested."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +83,22 @@ class GroupRow:
     """Why the class has no grouped split, if it has none."""
 
 
+def columns(cells: Path) -> list[str]:
+    """Return which columns of the cells in the folder `cells` a card is made from."""
+    return [
+        name
+        for name in FileParts(cells / MANIFEST).columns
+        if name in ("label", "group", "day") or name.startswith(PREFIX)
+    ]
+
+
 def read_sources(folder: Path, known: CellDataset, metrics: Path, audit: Path, pictures: Path) -> Sources:
     """Read what a card of the bundle in `folder` is made from."""
     spec = bundle.read_spec(folder)
     cells = known.manifest[known.manifest["label"].isin(spec.classes)]
-    return Sources(spec, Metrics.read(metrics), AuditReport.read(audit), cells, pictures)
+    quality = QualityReport.read(pictures / QUALITY) if (pictures / QUALITY).exists() else None
+    running = RunningCost.read(pictures / FILE) if (pictures / FILE).exists() else None
+    return Sources(spec, Metrics.read(metrics), AuditReport.read(audit), cells, pictures, quality, running=running)
 
 
 def write(sources: Sources, target: Path) -> None:
@@ -93,7 +119,7 @@ def render(sources: Sources) -> str:
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  this is Markdown; to_html lets no HTML through
-        finalize=_within_cell,
+        finalize=within_cell,
     )  # fmt: skip
     environment.filters |= {"decimal": _decimal, "percent": _percent, "count": _count}
     scheme = sources.spec.split
@@ -102,18 +128,28 @@ def render(sources: Sources) -> str:
         metrics=sources.metrics,
         served=sources.metrics.schemes[scheme],
         suspicions=[pair for pair in sources.audit.pairs if _is_suspicious(pair, sources.spec.classes)],
+        by_channel=[
+            pair for pair in sources.audit.pairs if pair.channels and set(pair.classes) <= set(sources.spec.classes)
+        ],
         settings=sources.spec.params,
         groups=tabulate_groups(sources.cells, sources.spec.confounded),
         plots={name: text for name, text in PLOTS.items() if (sources.pictures / f"{name}_{scheme}.png").exists()},
         examples=(sources.pictures / EXAMPLES).exists(),
+        quality=sources.quality,
+        reasons=REASONS,
         gate=sources.gate,
         history=sources.history,
+        protocol=sources.protocol,
+        running=sources.running,
+        mark="###",
+        instrument=name_instrument(sources.cells),
+        facts=tabulate_facts(sources.cells, sources.audit),
         missing=MISSING,
         model_uri=_model_uri(sources),
     )
 
 
-def _within_cell(value: object) -> object:
+def within_cell(value: object) -> object:
     """Return a value for the card; a `|` in a text, such as the name of a class, must not end a cell of a table."""
     return value.replace("|", r"\|") if isinstance(value, str) else value
 

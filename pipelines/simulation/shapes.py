@@ -107,11 +107,11 @@ def neighbour(rng: np.random.Generator, kind: Phenotype, maturity: float, tilt: 
     return draw_shape(rng, kind, maturity, tilt, grid - shift[:, None, None])
 
 
-def debris(rng: np.random.Generator, grid: Floats) -> Shape:
-    """Return one to three fragments beside the cell."""
+def debris(rng: np.random.Generator, grid: Floats, distance: tuple[float, float] = (12, 20)) -> Shape:
+    """Return one to three fragments at a `distance` from the middle, px: by default beside a cell."""
     path = np.zeros(grid.shape[1:])
     for _ in range(int(rng.integers(1, 4))):
-        angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(12, 20)
+        angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(*distance)
         reach = np.hypot(grid[0] - far * np.sin(angle), grid[1] - far * np.cos(angle)) / rng.uniform(0.9, 2.2)
         path = np.maximum(path, rng.uniform(0.4, 1.0) * np.exp(-(reach**3)))
     return Shape(path, np.zeros_like(path), np.zeros_like(path))

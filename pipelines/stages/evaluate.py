@@ -1,6 +1,7 @@
 """Measure how good the models of a task are on cells that they have not seen, under the grouped and the random scheme.
 
-Predictions come from the exported graph, so that what is measured is what is served.
+Predictions come from the exported graph, so that what is measured is what is served; on a GPU from the same network in
+float32, which must agree with the graph (`pipelines.evaluation.on_device`).
 
 Writes `metrics.json` (`pipelines.evaluation.metrics_report`), plots with their tables, and `predictions.parquet`: one
 row a test cell and scheme, with the columns `split` (the scheme), `cell_id`, `label`, `group`, `predicted`, `verdict`,
@@ -8,22 +9,35 @@ row a test cell and scheme, with the columns `split` (the scheme), `cell_id`, `l
 """
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
-from fatescope.command import AuditFile, CellsFolder, ModelsFolder, OutFile, ParamsFile, SplitsFile, TaskName, run
+from fatescope.atomic import replacing
+from fatescope.command import (
+    AuditFile,
+    CellsFolder,
+    ModelsFolder,
+    OutFile,
+    ParamsFile,
+    PlotsFolder,
+    SplitsFile,
+    TaskName,
+    run,
+)
 from fatescope.config import load
 from fatescope.data import dataset
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.data.splits import load as load_splits
-from fatescope.inference import bundle
-from pipelines.evaluation import curves, drawing
+from fatescope.lineage import WRITES
+from pipelines.evaluation import curves, drawing, on_device
 from pipelines.evaluation.audit_report import AuditReport, AuditSummary
 from pipelines.evaluation.evaluated_model import EvaluatedModel, run_model
 from pipelines.evaluation.metrics_report import CandidateMetrics, CandidateScore, Metrics, SeedMetrics
@@ -54,7 +68,7 @@ def run_models(
     """Run every bundle below `folder` that `trained` lists on the test cells of its scheme."""
     models = []
     for entry in trained.models:
-        model = bundle.load(folder / entry.folder, threads)
+        model = on_device.load(folder / entry.folder, threads)
         rows = splits.indices(entry.split, "test", model.spec.classes)
         models.append(TrainedModel(entry, run_model(model, source, rows)))
     return models
@@ -118,6 +132,17 @@ def summarise(
     )
 
 
+def write_predictions(evaluations: dict[str, SchemeEvaluation], source: CellDataset, target: Path) -> None:
+    """Write `predictions.parquet` of all schemes, a part of the cells at a time."""
+    writer: pq.ParquetWriter | None = None
+    with replacing(target) as part, ExitStack() as stack:
+        for evaluation in evaluations.values():
+            for rows in evaluation.tabulate_predictions(source):
+                table = pa.Table.from_pandas(rows, preserve_index=False)
+                writer = writer or stack.enter_context(pq.ParquetWriter(part, table.schema))
+                writer.write_table(table)
+
+
 def track(evaluation: SchemeEvaluation, run_id: str, metrics: Metrics, audit: Path, target: Path) -> None:
     """Draw the plots of one scheme into the folder `target`, and log them with the metrics to the run `run_id`."""
     with tracking.resumed(metrics.task, evaluation.scheme, run_id) as tracked:
@@ -137,28 +162,27 @@ def main(
     parts: SplitsFile,
     audit: AuditFile,
     models: ModelsFolder,
-    predictions: Annotated[Path, typer.Option("--predictions", help="Parquet file to write: one row a test cell.")],
+    predictions: Annotated[
+        Path, typer.Option("--predictions", help="Parquet file to write: one row a test cell."), WRITES
+    ],
     target: OutFile,
-    plots: Annotated[Path, typer.Option("--plots", help="Folder to draw plots into.")],
-    tables: Annotated[Path, typer.Option("--tables", help="Folder to write the tables behind the plots into.")],
+    plots: PlotsFolder,
+    tables: Annotated[Path, typer.Option("--tables", help="Folder to write the tables behind the plots into."), WRITES],
 ) -> None:
     """Evaluate the models of a task on test cells: metrics, intervals, plots."""
     drawing.prepare()
-    settings, cells, splits = load(params), dataset.load(source), load_splits(parts)
+    settings, cells, splits = load(params), dataset.load(source, ["label"]), load_splits(parts)
     classes, trained = settings.classes(task), TrainingReport.load(models)
     report = AuditReport.read(audit)
     ran = run_models(models, trained, cells, splits, settings.train.threads)
     # The model to serve is the first one of each scheme.
     served = {model.scheme: model for model in reversed(ran)}
     schemes = dict.fromkeys(model.scheme for model in ran)
-    evaluations = {
-        scheme: evaluate_scheme(served[scheme].evaluated, cells.manifest, report, settings) for scheme in schemes
-    }
+    evaluations = {scheme: evaluate_scheme(served[scheme].evaluated, cells, report, settings) for scheme in schemes}
     metrics = summarise(task, ran, evaluations, trained, report.summarise(classes), splits.confounded_in(classes))
     metrics.write(target)
     curves.write_tables({scheme: evaluation.tables for scheme, evaluation in evaluations.items()}, tables)
-    table = pd.concat([evaluation.tabulate_predictions() for evaluation in evaluations.values()])
-    table.to_parquet(predictions, index=False)
+    write_predictions(evaluations, cells, predictions)
     plots.mkdir(parents=True, exist_ok=True)
     for scheme, evaluation in evaluations.items():
         track(evaluation, served[scheme].entry.run_id, metrics, audit, plots)

@@ -2,10 +2,12 @@
 
 A native file of an instrument (.cif, .rif) holds many cells, see `pipelines.ingestion.native_cells`; what it says of
 their acquisition is in columns `native_…`, see `pipelines.ingestion.native_reader`, which are absent where there is no
-such file. Of other files, only those of the input channel are opened. Files that cannot be used are listed in the
-quarantine with the reason. So are files whose path `dataset.pattern` does not match (code `name`), and what is no file
-that can be opened, such as a link that leads nowhere (code `unreadable`), but these do not count as refused cells. What
-`fatescope_labels.csv` says of an image (`fatescope.data.sidecar`) holds instead of what its path says.
+such file; images that IDEAS exported say some of it too. Of other files, only those of channels that the model sees are
+opened; where it sees several, those of one object, whose paths differ in the channel alone, are one cell, and an object
+without one of them is refused. Files that cannot be used are listed in the quarantine with the reason. So are files
+whose path `dataset.pattern` does not match (code `name`), and what is no file that can be opened, such as a link that
+leads nowhere (code `unreadable`), but these do not count as refused cells. What `fatescope_labels.csv` says of an image
+(`fatescope.data.sidecar`) holds instead of what its path says.
 """
 
 import json
@@ -35,6 +37,7 @@ from fatescope.data.folders import fresh_folder
 from fatescope.data.paths import read_labels
 from fatescope.errors import DataError
 from pipelines.ingestion.files import UNREADABLE, Job, Refusal, count_files, draw_share, input_jobs
+from pipelines.ingestion.native_reader import carries_facts
 from pipelines.ingestion.reader import Reader
 from pipelines.ingestion.summary import CellCounts, Summary, summarise
 from pipelines.ingestion.workers import read_in_order
@@ -46,6 +49,8 @@ CHUNK = 128
 enough to bound memory."""
 FILES_PER_WORKER = 5_000
 """Files from which on another process pays: one takes about a second to start, in which these are read."""
+EXAMPLES = 500
+"""Images that are looked at for facts of the acquisition, one of each class and group: a moment's work."""
 _QUARANTINE = pa.schema([("path", pa.string()), ("code", pa.string()), ("reason", pa.string())])
 
 
@@ -56,7 +61,7 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
     quarantine then stays in `TARGET.part`.
     """
     if not source.is_dir():
-        raise DataError(f"{source}: no such folder; import an export with `make adopt SRC=folder-or-zip`")
+        raise DataError(f"{source}: no such folder; import an export with `fatescope data import SRC`")
     with fresh_folder(target, keep_failed=True) as folder:
         with TableWriter(folder / QUARANTINE, _QUARANTINE) as quarantine:
             labels = read_labels(source)
@@ -64,12 +69,13 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
             _quarantine_unmatched(files.unmatched, quarantine)
             _quarantine_refused([*files.unlabelled, *files.unreadable], quarantine)
             kept = draw_share(files.strata, params)
-            jobs = input_jobs(dataset, source, files.native, kept, CHUNK)
+            jobs = input_jobs(dataset, source, files, kept, CHUNK)
             most_pixels = int(params.max_megapixels * 1e6)
-            reader = Reader(dataset, params.canvas, most_pixels, source, labels, native=bool(files.native))
+            facts = bool(files.native) or carries_facts(source, files.examples[:EXAMPLES])
+            reader = Reader(dataset, params.canvas, most_pixels, source, labels, native=facts)
             cells = _write_cells(reader, params.workers, folder, jobs, int(kept.sum()), quarantine)
         _check_refused(cells, int(kept.sum()), params.max_refused_share, folder / QUARANTINE)
-        summary = summarise(source, folder, files, cells, left_out=int((~kept).sum()))
+        summary = summarise(source, folder, files, cells, int((~kept).sum()), dataset.channels)
         (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n", encoding="utf-8")
     return summary
 
@@ -96,10 +102,11 @@ def _write_cells(
     """Read the `jobs`, of `files` files and objects together, and write their cells into `folder`."""
     counts = CellCounts()
     counts.add_labels(reader.labels)
-    workers = max(1, min(most_workers, files // FILES_PER_WORKER))
+    # Also a few files are read by another process, which they may crash; a person who asks for 1 wants to see that.
+    workers = max(1, min(most_workers, files // FILES_PER_WORKER)) if most_workers > 1 else 0
     with (
         TableWriter(folder / MANIFEST) as manifest,
-        PixelWriter(folder / PIXELS, reader.canvas) as pixels,
+        PixelWriter(folder / PIXELS, reader.shape) as pixels,
         tqdm(total=files, desc="ingest", unit="file", delay=1) as bar,
     ):
         for chunk in read_in_order(reader, jobs, workers):

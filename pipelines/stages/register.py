@@ -5,9 +5,11 @@ registered and decided on, and no alias moves.
 
 A bundle is registered and decided on once: what a person changed afterwards, such as a rollback, stays. Only files of
 the version that are lost or damaged are put back. The stage runs always, because the registry may be another one than
-last time. Writes `gate.json` (`registry.records.Verdict`).
+last time. The bundle of the version has what says where it comes from: `attestation.json`, and `sbom.cdx.json`. Writes
+`gate.json` (`registry.records.Verdict`).
 """
 
+import getpass
 import hashlib
 import logging
 import os
@@ -23,6 +25,7 @@ import mlflow
 import typer
 from mlflow.exceptions import MlflowException
 
+from fatescope import audit_log
 from fatescope.command import (
     AuditFile,
     CellsFolder,
@@ -43,15 +46,22 @@ from fatescope.errors import BundleError, DataError, FatescopeError, ImageError
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 from fatescope.model_registry import CHALLENGER, CHAMPION, model_name
-from pipelines.registry import gate, tracking, versions
+from pipelines.provenance.attestation import ATTESTATION, attest, to_text
+from pipelines.provenance.components import SBOM, list_components
+from pipelines.provenance.recipe import Recipe
+from pipelines.registry import aliases, gate, tracking, versions
 from pipelines.registry.gate import Champion, NoComparison
 from pipelines.registry.log_version import log_version, restore_version
 from pipelines.registry.paired import predict_paired
+from pipelines.registry.protocol import draw_up
 from pipelines.registry.records import Verdict
-from pipelines.reporting import model_card
+from pipelines.reporting import hub_results, model_card
+from pipelines.settings import PipelineSettings
 from pipelines.training.report import TrainingReport
 
 log = logging.getLogger(__name__)
+Documents = dict[str, str]
+"""File → text that a bundle gets when it is registered."""
 Logged = TypeVar("Logged")
 
 EXPERIMENT = "DVC_EXP_NAME"
@@ -90,20 +100,23 @@ def register(
     params: Params,
 ) -> Verdict:
     """Register the bundle of `task`, decide on it, move the aliases, and return the verdict."""
-    digest = hashlib.sha256((models / "bundle" / bundle.SPEC).read_bytes()).hexdigest()
+    digest, documents = _sha256(models / "bundle" / bundle.SPEC), document(models, sources.spec, parts)
     existing = versions.find_by_bundle(task, digest)
     if existing is not None and (verdict := versions.verdict_of(existing)) is not None:
         if reason := versions.find_damage(task, verdict.version):
             log.warning("version %s is put back from %s: %s", verdict.version, models / "bundle", reason)
-            _with_card(models, replace(sources, gate=verdict), partial(restore_version, task, verdict.version))
+            restore = partial(restore_version, task, verdict.version)
+            _with_card(models, replace(sources, gate=verdict), documents, restore)
         return verdict
     # Versions are numbered one after the other; the card that goes into the version must name it.
     number = str(existing.version) if existing is not None else versions.next_number(task)
     verdict = decide(task, models / "bundle", sources, cells, load_splits(parts), params, number)
     complete = replace(sources, gate=verdict, history=tuple(versions.history(task, without=number)))
     if existing is None:
-        tags = {"bundle": digest, "splits_hash": hashlib.sha256(parts.read_bytes()).hexdigest()}
-        registered = _with_card(models, complete, partial(log_version, task, metrics=sources.metrics, tags=tags))
+        tags = {"bundle": digest, "splits_hash": _sha256(parts)}
+        tags["attestation"] = hashlib.sha256(documents[ATTESTATION].encode()).hexdigest()
+        logged = partial(log_version, task, metrics=sources.metrics, tags=tags)
+        registered = _with_card(models, complete, documents, logged)
         verdict = verdict.model_copy(update={"version": registered})
     _record(task, verdict, model_card.render(complete))
     return verdict
@@ -140,29 +153,58 @@ def is_experiment() -> bool:
     return EXPERIMENT in os.environ
 
 
-def _with_card(models: Path, sources: model_card.Sources, log_bundle: Callable[[Path, str, Spec], Logged]) -> Logged:
-    """Call `log_bundle` with a copy of the bundle that contains its card, the run that trained it, and its spec."""
+def document(models: Path, spec: Spec, parts: Path) -> Documents:
+    """Return what says where the bundle of `models` comes from, the same whenever it is made."""
+    folder, run_id = models / "bundle", TrainingReport.load(models).models[0].run_id
+    recipe, digest = Recipe.read(folder), _sha256(folder / bundle.SPEC)
+    return {
+        ATTESTATION: to_text(attest(spec, digest, _sha256(parts), run_id, recipe)),
+        SBOM: to_text(list_components(spec, digest, recipe)),
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _with_card(
+    models: Path, sources: model_card.Sources, documents: Documents, log_bundle: Callable[[Path, str, Spec], Logged]
+) -> Logged:
+    """Call `log_bundle` with a copy of the bundle, the run that trained it, and its spec.
+
+    The copy contains the card and the `documents`.
+    """
     # The first model is the one to serve.
     run_id = TrainingReport.load(models).models[0].run_id
     with tempfile.TemporaryDirectory(prefix="fatescope-") as name:
         folder = Path(shutil.copytree(models / "bundle", Path(name) / "bundle"))
         model_card.write(sources, folder)
+        _write_results(sources, folder)
         shutil.rmtree(folder / "card")
+        for file, text in documents.items():
+            (folder / file).write_text(text, encoding="utf-8")
         bundle.finalize(folder, sources.spec)
         return log_bundle(folder, run_id, sources.spec)
 
 
+def _write_results(sources: model_card.Sources, folder: Path) -> None:
+    spec, dataset = sources.spec, PipelineSettings().hub_dataset
+    hub_results.write(sources.metrics, spec.task, spec.data_hash, dataset, folder)
+
+
 def _record(task: str, verdict: Verdict, card: str) -> None:
     """Move the aliases, and leave the verdict and the beginning of the card with the version."""
-    client, name, number = tracking.client(), model_name(task), verdict.version
+    client, name, number, who = tracking.client(), model_name(task), verdict.version, getpass.getuser()
+    evidence = verdict.to_evidence()
     note = "\n\n(The whole card is card.md and card.html in the bundle.)"
     client.update_model_version(name, number, card[: versions.MAX_TAG - len(note)].rpartition("\n\n")[0] + note)
     if not is_experiment():
-        client.set_registered_model_alias(name, CHALLENGER, number)
+        aliases.move(audit_log.REGISTRATION, task, CHALLENGER, number, who=who, evidence=evidence)
     if verdict.replaced:
         versions.set_tags(task, number, {"replaced": verdict.replaced})
     if verdict.champion:
-        client.set_registered_model_alias(name, CHAMPION, number)
+        aliases.move(audit_log.PROMOTION, task, CHAMPION, number, who=who, evidence=evidence)
     # Last, because a version with this tag is not decided on again.
     versions.set_tags(task, number, verdict.to_tags(versions.MAX_TAG))
 
@@ -182,8 +224,9 @@ def main(
 
     The card of the registered version, with the verdict in it, is written beside the verdict.
     """
-    settings, cells = load(params), dataset.load(source)
+    settings, cells = load(params), dataset.load(source, model_card.columns(source))
     sources = model_card.read_sources(models / "bundle", cells, metrics, audit, pictures)
+    sources = replace(sources, protocol=draw_up(task, settings))
     try:
         verdict = register(task, models, sources, cells, parts, settings)
         history = tuple(versions.history(task, without=verdict.version))
@@ -195,6 +238,7 @@ def main(
     verdict.write(target)
     complete = replace(sources, gate=verdict, history=history)
     model_card.write(complete, target.parent / "registered")
+    _write_results(complete, target.parent / "registered")
     log.info("%s version %s: %s", verdict.model, verdict.version, verdict.describe())
 
 

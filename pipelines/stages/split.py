@@ -6,21 +6,28 @@ confounded, and nothing falls back to the random scheme silently.
 What is added later moves nothing. A group keeps its side for ever: groups are dealt in the order in which they were
 imported, each by itself and the groups before it. A cell keeps its side under the random scheme: a hash of its pixels
 decides. So two models that were trained a year apart have unseen cells in common, on which they can be compared.
+
+Cells outside the gates of the stage quality have no split where `quality.exclude` says so.
+
+Of a cell there are its class, group and sides in memory, as small numbers; names and hashes are read a part at a time.
 """
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import LeaveOneGroupOut
 
-from fatescope.command import CellsFolder, OutFile, ParamsFile, run
-from fatescope.config import Split, load
-from fatescope.data import dataset
-from fatescope.data.splits import SCHEMES, SPLITS, Splits, save
+from fatescope.command import CellsFolder, OutFile, ParamsFile, QualityFile, run
+from fatescope.config import Params, Split, load
+from fatescope.data import dataset, table_parts
+from fatescope.data.dataset import CellDataset
+from fatescope.data.quality_table import CellQuality
+from fatescope.data.splits import SCHEMES, SPLITS, save_parts
 from fatescope.errors import SplitError
 
 log = logging.getLogger(__name__)
@@ -30,6 +37,10 @@ MIN_GROUPS = len(SPLITS)
 
 Assignment = npt.NDArray[np.object_]
 """(N,) the split of each cell: a name in SPLITS, or None for a cell that has no place under a scheme."""
+Sides = npt.NDArray[np.int8]
+"""(N,) the same as places in SPLITS, -1 for none."""
+TRAIN, VALIDATION, TEST = range(len(SPLITS))
+Hashes = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.str_]
 Floats = npt.NDArray[np.floating]
 
@@ -80,25 +91,52 @@ def find_confounded(labels: Texts, groups: Texts, sides: dict[str, str]) -> dict
 
 
 def assign_at_random(labels: Texts, hashes: npt.NDArray[np.int64], params: Split) -> Assignment:
-    """Return the random assignment of the (N,) cells, whose pixels have these hashes.
+    """Return the random assignment of the (N,) cells, whose pixels have these hashes; see `draw_sides`."""
+    names, codes = np.unique(labels, return_inverse=True)
+    return np.array(SPLITS, object)[draw_sides(codes, names.tolist(), lambda: iter([hashes]), params)]
 
-    Every class gets a cell in every split, also where the shares alone would give it none. Raises SplitError where a
-    class has fewer cells than there are splits.
+
+def draw_sides(
+    codes: npt.NDArray[np.signedinteger], names: list[str], read: Callable[[], Iterator[Hashes]], params: Split
+) -> Sides:
+    """Return the side of each cell under the random scheme; -1 for cells that have no class and so no place.
+
+    `codes` (N,) are the places of their classes in `names`, and `read` yields the hashes of their pixels, in order and
+    a part at a time. Every class gets a cell in every split, also where the shares alone would give it none. Raises
+    SplitError where a class has fewer cells than there are splits.
     """
-    names, counts = np.unique(labels, return_counts=True)
-    if rare := {str(n): int(c) for n, c in zip(names, counts, strict=True) if c < len(SPLITS)}:
+    counts = _count(codes, len(names))
+    if rare := {name: int(n) for name, n in zip(names, counts, strict=True) if 0 < n < len(SPLITS)}:
         raise SplitError(
             f"too few cells to split: {rare}; each class needs {len(SPLITS)}, so add cells or leave the class out"
         )
-    place, assignment = _uniform(hashes, params.seed), np.full(len(labels), "train", dtype=object)
     _, validation, test = _shares(params.test_share, params.validation_share)
-    for name, count in zip(names, counts, strict=True):
-        rows = np.flatnonzero(labels == name)
-        rows = rows[np.argsort(place[rows], kind="stable")]
-        for_test = int(np.clip(np.searchsorted(place[rows], test), 1, count - 2))
-        end = int(np.clip(np.searchsorted(place[rows], test + validation), for_test + 1, count - 1))
-        assignment[rows[:for_test]], assignment[rows[for_test:end]] = "test", "validation"
-    return assignment
+    limits, below = (test, test + validation), np.zeros((2, len(names)), np.int64)
+    sides, start = np.full(len(codes), -1, np.int8), 0
+    for hashes in read():
+        place, part = _uniform(hashes, params.seed), slice(start, start + len(hashes))
+        for row, side in ((1, VALIDATION), (0, TEST)):
+            chosen = place < limits[row]
+            below[row] += _count(codes[part][chosen], len(names))
+            sides[part][chosen] = side
+        sides[part][place >= limits[1]] = TRAIN
+        start += len(hashes)
+    sides[codes < 0] = -1
+    for code in np.flatnonzero(counts):
+        for_test = int(np.clip(below[0, code], 1, counts[code] - 2))
+        end = int(np.clip(below[1, code], for_test + 1, counts[code] - 1))
+        if [for_test, end] != below[:, code].tolist():
+            rows = np.flatnonzero(codes == code)
+            place = np.concatenate([_uniform(hashes, params.seed) for hashes in read()])[rows]
+            rows = rows[np.argsort(place, kind="stable")]
+            sides[rows[:for_test]], sides[rows[for_test:end]], sides[rows[end:]] = TEST, VALIDATION, TRAIN
+    return sides
+
+
+def _count(codes: npt.NDArray[np.signedinteger], size: int) -> npt.NDArray[np.int64]:
+    """Return how many of `codes` are each number from 0 to `size` - 1."""
+    counts: npt.NDArray[np.int64] = np.bincount(codes[codes >= 0], minlength=size)
+    return counts
 
 
 def _shares(test: float, validation: float) -> Floats:
@@ -128,30 +166,86 @@ def leave_one_group_out(groups: npt.NDArray[np.str_]) -> list[tuple[str, npt.NDA
     return [(str(groups[test[0]]), test) for _, test in folds]
 
 
-def main(params: ParamsFile, source: CellsFolder, target: OutFile) -> None:
+def find_excluded(settings: Params, quality: Path | None, cells: int) -> npt.NDArray[np.bool_]:
+    """Return which of the cells are outside the gates and are to be left out."""
+    if not settings.quality.exclude:
+        return np.zeros(cells, bool)
+    if quality is None:
+        raise SplitError("quality.exclude leaves out cells outside the gates; say with --quality which these are")
+    outside = CellQuality.load(quality, ["outside"]).outside
+    if len(outside) != cells:
+        raise SplitError(f"{quality} is about {len(outside)} cells, but there are {cells}; run the quality stage again")
+    return outside
+
+
+def main(params: ParamsFile, source: CellsFolder, target: OutFile, quality: QualityFile = None) -> None:
     """Assign cells to training, validation and test, at random and by acquisition group."""
-    settings = load(params)
-    manifest = dataset.load(source, ["cell_id", "label", "group", "pixel_hash"]).manifest
-    table = manifest[["cell_id", "label"]].assign(random=None, grouped=None)
-    labels, groups = (manifest[name].to_numpy(str) for name in ("label", "group"))
-    sides = deal_groups(labels, groups, dataset.imported_groups(source), settings.split)
+    settings, cells = load(params), dataset.load(source, ["label", "group"])
+    labels, groups = (cells.manifest[name].cat for name in ("label", "group"))
+    names, group_names = labels.categories.to_numpy(str), groups.categories.to_numpy(str)
+    codes, group_codes = labels.codes.to_numpy(), groups.codes.to_numpy()
+    pairs = _cross(codes, group_codes, len(names), len(group_names))
+    of_class, of_group = np.nonzero(pairs)
+    sides = deal_groups(names[of_class], group_names[of_group], dataset.imported_groups(source), settings.split)
     # Classes of no task stay without a split: they may have too few cells for one.
     named = {name for classes in settings.dataset.tasks.values() for name in classes}
-    rows = np.flatnonzero(manifest["label"].isin(named))
-    if not len(rows):
-        classes = sorted(manifest["label"].unique())
-        raise SplitError(f"{source} has cells of {classes}, none of which a task names; change dataset.tasks")
-    labels, groups = labels[rows], groups[rows]
-    confounded = find_confounded(labels, groups, sides)
-    usable = ~np.isin(labels, list(confounded))
-    table.loc[rows, "random"] = assign_at_random(labels, manifest["pixel_hash"].to_numpy()[rows], settings.split)
-    table.loc[rows[usable], "grouped"] = [sides[group] for group in groups[usable]]
-    for scheme in SCHEMES:
-        log.info("%s split, cells:\n%s\n", scheme, pd.crosstab(table["label"], table[scheme]).to_string())
+    of_task = np.isin(names, list(named))
+    if not of_task.any():
+        raise SplitError(
+            f"{source} has cells of {sorted(names.tolist())}, none of which a task names; change dataset.tasks"
+        )
+    used = np.where(of_task[codes] & ~find_excluded(settings, quality, len(cells)), codes, -1)
+    if lost := sorted(set(names[of_task].tolist()) - set(names[np.unique(used[used >= 0])].tolist())):
+        raise SplitError(f"all cells of {lost} are outside the gates; look at the plots of the stage quality")
+    of_class, of_group = np.nonzero(_cross(used, group_codes, len(names), len(group_names)))
+    confounded = find_confounded(names[of_class], group_names[of_group], sides)
+    random = draw_sides(used, names.tolist(), lambda: _read_hashes(cells), settings.split)
+    dealt = np.array([SPLITS.index(sides[name]) for name in group_names.tolist()], np.int8)
+    usable = ~np.isin(names, list(confounded))
+    grouped = np.where((used >= 0) & usable[used], dealt[group_codes], np.int8(-1))
+    for scheme, found in zip(SCHEMES, (random, grouped), strict=True):
+        log.info("%s split, cells:\n%s\n", scheme, _tabulate(used, found, names, scheme).to_string())
     for name, reason in confounded.items():
         log.warning("%s is confounded with its acquisition groups: %s", name, reason)
     target.parent.mkdir(parents=True, exist_ok=True)
-    save(Splits(table, confounded), target)
+    save_parts(_tables(cells, random, grouped), confounded, target)
+
+
+def _cross(
+    codes: npt.NDArray[np.integer], group_codes: npt.NDArray[np.integer], classes: int, groups: int
+) -> npt.NDArray[np.int64]:
+    """Return the (classes, groups) numbers of cells."""
+    counts = np.zeros((classes, groups), np.int64)
+    for start in range(0, len(codes), table_parts.PART):
+        part = slice(start, start + table_parts.PART)
+        of_part = np.where(codes[part] >= 0, codes[part].astype(np.int64) * groups + group_codes[part], -1)
+        counts += _count(of_part, classes * groups).reshape(classes, groups)
+    return counts
+
+
+def _read_hashes(cells: CellDataset) -> Iterator[Hashes]:
+    for part in cells.table.read(["pixel_hash"]):
+        yield part["pixel_hash"].to_numpy()
+
+
+def _tabulate(codes: npt.NDArray[np.signedinteger], sides: Sides, names: Texts, scheme: str) -> pd.DataFrame:
+    """Return the cells of each class on each side, without those that have none."""
+    counts = _cross(np.where(sides >= 0, codes, -1), sides, len(names), len(SPLITS))
+    table = pd.DataFrame(counts, pd.Index(names, name="label"), pd.Index(SPLITS, name=scheme))
+    return table.loc[(table != 0).any(axis=1), (table != 0).any()].sort_index(axis=1)
+
+
+def _tables(cells: CellDataset, random: Sides, grouped: Sides) -> Iterator[pd.DataFrame]:
+    """Yield the rows of `Splits.table`, a part at a time."""
+    start, texts = 0, np.array([*SPLITS, None], object)
+    for part in cells.table.read(["cell_id", "label"]):
+        rows = slice(start, start + len(part))
+        found = {
+            name: pd.Series(texts[of[rows]], part.index, object)
+            for name, of in zip(SCHEMES, (random, grouped), strict=True)
+        }
+        yield part[["cell_id", "label"]].assign(**found)
+        start += len(part)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,18 @@ from pathlib import Path
 from shutil import rmtree
 from typing import NamedTuple
 
-from fatescope.command import BestFile, CellsFolder, OutFolder, ParamsFile, SplitsFile, TaskName, run
+from fatescope.command import (
+    BestFile,
+    CellsFolder,
+    OutFolder,
+    ParamsFile,
+    QualityFile,
+    SplitsFile,
+    TaskName,
+    run,
+)
 from fatescope.config import Params, Train, load
+from pipelines.provenance.recipe import Machine, Recipe
 from pipelines.registry import tracking
 from pipelines.registry.tracking import Tracked
 from pipelines.settings import PipelineSettings
@@ -34,6 +44,7 @@ from pipelines.training.budget import TrainingPlan, plan_training
 from pipelines.training.bundle_writer import build_spec, write_bundle
 from pipelines.training.context import TrainingContext, load_context
 from pipelines.training.cross_fit import deal_folds
+from pipelines.training.device import describe_device
 from pipelines.training.report import BudgetReport, CandidateReport, ModelEntry, TrainingReport
 from pipelines.training.selection import ENSEMBLE, SINGLE, Candidate, OpenRun
 from pipelines.tuning.result import SearchResult
@@ -92,9 +103,8 @@ def train_scheme(
             refit = selection.refit_candidate(candidate, examples, classes, seed, params, open_run, plan.seconds)
             folder = "bundle" if serves and not models else f"{COMPARED}/{scheme}-{candidate.name}-{seed}"
             if distributed.is_primary():
-                write_bundle(
-                    refit, build_spec(candidate, refit, examples, scheme, seed, context), context, target / folder
-                )
+                spec = build_spec(candidate, refit, examples, scheme, seed, context)
+                write_bundle(refit, spec, context, target / folder, candidate.calibration.accuracy_error)
             run_id = tracked.run_id if tracked else ""
             entry = {"folder": folder, "split": scheme, "candidate": candidate.name, "seed": seed, "run_id": run_id}
             models.append(ModelEntry.model_validate(entry | {"shortened": refit.shortened}))
@@ -166,13 +176,20 @@ def train(context: TrainingContext, settings: dict[str, list[Train]], target: Pa
 
 
 def main(
-    params: ParamsFile, task: TaskName, source: CellsFolder, parts: SplitsFile, best: BestFile, target: OutFolder
+    params: ParamsFile,
+    task: TaskName,
+    source: CellsFolder,
+    parts: SplitsFile,
+    best: BestFile,
+    target: OutFolder,
+    quality: QualityFile = None,
 ) -> None:
     """Train the model of a task with the settings that tune found, and write its bundle."""
     parameters = load(params)
-    context = load_context(parameters, task, source, parts, tracking.git_commit())
+    context = load_context(parameters, task, source, parts, tracking.git_commit(), quality)
     settings = candidate_settings(parameters, SearchResult.load(best))
     with distributed.process_group(PipelineSettings()):
+        context = replace(context, recipe=Recipe.begin(parameters, Machine.here(*describe_device())))
         if distributed.is_primary():
             rmtree(target / COMPARED, ignore_errors=True)
             (target / COMPARED).mkdir(parents=True)

@@ -20,9 +20,10 @@ from typing import Annotated
 import typer
 from optuna.study import Study
 
-from fatescope.command import CellsFolder, OutFile, ParamsFile, SplitsFile, TaskName, run
+from fatescope.command import CellsFolder, OutFile, ParamsFile, PlotsFolder, SplitsFile, TaskName, run
 from fatescope.config import load
 from fatescope.data import dataset
+from fatescope.lineage import WRITES
 from pipelines.registry import tracking
 from pipelines.registry.tracking import Tracked
 from pipelines.settings import PipelineSettings
@@ -76,9 +77,11 @@ def main(
     task: TaskName,
     source: CellsFolder,
     parts: SplitsFile,
-    journal: Annotated[Path, typer.Option("--journal", help="Journal of the Optuna study; created where it is not.")],
+    journal: Annotated[
+        Path, typer.Option("--journal", help="Journal of the Optuna study; created where it is not."), WRITES
+    ],
     target: OutFile,
-    plots: Annotated[Path, typer.Option("--plots", help="Folder to draw plots into.")],
+    plots: PlotsFolder,
 ) -> None:
     """Search for the best hyperparameters of a task."""
     parameters = load(params)

@@ -1,6 +1,7 @@
 """Random changes of a batch of images that do not change their class: a cell in flow has no up and no left.
 
-All functions take a whole batch on its device and draw for every image anew. Images are normalised: background is zero.
+All functions take a whole batch on its device and draw for every cell anew; its channels are moved together. Images
+are normalised: background is zero.
 """
 
 import torch
@@ -11,7 +12,7 @@ from fatescope.config import Train
 
 
 def augment(images: Tensor, params: Train, stretched: bool) -> Tensor:
-    """Return (B, 1, H, W) normalised images, mirrored and rotated, shifted, and changed in intensity as `params` say.
+    """Return (B, C, H, W) normalised images, mirrored and rotated, shifted, and changed in intensity as `params` say.
 
     Images that were `stretched`, more along one axis than along the other, are not rotated.
     """
@@ -44,12 +45,16 @@ def shift(images: Tensor, most: int) -> Tensor:
     rows = moves[0, :, None] + torch.arange(height, device=images.device)
     columns = moves[1, :, None] + torch.arange(width, device=images.device)
     image = torch.arange(count, device=images.device)[:, None, None]
-    return padded[image, 0, rows[:, :, None], columns[:, None, :]][:, None]
+    # Indices on both sides of a slice put their own axes first.
+    return padded[image, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
 def change_intensity(images: Tensor, share: float) -> Tensor:
-    """Change the contrast of each image by a factor of 1 ± up to `share`, and its level by up to half of that."""
-    factor = torch.empty(len(images), 1, 1, 1, device=images.device)
+    """Change the contrast of each image by a factor of 1 ± up to `share`, and its level by up to half of that.
+
+    Each channel is changed by itself, because lamp and laser change independently.
+    """
+    factor = torch.empty(*images.shape[:2], 1, 1, device=images.device)
     return images * factor.uniform_(1 - share, 1 + share) + torch.empty_like(factor).uniform_(-share / 2, share / 2)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from statistics import median
@@ -62,14 +63,14 @@ class TrainingPlan:
 
 def measure_speed(examples: Examples, classes: int, settings: Train, clock: Clock = time.monotonic) -> Speed:
     """Time a few steps of a fit, and the validation of one batch, with a network that is thrown away."""
-    loop = TrainingLoop(examples, classes, settings, seed=0)
-    ends = [clock()]
-    for rows in islice(loop.batches(), WARM_UP + TIMED):
-        # A number, because a GPU works on after the call has returned.
-        float(loop.step(rows))
-        ends.append(clock())
-        if distributed.broadcast_object(ends[-1] - ends[0] > LIMIT_S):
-            break
+    with closing(TrainingLoop(examples, classes, settings, seed=0)) as loop:
+        ends = [clock()]
+        for batch in islice(loop.batches(), WARM_UP + TIMED):
+            # A number, because a GPU works on after the call has returned.
+            float(loop.step(batch))
+            ends.append(clock())
+            if distributed.broadcast_object(ends[-1] - ends[0] > LIMIT_S):
+                break
     timed = ends[WARM_UP:] if len(ends) > WARM_UP + 1 else ends
     # Not their mean: one step may have waited for another program, and fits that turn out slower still end in time.
     step_s = median(end - start for start, end in pairwise(timed))
@@ -80,6 +81,9 @@ def measure_speed(examples: Examples, classes: int, settings: Train, clock: Cloc
         predict(loop.network, examples.pixels, cells)
         return (clock() - start_s) / len(cells)
 
+    if loop.network.temperature.is_cuda:
+        # Its first kernels are loaded, which says nothing about the next cells.
+        predict(loop.network, examples.pixels, cells)
     cell_s = asked_s = predict_s()
     if settings.views != loop.network.views:
         loop.network.views = settings.views

@@ -1,5 +1,6 @@
 """Write a trained model as a bundle: graph, weights, reference, test tensors and specification."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
+from fatescope.data import acquisition_facts
 from fatescope.data.folders import fresh_folder
 from fatescope.inference import bundle
+from fatescope.inference.accuracy import Error
+from fatescope.inference.reference import ACCURACY
 from fatescope.networks.network import export
 from pipelines.evaluation.predict import BATCH
 from pipelines.training.context import TrainingContext
@@ -27,22 +31,28 @@ A few cells of each of many hundred groups would not tell how runs differ.
 """
 
 
-def write_bundle(refit: Refit, spec: bundle.Spec, context: TrainingContext, target: Path) -> None:
+def write_bundle(
+    refit: Refit, spec: bundle.Spec, context: TrainingContext, target: Path, error: Error | None = None
+) -> None:
     """Write `refit`, which was trained on the training and validation cells of a scheme, into the folder `target`.
 
-    The logits of the test tensors are those of the exported graph, which is what every runtime runs.
+    `error` is that of estimates of its accuracy, for the reference. The logits of the test tensors are those of the
+    exported graph, which is what every runtime runs.
     """
     seen = context.examples(spec.split).merge_validation().train
     with fresh_folder(target) as folder:
         network = refit.network.cpu()
         save_model(network, str(folder / bundle.WEIGHTS))
-        export(network, spec.canvas, folder / bundle.GRAPH)
+        export(network, spec.canvas, folder / bundle.GRAPH, len(spec.kinds))
         refit.outliers.save(folder / bundle.OUTLIERS)
         graph = bundle.Graph(folder / bundle.GRAPH, torch.get_num_threads())
         pixels = context.cells.pixels[seen[np.linspace(0, len(seen) - 1, TEST_CELLS).astype(int)]]
         save_file({"pixels": pixels, "logits": graph.predict(pixels).logits}, folder / bundle.TEST)
-        _write_reference(graph, refit, spec, seen, context, folder)
-        save_file({"cells": np.sort(context.cells.manifest["pixel_hash"].to_numpy()[seen])}, folder / bundle.SEEN)
+        _write_reference(graph, refit, spec, seen, context, folder, error)
+        hashes = context.cells.take(seen, ["pixel_hash"])["pixel_hash"].to_numpy()
+        save_file({"cells": np.sort(hashes)}, folder / bundle.SEEN)
+        if context.recipe is not None:
+            context.recipe.end(shortened=refit.shortened).write(folder)
         bundle.finalize(folder, spec)
 
 
@@ -51,8 +61,9 @@ def build_spec(
 ) -> bundle.Spec:
     """Return the specification of `refit`, without the hashes of its files."""
     params, calibration = context.params, candidate.calibration
-    known = context.cells.manifest.iloc[np.concatenate([examples.train, examples.validation])]
-    sections = ("dataset", "ingest", "split", "ensemble", "calibrate")
+    rows = np.concatenate([examples.train, examples.validation])
+    known = context.cells.take(rows, ["bit_depth", "height", "width"])
+    sections = ("dataset", "ingest", "quality", "split", "ensemble", "calibrate")
     used = {name: getattr(params, name).model_dump(mode="json") for name in sections}
     return bundle.Spec(
         format=bundle.FORMAT,
@@ -63,7 +74,8 @@ def build_spec(
         bit_depths=sorted(known["bit_depth"].unique().tolist()),
         height_px=(int(known["height"].min()), int(known["height"].max())),
         width_px=(int(known["width"].min()), int(known["width"].max())),
-        channel=params.dataset.input_channel,
+        channel=next(iter(context.cells.channels), None),
+        channels=context.cells.channels,
         backbone=" + ".join(member.backbone for member in candidate.members),
         join=params.ensemble.join if len(candidate.members) > 1 else None,
         seed=seed,
@@ -74,6 +86,7 @@ def build_spec(
         outlier_threshold=calibration.outlier_threshold,
         prior=candidate.prior.tolist(),
         composition_error=calibration.composition_error.tolist(),
+        quality=context.gate,
         cost=candidate.model.as_fields() | (candidate.fits + refit.cost).as_fields(),
         split=scheme,
         confounded=context.confounded,
@@ -93,6 +106,7 @@ def _write_reference(
     seen: npt.NDArray[np.int64],
     context: TrainingContext,
     folder: Path,
+    error: Error | None,
 ) -> None:
     """Write the cells that drift is measured against: test cells, then cells that the model was trained on (`seen`)."""
     test = context.splits.indices(spec.split, "test", context.classes)
@@ -100,12 +114,17 @@ def _write_reference(
     rows = np.concatenate([sample_reference(test, context.groups), fitted])
     pixels = context.cells.pixels
     predictions = [graph.predict(pixels[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH)]
-    manifest = context.cells.manifest.iloc[rows]
-    reference = bundle.build_reference(manifest, predictions, spec, refit.outliers, seen=len(fitted))
+    facts = [name for name in context.cells.table.columns if name.startswith(acquisition_facts.PREFIX)]
+    known = context.cells.take(np.union1d(test, seen), ["group", *facts])
+    reference = bundle.build_reference(
+        context.cells.take(rows), predictions, spec, refit.outliers, seen=len(fitted), known=known
+    )
+    if error is not None:
+        reference.attrs[ACCURACY] = asdict(error)
     reference.to_parquet(folder / bundle.REFERENCE, index=False)
 
 
-def sample_reference(rows: npt.NDArray[np.int64], groups: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+def sample_reference(rows: npt.NDArray[np.int64], groups: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.int64]:
     """Return up to REFERENCE_CELLS of `rows`, evenly spaced, of up to REFERENCE_GROUPS of the (N,) `groups`."""
     names = np.unique(groups[rows])
     kept = names[np.unique(np.linspace(0, len(names) - 1, REFERENCE_GROUPS).astype(int))]

@@ -19,7 +19,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from fatescope.config import Calibrate
-from fatescope.inference import composition
+from fatescope.inference import accuracy, composition
 from pipelines.training.cross_fit import Unseen
 
 Floats = npt.NDArray[np.floating]
@@ -42,6 +42,8 @@ class Calibration:
     """Distance in the space of embeddings above which a cell is unlike the training cells."""
     composition_error: Floats
     """(K, K) covariance of the shares of a culture that more cells do not reduce."""
+    accuracy_error: accuracy.Error | None
+    """How far estimates of the accuracy without labels are off; None where too few groups tell it."""
     loss: float
     """Mean negative log-likelihood of the unseen cells at that temperature, all classes weighted equally."""
     balanced_accuracy: float
@@ -49,7 +51,7 @@ class Calibration:
 
 
 def calibrate(
-    unseen: Unseen, targets: Indices, groups: npt.NDArray[np.str_], prior: Floats, params: Calibrate
+    unseen: Unseen, targets: Indices, groups: npt.NDArray[np.generic], prior: Floats, params: Calibrate
 ) -> Calibration:
     """Calibrate a model on what it says of n `unseen` cells, of (n,) classes `targets` and acquisition `groups`."""
     divisor = temperature(unseen.logits, targets, prior)
@@ -60,6 +62,7 @@ def calibrate(
         conformal=conformal(probabilities, targets, params.coverage),
         outlier_threshold=upper_quantile(unseen.distance, 1 - params.false_alarm),
         composition_error=composition_error(probabilities, targets, groups, prior, params.seed),
+        accuracy_error=accuracy.learn_error(probabilities, targets, groups, prior, params.seed),
         loss=balanced_loss(unseen.logits / divisor, targets, prior),
         balanced_accuracy=float(np.mean([(called == k)[targets == k].mean() for k in np.unique(targets)])),
     )
@@ -109,7 +112,7 @@ def upper_quantile(scores: Floats, share: float) -> float:
 
 
 def composition_error(
-    probabilities: Floats, targets: Indices, groups: npt.NDArray[np.str_], prior: Floats, seed: int
+    probabilities: Floats, targets: Indices, groups: npt.NDArray[np.generic], prior: Floats, seed: int
 ) -> Floats:
     """Return the (K, K) mean squared error of the compositions of simulated cultures.
 

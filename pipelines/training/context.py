@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from fatescope.config import Params
 from fatescope.data import dataset, splits
 from fatescope.data.dataset import CellDataset
+from fatescope.data.quality_gate import QualityGate
+from fatescope.data.quality_table import CellQuality
 from fatescope.data.splits import Splits
 from fatescope.errors import DataError, ParamsError
+from pipelines.provenance.recipe import Recipe
 from pipelines.training.examples import Examples, load_examples
 
 log = logging.getLogger(__name__)
@@ -39,6 +43,10 @@ class TrainingContext:
     """The version of the data."""
     git_commit: str
     """The version of the code; empty outside git."""
+    gate: QualityGate | None = None
+    """The limits of good single cells; None where they were not learned."""
+    recipe: Recipe | None = None
+    """How the models are made; None where nothing is to be recorded."""
 
     @property
     def schemes(self) -> list[str]:
@@ -46,9 +54,9 @@ class TrainingContext:
         return self.splits.available(self.classes)
 
     @property
-    def groups(self) -> npt.NDArray[np.str_]:
-        """(N,) acquisition groups of all cells."""
-        groups: npt.NDArray[np.str_] = self.cells.manifest["group"].to_numpy(str)
+    def groups(self) -> npt.NDArray[np.signedinteger]:
+        """(N,) acquisition groups of all cells, as numbers in the order of their names."""
+        groups: npt.NDArray[np.signedinteger] = pd.Categorical(self.cells.manifest["group"]).codes
         return groups
 
     def examples(self, scheme: str) -> Examples:
@@ -58,7 +66,7 @@ class TrainingContext:
         """
         examples = load_examples(self.cells, self.splits, scheme, self.classes)
         normalisation = self.params.train.normalisation
-        background = float(self.cells.manifest["background"].to_numpy()[examples.train].min())
+        background = float(self.cells.take(examples.train, ["background"])["background"].min())
         if normalisation != "contrast" and background < MIN_BACKGROUND:
             raise ParamsError(
                 f"train.normalisation: {normalisation} divides by the background, but that is {background:.3g} counts "
@@ -67,14 +75,16 @@ class TrainingContext:
         return examples
 
 
-def load_context(params: Params, task: str, cells: Path, splits_file: Path, git_commit: str) -> TrainingContext:
-    """Read the cells in the folder `cells` and their splits.
+def load_context(
+    params: Params, task: str, cells: Path, splits_file: Path, git_commit: str, quality: Path | None = None
+) -> TrainingContext:
+    """Read the cells in the folder `cells`, their splits, and the gates of their quality.
 
     Raises DataError where a class of `task` has no cells.
     """
-    known, divided = dataset.load(cells), splits.load(splits_file)
+    known, divided = dataset.load(cells, ["label", "group"]), splits.load(splits_file)
     classes, summary = params.classes(task), dataset.load_summary(cells)
-    missing = sorted(set(classes) - set(known.manifest["label"]))
+    missing = sorted(set(classes) - set(known.manifest["label"].unique()))
     if missing:
         raise DataError(f"task '{task}' needs cells of {missing}, but {cells} has {summary['labels']}")
     confounded = divided.confounded_in(classes)
@@ -90,4 +100,5 @@ def load_context(params: Params, task: str, cells: Path, splits_file: Path, git_
         simulated=summary["origin"].get("origin") == "simulated",  # type: ignore[attr-defined]  # of JSON
         data_hash=str(summary["data_hash"]),
         git_commit=git_commit,
+        gate=None if quality is None else CellQuality.load(quality, ["outside"]).gate,
     )

@@ -4,8 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-COUNTERS = Path("/sys/class/powercap")
-"""Where Linux shows the energy counters of processor packages (Running Average Power Limit)."""
+from fatescope.energy import COUNTERS, read_processors
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,14 @@ class Meter:
 
     def __init__(self, counters: Path = COUNTERS) -> None:
         self._counters = counters
-        self._start_s, self._start = time.monotonic(), _read_counters(counters)
+        self._start_s, self._start = time.monotonic(), read_processors(counters)
 
     def cost(self) -> FitCost:
         """Return the cost so far."""
         return FitCost(time.monotonic() - self._start_s, self._energy_wh())
 
     def _energy_wh(self) -> float | None:
-        now = _read_counters(self._counters)
+        now = read_processors(self._counters)
         if not now or set(now) != set(self._start):
             return None
         total = 0.0
@@ -64,19 +63,3 @@ class Meter:
             # A counter that reaches its highest value starts again from zero.
             total += spent + highest if spent < 0 else spent
         return total / 3600
-
-
-def _read_counters(counters: Path) -> dict[str, tuple[float, float]]:
-    """Return processor package → its counter and the value at which that starts again, joules."""
-    packages = {}
-    for folder in sorted(counters.glob("*-rapl:[0-9]*")):
-        if folder.name.count(":") == 1:  # parts of a package, which have a second colon, are in its counter already
-            try:
-                energy, highest = (
-                    float((folder / name).read_text(encoding="utf-8")) / 1e6
-                    for name in ("energy_uj", "max_energy_range_uj")
-                )
-            except OSError:
-                continue
-            packages[folder.name] = (energy, highest)
-    return packages

@@ -19,7 +19,7 @@ from pipelines.training.ensemble import SAMPLE, sample_classes
 from pipelines.training.examples import Examples, Indices
 from pipelines.training.prediction import predict
 
-Texts = npt.NDArray[np.str_]
+Groups = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Folds:
     """The folds of a scheme's cells."""
 
     parts: list[Fold]
-    groups: Texts
+    groups: Groups
     """(N,) acquisition groups of all cells."""
 
 
@@ -58,7 +58,7 @@ class Unseen:
         return cls(*map(np.concatenate, columns))
 
 
-def deal_folds(examples: Examples, groups: Texts, params: Calibrate, *, whole: bool) -> Folds:
+def deal_folds(examples: Examples, groups: Groups, params: Calibrate, *, whole: bool) -> Folds:
     """Deal the cells of training and validation to up to `params.folds` folds with about equal shares of each class.
 
     With `whole`, each of the (N,) acquisition `groups` is in one fold, and there are no more folds than the rarest

@@ -58,11 +58,12 @@ def class_prior(examples: Examples, classes: int, members: list[Train], join: st
     return prior
 
 
-def model_cost(network: nn.Module, canvas: tuple[int, ...]) -> ModelCost:
-    """Return the size of `network`, and what it costs to classify a cell on `canvas`."""
+def model_cost(network: nn.Module, shape: tuple[int, ...]) -> ModelCost:
+    """Return the size of `network`, and what it costs to classify a cell of `shape`, (H, W) or (C, H, W)."""
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
-        network(torch.zeros(1, 1, *canvas, device=next(network.parameters()).device))
+        cell = torch.zeros(shape, device=next(network.parameters()).device)
+        network(cell.reshape(1, -1, *shape[-2:]))
     parameters = sum(tensor.numel() for tensor in network.parameters())
     return ModelCost(parameters, counter.get_total_flops() / 2)
 

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fatescope.config import Train
-from fatescope.data.dataset import CellDataset
+from fatescope.config.names import BRIGHTFIELD, ChannelKind
+from fatescope.data.dataset import CellDataset, class_indices
 from fatescope.data.splits import Splits
 from fatescope.errors import SplitError
 from pipelines.training import distributed
@@ -21,13 +22,15 @@ class Examples:
     """Labelled cells by reference: `pixels` may be a memory map that is never read whole."""
 
     pixels: npt.NDArray[np.uint16]
-    """(N, H, W)"""
+    """(N, H, W), or (N, C, H, W) of several channels."""
     targets: Indices
     """(N,) index of the class; arbitrary in rows that are neither in `train` nor in `validation`."""
     train: Indices
     """Rows of the training cells."""
     validation: Indices
     """Rows of the validation cells, which choose the epoch; empty for a fit of a fixed number of epochs."""
+    kinds: tuple[ChannelKind, ...] = (BRIGHTFIELD,)
+    """The kind of each channel."""
 
     def merge_validation(self) -> "Examples":
         """Return the same cells with those of validation among the training cells, rows in ascending order."""
@@ -40,10 +43,9 @@ class Examples:
 
 def load_examples(cells: CellDataset, splits: Splits, scheme: str, classes: list[str]) -> Examples:
     """Return the training and validation cells of `classes` in `scheme`; cells of other classes have the target -1."""
-    index = {name: number for number, name in enumerate(classes)}
-    targets = np.array([index.get(label, -1) for label in cells.manifest["label"]], np.int64)
+    targets = class_indices(cells.manifest["label"], classes)
     train, validation = (splits.indices(scheme, split, classes) for split in ("train", "validation"))
-    return Examples(cells.pixels, targets, train, validation)
+    return Examples(cells.pixels, targets, train, validation, cells.kinds)
 
 
 def load_search_examples(cells: CellDataset, splits: Splits, classes: list[str]) -> Examples:

@@ -41,7 +41,7 @@ class Pace:
         stride = 1
         if self._seconds < math.inf:
             # All processes must take the same number of steps, by one clock.
-            stride = distributed.broadcast_object(self._stride(left))
+            stride = distributed.broadcast_number(self._stride(left))
         self.shortened |= stride > 1
         self._position += stride
         return stride

@@ -42,6 +42,8 @@ class Candidate:
     """SINGLE or ENSEMBLE."""
     members: list[Train]
     """The settings of its networks, with the epochs that their refit takes."""
+    unseen: Unseen
+    """What it says of the cells of the folds."""
     calibration: Calibration
     prior: npt.NDArray[np.float64]
     """(K,) shares of the classes that its probabilities assume."""
@@ -93,21 +95,46 @@ def train_candidates(
     members = {_key(member): member for each in settings for member in each}
     scouts = {key: fit("candidate", examples, member) for key, member in members.items()}
     members = {key: member.model_copy(update={"epochs": scouts[key].fit.epochs}) for key, member in members.items()}
+    rounds = [scouts, *_fit_without_folds(members, examples, folds, fit)]
+    candidates = []
+    for keys in ([_key(member) for member in each] for each in settings):
+        chosen = [[each[key] for key in keys] for each in rounds]
+        candidates.append(
+            _calibrate_candidate(examples, folds, classes, [members[key] for key in keys], chosen, params)
+        )
+    return candidates
+
+
+def repeat_candidate(
+    examples: Examples, folds: Folds, classes: int, members: list[Train], params: Params, open_run: OpenRun
+) -> Candidate:
+    """Calibrate a candidate by cross-fitting, with the epochs that an earlier training chose for its networks."""
+
+    def fit(name: str, cells: Examples, member: Train) -> MeteredFit:
+        return _fit(f"{name} {member.backbone}", cells, classes, member, params.train.seeds[0], open_run, _no_limit)
+
+    named = {_key(member): member for member in members}
+    rounds = _fit_without_folds(named, examples, folds, fit)
+    chosen = [[each[_key(member)] for member in members] for each in rounds]
+    return _calibrate_candidate(examples, folds, classes, members, chosen, params)
+
+
+def _fit_without_folds(
+    members: dict[str, Train], examples: Examples, folds: Folds, fit: Callable[[str, Examples, Train], MeteredFit]
+) -> list[dict[str, MeteredFit]]:
+    """Train each of `members` without each fold in turn."""
     whole = len(examples.train) + len(examples.validation)
-    rounds = [
+    return [
         {
             key: fit(f"fold {number}", fold.examples, _of_as_many_steps(member, whole, len(fold.examples.train)))
             for key, member in members.items()
         }
         for number, fold in enumerate(folds.parts, start=1)
     ]
-    candidates = []
-    for keys in ([_key(member) for member in each] for each in settings):
-        chosen = [[each[key] for key in keys] for each in (scouts, *rounds)]
-        candidates.append(
-            _calibrate_candidate(examples, folds, classes, [members[key] for key in keys], chosen, params)
-        )
-    return candidates
+
+
+def _no_limit(settings: Train, examples: Examples) -> float:  # noqa: ARG001  as `Seconds` wants it
+    return math.inf
 
 
 def _calibrate_candidate(
@@ -120,14 +147,15 @@ def _calibrate_candidate(
 ) -> Candidate:
     """Calibrate a candidate on what it says of each fold.
 
-    `rounds` are the fits of its networks: on the training cells, and then without each fold.
+    `rounds` are the fits of its networks: those on the training cells, if there are any, and then without each fold.
     """
     join, directions = params.ensemble.join, params.calibrate.directions
-    scout, *fitted = [[metered.fit.network for metered in fits] for fits in rounds]
+    networks = [[metered.fit.network for metered in fits] for fits in rounds]
+    first, fitted = networks[0], networks[-len(folds.parts) :]
     unseen = Unseen.join(
         [
-            ask(join_networks(networks, fold.examples, classes, join), fold, directions)
-            for networks, fold in zip(fitted, folds.parts, strict=True)
+            ask(join_networks(of_fold, fold.examples, classes, join), fold, directions)
+            for of_fold, fold in zip(fitted, folds.parts, strict=True)
         ]
     )
     prior = class_prior(examples.merge_validation(), classes, members, join)
@@ -135,11 +163,12 @@ def _calibrate_candidate(
     return Candidate(
         name=SINGLE if len(members) == 1 else ENSEMBLE,
         members=members,
+        unseen=unseen,
         calibration=calibrate(
             unseen, examples.targets[unseen.rows], folds.groups[unseen.rows], prior, params.calibrate
         ),
         prior=prior,
-        model=model_cost(join_networks(scout, examples, classes, join), examples.pixels.shape[1:]),
+        model=model_cost(join_networks(first, examples, classes, join), examples.pixels.shape[1:]),
         fits=sum((metered.cost for metered in fits[1:]), fits[0].cost),
         shortened=any(metered.fit.shortened for metered in fits),
     )

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -10,22 +11,25 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from fatescope.config import Train
+from fatescope.config.names import BRIGHTFIELD, ChannelKind
 from fatescope.errors import ParamsError
 from fatescope.networks import backbones
 from fatescope.networks.network import Network
-from fatescope.networks.preprocessing import common_level
+from fatescope.networks.preprocessing import common_level, common_unit
 from fatescope.networks.symmetry import is_stretched
+from pipelines.progress import progress
 from pipelines.training import distributed, layers
 from pipelines.training.augmentation import augment
-from pipelines.training.dataloader import open_loader
-from pipelines.training.device import autocast, select_device
+from pipelines.training.batches import Batch
+from pipelines.training.dataloader import open_loaders
+from pipelines.training.device import InFlight, autocast, gradient_scaler, select_device, upload
 from pipelines.training.early_stopping import BestEpoch
-from pipelines.training.examples import Examples, Indices, class_weights, iterate_batches, steps_per_epoch
+from pipelines.training.examples import Examples, class_weights, iterate_batches, steps_per_epoch
+from pipelines.training.graphed import GraphedPass, Pass
 from pipelines.training.pace import Pace
-from pipelines.training.prediction import predict
+from pipelines.training.prediction import predict_logits
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +55,22 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
     fewer steps (`Pace`). `report` receives the metrics of each epoch, in the primary process.
     Raises ParamsError where the loss is no longer finite.
     """
-    loop = TrainingLoop(examples, classes, params, seed, seconds)
-    best = BestEpoch(loop.network, params)
-    for epoch in tqdm(range(params.epochs), desc=f"fit {params.backbone}", unit="epoch", delay=1):
-        metrics = loop.run_epoch()
-        if len(examples.validation):
-            metrics |= distributed.broadcast_object(loop.validate() if distributed.is_primary() else {})
-        _check_finite(metrics, epoch, params)
-        if distributed.is_primary():
-            report(epoch, metrics)
-        stops = len(examples.validation) and best.update(epoch, metrics["validation_loss"])
-        if stops or loop.pace.finished:
-            break
-    best.restore()
+    with closing(TrainingLoop(examples, classes, params, seed, seconds)) as loop:
+        best = BestEpoch(loop.network, params)
+        for epoch in progress(range(params.epochs), f"fit {params.backbone}", "epoch"):
+            metrics = loop.run_epoch()
+            if len(examples.validation) and distributed.is_primary():
+                metrics |= loop.validate()
+            # Processes round differently; whether and when to stop is decided by the numbers of one.
+            metrics = distributed.broadcast_object(metrics)
+            _check_finite(metrics, epoch, params)
+            if distributed.is_primary():
+                report(epoch, metrics)
+            distributed.wait_for_primary()
+            stops = len(examples.validation) and best.update(epoch, metrics["validation_loss"])
+            if stops or loop.pace.finished:
+                break
+        best.restore()
     # Until now it classified each cell once, which is enough to compare epochs.
     loop.network.views = params.views
     epochs = epoch + 1 if loop.pace.finished else best.epoch + 1
@@ -76,15 +83,16 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
     return Fit(loop.network.eval(), epochs, loop.pace.shortened)
 
 
-def build_network(params: Train, classes: int) -> Network:
-    """Build the untrained network that `params` describe."""
+def build_network(params: Train, classes: int, kinds: tuple[ChannelKind, ...] = (BRIGHTFIELD,)) -> Network:
+    """Build the untrained network that `params` describe, for channels of these `kinds`."""
     network = Network(
-        backbones.build(params.backbone, params.weights, params.input_size),
+        backbones.build(params.backbone, params.weights, params.input_size, len(kinds)),
         classes,
         params.input_size,
         resize=params.resize,
         normalisation=params.normalisation,
         dropout=params.dropout,
+        kinds=kinds,
     )
     layers.speed_up(network)
     return network
@@ -97,9 +105,11 @@ class TrainingLoop:
         torch.set_num_threads(params.threads)
         torch.manual_seed(seed)
         device = select_device()
-        network = build_network(params, classes)
+        network = build_network(params, classes, examples.kinds)
         if network.level is not None:
-            network.level.fill_(common_level(examples.pixels, examples.train))
+            network.level.copy_(common_level(examples.pixels, examples.train))
+        if network.unit is not None:
+            network.unit.copy_(common_unit(examples.pixels, examples.train))
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self._model = distributed.wrap_ddp(_Preprocessed(self.network))
         # Processes differ in augmentation and dropout, and agree on the order of cells.
@@ -112,22 +122,32 @@ class TrainingLoop:
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, params.learning_rate, total_steps=steps)
         self._balance = class_weights(examples.targets[examples.train], classes)
         self._weights = torch.from_numpy(self._balance).float().to(device)
-        self._load = open_loader(examples.pixels, examples.train, device)
+        self._training, self._validation = open_loaders(examples.pixels, [examples.train, examples.validation], device)
         self._examples, self._params, self._device = examples, params, device
+        self._scaler, self._in_flight = gradient_scaler(device), InFlight(device)
+        # Several processes exchange gradients within the pass, which is not recorded.
+        graphed = device.type == "cuda" and distributed.world_size() == 1
+        self._pass: Pass = GraphedPass(self._compute_gradients) if graphed else self._compute_gradients
         self.pace = Pace(steps, seconds)
+
+    def close(self) -> None:
+        """Give back the memory of the device, but for that of the network."""
+        self.network.zero_grad(set_to_none=True)
+        # The recorded pass refers to this object, which refers to it: Python would free both some time later.
+        del self._training, self._validation, self._pass
 
     def run_epoch(self) -> dict[str, float]:
         """Train on all training cells once, or until the schedule ends; return the `train_loss`."""
         losses = []
-        for rows in self.batches():
-            losses.append(self.step(rows))
+        for batch in self.batches():
+            losses.append(self.step(batch))
             if self.pace.finished:
                 break
         return {"train_loss": float(torch.stack(losses).mean())}
 
-    def batches(self) -> Iterator[Indices]:
+    def batches(self) -> Iterator[Batch]:
         """Yield the batches of an epoch."""
-        return iterate_batches(self._examples, self._balance, self._params, self._rng)
+        return self._training.load_batches(iterate_batches(self._examples, self._balance, self._params, self._rng))
 
     def validate(self) -> dict[str, float]:
         """Return `validation_loss` and `validation_balanced_accuracy`.
@@ -135,7 +155,7 @@ class TrainingLoop:
         The loss is that of the mixture of classes which the network's probabilities assume.
         """
         rows = self._examples.validation
-        logits, targets = predict(self.network, self._examples.pixels, rows).logits, self._examples.targets[rows]
+        logits, targets = predict_logits(self.network, self._validation, rows), self._examples.targets[rows]
         weights = None if self._params.balance == "none" else self._weights.cpu()
         loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets), weights)
         return {
@@ -143,15 +163,22 @@ class TrainingLoop:
             "validation_balanced_accuracy": float(balanced_accuracy_score(targets, logits.argmax(1))),
         }
 
-    def step(self, rows: Indices) -> Tensor:
-        """Take one step of the optimizer on the cells of `rows`; return their loss."""
-        targets = torch.from_numpy(self._examples.targets[rows]).to(self._device)
-        loss = self._loss(self._load(rows), targets)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self._optimizer.step()
+    def step(self, batch: Batch) -> Tensor:
+        """Take one step of the optimizer on the cells of `batch`; return their loss."""
+        loss = self._pass(batch.pixels, upload(self._examples.targets[batch.rows], self._device))
+        # In float16 it leaves out a step whose gradients overflow, and scales the next ones less.
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._in_flight.end_step()
         for _ in range(self.pace.advance()):
             self._schedule.step()
+        return loss
+
+    def _compute_gradients(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        """Leave the gradients of the loss in the parameters, and return the loss."""
+        loss = self._loss(pixels, targets)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return loss.detach()
 
     def _loss(self, pixels: Tensor, targets: Tensor) -> Tensor:

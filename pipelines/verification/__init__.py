@@ -1,0 +1,1 @@
+"""Building a registered version again, elsewhere, and holding the result against it."""
