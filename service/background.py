@@ -7,6 +7,8 @@
 | `champions` | task of a gateway | serves new champions, keeps the runner awake (`service.inference.model_pool`) |
 | `registry` | process of the service | follows the registry (`service.registry.follower`) |
 
+Challengers run in processes that have a supervision and a state of their own (`service.shadow.process`).
+
 Whatever one of them raises, it is started again after a while, which grows as long as it fails. The first failure is
 logged, and another reason; not each time. Each has the time of its last success and a count of failures, which are
 published as metrics.

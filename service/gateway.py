@@ -1,9 +1,11 @@
 """The Bento that answers HTTP requests: `bentoml serve service.gateway:Fatescope`.
 
 The endpoints (`service.api`) are a FastAPI application that BentoML mounts, not `bentoml.api` methods: those fetch URLs
-that a client supplies, turn some client errors into status 500, and have their own error format. The networks run in
-`service.runner`, a process of its own. BentoML's tracing, access log and request metrics are off, because they take
-half the time of a request and label by raw path; `service.api.middleware` has the log and the metrics that are needed.
+that a client supplies, turn some client errors into status 500, and have their own error format. Where there is a GPU,
+the networks run in `service.runner`, a process of its own for each; otherwise in this process, because a call to
+another one takes longer than a small network. BentoML's tracing, access log and request metrics are off, because they
+take half the time of a request and label by raw path; `service.api.middleware` has the log and the metrics that are
+needed.
 """
 
 import asyncio
@@ -28,9 +30,13 @@ from threadpoolctl import threadpool_limits
 from fatescope.errors import FatescopeError
 from fatescope.ports import OTHER_PORT, check_port
 from fatescope.sockets import shorten_tmpdir
-from service import server, startup
+from service import otlp, runner_protocol, server, startup, tracing
+from service.api import key_file
 from service.api.app import build_app
 from service.api.state import ServiceState
+from service.inference import engines, footprint
+from service.inference.loaded_models import LoadedModels
+from service.inference.local_runner import LocalRunner
 from service.inference.model_pool import RunnerClient
 from service.registry import model_store
 from service.runner import Runner
@@ -43,6 +49,7 @@ GC_THRESHOLDS = (50_000, 20, 100)
 PORT = 3000
 
 SETTINGS = read_or_exit()
+RUNNER_PROCESS = engines.gpus() > 0 if SETTINGS.runner_process is None else SETTINGS.runner_process
 server.use_own_metrics_folder()
 server.restart_workers()
 
@@ -52,18 +59,32 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load the models before the first request, and follow the champions until the last one is answered."""
     threadpool_limits(1, user_api="blas")  # see service.runner
     server.lengthen_keep_alive()
-    runner = cast("RunnerClient", bentoml.get_current_service().runner.to_async)
-    app.state.service = state = ServiceState.from_settings(SETTINGS, runner)
-    await state.models.start()
+    app.state.service = state = ServiceState.from_settings(SETTINGS, _runner())
+    await asyncio.gather(state.models.start(), asyncio.to_thread(state.pages.start))
     # What exists now is permanent. Otherwise the garbage collector would scan all modules again and again, and delay
     # responses by a tenth of a second each time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    tracing.start("fatescope")
+    footprint.publish_prices(SETTINGS.price_per_hour, SETTINGS.price_per_kwh)
+    counting = footprint.start(gpus=False)
     following = asyncio.create_task(state.models.follow())
+    if state.shadow:
+        state.shadow.start()
     yield
     following.cancel()
-    await asyncio.to_thread(state.prediction_log.close)
+    counting.set()
+    await asyncio.to_thread(tracing.stop)
+    await asyncio.to_thread(state.close)
+
+
+def _runner() -> RunnerClient:
+    if RUNNER_PROCESS:
+        proxy = bentoml.get_current_service().runner.to_async
+        return cast("RunnerClient", server.connect_to_runner(proxy, SETTINGS.runner_secret))
+    threads = SETTINGS.threads or max(1, engines.available_cores() // SETTINGS.gateways)
+    return LocalRunner(LoadedModels(model_store.store_folder(SETTINGS), SETTINGS.engine, threads))
 
 
 @contextmanager
@@ -108,7 +129,8 @@ _application = build_app(_lifespan)
 class Fatescope:
     """Classifies label-free images of single cells."""
 
-    runner = bentoml.depends(Runner)
+    if RUNNER_PROCESS:
+        runner = bentoml.depends(Runner)
 
     def __init__(self) -> None:
         self._resources = ExitStack()
@@ -136,13 +158,17 @@ class Fatescope:
         try:
             if address := startup.requested_address(SETTINGS.host, PORT):
                 check_port(*address, OTHER_PORT)
+            otlp.TracingSettings.read()
+            if SETTINGS.keys is not None:
+                key_file.read(SETTINGS.keys)
             store = model_store.ensure_store(SETTINGS)
             for champion in model_store.list_champions(store).values():
                 model_store.read_spec(champion)
         except FatescopeError as error:
             sys.exit(f"error: {error}")
-        # The worker processes inherit it.
+        # The worker processes inherit both.
         os.environ[variable("bundles")] = str(store)
+        runner_protocol.share_secret()
 
 
-server.lift_time_limit(Fatescope)
+server.lead_directly(Fatescope)

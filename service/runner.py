@@ -18,8 +18,8 @@ import numpy as np
 from bentoml import server_context
 from threadpoolctl import threadpool_limits
 
-from service import server
-from service.inference import engines
+from service import runner_protocol, server, tracing
+from service.inference import engines, footprint
 from service.inference.loaded_models import LoadedModels
 from service.inference.runner_output import Readiness
 from service.registry import model_store
@@ -34,6 +34,7 @@ _IDLE_POLL_S = 0.1
 SETTINGS = read_or_exit()
 server.use_own_metrics_folder()
 server.restart_workers()
+server.replace_pickles()
 
 
 def _resources() -> dict[str, int | str]:
@@ -62,8 +63,10 @@ class Runner:
         threadpool_limits(1, user_api="blas")
         # Gateways keep connections for longer than BentoML does, and would meet closed ones.
         server.lengthen_keep_alive()
+        tracing.start("fatescope-runner")
+        footprint.start(gpus=(server_context.worker_index or 1) == 1)
         store = model_store.store_folder(SETTINGS)
-        self._models = LoadedModels(store, SETTINGS.engine, SETTINGS.threads, _end_process)
+        self._models = LoadedModels(store, SETTINGS.engine, SETTINGS.threads, _end_process, SETTINGS.gpu_memory_share)
         self._running_calls, self._last_call = 0, time.monotonic()
         self._counting = threading.Lock()
         _outlive_gateways(self._is_idle)
@@ -81,16 +84,24 @@ class Runner:
             pass
 
     @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types
-    def predict(self, task: str, version: str, pixels: np.ndarray) -> np.ndarray:
-        """Return the packed RunnerOutput, (B, K + 1 + C), for (B, H, W) pixels."""
+    def predict(self, task: str, version: str, pixels: np.ndarray, traceparent: str | None = None) -> np.ndarray:
+        """Return the packed RunnerOutput, (B, K + 1 + C), for (B, H, W) pixels; `traceparent` is a traced caller."""
         with self._call():
-            return self._models.predict(task, version, pixels)
+            return self._models.predict(task, version, pixels, traceparent)
 
     @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types
     def explain(self, task: str, version: str, pixels: np.ndarray) -> np.ndarray:
         """Return the (B, K, h, w) activation maps of (B, H, W) pixels."""
         with self._call():
             return self._models.explain(task, version, pixels)
+
+    def __is_ready__(self) -> bool:
+        """Tell BentoML what `/readyz` answers: a runner that cannot use the GPU that it was to use gets no calls."""
+        return not self._models.lacks_gpu
+
+    def __is_alive__(self) -> bool:
+        """Tell BentoML what `/livez` answers: such a runner is started again, since nobody calls it any more."""
+        return not self._models.lacks_gpu
 
     @contextmanager
     def _call(self) -> Iterator[None]:
@@ -105,6 +116,9 @@ class Runner:
 
     def _is_idle(self) -> bool:
         return self._running_calls == 0 and time.monotonic() - self._last_call > IDLE_S
+
+
+Runner.add_asgi_middleware(runner_protocol.Guard, secret=SETTINGS.runner_secret)  # type: ignore[attr-defined]  # as above
 
 
 def _end_process() -> None:

@@ -14,15 +14,19 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fatescope.audit_log import DEFAULT as AUDIT_LOG
 from fatescope.data.formats import MAX_PAGES
 from fatescope.errors import ParamsError
+from fatescope.inference.cuda import MEMORY_SHARE
+from fatescope.inference.engine_names import EngineChoice
 
-EngineName = Literal["cuda", "torch-cuda", "openvino-bf16", "openvino", "onnxruntime", "torch"]
 _PREFIX = "FATESCOPE_"
-_SECRET = frozenset({"api_keys"})
+_SECRET = frozenset({"api_keys", "runner_secret"})
 """Fields whose value an error message must not repeat."""
-_NEVER_EMPTY = frozenset({"api_keys"})
+_NEVER_EMPTY = frozenset({"api_keys", "keys"})
 """Fields whose variable must not be set to nothing: it would open what it is there to close."""
+MIN_SECRET = 32
+"""Characters of a secret between gateway and runner: half of what `openssl rand -hex 32` prints."""
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 
@@ -56,6 +60,15 @@ def _parse_key_hashes(value: object) -> object:
     return tuple(bytes.fromhex(entry) for entry in hashes)
 
 
+def _parse_key_file(value: object) -> object:
+    if value == "":
+        raise ValueError(
+            "it is set but names no file, and a service without keys answers everyone; set it to the file that "
+            "`fatescope keys new NAME` writes, or unset it"
+        )
+    return value
+
+
 def _parse_records(value: object) -> object:
     return None if value == "off" else value
 
@@ -72,14 +85,21 @@ def _parse_hosts(value: object) -> object:
     return names
 
 
+def _strip(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
 def _parse_address(value: object) -> object:
     if isinstance(value, str) and not re.match(r"https?://[^/]", value):
         raise ValueError("not an HTTP address; write for example http://fatescope-runner:3001")
     return value
 
 
+Days = Annotated[float | None, Field(gt=0, allow_inf_nan=False)]
+
+
 class ServiceSettings(BaseSettings):
-    """Settings of the service; an empty variable counts as one that is not set, but for `FATESCOPE_API_KEYS`."""
+    """Settings of the service; an empty variable counts as one that is not set, but for those of keys."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -91,16 +111,22 @@ class ServiceSettings(BaseSettings):
     """Seconds between two queries of the registry for new champions."""
     api_keys: Annotated[tuple[bytes, ...], NoDecode, BeforeValidator(_parse_key_hashes)] = ()
     """SHA-256 of each accepted key, separated by commas; without any, all may use the service, on 127.0.0.1 only."""
+    keys: Annotated[Path | None, BeforeValidator(_parse_key_file)] = None
+    """File of named keys with scopes and quotas, from `fatescope keys new NAME`; read again whenever it changes."""
     hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_hosts)] = ()
     """Names, separated by commas, that a service without keys has beside IP addresses and local names."""
     max_cells: Annotated[int, Field(ge=1, le=MAX_PAGES)] = 20_000
     """Largest number of cells in a request; each page of a file is a cell. Over 20,000 files are always refused."""
-    engine: EngineName | None = None
-    """Inference engine; without it, the first one for this machine that reproduces the predictions of the bundle."""
+    engine: EngineChoice | None = None
+    """Inference engine, `gpu` any on a GPU; without it, the first one that reproduces the predictions of the bundle."""
+    gpu_memory_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = MEMORY_SHARE
+    """Share of the memory of a GPU that each loaded network may take in ONNX Runtime; two are loaded during a swap."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of one inference; without it, one per core that the process may use."""
+    """CPU threads that run a network; without it, one per core that the process may use."""
     gateways: Annotated[int, Field(ge=1)] = 1
     """Gateway processes, which decode images and answer requests."""
+    decoders: Annotated[int, Field(ge=0)] | None = None
+    """Processes of each gateway that decode files; without it, one per core, up to 4; 0 decodes in the gateway."""
     feedback: Path = Path("feedback")
     """Folder for the corrections that users send."""
     feedback_mb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1000.0
@@ -109,8 +135,34 @@ class ServiceSettings(BaseSettings):
     """Folder for the prediction log, from which drift is computed; `off` writes none."""
     retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """Days after which files of the prediction log are deleted."""
+    price_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Price of an hour of the machine, in any currency, for the cost of cells in metrics; without it there is none."""
+    price_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Price of a kWh, in the same currency, where its energy is not in that of the hour."""
+    audit_log: Annotated[Path | None, BeforeValidator(_parse_records)] = AUDIT_LOG
+    """Folder for the audit log of the service, of commands and of the pipeline; `off` keeps none."""
+    retention_feedback_days: Days = None
+    """Days after which corrections are deleted, with their images, and batches of cells to label; without it, never."""
+    retention_images_days: Days = None
+    """Days after which the images of corrections are deleted, which stay without them; without it, never."""
+    retention_audit_log_days: Days = None
+    """Days after which entries of the audit log are deleted, for which another one vouches; without it, never."""
     runner: Annotated[str | None, BeforeValidator(_parse_address)] = None
     """Address of the runner, for a gateway that runs as a server of its own."""
+    runner_secret: Annotated[str, Field(min_length=MIN_SECRET), BeforeValidator(_strip)] | None = None
+    """Secret of gateway and runner, 32 characters or more, where they start apart; together they make one each time."""
+    runner_secret_file: Path | None = None
+    """File with that secret. Without both it is in `~/.config/fatescope/runner-secret`, made at first use."""
+    runner_process: bool | None = None
+    """Whether networks run in a process of their own, which all gateways share; without it, where there is a GPU."""
+    shadow: bool = False
+    """Whether the version `challenger` answers what the champion does, unseen, in a further process a gateway."""
+    canary: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the requests to /classify that the version `challenger` answers; taken back by itself on an alarm."""
+    canary_by: Literal["request", "client"] = "request"
+    """What decides whether the challenger answers: the request, or the client (its key or address) once for all."""
+    canary_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Seconds after which the champion answers a request in place of the challenger."""
 
     @model_validator(mode="before")
     @classmethod
@@ -136,9 +188,19 @@ class ServiceSettings(BaseSettings):
         raise ParamsError("\n".join(lines))
 
     @property
+    def challenged(self) -> bool:
+        """Return whether challengers run at all."""
+        return self.shadow or self.canary > 0
+
+    @property
     def host(self) -> str:
         """Return the address to bind to by default: every interface only where a key is required."""
-        return "0.0.0.0" if self.api_keys else "127.0.0.1"  # noqa: S104  on purpose
+        return "0.0.0.0" if self.asks_for_key else "127.0.0.1"  # noqa: S104  on purpose
+
+    @property
+    def asks_for_key(self) -> bool:
+        """Return whether requests need a key: also where the file of named ones has none."""
+        return bool(self.api_keys) or self.keys is not None
 
 
 def read_or_exit() -> ServiceSettings:

@@ -4,7 +4,8 @@
 finds the runner at `FATESCOPE_RUNNER` (`http://fatescope-runner:3001`). Both follow the registry on their own: if a
 runner does not have a new champion yet, the gateway tries again.
 
-BentoML sends pickles between the two, so nothing but gateways may be able to reach a runner.
+A runner answers only who knows its secret (`service.runner_protocol`). On one machine both find it in a file of the
+user; on several, set `FATESCOPE_RUNNER_SECRET`, or name a file with `FATESCOPE_RUNNER_SECRET_FILE`, for both.
 """
 
 import os
@@ -34,6 +35,10 @@ def main(
         example = f"http://127.0.0.1:{PORTS['runner']}"
         raise ParamsError(f"{variable('runner')} is not set; set it to the address of the runner, such as {example}")
     check_port(host, port or PORTS[part], OTHER_PORT)
+    from service import runner_protocol  # noqa: PLC0415  it imports BentoML
+
+    # Before the service is imported, here and in the worker processes, which read it from their environment.
+    runner_protocol.share_secret(runner_protocol.own_secret(settings))
     from _bentoml_impl.loader import load  # type: ignore[import-untyped]  # noqa: PLC0415  BentoML takes seconds
     from _bentoml_impl.server import serve_http  # type: ignore[import-untyped]  # noqa: PLC0415  the same
 
@@ -44,6 +49,8 @@ def main(
     options = {"service_name": runner} if part == "runner" else {"dependency_map": {runner: settings.runner}}
     # BentoML prepares the store for a gateway only; the worker processes inherit the variable.
     os.environ[variable("bundles")] = str(model_store.ensure_store(settings))
+    # Without it, a Bento has no runner that could be served alone on a machine without a GPU.
+    os.environ[variable("runner_process")] = "true"
     # As the command line of BentoML does.
     load(BENTO, source).inject_config()
     serve_http(BENTO, working_dir=source, host=host, port=port or PORTS[part], **options)

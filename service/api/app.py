@@ -8,11 +8,14 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.formparsers import MultiPartParser
 
 from service.api.errors import add_error_handlers
+from service.api.forms import MAX_IN_MEMORY
 from service.api.headers import CACHE, DOCS_HEADERS
+from service.api.hot_path import HotPathMiddleware
 from service.api.middleware import AccessLogMiddleware, AdmissionMiddleware
-from service.api.routes import classification, models, page
+from service.api.routes import access, classification, labels, models, page
 from service.api.schemas import ErrorResponse
 from service.api.state import state_of
 from service.inference import metrics
@@ -36,11 +39,15 @@ def build_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] |
         title="Fatescope", docs_url=None, redoc_url=None, responses=ERROR_RESPONSES, lifespan=lifespan,
         # Relative to the document, so that it is right behind any prefix that a proxy puts before the paths.
         servers=[{"url": "."}], root_path_in_servers=False,
+        # The middleware counts and times; to look for OpenTelemetry at each request takes longer.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )  # fmt: skip
+    MultiPartParser.spool_max_size = MAX_IN_MEMORY  # Starlette has no other way to say so
+    app.add_middleware(HotPathMiddleware)  # innermost, so that what it answers is admitted, timed and logged too
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(AccessLogMiddleware)  # outermost, so that rejected requests are counted too
     add_error_handlers(app)
-    for router in (classification.router, models.router, page.router, _operations):
+    for router in (classification.router, models.router, page.router, labels.router, access.router, _operations):
         app.include_router(router)
     app.mount("/page", _PageFiles(directory=page.PAGE), name="page")
     return app

@@ -7,6 +7,7 @@ browser marks, or by DNS rebinding, where a name of that site comes to point at 
 
 import ipaddress
 import socket
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -70,6 +71,7 @@ def _netloc(origin: str) -> str:
         return ""
 
 
+@lru_cache(maxsize=64)
 def _name(host: str) -> str:
     """Return a host without its port, in lower case."""
     try:
@@ -79,6 +81,7 @@ def _name(host: str) -> str:
     return (parts.hostname or "").rstrip(".") if parts.netloc == host else ""
 
 
+@lru_cache(maxsize=64)
 def _is_local(name: str) -> bool:
     if not name:
         return False

@@ -1,36 +1,37 @@
 """Corrections by users: the true class of a cell, kept for the next version of the data.
 
-`corrections.jsonl` in the folder has one line per correction: `time`, `task`, `model`, `version`, `sha256` (of the
-file), `label` (the true class), `called` (the predicted class), `path` (of the image, if the user allowed it to be
-stored) and `group` (the acquisition group, if the name of the file says it). An image is stored under a path that
-`dataset.pattern` parses as its true class, so that `make adopt SRC=feedback` imports it. Because such a path may say
-another acquisition group, `fatescope_labels.csv` (`fatescope.data.sidecar`) has the true class and the group in which
-the cell was acquired, which hold instead.
+`corrections.jsonl` in the folder has one line per correction: `time`, `task`, `model`, `version`, `cell` (the id of the
+answer, if it was sent), `image_hash` (as in the prediction log) and `sha256` (of the file, or of all files of a cell
+with several channels after each other), both null where no image was sent, `label` (the true class; null where the user
+cannot tell it), `called` (the predicted class), `path` (of the image, if the user allowed it to be stored), `group`
+(the acquisition group, if the name of the file says it) and `correction` (a random number, by which the audit log has
+it). An image is stored under a path that `dataset.pattern` parses as its true class, so that `fatescope data import
+feedback` imports it. Because such a path may say another acquisition group, `fatescope_labels.csv`
+(`fatescope.data.sidecar`) has the true class and the group in which the cell was acquired, which hold instead.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import logging
 import re
+import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from fatescope.data import corrections
 from fatescope.data.names import normalise, without_copy_marks
-from fatescope.data.paths import CORRECTIONS, PathParser
+from fatescope.data.paths import PathParser
 from fatescope.data.sidecar import LABELS, Label, read_table, write_table
 from fatescope.errors import DataError
 from service.inference.errors import RequestError
+from service.inference.files import Upload
 from service.inference.model_pool import ServedModel
 from service.settings import variable
-
-log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _MAX_PATH_PARTS, _MAX_NAME_LENGTH = 4, 120
@@ -46,24 +47,32 @@ _BYTES_PER_MB, _BYTES_PER_BLOCK = 1_000_000, 512
 class Correction:
     """The true class of a cell, according to a user."""
 
-    file: str
-    raw: bytes
+    files: list[Upload]
+    """The image of the cell; where the model takes several channels, that of each in their order. Empty where the cell
+    is named by its id alone."""
     label: str
-    """The true class."""
+    """The true class; empty where the user cannot tell it."""
     called: str
     """The predicted class."""
     keep_image: bool
+    cell: str | None = None
+    """The id of the answer."""
+    image_hash: int | None = None
+    """Of the decoded image (`images.pixel_hash`)."""
 
 
 @dataclass(frozen=True)
 class StoredCorrection:
     """What was stored of a correction."""
 
-    sha256: str
+    sha256: str | None
+    """Of the image; None where none was sent."""
     kept: bool
     """Whether the image was stored."""
     reason: str | None
     """Why a stored image cannot be imported as it is."""
+    correction: str
+    """Its number, by which the audit log has it."""
 
 
 class FeedbackStore:
@@ -74,61 +83,96 @@ class FeedbackStore:
         self._folder, self._writing, self._quota_mb = folder, threading.Lock(), quota_mb
         self._size, self._measured = 0, -_MEASURED_S
 
+    @property
+    def folder(self) -> Path:
+        """Return the folder."""
+        return self._folder
+
     def add(self, correction: Correction, model: ServedModel) -> StoredCorrection:
         """Store a correction; raises RequestError for a class unknown to the model, and if it cannot be written."""
         spec = model.spec
-        if correction.label not in spec.classes:
+        # A cell that nobody can tell is an answer to the queue, and teaches nothing.
+        untold = not correction.label and correction.cell is not None and not correction.keep_image
+        if correction.label not in spec.classes and not untold:
             raise RequestError(
                 422, "unknown_class", f"'{correction.label}' is not a class of task {spec.task}: {spec.classes}"
             )
-        digest = hashlib.sha256(correction.raw).hexdigest()
-        name = normalise(correction.file)
-        parser = model.decoder.parser
-        parsed = parser.read(name)
-        corrected = _stored_path(name, correction.label, parser) if parsed else None
+        if not correction.files:
+            line = self._line(correction, model)
+            self._write(line)
+            return StoredCorrection(None, kept=False, reason=None, correction=str(line["correction"]))
+        digest = hashlib.sha256(b"".join(file.raw for file in correction.files)).hexdigest()
+        parser, names = model.decoder.parser, [normalise(file.name) for file in correction.files]
+        parsed = parser.read(names[0])
+        corrected = [
+            _stored_path(name, correction.label, parser) if parsed and correction.label else None for name in names
+        ]
         # In a folder of its own, because two cells may have the same name.
-        path = PurePosixPath(digest[:_HASH_DIGITS]) / (corrected or _sanitise(PurePosixPath(name).name))
-        line = {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "task": spec.task,
-            "model": model.champion.name,
-            "version": model.champion.version,
+        paths = [
+            PurePosixPath(digest[:_HASH_DIGITS]) / (path or _sanitise(PurePosixPath(name).name))
+            for path, name in zip(corrected, names, strict=True)
+        ]
+        importable = parsed is not None and all(corrected)
+        line = self._line(correction, model) | {
             "sha256": digest,
-            "label": correction.label,
-            "called": correction.called,
-            "path": str(path) if correction.keep_image else None,
+            "path": str(paths[0]) if correction.keep_image else None,
             "group": parsed.group if parsed else None,
         }
+        images = dict(zip(paths, (file.raw for file in correction.files), strict=True))
+        label = Label(correction.label, parsed.group) if importable and parsed else None
+        self._write(line, images if correction.keep_image else {}, label)
+        reason = (
+            "its name does not match dataset.pattern, so that `fatescope data import` cannot read its class from it"
+        )
+        return StoredCorrection(
+            digest,
+            correction.keep_image,
+            reason if correction.keep_image and not importable else None,
+            str(line["correction"]),
+        )
+
+    @staticmethod
+    def _line(correction: Correction, model: ServedModel) -> dict[str, object]:
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "task": model.spec.task,
+            "model": model.champion.name,
+            "version": model.champion.version,
+            "cell": correction.cell,
+            "image_hash": correction.image_hash,
+            "sha256": None,
+            "label": correction.label or None,
+            "called": correction.called,
+            "path": None,
+            "group": None,
+            "correction": secrets.token_hex(8),
+        }
+
+    def _write(
+        self,
+        line: dict[str, object],
+        images: Mapping[PurePosixPath, bytes] | None = None,
+        label: Label | None = None,
+    ) -> None:
+        """Write a correction and its `images`; raises RequestError where that cannot be done."""
         text = json.dumps(line) + "\n"
         try:
             with self._locked() as corrections:
-                self._claim(len(text) + (len(correction.raw) if correction.keep_image else 0))
-                if correction.keep_image:
-                    label = Label(correction.label, parsed.group) if corrected and parsed else None
-                    self._replace(path, correction.raw, label)
+                self._claim(len(text) + sum(map(len, (images or {}).values())))
+                if images:
+                    self._replace(images, label)
                 corrections.write(text)
         except OSError as error:
             message = f"corrections cannot be stored ({error.strerror}); set {variable('feedback')} to a folder"
             raise RequestError(503, "feedback", message) from error
         except DataError as error:
             raise RequestError(503, "feedback", f"corrections cannot be stored: {error}") from error
-        reason = "its name does not match dataset.pattern, so that `make adopt` cannot read its class from it"
-        return StoredCorrection(
-            digest, correction.keep_image, reason if correction.keep_image and not corrected else None
-        )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[IO[str]]:
         """Yield the opened CORRECTIONS while no other thread, and no other process, writes to the folder."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self._writing, (self._folder / CORRECTIONS).open("a", encoding="utf-8") as corrections:
-            try:
-                # The lock goes with the process, however that ends.
-                fcntl.flock(corrections, fcntl.LOCK_EX)
-            except OSError as error:
-                # A file system without locks, such as some mounted buckets.
-                log.warning("%s: cannot be locked (%s); run one gateway only", self._folder, error.strerror)
-            yield corrections
+        with self._writing, corrections.locked(self._folder) as file:
+            yield file
 
     def _claim(self, size: int) -> None:
         """Raise RequestError where `size` bytes more would be over the quota."""
@@ -144,21 +188,22 @@ class FeedbackStore:
             )  # fmt: skip
         self._size += size
 
-    def _replace(self, path: PurePosixPath, raw: bytes, label: Label | None) -> None:
-        """Store an image, and what the sidecar says of it if anything, in place of an earlier correction of the cell.
+    def _replace(self, images: Mapping[PurePosixPath, bytes], label: Label | None) -> None:
+        """Store the images of a cell, and what the sidecar says of them, in place of an earlier correction of the cell.
 
         Raises DataError, before anything is written, where the sidecar is damaged.
         """
-        own, table = path.parts[0], self._folder / LABELS
+        own, table = next(iter(images)).parts[0], self._folder / LABELS
         known = read_table(table) if table.exists() else {}
         for previous in self._folder.glob(f"{own}/**/*"):
             if previous.is_file():
                 previous.unlink()
-        (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (self._folder / path).write_bytes(raw)
+        for path, raw in images.items():
+            (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (self._folder / path).write_bytes(raw)
         rows = {name: row for name, row in known.items() if not name.startswith(f"{own}/")}
         if label:
-            rows[str(path)] = label
+            rows |= {str(path): label for path in images}
         if rows != known:
             write_table(table, rows)
 

@@ -156,7 +156,7 @@ def tabulate(results: BatchDict) -> pd.DataFrame:
     """Return one row per cell.
 
     Columns: `sample`, `file`, `page`, `object`, `label`, `confidence`, `p_CLASS`, `conformal_set`, `verdict`,
-    `warnings`, `error`, `reason`, and the `model` and its `version`.
+    `quality` (reasons; empty for a good cell), `warnings`, `error`, `reason`, and the `model` and its `version`.
     """
     cells = results["cells"]
     classes = list(results["sample"]["called"])
@@ -173,6 +173,7 @@ def tabulate(results: BatchDict) -> pd.DataFrame:
             **{f"p_{name}": [row.get(name) for row in probabilities] for name in classes},
             "conformal_set": [";".join(cell["conformal_set"]) if cell.get("label") else None for cell in cells],
             "verdict": [cell.get("verdict") for cell in cells],
+            "quality": [None if cell.get("quality") is None else ";".join(cell["quality"] or []) for cell in cells],
             "warnings": [";".join(warning["code"] for warning in cell.get("warnings") or []) for cell in cells],
             "error": [error and error["code"] for error in errors],
             "reason": [error and error["message"] for error in errors],

@@ -1,7 +1,7 @@
 """The files in a request: parts of a form, or the whole body."""
 
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import IO, Any
 
@@ -12,9 +12,11 @@ from starlette.requests import ClientDisconnect, Request
 from service.inference.errors import RequestError
 from service.inference.files import BODY_NAME, MAX_FILES, Upload, shorten
 
-IMAGE_PART, FILES_PART = "image", "files"
-"""Name of the form part of a single image, and of one of many files."""
+IMAGE_PART, FILES_PART, SLICES_PART = "image", "files", "slices"
+"""Name of the form part of a single image, of one of many files, and of one of the slices of a file."""
 _MAX_FIELDS = 10
+MAX_IN_MEMORY = 32_000_000
+"""Bytes of a file that are not written to disk: each part of a file there is written and read by a thread."""
 
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -22,7 +24,16 @@ _BINARY = {"type": "string", "format": "binary"}
 def openapi_body(part: str, *, many: bool) -> dict[str, Any]:
     """Return the OpenAPI description of the bodies that `read_one` and `read_many` accept."""
     schema = {"type": "array", "items": _BINARY} if many else _BINARY
-    form = {"schema": {"type": "object", "required": [part], "properties": {part: schema}}}
+    content: dict[str, Any] = {"type": "object", "required": [part], "properties": {part: schema}}
+    if not many:
+        several = {
+            "type": "object",
+            "description": "For a model of several channels (`channels` in /models): a part for each, "
+            f"{part}_CHANNEL, such as {part}_1 and {part}_6.",
+            "patternProperties": {f"^{part}_.+$": _BINARY},
+        }
+        content = {"anyOf": [content, several]}
+    form = {"schema": content}
     return {
         "requestBody": {
             "required": True,
@@ -31,21 +42,35 @@ def openapi_body(part: str, *, many: bool) -> dict[str, Any]:
     }
 
 
-async def read_one(request: Request) -> Upload:
-    """Read the image of a request; raises RequestError for a form without exactly one image."""
+async def read_one(request: Request, channels: Sequence[str] = ()) -> list[Upload]:
+    """Read the image of a cell, or those of its `channels` where the model takes several, in their order.
+
+    Raises RequestError for a form without exactly one image of each.
+    """
+    several = len(channels) > 1
+    names = [f"{IMAGE_PART}_{channel}" for channel in channels] if several else [IMAGE_PART]
+    example = f"for example: curl {' '.join(f'-F {name}=@cell{name.removeprefix(IMAGE_PART)}.tif' for name in names)}"
+    code = "missing_channel" if several else "missing_image"
     with _client_errors():
         if not _is_form(request):
+            if several:
+                message = (
+                    f"the model takes channels {' and '.join(channels)} of a cell, each in a part of a form; {example}"
+                )
+                raise RequestError(400, code, message)
             # The content type is ignored: curl declares a bare body a form, and the decoder recognises the format.
-            return Upload(await request.body(), BODY_NAME)
-        async with request.form(max_files=1, max_fields=_MAX_FIELDS) as form:
-            part = form.get(IMAGE_PART)
-            if part is None or isinstance(part, str):
-                received = f"the parts {sorted(form)}" if part is None else "a text"
-                raise RequestError(
-                    400, "missing_image", f"the form has {received} where a file '{IMAGE_PART}' was expected; "
-                    f"for example: curl -F {IMAGE_PART}=@cell.tif",
-                )  # fmt: skip
-            return Upload(await part.read(), shorten(part.filename or BODY_NAME))
+            return [Upload(await request.body(), BODY_NAME)]
+        async with request.form(max_files=len(names), max_fields=_MAX_FIELDS) as form:
+            uploads = []
+            for name in names:
+                part = form.get(name)
+                if part is None or isinstance(part, str):
+                    received = f"the parts {sorted(form)}" if part is None else "a text"
+                    raise RequestError(
+                        400, code, f"the form has {received} where a file '{name}' was expected; {example}"
+                    )
+                uploads.append(Upload(await part.read(), shorten(part.filename or BODY_NAME)))
+            return uploads
 
 
 @asynccontextmanager

@@ -11,11 +11,12 @@ import os
 import time
 
 from starlette._utils import get_route_path
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import tracing
 from service.api import time_limits
+from service.api.access import KEY_NAME
 from service.api.admission import body_too_large
 from service.api.errors import error_response
 from service.api.state import state_of
@@ -24,7 +25,12 @@ from service.inference.errors import RequestError
 
 log = logging.getLogger("bentoml.access")
 
-MAX_BODY = {"/classify_batch": 500_000_000, "/summarise": 200_000_000, "/export": 200_000_000}
+MAX_BODY = {
+    "/classify_batch": 500_000_000,
+    "/classify_slices": 50_000_000,
+    "/summarise": 200_000_000,
+    "/export": 200_000_000,
+}
 """Path → longest request body, bytes, where that of many cells is expected."""
 DEFAULT_MAX_BODY = 20_000_000
 """The longest for all other paths, and so the largest single image."""
@@ -35,6 +41,8 @@ PUBLIC_PREFIX = "/page/"
 REQUEST_ID = "fatescope.request_id"
 """Key of the request's identifier in its ASGI scope."""
 UNKNOWN_PATH = "other"
+TRACED = frozenset({"/classify", *MAX_BODY})
+"""Paths whose requests may be traced: those that work on cells."""
 UNLOGGED = frozenset({"/metrics"})
 """Paths that are requested all the time."""
 
@@ -54,10 +62,10 @@ class AdmissionMiddleware:
             return
         state, request, max_body = state_of(scope), Request(scope), MAX_BODY.get(path, DEFAULT_MAX_BODY)
         try:
-            state.auth.check(request)
-            state.browsers.check(request)
-            with state.admission.admit(Headers(scope=scope), max_body):
-                await time_limits.call(self._app, scope, _limit(receive, max_body), send, long=path in MAX_BODY)
+            with state.access.grant(request, path):
+                state.browsers.check(request)
+                with state.admission.admit(request.headers, max_body):
+                    await time_limits.call(self._app, scope, _limit(receive, max_body), send, long=path in MAX_BODY)
         except RequestError as error:
             await error_response(error)(scope, receive, send)
 
@@ -74,7 +82,9 @@ class AccessLogMiddleware:
             await self._app(scope, receive, send)
             return
         request_id = scope[REQUEST_ID] = os.urandom(8).hex()
-        status, start = 500, time.perf_counter()
+        status, start, method = 500, time.perf_counter(), scope["method"]
+        traced = tracing.is_on() and get_route_path(scope) in TRACED
+        trace = tracing.Request.begin(method, scope["headers"], request_id) if traced else None
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -90,7 +100,13 @@ class AccessLogMiddleware:
             path = getattr(scope.get("route"), "path", UNKNOWN_PATH)
             metrics.count_request(path, status, duration_s)
             if path not in UNLOGGED:
-                log.info("%s %s %s %d %.1f ms", request_id, scope["method"], path, status, 1000 * duration_s)
+                key = scope.get(KEY_NAME)
+                log.info(
+                    "%s %s %s %d %.1f ms%s", request_id, method, path, status, 1000 * duration_s,
+                    f" key {key}" if key else "",
+                )  # fmt: skip
+            if trace is not None:
+                trace.end(method, path, status)
 
 
 def _limit(receive: Receive, max_body: int) -> Receive:

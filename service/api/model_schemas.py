@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from service.api.schemas import ClassShare, ModelVersion, Verdict
+from fatescope.config.names import ChannelKind
+from service.api.schemas import ClassShare, Count, ModelVersion, Verdict
 from service.inference.errors import Schema
 
 
@@ -18,14 +19,27 @@ class ModelInfo(Schema):
     backbone: str
     engine: str = Field(examples=["openvino-bf16"], description="The inference engine that runs it.")
     bit_depths: list[int]
-    channel: str | None = Field(description="The channel of the export that it was trained on.")
+    channel: str | None = Field(description="The channel of the export that it was trained on; of several, the first.")
+    channels: dict[str, ChannelKind] = Field(
+        default={},
+        description="Channel → kind of its image, in the order in which the model takes them; of a model from before "
+        "there were several, empty.",
+    )
     height_px: tuple[int, int] = Field(description="Smallest and largest height of its training cells.")
     width_px: tuple[int, int]
     pattern: str | None = Field(description="How file names encode facts, as a Python regular expression.")
     figures: list[str] = Field(description="Names of the image features that `details=true` adds to each cell.")
     canvas: tuple[int, int] = Field(description="Height and width, px, of the canvas that cells are centred on.")
     coverage: float = Field(description="Share of conformal sets that contain the true class.")
+    excludes_outside: bool | None = Field(
+        default=None,
+        description="Whether compositions leave out cells outside the gates of quality, unless a request says "
+        "otherwise; null for a model without gates.",
+    )
     simulated: bool
+    prior: list[float] | None = Field(
+        default=None, description="Class shares that the probabilities assume, in the order of `classes`."
+    )
     data_hash: str
     git_commit: str
     max_cells: int = Field(
@@ -84,6 +98,29 @@ class ExamplesResponse(Schema):
 class FeedbackResponse(Schema):
     """What was stored of a correction."""
 
-    sha256: str
+    sha256: str | None = Field(description="Of the image; null where only the id of the cell was sent.")
     kept: bool = Field(description="Whether the image was stored, as the user allowed.")
     reason: str | None = Field(description="Why a stored image cannot be imported as it is.")
+
+
+class QueuedCell(Schema):
+    """A cell that a person is asked to label."""
+
+    id: str = Field(examples=["3f2a90c1d4e7b865-12"], description="That of its answer.")
+    image_hash: str = Field(description="64 bits that are equal for equal pixels.")
+    time: datetime = Field(description="When it was classified.")
+    label: str = Field(description="The predicted class.")
+    verdict: Verdict
+
+
+class QueueResponse(Schema):
+    """The newest batch of cells to label."""
+
+    model: ModelVersion
+    task: str
+    drawn: Count = Field(description="Cells in the batch.")
+    labelled: Count = Field(description="How many of them have an answer, in any order.")
+    cells: list[QueuedCell] = Field(
+        description="The others, in the order in which they should be labelled. Answers count up to the first cell "
+        "that has none, so that none should be left out; say of one that nobody can tell that it is so."
+    )

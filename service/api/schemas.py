@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from service.inference.errors import ErrorDetail, ImageWarning, Schema
 
+Reason = Literal["focus", "doublet", "debris", "clipped", "saturated"]
 Verdict = Literal["sure", "unsure", "unlike_training"]
 Count = Annotated[int, Field(ge=0, le=10**18)]
 
@@ -43,6 +44,11 @@ class Prediction(Schema):
     distance: float = Field(
         ge=0, description="Distance from the training cells; above 1 the verdict is `unlike_training`."
     )
+    quality: list[Reason] | None = Field(
+        default=None,
+        description="Why the cell is outside the gates around good single cells: `focus`, `doublet`, `debris`, "
+        "`clipped`, `saturated`; empty for a good one, null where the model has no gates.",
+    )
     warnings: list[ImageWarning]
 
 
@@ -51,13 +57,21 @@ class ClassifyResponse(Prediction):
 
     model: ModelVersion
     task: str = Field(examples=["multiclass"])
-    request_id: str = Field(description="Identifies this request in the log; also in the header X-Request-ID.")
+    request_id: str = Field(
+        description="Identifies this request in the log, and the cell where it is corrected or labelled (`cell` in "
+        "/feedback); also in the header X-Request-ID."
+    )
     activation_map: ActivationMap | None = Field(default=None, description="With `explain=true`.")
 
 
 class CellResult(Schema):
     """The result for one image of many: either a prediction or `error`."""
 
+    id: str | None = Field(
+        default=None,
+        examples=["3f2a90c1d4e7b865-0"],
+        description="Names this answer where the cell is corrected or labelled (`cell` in /feedback).",
+    )
     sample: str | None = Field(
         default=None,
         examples=["run1"],
@@ -80,8 +94,21 @@ class CellResult(Schema):
     conformal_set: list[str] | None = None
     verdict: Verdict | None = None
     distance: float | None = None
+    quality: list[Reason] | None = Field(
+        default=None, description="Why the cell is outside the gates; empty for a good one, null without gates."
+    )
     warnings: list[ImageWarning] | None = None
-    thumbnail: str | None = Field(default=None, description="With `details=true`: a small PNG, base64.")
+    thumbnail: str | None = Field(
+        default=None,
+        description="With `details=true`: a small PNG, base64; of the first channel where there are several.",
+    )
+    thumbnails: dict[str, str] | None = Field(
+        default=None, description="With `details=true`, of a model of several channels: that of each channel."
+    )
+    image_hash: str | None = Field(
+        default=None,
+        description="With `details=true`: 64 bits that are equal for equal pixels, by which /queue names cells too.",
+    )
     figures: list[float] | None = Field(
         default=None, description="With `details=true`: the image features that /models lists, in that order."
     )
@@ -120,12 +147,18 @@ class CellCounts(Schema):
     sure: Count
     unsure: Count
     unlike_training: Count
+    outside: Count | None = Field(
+        default=None, description="Classified cells outside the gates of quality; null where the model has no gates."
+    )
+    outside_reasons: dict[Reason, Count] = Field(
+        default={}, description="How many of them for each reason; a cell may have several."
+    )
     called: dict[str, Count] = Field(
         description="Number of cells per predicted class; biased by the confusions of the model."
     )
     composition: dict[str, ClassShare] | None = Field(
         description="Share of each class, corrected for the confusions of the model, among the cells that are not "
-        "`unlike_training`; null if there are none.",
+        "`unlike_training`, and not outside the gates of quality where these are left out; null if there are none.",
     )
 
 
@@ -148,6 +181,9 @@ class ClassifyBatchResponse(Schema):
     task: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     request_id: str
     simulated: bool = Field(description="Whether the model was trained on simulated cells.")
+    outside_excluded: bool = Field(
+        default=False, description="Whether compositions leave out cells outside the gates of quality."
+    )
     sample: SampleSummary
     samples: list[NamedSample] = Field(
         default=[], description="The same for each sample; empty where there are more than 500."
@@ -166,3 +202,29 @@ class ErrorResponse(Schema):
     """The body of every response with a status other than 200."""
 
     error: ErrorDetail
+
+
+class SliceSpan(Schema):
+    """A slice of a file: its bytes from `start` to before `stop`."""
+
+    start: Count
+    stop: Count
+
+
+class NextSlices(Schema):
+    """How to go on with a file that is sent in slices."""
+
+    cursor: str | None = Field(description="To send back as it is; null where nothing was found yet.")
+    slices: list[SliceSpan] = Field(description="What the next request needs, about 8 MB together.")
+
+
+class ClassifySlicesResponse(Schema):
+    """The response for slices of a .cif or .rif."""
+
+    model: ModelVersion
+    task: str
+    request_id: str
+    simulated: bool = Field(description="Whether the model was trained on simulated cells.")
+    objects: Count | None = Field(description="How many objects the file announces; null where that is not known.")
+    cells: list[CellResult] = Field(description="Those that come next; `sample` is null.")
+    next: NextSlices | None = Field(description="Null at the end of the file, or where it breaks off.")

@@ -5,11 +5,13 @@ The folder OUT holds the whole state:
 | file | content |
 |---|---|
 | `plan.json` | the source, the task, the model and the digest of its bundle, and the numbers of files and parts |
-| `files.parquet` | `file` (the path below the source; for a native file one row a piece, see `service.batch.pieces`), \
+| `files.parquet` | `file` (the path below the source; for a native file one row a piece, and where the model takes \
+several channels one row an object, see `service.batch.pieces`), \
 `size`, `mtime_ns`, as listed; row group i is part i |
 | `model/` | the bundle |
 | `cells/PART.parquet` | per cell: `file`, `page`, `object` (the instrument's number), `label`, `verdict`, `distance`, \
-`conformal_set`, `warnings`, `p_*` |
+`conformal_set`, `warnings`, `quality` (why it is outside the gates; empty for a good one, null where the model has \
+none or the plan leaves them out), `p_*` |
 | `refused/PART.parquet` | per rejected file, page or object: `file`, `page`, `object`, `code`, `reason`; absent if \
 there is none |
 | `vanished.parquet` | `file` of those that were listed and are not in the source any more; absent if there is none |
@@ -61,6 +63,8 @@ class Plan:
     """Digest of its bundle; see `model_store.digest`."""
     files: int
     parts: int
+    quality: bool = True
+    """Whether the quality of cells is measured, as was always done in jobs whose plan does not say."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +80,33 @@ class Summary:
     """Files that were listed and are not in the source any more; what they gave is counted above."""
 
 
-def read_plan(source: Path, out: Path, model: Path | None, task: str = "") -> Plan | None:
+def load_plan(out: Path) -> Plan:
+    """Return the plan in `out`."""
+    stored = json.loads((out / PLAN).read_text(encoding="utf-8"))
+    # An earlier version did not write the task.
+    return Plan(**{"task": stored.get("task") or bundle.open_spec(out / MODEL).task, **stored})
+
+
+def read_plan(
+    source: Path, out: Path, model: Path | None, task: str = "", *, quality: bool | None = None
+) -> Plan | None:
     """Return the plan in `out`, or None if there is none: a job continues with the model that it started with.
 
-    Raises DataError if it is for another source or `task`, or for another model than the bundle folder `model`.
+    Raises DataError if it is for another source or `task`, for another model than the bundle folder `model`, or if it
+    measures the quality of cells and `quality` says otherwise, or the other way round.
     """
     if not (out / PLAN).exists():
         return None
-    stored = json.loads((out / PLAN).read_text(encoding="utf-8"))
-    # An earlier version did not write the task.
-    plan = Plan(**{"task": stored.get("task") or bundle.open_spec(out / MODEL).task, **stored})
+    plan = load_plan(out)
     started = f"{out}: started with {plan.model} version {plan.version} on {plan.source}"
     other_model = model is not None and model_store.digest(model) != plan.digest
     if plan.source != str(source.resolve()) or other_model:
         raise DataError(f"{started}; name another folder, or remove this one")
     if task not in ("", plan.task):
         raise DataError(f"{started}, which is task '{plan.task}'; name another folder for task '{task}'")
+    if quality not in (None, plan.quality):
+        done = "with" if plan.quality else "without"
+        raise DataError(f"{started}, {done} the quality of cells; name another folder for it to be otherwise")
     return plan
 
 
@@ -128,8 +143,8 @@ def _check_native(source: Path) -> None:
         raise DataError(str(error)) from error
 
 
-def create_plan(source: Path, out: Path, champion: Champion) -> Plan:
-    """List the images below `source` for `champion` in the folder `out`.
+def create_plan(source: Path, out: Path, champion: Champion, *, quality: bool = True) -> Plan:
+    """List the images below `source` for `champion` in the folder `out`; `quality`: whether that of cells is measured.
 
     Raises DataError if there are no images, or if `out` is not suitable.
     """
@@ -144,7 +159,7 @@ def create_plan(source: Path, out: Path, champion: Champion) -> Plan:
     if not files:
         raise _no_files(source)
     digest = model_store.digest(out / MODEL)
-    plan = Plan(str(source.resolve()), champion.task, champion.name, champion.version, digest, files, parts)
+    plan = Plan(str(source.resolve()), champion.task, champion.name, champion.version, digest, files, parts, quality)
     # Last, because a job without a plan starts anew.
     tables.write_json(asdict(plan), out / PLAN)
     return plan
@@ -210,6 +225,11 @@ def _no_files(source: Path) -> DataError:
 def part_files(out: Path, part: int) -> list[str]:
     """Return the files of a part, relative to the source."""
     return listing.read_part(out / FILES, part)
+
+
+def source_of(out: Path) -> Path:
+    """Return the folder that the files of a job are below."""
+    return listing.folder_of(Path(load_plan(out).source))
 
 
 def part_path(out: Path, kind: str, part: int) -> Path:

@@ -27,6 +27,7 @@ from service.inference.decoding import CellDecoder
 log = logging.getLogger(__name__)
 
 _SCHEMA = pa.schema([("file", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
+_MOST_NS = 1 << 62
 _UNKNOWN = -1
 """Size and time of a file that cannot be looked at, such as a link to nowhere."""
 
@@ -64,9 +65,10 @@ def folder_of(source: Path) -> Path:
 def look(source: Path, decoder: CellDecoder, piece_objects: int) -> Iterator[Listed]:
     """Yield the files of `source`, a folder or one file, without those of channels that the model does not use.
 
-    A native file is cut into pieces of `piece_objects`. A name that is not UTF-8 is left out and named, because no
-    table can hold it.
+    A native file is cut into pieces of `piece_objects`. Where the model takes several channels, the files of an object
+    are one entry, all of which come last. A name that is not UTF-8 is left out and named, because no table can hold it.
     """
+    objects: dict[str, list[tuple[int, Listed]]] = {}
     files = list_files(source) if source.is_dir() else iter([source.name])
     source = folder_of(source)
     for file in files:
@@ -80,8 +82,23 @@ def look(source: Path, decoder: CellDecoder, piece_objects: int) -> Iterator[Lis
                 yield entry._replace(file=str(piece))
             if not cut:
                 yield entry
-        elif not decoder.is_other_channel(file):
+        elif decoder.is_other_channel(file):
+            continue
+        elif decoder.several and (channel := decoder.parser.read_name(file).channel) is not None:
+            place = decoder.parser.channel_index(channel) or 0
+            objects.setdefault(decoder.parser.object_key(file), []).append((place, _look_at(source, file)))
+        else:
             yield _look_at(source, file)
+    for of_object in objects.values():
+        yield _join([entry for _, entry in sorted(of_object)])
+
+
+def _join(entries: list[Listed]) -> Listed:
+    """Return the entry of an object with these files, which is another when any of them is."""
+    name = pieces.join(entry.file for entry in entries)
+    if any(entry.size == _UNKNOWN for entry in entries):
+        return Listed(name, _UNKNOWN, _UNKNOWN)
+    return Listed(name, sum(entry.size for entry in entries), sum(entry.mtime_ns for entry in entries) % _MOST_NS)
 
 
 def _look_at(source: Path, file: str) -> Listed:
@@ -149,11 +166,13 @@ def compare(path: Path, present: Iterable[Listed]) -> Changes:
             cut.add(file)
         if entry.file not in known:
             new.append(entry)
+            # Of an object that has got, or lost, a channel since.
+            cut.update(pieces.files_of(entry.file))
             continue
         part, before = known.pop(entry.file)
         if before != entry[1:]:
             changed.setdefault(part, []).append(entry)
-    for name in [name for name in known if pieces.file_of(name) in cut]:
+    for name in [name for name in known if not cut.isdisjoint(pieces.files_of(name))]:
         part, before = known.pop(name)
         outdated.setdefault(part, []).append(Listed(name, *before))
     return Changes(new, changed, sorted({pieces.file_of(name) for name in known}), seen, outdated)

@@ -2,10 +2,13 @@
 
 A piece is listed as `PATH#INDEX+OBJECTS@OFFSET`: how many objects come before it, how many it has at most, and where
 the directory of the first one is. The last piece of a file has 0 objects, which means all that are left.
+
+Where the model takes several channels, the files of an object are one entry, their paths separated by the one character
+that no path has.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,7 @@ _PIECE = re.compile(
     r"(?P<path>.+\.(?:cif|rif))#(?P<index>\d{1,12})\+(?P<objects>\d{1,9})@(?P<offset>\d{1,15})",
     re.IGNORECASE | re.DOTALL,
 )
+_BETWEEN = "\0"
 _WINDOW = 512
 """Bytes to read of an object where only its place is wanted."""
 
@@ -49,10 +53,20 @@ def parse(listed: str) -> Piece | None:
     return Piece(match["path"], *(int(match[name]) for name in ("index", "objects", "offset"))) if match else None
 
 
-def file_of(listed: str) -> str:
-    """Return the file of an entry of a listing."""
+def join(paths: Iterable[str]) -> str:
+    """Return the entry of a listing for the files of one object."""
+    return _BETWEEN.join(paths)
+
+
+def files_of(listed: str) -> list[str]:
+    """Return the files of an entry of a listing: one, or those of the channels of an object."""
     piece = parse(listed)
-    return piece.path if piece else listed
+    return [piece.path] if piece else listed.split(_BETWEEN)
+
+
+def file_of(listed: str) -> str:
+    """Return the file of an entry of a listing, by which its cells are called; of several, the first."""
+    return files_of(listed)[0]
 
 
 def cut(folder: Path, path: str, size: int) -> Iterator[Piece]:

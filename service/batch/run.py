@@ -9,11 +9,7 @@ adds what has changed in SRC to one that is done (`service.batch.job`).
 import logging
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from multiprocessing import get_context
-from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -22,72 +18,39 @@ from tqdm import tqdm
 from fatescope import ray_session
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
+from fatescope.inference.engine_names import EngineChoice
 from service.batch import job
 from service.batch.job import Plan
+from service.batch.local import CORES_PER_WORKER, run_local
 from service.batch.lock import locked
 from service.batch.worker import PartResult, Scorer
-from service.inference import engines
-from service.registry import model_store
+from service.registry import model_store, signatures
 from service.registry.model_store import Champion
-from service.settings import EngineName, ServiceSettings
+from service.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
-
-CORES_PER_WORKER = 4
-"""While the network uses them, the thread that decodes ahead takes a fraction of one."""
 
 
 def select_model(task: str, model: Path | None, settings: ServiceSettings) -> Champion:
     """Return the bundle folder `model`, else the champion of `task`, or of the default task if that is empty.
 
-    Raises BundleError if there is none.
+    Raises BundleError if there is none, or its signature is refused.
     """
     if model is not None:
+        signatures.verify(model, registry=False, warn=True)
         spec = bundle.open_spec(model)
         if task not in ("", spec.task):
             raise BundleError(f"{model}: a model of task '{spec.task}', not '{task}'")
         return Champion(spec.task, model_store.digest(model), model)
-    champions = model_store.list_champions(model_store.ensure_store(settings))
+    store = model_store.ensure_store(settings)
+    champions = model_store.list_champions(store)
     if task and task not in champions:
         raise BundleError(f"--task {task}: no champion; there are {sorted(champions)}")
-    return champions[task] if task else next(iter(champions.values()))
-
-
-def run_local(
-    out: Path, pending: list[int], workers: int, threads: int, engine: EngineName | None
-) -> Iterator[PartResult]:
-    """Yield the results of the `pending` parts, classified by processes of this machine."""
-    if workers == 1 or len(pending) == 1:
-        yield from map(Scorer(out, engine, threads).score, pending)
-        return
-    # Spawned, because a fork of a process with threads may deadlock.
-    context = get_context("spawn")
-    # One GPU per process, if there are GPUs.
-    gpu_indices = context.Queue()
-    for index in range(workers):
-        gpu_indices.put(index)
-    pool = ProcessPoolExecutor(workers, context, _start_process, (out, engine, threads, gpu_indices))
-    try:
-        yield from pool.map(_score, pending)
-    except BrokenProcessPool as error:
-        raise DataError("a process was killed; run the same command again to continue") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_process(out: Path, engine: EngineName | None, threads: int, gpu_indices: "Queue[int]") -> None:
-    index = gpu_indices.get()
-    if engines.gpus():
-        engines.select_gpu(index)
-    global _scorer  # noqa: PLW0603  a pool has no other place for the state of its processes
-    _scorer = Scorer(out, engine, threads)
-
-
-def _score(part: int) -> PartResult:
-    return _scorer.score(part)
-
-
-_scorer: Scorer
+    champion = champions[task] if task else next(iter(champions.values()))
+    registry = model_store.follows_registry(store)
+    signatures.verify(champion.path, registry=registry, warn=not registry)
+    model_store.check_task(champion, bundle.open_spec(champion.path))
+    return champion
 
 
 class Actor:
@@ -126,7 +89,7 @@ def run_on_ray(out: Path, pending: list[int], workers: int, threads: int, addres
             yield PartResult(**row)
 
 
-def score(
+def score(  # noqa: PLR0913, PLR0917  what the command takes
     source: Path,
     out: Path,
     task: str = "",
@@ -134,17 +97,19 @@ def score(
     workers: int = 0,
     threads: int = 0,
     ray: str = "",
+    quality: bool | None = None,
 ) -> None:
     """Classify the images below `source` into the folder `out`.
 
     `task` chooses among the champions of the registry; `model` is a bundle folder to use instead. `workers` processes
-    run with `threads` CPU threads each; 0 means one worker per GPU, or per group of cores. `ray` is the address of a
-    cluster to use instead of this machine. Raises DataError, BundleError or ParamsError.
+    run with `threads` CPU threads each; 0 means one worker per GPU, or per group of cores, and 1 this process, which no
+    file may then crash. `ray` is the address of a cluster to use instead of this machine. `quality` says whether the
+    quality of cells is measured, None as the job began, or with it. Raises DataError, BundleError or ParamsError.
     """
     settings = ServiceSettings.read()
     job.check_folders(source, out)
     with locked(out):
-        plan = _plan(source, out, task, model, settings)
+        plan = _plan(source, out, task, model, settings, quality)
         pending = job.pending_parts(out, plan.parts)
         log.info(
             "%s version %s: %d files, %d of %d parts to do",
@@ -160,11 +125,13 @@ def score(
     log.info("%d cells, %d refused: %s", summary.cells, sum(summary.refused.values()), out / job.SUMMARY)
 
 
-def _plan(source: Path, out: Path, task: str, model: Path | None, settings: ServiceSettings) -> Plan:
+def _plan(
+    source: Path, out: Path, task: str, model: Path | None, settings: ServiceSettings, quality: bool | None
+) -> Plan:
     """Return what is to be done in `out`: a new plan, or the one there with what has changed in the source since."""
-    plan = job.read_plan(source, out, model, task)
+    plan = job.read_plan(source, out, model, task, quality=quality)
     if plan is None:
-        return job.create_plan(source, out, select_model(task, model, settings))
+        return job.create_plan(source, out, select_model(task, model, settings), quality=quality is not False)
     # One that was cut off goes on with its model, also when that is not the champion any more.
     if model is None and (out / job.SUMMARY).exists():
         try:
@@ -186,10 +153,8 @@ def _plan(source: Path, out: Path, task: str, model: Path | None, settings: Serv
 
 
 def _classify(
-    out: Path, pending: list[int], workers: int, threads: int, ray: str, engine: EngineName | None
+    out: Path, pending: list[int], workers: int, threads: int, ray: str, engine: EngineChoice | None
 ) -> Iterator[PartResult]:
     if ray:
         return run_on_ray(out, pending, workers, threads, ray)
-    gpus, cores = engines.gpus(), engines.available_cores()
-    per_worker = threads or (max(1, cores // gpus) if gpus else min(CORES_PER_WORKER, cores))
-    return run_local(out, pending, workers or gpus or max(1, cores // per_worker), per_worker, engine)
+    return run_local(out, pending, workers, threads, engine)

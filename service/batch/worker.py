@@ -3,29 +3,32 @@
 Memory use depends on the size of a part, not of the source.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from fatescope.data.batches import batched
-from fatescope.data.native.names import is_native
-from fatescope.errors import ImageError
-from fatescope.inference.uncertainty import Assessment
-from service.batch import job, pieces, tables
-from service.batch.listing import folder_of
+from fatescope.inference import cuda
+from fatescope.inference.engine_names import EngineChoice
+from fatescope.inference.uncertainty import Assessment, Prediction
+from service.batch import job, tables
 from service.batch.prefetch import prefetch
-from service.inference import engines
-from service.inference.decoding import CellDecoder, DecodedCell, FailedCell
-from service.inference.files import MAX_FILE_BYTES, Upload, too_large
-from service.settings import EngineName
+from service.batch.reading import decode_entry, refuse
+from service.inference import engines, quality
+from service.inference.decoded_cell import DecodedCell, FailedCell
+from service.inference.decoding import CellDecoder
+from service.inference.quality import Reasons
 
 BATCH = 64
 """Cells per call to the network."""
+EntryReader = Callable[[CellDecoder, Path, str], Iterator[DecodedCell | FailedCell]]
+"""What reads an entry, see `decode_entry`."""
 PREFETCH_BATCHES = 4
 """Batches that are decoded while the network is busy."""
 
@@ -42,57 +45,71 @@ class PartResult:
 class Scorer:
     """Classifies one part after another; one per process."""
 
-    def __init__(self, out: Path, engine: EngineName | None, threads: int) -> None:
-        """Load the model of `out`, to run on `threads` CPU threads, or on the GPU that this process may use."""
+    def __init__(
+        self,
+        out: Path,
+        engine: EngineChoice | None,
+        threads: int,
+        read: EntryReader = decode_entry,
+        count: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Load the model of `out`, to run on `threads` CPU threads, or on the GPU that this process may use.
+
+        `count` is called after each cell that was read, and before each batch that is classified.
+        """
         threadpool_limits(1, user_api="blas")  # see service.runner
         self._out = out
-        self._source = folder_of(Path(json.loads((out / job.PLAN).read_text(encoding="utf-8"))["source"]))
+        self._source, self._read, self._count = job.source_of(out), read, count
+        self._quality = job.load_plan(out).quality
         self._model, _ = engines.start(out / job.MODEL, engine, threads)
         self._decoder = CellDecoder(self._model.spec)
 
-    def score(self, part: int) -> PartResult:
-        """Classify the files of a part and write the results."""
+    def score(self, part: int, refused: Mapping[str, str] = MappingProxyType({})) -> PartResult:
+        """Classify the files of a part and write the results; those of entries that are `refused`, with the reason."""
         schema = _cell_schema(self._model.spec.classes)
         batches, failed = [schema.empty_table()], list[FailedCell]()
-        cells = self._decode(job.part_files(self._out, part))
-        for batch in prefetch(batched(cells, BATCH), PREFETCH_BATCHES):
+        cells = self._decode(job.part_files(self._out, part), refused)
+        for batch, judged in prefetch(self._judge(batched(cells, BATCH)), PREFETCH_BATCHES):
+            self._count()
             failed += [cell for cell in batch if isinstance(cell, FailedCell)]
             decoded = [cell for cell in batch if isinstance(cell, DecodedCell)]
             if decoded:
-                prediction = self._model.predict(np.stack([cell.pixels for cell in decoded]))
-                batches.append(_cell_table(decoded, self._model.assess(prediction), self._model.spec.classes))
+                prediction = self._predict(np.stack([cell.pixels for cell in decoded]))
+                spec, assessment = self._model.spec, self._model.assess(prediction)
+                batches.append(_cell_table(decoded, assessment, judged, spec.classes))
         job.write_refused(_failure_table(failed), self._out, part)
         table = pa.concat_tables(batches)
         tables.write(table, job.part_path(self._out, job.CELLS, part))
         return PartResult(part, len(table), len(failed))
 
-    def _decode(self, listed: list[str]) -> Iterator[DecodedCell | FailedCell]:
-        for path in listed:
-            piece = pieces.parse(path)
-            try:
-                if piece is not None and not (self._source / path).exists():
-                    with (self._source / piece.path).open("rb") as raw:
-                        yield from self._decoder.decode_native(
-                            raw, piece.path, piece.start, objects=piece.objects or None
-                        )
-                elif is_native(path):
-                    with (self._source / path).open("rb") as raw:
-                        yield from self._decoder.decode_native(raw, path)
-                else:
-                    yield from self._decoder.decode(Upload(self._read(path), path))
-            except ImageError as error:
-                yield FailedCell(path, None, None, error)
-            except OSError as error:
-                file = pieces.file_of(path)
-                yield FailedCell(file, None, None, ImageError("unreadable", f"{file}: {error.strerror}"))
-
-    def _read(self, path: str) -> bytes:
+    def _predict(self, pixels: npt.NDArray[np.uint16]) -> Prediction:
         try:
-            if (self._source / path).stat().st_size > MAX_FILE_BYTES:
-                raise too_large(path)
-            return (self._source / path).read_bytes()
-        except OSError as error:
-            raise ImageError("unreadable", f"{path}: {error.strerror}") from error
+            return self._model.predict(pixels, maps=False)
+        except Exception as error:
+            if not cuda.is_fatal(error):
+                raise
+            lost = f"the GPU is lost to this process ({cuda.describe(error)}); run the same command again to continue"
+            raise engines.GpuLostError(lost) from error
+
+    def _judge(
+        self, batches: Iterator[list[DecodedCell | FailedCell]]
+    ) -> Iterator[tuple[list[DecodedCell | FailedCell], list[Reasons]]]:
+        """Yield batches with the quality of their decoded cells."""
+        spec = self._model.spec
+        for batch in batches:
+            yield (
+                batch,
+                quality.judge([cell for cell in batch if isinstance(cell, DecodedCell)], spec, wanted=self._quality),
+            )
+
+    def _decode(self, listed: list[str], refused: Mapping[str, str]) -> Iterator[DecodedCell | FailedCell]:
+        for entry in listed:
+            if entry in refused:
+                yield refuse(entry, refused[entry])
+                continue
+            for cell in self._read(self._decoder, self._source, entry):
+                self._count()
+                yield cell
 
 
 _FAILURE_SCHEMA = pa.schema(
@@ -131,12 +148,15 @@ def _cell_schema(classes: list[str]) -> pa.Schema:
             ("distance", pa.float32()),
             ("conformal_set", pa.list_(pa.string())),
             ("warnings", pa.list_(pa.string())),
+            ("quality", pa.list_(pa.string())),
             *((f"p_{name}", pa.float32()) for name in classes),
         ]
     )
 
 
-def _cell_table(cells: list[DecodedCell], assessment: Assessment, classes: list[str]) -> pa.Table:
+def _cell_table(
+    cells: list[DecodedCell], assessment: Assessment, judged: list[Reasons], classes: list[str]
+) -> pa.Table:
     columns = [
         [cell.file for cell in cells],
         [cell.page for cell in cells],
@@ -149,6 +169,7 @@ def _cell_table(cells: list[DecodedCell], assessment: Assessment, classes: list[
             for members in assessment.sets.tolist()
         ],
         [[warning["code"] for warning in cell.warnings] for cell in cells],
+        judged,
         *assessment.probabilities.T,
     ]
     return pa.table(columns, schema=_cell_schema(classes))

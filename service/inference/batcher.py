@@ -6,6 +6,7 @@ share the overhead of one call, which is most of the cost of a single cell.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fatescope.inference.buckets import BUCKETS
+from service import tracing
 from service.inference import metrics
 
 Pixels = npt.NDArray[np.uint16]
 Rows = npt.NDArray[np.float32]
 Call = Callable[[Pixels], Awaitable[Rows]]
 
-MAX_BATCH = 256
+MAX_BATCH = BUCKETS[-1]
 """Cells in one call."""
 MAX_IN_FLIGHT = 2
 """Calls in flight at a time: while the runner computes one, the next is sent."""
@@ -31,6 +34,7 @@ MIN_SECOND_BATCH = 32
 class _Pending:
     pixels: Pixels
     rows: asyncio.Future[Rows]
+    trace: tracing.Queued | None
 
 
 class Batcher:
@@ -46,7 +50,9 @@ class Batcher:
     async def predict(self, pixels: Pixels) -> Rows:
         """Return the (n, …) rows of (n, H, W) pixels, n up to MAX_BATCH; raises what the call raises."""
         assert len(pixels) <= MAX_BATCH, pixels.shape
-        own = _Pending(pixels, asyncio.get_running_loop().create_future())
+        span = tracing.current()
+        trace = None if span is None else tracing.Queued(span, len(pixels))
+        own = _Pending(pixels, asyncio.get_running_loop().create_future(), trace)
         self._pending.append(own)
         self._pending_cells += len(pixels)
         metrics.WAITING.labels(self._task).inc(len(pixels))
@@ -56,6 +62,9 @@ class Batcher:
         except asyncio.CancelledError:
             self._forget(own)
             raise
+        finally:
+            if trace is not None:
+                trace.end(sys.exc_info()[0])
 
     def _forget(self, request: _Pending) -> None:
         """Drop a request whose client has gone, if it has not been sent yet."""
@@ -74,7 +83,9 @@ class Batcher:
             self._pending_cells -= size
             metrics.WAITING.labels(self._task).dec(size)
             metrics.BATCH.labels(self._task).observe(size)
-            call = asyncio.create_task(self._send(batch))
+            spans = [request.trace.sent(size) for request in batch if request.trace is not None]
+            # Of requests that share a call, one has the span of the network.
+            call = asyncio.create_task(self._send(batch, spans[0] if spans else None))
             self._in_flight.add(call)
             call.add_done_callback(self._finish)
 
@@ -87,7 +98,9 @@ class Batcher:
         self._in_flight.discard(call)
         self._dispatch()
 
-    async def _send(self, batch: list[_Pending]) -> None:
+    async def _send(self, batch: list[_Pending], span: tracing.Span | None) -> None:
+        # Otherwise it would be that of the request that happened to start this call.
+        tracing.make_current(span)
         try:
             pixels = np.concatenate([request.pixels for request in batch])
             rows = await self._call(pixels)

@@ -1,5 +1,6 @@
 """Classify one cell: decode, run inference, and assess the output."""
 
+import asyncio
 import base64
 import io
 import logging
@@ -14,16 +15,19 @@ from fatescope.inference import cam
 from fatescope.inference.bundle import Spec
 from fatescope.inference.classification import from_assessment
 from fatescope.inference.uncertainty import Assessment
-from service.inference import metrics
-from service.inference.decoding import DecodedCell
+from service import tracing
+from service.inference import metrics, quality
+from service.inference.decoded_cell import DecodedCell
 from service.inference.errors import RequestError
 from service.inference.files import Upload
 from service.inference.model_pool import ModelPool, ServedModel
-from service.inference.results import ActivationDict, PredictionDict
+from service.inference.quality import Reasons
+from service.inference.requester import count_cells
+from service.inference.results import ActivationDict, AnswerDict, PredictionDict
 from service.inference.runner_output import RunnerOutput
 
-Record = Callable[[ServedModel, list[DecodedCell], RunnerOutput, Assessment], None]
-"""Writes answered cells to the prediction log."""
+Record = Callable[..., None]
+"""Writes answered cells to the prediction log: model, cells, output, assessment, and their numbers in the request."""
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
@@ -31,19 +35,40 @@ SMALL_FILE_BYTES = 100_000
 """Largest file that is decoded in the event loop: handing it to a thread would cost more than it saves."""
 
 
-async def classify_one(upload: Upload, model: ServedModel, record: Record) -> tuple[DecodedCell, PredictionDict]:
-    """Return the cell in `upload` and its prediction; raises RequestError if it cannot be classified."""
+async def classify_one(
+    uploads: list[Upload], model: ServedModel, record: Record, *, judge_quality: bool | None = None
+) -> tuple[DecodedCell, PredictionDict]:
+    """Return the cell in the `uploads`, one for each channel of the model, and its prediction.
+
+    `judge_quality` asks whether it is outside the gates; by default only where the model leaves such cells out.
+
+    Raises RequestError if it cannot be classified.
+    """
+    tracing.annotate(task=model.spec.task, version=model.champion.version, cells=1)
     try:
-        if len(upload.raw) < SMALL_FILE_BYTES:
-            cell = model.decoder.decode_one(upload)
-        else:
-            cell = await run_in_threadpool(model.decoder.decode_one, upload)
+        small = sum(len(upload.raw) for upload in uploads) < SMALL_FILE_BYTES
+        with tracing.span("decode"):
+            cell = model.decoder.decode_at_once(*uploads) if small else None
+            if cell is None:
+                cell = await run_in_threadpool(model.decoder.decode_one, *uploads)
     except ImageError as error:
-        raise RequestError(400, error.code, str(error), upload.name) from error
-    output = await predict(model, cell.pixels[None])
+        raise RequestError(400, error.code, str(error), uploads[0].name) from error
+    if quality.is_wanted(model.spec, requested=judge_quality):
+        sent = asyncio.create_task(predict(model, cell.pixels[None]))
+        await asyncio.sleep(0)
+        # While the runner works.
+        judged = quality.judge([cell], model.spec)
+        output = await sent
+    else:
+        judged, output = [None], await predict(model, cell.pixels[None])
     assessment = output.assess(model.spec)
-    record(model, [cell], output, assessment)
-    return cell, predictions([cell], assessment, model.spec)[0]
+    record(model, *quality.monitored([cell], output, assessment, judged, model.spec))
+    return cell, predictions([cell], assessment, model.spec, judged)[0]
+
+
+def answer(prediction: PredictionDict, model: ServedModel, request_id: str) -> AnswerDict:
+    """Return the response to a request for one cell."""
+    return {**prediction, "model": model.identity, "task": model.spec.task, "request_id": request_id}
 
 
 async def explain_cell(cell: DecodedCell, label: str, model: ServedModel, models: ModelPool) -> ActivationDict:
@@ -61,7 +86,7 @@ async def explain_cell(cell: DecodedCell, label: str, model: ServedModel, models
 
 
 async def predict(model: ServedModel, pixels: npt.NDArray[np.uint16]) -> RunnerOutput:
-    """Return the output of the runner for (n, H, W) pixels; raises RequestError if it fails."""
+    """Return the output of the runner for n cells; raises RequestError if it fails."""
     try:
         return await model.predict(pixels)
     # BentoML's client passes on the exceptions of its parts.
@@ -75,10 +100,13 @@ def _runner_failed(error: Exception) -> RequestError:
     return RequestError(503, "runner", message, headers={"Retry-After": "5"})
 
 
-def predictions(cells: list[DecodedCell], assessment: Assessment, spec: Spec) -> list[PredictionDict]:
-    """Return the predictions for `cells` from their assessment, and count them."""
+def predictions(
+    cells: list[DecodedCell], assessment: Assessment, spec: Spec, judged: list[Reasons]
+) -> list[PredictionDict]:
+    """Return the predictions for `cells` from their assessment and `quality.judge`, and count them."""
+    count_cells(len(cells))
     results: list[PredictionDict] = []
-    for cell, answer in zip(cells, from_assessment(assessment, spec.classes), strict=True):
+    for cell, answer, reasons in zip(cells, from_assessment(assessment, spec.classes), judged, strict=True):
         metrics.count_cell(spec.task, answer.label, answer.verdict, answer.probabilities[answer.label])
         results.append(
             {
@@ -87,6 +115,7 @@ def predictions(cells: list[DecodedCell], assessment: Assessment, spec: Spec) ->
                 "conformal_set": answer.conformal_set,
                 "verdict": answer.verdict,
                 "distance": answer.distance,
+                "quality": reasons,
                 "warnings": cell.warnings,
             }
         )

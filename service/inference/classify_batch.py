@@ -11,13 +11,17 @@ import numpy.typing as npt
 from starlette.concurrency import run_in_threadpool
 
 from fatescope.data.batches import batched
+from fatescope.inference.bundle import Spec
+from fatescope.inference.names import cell_id
 from fatescope.inference.uncertainty import VERDICTS, Assessment
-from service.inference import metrics, summary
+from service import tracing
+from service.inference import metrics, quality, summary
 from service.inference.classify import Record, predict, predictions
-from service.inference.decoding import DecodedCell, FailedCell, TooManyCells
+from service.inference.decoded_cell import DecodedCell, FailedCell, TooManyCells
 from service.inference.errors import RequestError
-from service.inference.files import Origin, OtherChannel, unpack
+from service.inference.files import Origin, OtherChannel, RejectedFile, Upload, unpack
 from service.inference.model_pool import ServedModel
+from service.inference.quality import Reasons
 from service.inference.results import (
     CellCountsDict,
     CellDict,
@@ -27,6 +31,7 @@ from service.inference.results import (
     SampleDict,
 )
 from service.inference.runner_output import RunnerOutput
+from service.inference.slices import MAX_CELLS, SlicedFile
 
 
 @dataclass(frozen=True)
@@ -45,22 +50,54 @@ MAX_SAMPLES = 500
 """Samples that are summarised one by one; a request of more is no set of cultures."""
 
 
-async def classify_many(
-    files: list[tuple[str, IO[bytes]]], model: ServedModel, record: Record, *, details: bool, max_cells: int
+async def classify_many(  # noqa: PLR0913  what a request may ask for
+    files: list[tuple[str, IO[bytes]]],
+    model: ServedModel,
+    record: Record,
+    *,
+    request_id: str,
+    details: bool,
+    max_cells: int,
+    exclude_outside: bool = False,
+    judge_quality: bool | None = None,
 ) -> tuple[SampleDict, list[NamedSampleDict], list[CellDict]]:
     """Return the summary of all cells, that of each sample, and the result of each cell.
 
-    Raises RequestError for files that are too large, and for more than `max_cells` cells.
-    The next chunk is decoded while the runner works on those before it.
+    Raises RequestError for files that are too large, and for more than `max_cells` cells. Compositions leave out cells
+    outside the gates of quality where `exclude_outside`; `judge_quality` asks which these are, by default with
+    `details`.
     """
-    chunks = batched(_decode(files, model, details=details, max_cells=max_cells), CHUNK)
+    wanted = exclude_outside or quality.is_wanted(model.spec, requested=judge_quality, by_default=details)
+    items = _decode(files, model, details=details, max_cells=max_cells)
+    results = _Results(model, record, request_id, exclude_outside=exclude_outside)
+    await _classify(items, model, results, judge_quality=wanted)
+    with tracing.span("summarise"):
+        whole, samples = await run_in_threadpool(results.summarise)
+    tracing.annotate(task=model.spec.task, version=model.champion.version, cells=len(results.cells))
+    return whole, samples, results.cells
+
+
+async def classify_sliced(
+    file: SlicedFile, model: ServedModel, record: Record, *, request_id: str, details: bool
+) -> list[CellDict]:
+    """Return the results of the cells of a native file that are at hand and come next; `file` says how to go on."""
+    wanted = quality.is_wanted(model.spec, requested=None, by_default=details)
+    cells = file.decode(model.decoder, details=details, max_cells=MAX_CELLS)
+    results = _Results(model, record, request_id, exclude_outside=False)
+    await _classify((Item(cell, Origin()) for cell in cells), model, results, judge_quality=wanted)
+    tracing.annotate(task=model.spec.task, version=model.champion.version, cells=len(results.cells))
+    return results.cells
+
+
+async def _classify(items: Iterator[Item], model: ServedModel, results: "_Results", *, judge_quality: bool) -> None:
+    """Add the results of `items`: the next chunk is decoded while the runner works on those before it."""
+    chunks = _judge(batched(items, CHUNK), model.spec, wanted=judge_quality)
     in_flight: deque[_Chunk] = deque()
-    results = _Results(model, record)
     try:
-        while items := await run_in_threadpool(next, chunks, None):
+        while judged := await _next(chunks):
             if len(in_flight) >= MAX_CHUNKS_IN_FLIGHT:
                 await results.collect(in_flight.popleft())
-            in_flight.append(_Chunk.send(items, model))
+            in_flight.append(_Chunk.send(*judged, model))
         while in_flight:
             await results.collect(in_flight.popleft())
     finally:
@@ -68,8 +105,15 @@ async def classify_many(
         for chunk in in_flight:
             if chunk.output:
                 chunk.output.cancel()
-    whole, samples = await run_in_threadpool(results.summarise)
-    return whole, samples, results.cells
+
+
+async def _next(
+    chunks: Iterator[tuple[list[Item], list[Reasons]]],
+) -> tuple[list[Item], list[Reasons]] | None:
+    with tracing.span("decode"):
+        judged = await run_in_threadpool(next, chunks, None)
+        tracing.annotate(cells=len(judged[1]) if judged else 0)
+        return judged
 
 
 @dataclass(frozen=True)
@@ -78,23 +122,29 @@ class _Chunk:
 
     items: list[Item]
     decoded: list[DecodedCell]
+    quality: list[Reasons]
+    """Of the decoded cells."""
     output: asyncio.Task[RunnerOutput] | None
     """None if no cell could be decoded."""
 
     @classmethod
-    def send(cls, items: list[Item], model: ServedModel) -> "_Chunk":
+    def send(cls, items: list[Item], judged: list[Reasons], model: ServedModel) -> "_Chunk":
         """Start the call to the runner."""
         decoded = [item.cell for item in items if isinstance(item.cell, DecodedCell)]
         if not decoded:
-            return cls(items, [], None)
-        return cls(items, decoded, asyncio.create_task(predict(model, np.stack([cell.pixels for cell in decoded]))))
+            return cls(items, [], [], None)
+        return cls(
+            items, decoded, judged, asyncio.create_task(predict(model, np.stack([cell.pixels for cell in decoded])))
+        )
 
 
 class _Results:
     """The results of a large request, collected chunk by chunk."""
 
-    def __init__(self, model: ServedModel, record: Record) -> None:
-        self._model, self._record = model, record
+    def __init__(self, model: ServedModel, record: Record, request_id: str, *, exclude_outside: bool) -> None:
+        self._model, self._record, self._exclude_outside = model, record, exclude_outside
+        self._request_id, self._classified = request_id, 0
+        self._judged: list[Reasons] = []
         self._assessments: list[Assessment] = []
         self._other_channels = 0
         self.cells: list[CellDict] = []
@@ -105,16 +155,24 @@ class _Results:
         if chunk.output:
             output = await chunk.output
             assessment = output.assess(self._model.spec)
-            self._record(self._model, chunk.decoded, output, assessment)
+            spec = self._model.spec
+            monitored = quality.monitored(chunk.decoded, output, assessment, chunk.quality, spec)
+            numbers = {id(cell): self._classified + row for row, cell in enumerate(chunk.decoded)}
+            self._record(self._model, *monitored, [numbers[id(cell)] for cell in monitored[0]])
             self._assessments.append(assessment)
-            cells = iter(predictions(chunk.decoded, assessment, self._model.spec))
+            self._judged += chunk.quality
+            cells = iter(predictions(chunk.decoded, assessment, spec, chunk.quality))
         for item in chunk.items:
             if isinstance(item.cell, OtherChannel):
                 self._other_channels += 1
             elif isinstance(item.cell, DecodedCell):
-                self.cells.append(_success(item.cell, item.origin, next(cells)))
+                self.cells.append(_success(item.cell, item.origin, next(cells), self._next_id()))
             else:
                 self.cells.append(_failure(item.cell, item.origin))
+
+    def _next_id(self) -> str:
+        self._classified += 1
+        return cell_id(self._request_id, self._classified - 1)
 
     def summarise(self) -> tuple[SampleDict, list[NamedSampleDict]]:
         """Return the summary of all cells that were collected, and that of each sample."""
@@ -145,9 +203,13 @@ class _Results:
         spec = self._model.spec
         verdicts = Counter(cell["verdict"] for cell in cells if "verdict" in cell)
         labels = Counter(cell["label"] for cell in cells if "label" in cell)
+        outside, outside_reasons = quality.count(self._judged[row] for row in rows)
+        composed = rows
+        if self._exclude_outside:
+            composed = rows[[not self._judged[row] for row in rows]] if len(rows) else rows
         composition = None
-        if assessment is not None and len(rows):
-            composition = summary.compose(assessment.probabilities[rows], assessment.verdicts[rows], spec)
+        if assessment is not None and len(composed):
+            composition = summary.compose(assessment.probabilities[composed], assessment.verdicts[composed], spec)
         sure, unsure, unlike_training = (verdicts[verdict] for verdict in VERDICTS)
         return {
             "cells": labels.total(),
@@ -155,20 +217,34 @@ class _Results:
             "sure": sure,
             "unsure": unsure,
             "unlike_training": unlike_training,
+            "outside": outside,
+            "outside_reasons": outside_reasons,
             "called": {name: labels[name] for name in spec.classes},
             "composition": composition,
         }
 
 
+def _judge(chunks: Iterator[list[Item]], spec: Spec, *, wanted: bool) -> Iterator[tuple[list[Item], list[Reasons]]]:
+    """Yield chunks with the quality of their decoded cells, which is measured faster of many together."""
+    for items in chunks:
+        cells = [item.cell for item in items if isinstance(item.cell, DecodedCell)]
+        yield items, quality.judge(cells, spec, wanted=wanted)
+
+
 def _decode(files: list[tuple[str, IO[bytes]]], model: ServedModel, *, details: bool, max_cells: int) -> Iterator[Item]:
-    cells = 0
-    for file in unpack(files, model.decoder.is_other_channel):
+    cells, decoder = 0, model.decoder
+    unpacked = unpack(
+        files, decoder.is_other_channel, decoder.parser.object_key if decoder.several else None, decoder.pages.expand
+    )
+    for of_object in _objects(decoder.pages.decode_ahead(unpacked)):
+        file = of_object[0]
         if isinstance(file, OtherChannel):
             yield Item(file, Origin())
             continue
         try:
             # Raised before any page of the file is decoded.
-            for cell in model.decoder.decode(file, details=details, max_cells=max_cells - cells):
+            images = [one for one in of_object if not isinstance(one, OtherChannel)]
+            for cell in decoder.decode_object(images, details=details, max_cells=max_cells - cells):
                 cells += 1
                 yield Item(cell, file.origin)
         except TooManyCells as error:
@@ -178,9 +254,24 @@ def _decode(files: list[tuple[str, IO[bytes]]], model: ServedModel, *, details: 
             ) from error  # fmt: skip
 
 
-def _success(cell: DecodedCell, origin: Origin, prediction: PredictionDict) -> CellDict:
+def _objects(
+    files: Iterator[Upload | RejectedFile | OtherChannel],
+) -> Iterator[list[Upload | RejectedFile | OtherChannel]]:
+    """Yield the files of each object that follow each other; a file without a key of an object by itself."""
+    together: list[Upload | RejectedFile | OtherChannel] = []
+    for file in files:
+        key = "" if isinstance(file, OtherChannel) else file.object_key
+        if together and not (key and key == getattr(together[0], "object_key", "")):
+            yield together
+            together = []
+        together.append(file)
+    if together:
+        yield together
+
+
+def _success(cell: DecodedCell, origin: Origin, prediction: PredictionDict, identity: str) -> CellDict:
     # Type checkers cannot see that `error` is missing from all of them.
-    return cast("CellDict", {**_name(cell, origin), **prediction, **cell.details})
+    return cast("CellDict", {**_name(cell, origin), "id": identity, **prediction, **cell.details})
 
 
 def _failure(cell: FailedCell, origin: Origin) -> CellDict:

@@ -1,26 +1,33 @@
 """Decode files into cells on the canvas of a model, or report why a file cannot be used."""
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import IO
 
-import numpy as np
-import numpy.typing as npt
-
 from fatescope.config import Dataset
-from fatescope.data import features, images, names, paths
+from fatescope.data import images, names, paths
+from fatescope.data.cell_facts import CellFacts
 from fatescope.data.images import Header
 from fatescope.data.native.names import is_native
 from fatescope.data.native.objects import NativeObject, Place
 from fatescope.data.native.reader import BIT_DEPTH, NativeFile
+from fatescope.data.native.source import Source
 from fatescope.errors import ImageError
 from fatescope.inference.bundle import Spec
 from fatescope.inference.classification import MAX_PIXELS, wrong_bit_depth
-from service.inference import thumbnails
+from service.inference.decoded_cell import (
+    DecodedCell,
+    FailedCell,
+    TooManyCells,
+    describe,
+    find_other_channels,
+    find_unusual,
+    no_object,
+)
+from service.inference.decoding_parts import Found
 from service.inference.files import RejectedFile, Upload
-from service.inference.results import DetailsDict, WarningDict
+from service.inference.page_decoder import PageDecoder, read_headers
 
 MAX_FILE_PIXELS = 100_000_000
 """Largest number of pixels of all pages of a file together: thousands of pages can share the same few bytes."""
@@ -29,47 +36,14 @@ _PIXELS_PER_BYTE = 2
 """Of all channels of a native file, at most: a file with more uses the same bytes for several objects."""
 
 
-@dataclass(frozen=True)
-class DecodedCell:
-    """A cell that the model can classify."""
-
-    file: str
-    page: int | None
-    """Page of a file with several, from 0."""
-    object: int | None
-    """The instrument's number for the cell, if the file name or a native file has one."""
-    pixels: npt.NDArray[np.uint16]
-    """(H, W) on the canvas."""
-    native: images.Pixels
-    """(height, width) as in the file."""
-    bit_depth: int
-    size: tuple[int, int]
-    """Native height and width, px."""
-    warnings: list[WarningDict]
-    details: DetailsDict
-    """Empty unless details were requested."""
-
-
-@dataclass(frozen=True)
-class FailedCell:
-    """A file, or a page of one, that cannot be classified."""
-
-    file: str
-    page: int | None
-    object: int | None
-    error: ImageError
-
-
-class TooManyCells(Exception):  # noqa: N818  not an error of the file
-    """A request has more cells than it may have."""
-
-
 class CellDecoder:
     """Decodes files for one model."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, pages: PageDecoder | None = None) -> None:
+        """`pages` decodes the pages of files; without it, this process does."""
         self._spec = spec
-        self.parser = paths.PathParser(Dataset.model_validate_json(json.dumps(spec.params["dataset"])))
+        self.pages = pages or PageDecoder()
+        self.parser = paths.PathParser(Dataset.read(spec.params["dataset"]))
         """Reads the names of files as those of the training data."""
 
     def decode(
@@ -89,11 +63,11 @@ class CellDecoder:
             yield FailedCell(file.name, None, number, file.error)
             return
         try:
-            headers = images.read_headers(file.raw, file.name)
+            headers = read_headers(file)
             if max_cells is not None and len(headers) > max_cells:
                 raise TooManyCells
             _check_size(headers, file.name)
-            for index, page in enumerate(images.decode_pages(file.raw, headers, file.name, MAX_PIXELS)):
+            for index, page in enumerate(self.pages.decode(file, headers)):
                 yield self._cell(page, file.name, index if len(headers) > 1 else None, number, details=details)
         except ImageError as error:
             if max_cells is not None and error.code == "too_many_pages":
@@ -114,51 +88,150 @@ class CellDecoder:
 
         Raises TooManyCells for over `max_cells`.
         """
-        count = 0
+        empty = True
         try:
-            native = NativeFile(file, name)
-            channel = native.choose_channel(self._spec.channel)
+            native, channels = self.open_native(file, name)
             if max_cells is not None and (native.acquisition.objects or 0) > max_cells:
                 raise TooManyCells
-            for place in islice(native.places(start), objects):
-                count += 1
-                if max_cells is not None and count > max_cells:
-                    raise TooManyCells
-                yield self._object(native.read(place, [channel], MAX_PIXELS), name, place.object, details=details)
-                _check_pixels(native)
-            if not count and start is None:
-                yield FailedCell(name, None, None, ImageError("empty", f"{name}: holds no object; save it again"))
+            found = _find(native, islice(native.places(start), objects), channels, max_cells)
+            for cell in self.native_cells(native, found, channels, details=details):
+                empty = False
+                yield cell
+            if empty and start is None:
+                yield no_object(name)
         except ImageError as error:
             yield FailedCell(name, None, None, error)
 
-    def _object(
-        self, found: NativeObject | ImageError, name: str, number: int, *, details: bool
-    ) -> DecodedCell | FailedCell:
-        if isinstance(found, ImageError):
-            return FailedCell(name, None, number, found)
-        header = Header("CIF", found.facts.height, found.facts.width, 1, BIT_DEPTH)
-        return self._cell((header, found.images[0]), name, None, number, details=details)
+    def open_native(self, file: IO[bytes] | Source, name: str) -> tuple[NativeFile, tuple[int, ...]]:
+        """Return a .cif or .rif with the channels that the model gets of each object; raises ImageError."""
+        native = NativeFile(file, name)
+        return native, native.choose_channels(self._spec.inputs, self._spec.kinds)
 
-    def decode_one(self, file: Upload) -> DecodedCell:
-        """Return the cell of a file with a single page; raises ImageError."""
-        name = self.parser.read_name(file.name)
-        if self._is_other(name.channel):
+    def native_cells(
+        self, native: NativeFile, found: Iterator[Found], channels: tuple[int, ...], *, details: bool
+    ) -> Iterator[DecodedCell | FailedCell]:
+        """Yield the cells of objects that were found, whose `channels` are those of `open_native`."""
+        for place, cell in self.pages.decode_objects(found):
+            if isinstance(cell, ImageError):
+                yield FailedCell(native.name, None, place.object, cell)
+            else:
+                yield self._native_cell(native, cell, channels, details=details)
+
+    def _native_cell(
+        self, native: NativeFile, found: NativeObject, channels: tuple[int, ...], *, details: bool
+    ) -> DecodedCell | FailedCell:
+        header = Header("CIF", found.facts.height, found.facts.width, 1, BIT_DEPTH)
+        pixels = found.images if self.several else found.images[0]
+        facts = CellFacts.of_object(native.acquisition, channels, found.facts)
+        cell = self._cell((header, pixels), native.name, None, found.facts.object, details=details, facts=facts)
+        if isinstance(cell, DecodedCell) and (unusual := find_other_channels(channels, self._spec)):
+            return replace(cell, warnings=cell.warnings + unusual)
+        return cell
+
+    @property
+    def several(self) -> bool:
+        """Return whether the model takes several channels of a cell."""
+        return len(self._spec.kinds) > 1
+
+    def decode_object(
+        self, files: Sequence[Upload | RejectedFile], *, details: bool = False, max_cells: int | None = None
+    ) -> Iterator[DecodedCell | FailedCell]:
+        """Yield the cells of the `files` of one object: of one, or of one for each channel of the model, in any order.
+
+        A native file has all channels. Raises TooManyCells as `decode` does.
+        """
+        first = files[0]
+        if not self.several or (isinstance(first, Upload) and first.file is not None):
+            for file in files:
+                yield from self.decode(file, details=details, max_cells=max_cells)
+            return
+        if max_cells == 0:
+            raise TooManyCells
+        number = self.parser.read_name(first.name).object
+        try:
+            ordered = self.in_order(files)
+            name, channels = ordered[0].name, [self._decode_channel(file, max_cells) for file in ordered]
+            if len({len(pages) for pages in channels}) > 1:
+                _raise_differing_pages(channels, self._spec, name)
+            for index, pages in enumerate(zip(*channels, strict=True)):
+                page = _join(pages, self._spec, name)
+                yield self._cell(page, name, index if len(channels[0]) > 1 else None, number, details=details)
+        except ImageError as error:
+            yield FailedCell(first.name, None, number, error)
+
+    def in_order(self, files: Sequence[Upload | RejectedFile]) -> list[Upload]:
+        """Return the files of an object in the order of the channels; raises ImageError where they are not one each."""
+        if not self.several and len(files) > 1:
+            raise ImageError(
+                "channels", f"{files[1].name}: a second image, but the model takes one of a cell; send one"
+            )
+        placed: dict[int, Upload] = {}
+        for file in files:
+            if isinstance(file, RejectedFile):
+                raise file.error
+            place = self._place(file.name) if self.several else 0
+            if place in placed:
+                raise ImageError(
+                    "channels", f"{file.name}: is the same channel of the same object as {placed[place].name}; send one"
+                )
+            placed[place] = file
+        if lost := [name for place, name in enumerate(self._spec.inputs) if place not in placed]:
+            raise self._missing(files[0].name, f"channel {lost[0]} of this object is missing")
+        return [placed[place] for place in range(len(self._spec.kinds))]
+
+    def _place(self, name: str) -> int:
+        channel = self.parser.read_name(name).channel
+        place = None if channel is None else self.parser.channel_index(channel)
+        if place is None:
+            raise self._missing(name, "its name says none of its channels")
+        return place
+
+    def _missing(self, name: str, reason: str) -> ImageError:
+        wanted = " and ".join(f"{channel} ({kind})" for channel, kind in self._spec.channels.items())
+        return ImageError("missing_channel", f"{name}: {reason}; the model takes channels {wanted} of each cell")
+
+    def _decode_channel(self, file: Upload, max_cells: int | None) -> list[tuple[Header, images.Pixels] | ImageError]:
+        try:
+            headers = read_headers(file)
+        except ImageError as error:
+            if max_cells is not None and error.code == "too_many_pages":
+                raise TooManyCells from error
+            raise
+        if max_cells is not None and len(headers) > max_cells:
+            raise TooManyCells
+        _check_size(headers, file.name)
+        return list(self.pages.decode(file, headers))
+
+    def decode_at_once(self, *files: Upload) -> DecodedCell | None:
+        """Return what `decode_one` does of files that need no other process, None of others."""
+        read = [replace(file, headers=read_headers(file)) for file in files]
+        return self.decode_one(*read) if all(self.pages.is_quick(file) for file in read) else None
+
+    def decode_one(self, *files: Upload) -> DecodedCell:
+        """Return the cell of a file with a single page, or of one for each channel of the model; raises ImageError."""
+        pages = [self._decode_page(file, place) for place, file in enumerate(files)]
+        number, name = self.parser.read_name(files[0].name).object, files[0].name
+        cell = self._cell(_join(pages, self._spec, name), name, None, number, details=False)
+        if isinstance(cell, FailedCell):
+            raise cell.error
+        return cell
+
+    def _decode_page(self, file: Upload, place: int) -> tuple[Header, images.Pixels] | ImageError:
+        """Return the page of a file that is of the channel at `place`; raises ImageError where it is not."""
+        channel, expected = self.parser.read_name(file.name).channel, (*self._spec.inputs, None)[place]
+        if channel is not None and expected is not None and not names.same_channel(channel, expected):
             raise ImageError(
                 "other_channel",
-                f"{file.name}: channel {name.channel}, but the model was trained on channel {self._spec.channel}; "
-                "send that channel",
+                f"{file.name}: channel {channel}, but the model was trained on channel {expected}; send that channel",
             )
-        headers = images.read_headers(file.raw, file.name)
+        headers = read_headers(file)
         if len(headers) != 1:
             raise ImageError(
                 "pages",
                 f"{file.name}: {len(headers)} pages where 1 was expected; send many cells to /classify_batch",
             )
-        [page] = images.decode_pages(file.raw, headers, file.name, MAX_PIXELS)
-        cell = self._cell(page, file.name, None, name.object, details=False)
-        if isinstance(cell, FailedCell):
-            raise cell.error
-        return cell
+        [page] = self.pages.decode(file, headers)
+        return page
 
     def is_other_channel(self, name: str) -> bool:
         """Return whether the name of a file says that it is of another channel than the model's.
@@ -168,8 +241,8 @@ class CellDecoder:
         return not is_native(name) and self._is_other(self.parser.read_name(name).channel)
 
     def _is_other(self, channel: str | None) -> bool:
-        expected = self._spec.channel
-        return channel is not None and expected is not None and not names.same_channel(channel, expected)
+        wanted = self._spec.inputs
+        return channel is not None and bool(wanted) and not any(names.same_channel(channel, one) for one in wanted)
 
     def _cell(
         self,
@@ -179,7 +252,9 @@ class CellDecoder:
         number: int | None,
         *,
         details: bool,
+        facts: CellFacts | None = None,
     ) -> DecodedCell | FailedCell:
+        """Return the cell of a page, whose `facts` its header says where they are not given."""
         if isinstance(page, ImageError):
             return FailedCell(name, index, number, page)
         header, pixels = page
@@ -193,9 +268,21 @@ class CellDecoder:
             native=pixels,
             bit_depth=header.bit_depth,
             size=(header.height, header.width),
-            warnings=_warnings(header, self._spec),
-            details=_details(header, pixels) if details else {},
+            warnings=find_unusual(header, self._spec),
+            details=describe(header, pixels, self._spec) if details else {},
+            facts=facts or (CellFacts.of_export(header.facts) if header.facts else None),
         )
+
+
+def _find(
+    native: NativeFile, places: Iterator[Place], channels: tuple[int, ...], max_cells: int | None
+) -> Iterator[Found]:
+    """Yield the objects at the `places`; raises TooManyCells for more than `max_cells`, and ImageError."""
+    for count, place in enumerate(places, 1):
+        if max_cells is not None and count > max_cells:
+            raise TooManyCells
+        yield place, native.find(place, channels, MAX_PIXELS)
+        _check_pixels(native)
 
 
 def _check_size(headers: list[Header], name: str) -> None:
@@ -218,24 +305,23 @@ def _check_pixels(native: NativeFile) -> None:
         )
 
 
-def _details(header: Header, pixels: images.Pixels) -> DetailsDict:
-    figures = features.acquisition(pixels[None], header.bit_depth)[0].tolist()
-    return {"thumbnail": thumbnails.thumbnail(pixels), "figures": [*figures, float(header.height), float(header.width)]}
+def _join(
+    pages: Sequence[tuple[Header, images.Pixels] | ImageError], spec: Spec, name: str
+) -> tuple[Header, images.Pixels] | ImageError:
+    """Return the page of a cell with all of its channels, or why there is none."""
+    decoded = []
+    for page in pages:
+        if isinstance(page, ImageError):
+            return page
+        decoded.append([page])
+    try:
+        return images.join_pages(decoded, spec.inputs, name)[0]
+    except ImageError as error:
+        return error
 
 
-def _warnings(header: Header, spec: Spec) -> list[WarningDict]:
-    warnings: list[WarningDict] = []
-    if header.format == "JPEG":
-        message = "JPEG compression loses the fine structure of a cell; export TIFF, PNG or BMP"
-        warnings.append({"code": "lossy", "message": message})
-    sides = (("height", header.height, spec.height_px), ("width", header.width, spec.width_px))
-    for side, value, (low, high) in sides:
-        if not low <= value <= high:
-            message = f"{side} of {value} px, but the model was trained on {low} to {high} px"
-            warnings.append({"code": "size", "message": message})
-    if header.height > spec.canvas[0] or header.width > spec.canvas[1]:
-        message = (
-            f"larger than the canvas of {spec.canvas[0]}x{spec.canvas[1]} px (height x width): the rim was cut off"
-        )
-        warnings.append({"code": "cut", "message": message})
-    return warnings
+def _raise_differing_pages(
+    channels: list[list[tuple[Header, images.Pixels] | ImageError]], spec: Spec, name: str
+) -> None:
+    counts = ", ".join(f"{len(pages)} of channel {one}" for one, pages in zip(spec.inputs, channels, strict=True))
+    raise ImageError("channels_differ", f"{name}: the pages are {counts}; export as many of each channel")

@@ -1,153 +1,139 @@
 """Inference engines: which one runs the network of a bundle on this machine.
 
 An engine is used only if it reproduces the predictions of the bundle. A caller may name one of ENGINES, and no other is
-tried. Otherwise the order is: on a GPU, ONNX Runtime with CUDA, then PyTorch; on a CPU, OpenVINO in bf16 where the CPU
-computes in bf16, OpenVINO in f32, then ONNX Runtime.
+tried; `gpu` are those that run on a GPU. Otherwise the order is: on a GPU, ONNX Runtime with CUDA, then PyTorch; on a
+CPU, OpenVINO in bf16 where the CPU computes in bf16, OpenVINO in f32, then ONNX Runtime.
 """
 
 import importlib.util
 import logging
-import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from fatescope.errors import BundleError
-from fatescope.inference import bundle, uncertainty
+from fatescope.inference import bundle, cuda, uncertainty
+from fatescope.inference.buckets import BUCKETS
 from fatescope.inference.bundle import Engine
+from fatescope.inference.cuda import gpus, select_gpu
+from fatescope.inference.engine_names import GPU_ENGINES, EngineChoice, EngineName
 from fatescope.inference.uncertainty import Prediction
-from service.settings import EngineName
+from fatescope.processes import available_cores
+from service.inference.openvino_engine import OpenVino
+
+__all__ = [
+    "ENGINES",
+    "GpuLostError",
+    "NoEngineError",
+    "OpenVino",
+    "available_cores",
+    "candidates",
+    "compare",
+    "gpu_candidates",
+    "gpus",
+    "select_gpu",
+    "start",
+]
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
 MAX_DIFFERENCE = 0.02
 """Largest difference of a probability that an engine of lower precision may show on the test tensors."""
 _WARM_UP = (1, 8, 64)
-"""Batch sizes that an engine runs once before it serves: some compile or allocate for a size when they first see it."""
-
-Pixels = npt.NDArray[np.uint16]
-
-
-class OpenVino:
-    """The graph in OpenVINO; runs one inference at a time.
-
-    The layers before the first convolutions are computed in f32 whatever the `precision` of the rest: bf16 has 8
-    significant bits, too few for camera counts, and most of its error would arise there.
-    """
-
-    def __init__(self, folder: Path, precision: str, threads: int) -> None:
-        import openvino  # noqa: PLC0415  not needed where a GPU runs the network
-
-        core, halves = openvino.Core(), _split(openvino, folder / bundle.GRAPH)
-        shared = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        self._prepare, self._classify = (
-            core.compile_model(half, "CPU", {**shared, "INFERENCE_PRECISION_HINT": hint}).create_infer_request()
-            for half, hint in zip(halves, ("f32", precision), strict=True)
-        )
-        # Two threads must not use one infer request at the same time.
-        self._lock = threading.Lock()
-
-    def predict(self, pixels: Pixels) -> Prediction:
-        """Classify (B, H, W) raw pixels on the canvas."""
-        images = pixels[:, None].astype(np.float32)
-        with self._lock:
-            prepared = self._prepare.infer([images], share_inputs=True)
-            outputs = self._classify.infer(list(prepared.values()), share_inputs=True)
-            # Copied, because the next inference writes to the same memory.
-            return Prediction(*(np.array(output) for output in outputs.values()))
+"""Batch sizes that an engine of a CPU runs once before it serves, because some compile or allocate for a size when they
+first see it; those of a GPU run all of theirs."""
 
 
-def _split(openvino: Any, path: Path) -> tuple[Any, Any]:  # noqa: ANN401  OpenVINO has no types
-    """Read a graph as two models: up to the first convolutions, and from there to the outputs of a Prediction."""
-    graph, downstream, cuts = openvino.Core().read_model(path), dict[str, bool](), dict[str, Any]()
-    for node in graph.get_ordered_ops():
-        sources = [port.get_source_output() for port in node.inputs()]
-        follows = any(downstream[source.get_node().get_friendly_name()] for source in sources)
-        convolution = node.get_type_name() == "Convolution"
-        downstream[node.get_friendly_name()] = follows or convolution
-        if convolution and not follows:
-            cuts[sources[0].get_any_name() if sources[0].get_names() else str(len(cuts))] = sources[0]
-    first = openvino.Model(list(cuts.values()), graph.get_parameters(), "prepare")
-    inputs = []
-    for cut in cuts.values():
-        inputs.append(openvino.opset13.parameter(cut.get_partial_shape(), np.float32))
-        for target in cut.get_target_inputs():
-            if target.get_node().get_type_name() == "Convolution":
-                target.replace_source_output(inputs[-1].output(0))
-    outputs = {name: output for output in graph.outputs for name in output.get_names()}
-    results = [outputs[name].get_node().input(0).get_source_output() for name in bundle.OUTPUTS]
-    return first, openvino.Model(results, inputs, "classify")
+def _cuda(folder: Path, threads: int, memory_share: float = cuda.MEMORY_SHARE) -> Engine:
+    return bundle.Graph(folder / bundle.GRAPH, threads, cuda.PROVIDER, memory_share)
 
 
-class Torch:
-    """The network in PyTorch, in eager mode and float32."""
+def _torch(folder: Path, threads: int) -> Engine:
+    from service.inference.torch_engine import Torch  # noqa: PLC0415  gigabytes that a service mostly does without
 
-    def __init__(self, folder: Path, device: str, threads: int) -> None:
-        import torch  # noqa: PLC0415  gigabytes, which a service on ONNX Runtime does not need
-
-        from fatescope.networks import network  # noqa: PLC0415  it imports torch
-
-        torch.set_num_threads(threads)
-        self._torch, self._device = torch, device
-        self._network = network.restore(bundle.read_spec(folder), folder / bundle.WEIGHTS).to(device)
-
-    def predict(self, pixels: Pixels) -> Prediction:
-        """Classify (B, H, W) raw pixels on the canvas."""
-        with self._torch.inference_mode():
-            images = self._torch.from_numpy(pixels[:, None].astype(np.float32)).to(self._device)
-            return Prediction(*(output.float().cpu().numpy() for output in self._network(images)))
+    return Torch(folder, threads)
 
 
-ENGINES: dict[EngineName, Callable[[Path, int], Engine]] = {
-    "cuda": lambda folder, threads: bundle.Graph(folder / bundle.GRAPH, threads, "CUDAExecutionProvider"),
-    "torch-cuda": lambda folder, threads: Torch(folder, "cuda", threads),
+def _torch_cuda(folder: Path, threads: int) -> Engine:
+    from service.inference.torch_engine import TorchOnGpu  # noqa: PLC0415  as above
+
+    return TorchOnGpu(folder, threads)
+
+
+ENGINES: dict[EngineName, Callable[..., Engine]] = {
+    "cuda": _cuda,
+    "torch-cuda": _torch_cuda,
     "openvino-bf16": lambda folder, threads: OpenVino(folder, "bf16", threads),
     "openvino": lambda folder, threads: OpenVino(folder, "f32", threads),
     "onnxruntime": lambda folder, threads: bundle.Graph(folder / bundle.GRAPH, threads),
-    "torch": lambda folder, threads: Torch(folder, "cpu", threads),
+    "torch": _torch,
 }
-"""Name → how to load a bundle folder into the engine, to run on a number of CPU threads."""
+"""Name → how to load a bundle folder into the engine, to run on a number of CPU threads; `cuda` also takes the share of
+the memory of a GPU that it may take."""
+
+
+class NoEngineError(BundleError):
+    """No engine runs a bundle here."""
+
+
+class GpuLostError(NoEngineError):
+    """An error of a GPU that stays with this process: only a new process can use the GPU."""
 
 
 def start(
-    folder: Path, engine: EngineName | None = None, threads: int | None = None
+    folder: Path,
+    engine: EngineChoice | None = None,
+    threads: int | None = None,
+    memory_share: float = cuda.MEMORY_SHARE,
 ) -> tuple[bundle.Bundle, EngineName]:
     """Load the bundle in `folder` into `engine`, or into the first candidate that works; return it and the name.
 
-    `threads` are the CPU threads of an inference, None one per available core. Raises BundleError if the bundle is
-    damaged, or if no engine reproduces its test logits.
+    `threads` are the CPU threads that run it, None one per available core; `memory_share` is the share of the
+    memory of a GPU that the network may take. Raises BundleError if the bundle is damaged, and NoEngineError if no
+    engine reproduces its test logits; GpuLostError where the GPU is lost to this process, and others are not tried.
     """
     threads = threads or available_cores()
     loaded = bundle.load(folder, threads)
     loaded.check()
-    reasons = []
-    for name in [engine] if engine else candidates():
+    names, reasons = _to_try(engine)
+    for name in names:
         try:
-            running = ENGINES[name](folder, threads)
+            running = ENGINES[name](folder, threads, *([memory_share] if name == "cuda" else []))
             disagreement = compare(running.predict(loaded.example), loaded.expected)
+            for size in BUCKETS if name in GPU_ENGINES else _WARM_UP:
+                running.predict(np.resize(loaded.example, (size, *loaded.spec.shape)))
         # A missing or outdated driver shows itself in as many ways as there are drivers.
-        except Exception as error:  # noqa: BLE001  see above
-            disagreement = f"{type(error).__name__}: {error}"
+        except Exception as error:
+            disagreement = cuda.describe(error)
+            if name in GPU_ENGINES and cuda.is_fatal(error):
+                raise GpuLostError(f"{folder}: {name}: {disagreement}") from error
         if disagreement is None:
-            for size in _WARM_UP:
-                running.predict(np.resize(loaded.example, (size, *loaded.spec.canvas)))
             return loaded.with_engine(running), name
         reasons.append(f"{name}: {disagreement}")
         log.warning("%s: engine %s", folder, reasons[-1])
-    raise BundleError(f"{folder}: no engine runs it on this machine ({'; '.join(reasons)})")
+    where = "a GPU of this machine" if engine == "gpu" else "this machine"
+    raise NoEngineError(f"{folder}: no engine runs it on {where} ({'; '.join(reasons)})")
+
+
+def _to_try(engine: EngineChoice | None) -> tuple[list[EngineName], list[str]]:
+    """Return the engines to try for a choice, and why others are not."""
+    if engine == "gpu":
+        return gpu_candidates()
+    if engine:
+        return [engine], []
+    if gpus():
+        for reason in gpu_candidates()[1]:
+            log.warning("there is a GPU, but not %s", reason)
+    return candidates(), []
 
 
 def candidates() -> list[EngineName]:
     """Return the names of the engines that this machine may have, best first."""
-    names: list[EngineName] = []
-    if gpus():
-        names += ["cuda"] if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else []
-        names += ["torch-cuda"] if importlib.util.find_spec("torch") else []
+    names, _ = gpu_candidates()
     if importlib.util.find_spec("openvino"):
         import openvino  # noqa: PLC0415  as above
 
@@ -155,6 +141,23 @@ def candidates() -> list[EngineName]:
         names += ["openvino-bf16"] if "BF16" in capabilities else []
         names += ["openvino"]
     return [*names, "onnxruntime"]
+
+
+def gpu_candidates() -> tuple[list[EngineName], list[str]]:
+    """Return the names of the engines that may run on a GPU here, best first, and why the others cannot."""
+    if not gpus():
+        return [], ["this process sees no GPU of NVIDIA"]
+    names, absent = list[EngineName](), list[str]()
+    cuda.preload()
+    if cuda.PROVIDER in onnxruntime.get_available_providers():
+        names.append("cuda")
+    else:
+        absent.append("cuda: this ONNX Runtime was built without CUDA; install onnxruntime-gpu in its place")
+    if importlib.util.find_spec("torch"):
+        names.append("torch-cuda")
+    else:
+        absent.append("torch-cuda: PyTorch is not installed")
+    return names, absent
 
 
 def compare(prediction: Prediction, expected: npt.NDArray[np.float32]) -> str | None:
@@ -167,22 +170,3 @@ def compare(prediction: Prediction, expected: npt.NDArray[np.float32]) -> str | 
     if (ours.argmax(1) != theirs.argmax(1)).any():
         return "another class is the most probable one"
     return None
-
-
-def available_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def select_gpu(index: int) -> None:
-    """Restrict this process to one of the GPUs that it may use, number `index` modulo their count."""
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus())))).split(",")
-    os.environ["CUDA_VISIBLE_DEVICES"] = allowed[index % len(allowed)]
-
-
-def gpus() -> int:
-    """Return the number of NVIDIA GPUs that this process may use, without loading a framework."""
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is not None:
-        return len([name for name in allowed.split(",") if name.strip() and name.strip() != "-1"])
-    return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdecimal()])

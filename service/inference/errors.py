@@ -25,7 +25,7 @@ class ErrorDetail(Schema):
 class ImageWarning(Schema):
     """Why a prediction deserves less trust."""
 
-    code: str = Field(examples=["lossy"], description="Stable: `lossy`, `size` or `cut`.")
+    code: str = Field(examples=["lossy"], description="Stable: `lossy`, `size`, `cut` or `channel`.")
     message: str = Field(description="For people.")
 
 

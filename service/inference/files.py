@@ -5,12 +5,14 @@ Nothing is fetched (a URL is not an image), and nothing is extracted to disk.
 
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from fatescope.data import archives, instruments, samples
 from fatescope.data.archives import Member
+from fatescope.data.images import Header, Pixels
 from fatescope.data.names import is_system_file, normalise
 from fatescope.data.native.names import is_native
 from fatescope.errors import ImageError
@@ -26,6 +28,9 @@ MAX_NAME = 500
 """Characters of a file name that are kept."""
 BODY_NAME = "request body"
 """Name in messages for a file that has none."""
+
+
+Expand = Callable[[zipfile.ZipFile, zipfile.ZipInfo, str], bytes]
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,12 @@ class Upload:
     origin: Origin = Origin()
     file: IO[bytes] | None = None
     """A native file of an instrument, which holds many cells and may be larger than the memory."""
+    object_key: str = ""
+    """What it shares with the other files of the same object, where those were asked for; empty for none."""
+    headers: list[Header] | None = None
+    """Of its pages, where they were read already."""
+    decoded: list[Pixels | ImageError] | None = None
+    """Its pages, where they were decoded together with those of other files."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,8 @@ class RejectedFile:
     name: str
     error: ImageError
     origin: Origin = Origin()
+    object_key: str = ""
+    """As of an Upload."""
 
 
 @dataclass(frozen=True)
@@ -83,29 +96,78 @@ class _Opened:
 
 
 def unpack(
-    files: list[tuple[str, IO[bytes]]], is_other_channel: Callable[[str], bool]
+    files: list[tuple[str, IO[bytes]]],
+    is_other_channel: Callable[[str], bool],
+    object_key: Callable[[str], str] | None = None,
+    expand: Expand = lambda archive, entry, _: archive.read(entry),
 ) -> Iterator[Upload | RejectedFile | OtherChannel]:
     """Yield every file, including those in archives; a file that cannot be read is yielded as a RejectedFile.
 
     Files that operating systems add are left out, and those whose name `is_other_channel` recognises are not
     decompressed. Raises RequestError before anything is decompressed if the archives announce more files or bytes than
-    allowed.
+    allowed. With an `object_key`, of names, those of one object in one zip, or among the loose files, follow each other
+    in the place of the first, so that no others are held in memory until its channels are together. `expand`
+    decompresses an entry of a zip, whose name for messages it gets; it raises ImageError or what a ZipFile does.
     """
     opened = [_open(name, file, index) for index, (name, file) in enumerate(files)]
     opened = [file for file in opened if not is_system_file(normalise(file.name))]
     inputs = [[member for member in file.members if not is_other_channel(member.path)] for file in opened]
     _check_archives([member.entry for members in inputs for member in members], len(files))
+    entries = list[_Entry]()
     for file, members, of_files in zip(opened, inputs, _assign_samples(opened, inputs), strict=True):
         if file.archive is None:
-            [sample] = of_files
-            yield OtherChannel(file.name) if is_other_channel(file.name) else _read(file, sample)
+            entries.append(
+                _Entry(file, None, None if is_other_channel(file.name) else Origin(of_files[0], file.upload))
+            )
             continue
         of_inputs = dict(zip((member.path for member in members), of_files, strict=True))
-        for member in file.members:
-            if member.path in of_inputs:
-                yield _read_member(file, member, of_inputs[member.path])
-            else:
-                yield OtherChannel(member.path)
+        entries += [
+            _Entry(file, member, Origin(of_inputs[member.path], file.upload) if member.path in of_inputs else None)
+            for member in file.members
+        ]
+    for key, entry in (("", entry) for entry in entries) if object_key is None else _by_object(entries, object_key):
+        yield entry.read(key, expand)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file of a request, or of a zip in it, that was not read yet."""
+
+    opened: _Opened
+    member: Member | None
+    """Of the zip."""
+    origin: Origin | None
+    """None for a channel that the model does not use."""
+
+    @property
+    def name(self) -> str:
+        return self.member.path if self.member else self.opened.name
+
+    def read(self, object_key: str, expand: Expand) -> Upload | RejectedFile | OtherChannel:
+        if self.origin is None:
+            return OtherChannel(self.name)
+        read = (
+            _read(self.opened, self.origin)
+            if self.member is None
+            else _read_member(self.opened, self.member, self.origin, expand)
+        )
+        return replace(read, object_key=object_key) if object_key else read
+
+
+def _by_object(entries: list[_Entry], object_key: Callable[[str], str]) -> Iterator[tuple[str, _Entry]]:
+    """Yield the entries with the keys of their objects, those of one object after each other; first, other channels."""
+    objects: dict[str, list[_Entry]] = {}
+    seen = Counter[str]()
+    for entry in entries:
+        if entry.origin is None:
+            yield "", entry
+            continue
+        place = f"{entry.opened.upload}/" if entry.member else "/"
+        # A name that comes again is of another object: the page sends the content of several zips as loose files.
+        key = f"{place}{seen[place + entry.name]}/{object_key(entry.name)}"
+        seen[place + entry.name] += 1
+        objects.setdefault(key, []).append(entry)
+    yield from ((key, entry) for key, of_object in objects.items() for entry in of_object)
 
 
 def _open(name: str, file: IO[bytes], upload: int) -> _Opened:
@@ -148,8 +210,7 @@ def _check_archives(inside: list[zipfile.ZipInfo], files: int) -> None:
         )  # fmt: skip
 
 
-def _read(opened: _Opened, sample: str | None) -> Upload | RejectedFile:
-    origin = Origin(sample, opened.upload)
+def _read(opened: _Opened, origin: Origin) -> Upload | RejectedFile:
     if opened.error:
         return RejectedFile(opened.name, opened.error, origin)
     opened.file.seek(0)
@@ -162,18 +223,20 @@ def _read(opened: _Opened, sample: str | None) -> Upload | RejectedFile:
     return Upload(raw, opened.name, origin)
 
 
-def _read_member(opened: _Opened, member: Member, sample: str | None) -> Upload | RejectedFile:
+def _read_member(opened: _Opened, member: Member, origin: Origin, expand: Expand) -> Upload | RejectedFile:
     assert opened.archive is not None
-    name, origin = shorten(member.path), Origin(sample, opened.upload)
+    name = shorten(member.path)
     if member.problem:
         return RejectedFile(name, ImageError("zip", f"{name}: not read from {opened.name}: {member.problem}"), origin)
-    if member.entry.file_size > MAX_FILE_BYTES:
+    if max(member.entry.file_size, member.entry.compress_size) > MAX_FILE_BYTES:
         return RejectedFile(name, too_large(name), origin)
     try:
         # zipfile decompresses no more than the announced size.
-        raw = opened.archive.read(member.entry)
+        raw = expand(opened.archive, member.entry, name)
         native = instruments.is_native(name, raw[: instruments.HEAD])
         return Upload(b"", name, origin, io.BytesIO(raw)) if native else Upload(raw, name, origin)
+    except ImageError as error:
+        return RejectedFile(name, error, origin)
     except archives.DAMAGE as error:
         message = f"{name}: cannot be decompressed from {opened.name} ({error}); create the archive again"
         return RejectedFile(name, ImageError("zip", message), origin)

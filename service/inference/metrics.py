@@ -5,27 +5,39 @@ import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from fatescope.inference.engine_names import EngineName
 from service.background import Worker
 from service.registry.follower import WORKER, Status
 
 __all__ = [
+    "AUDIT_ENTRIES",
+    "AUDIT_HEAD",
+    "AUDIT_INTACT",
     "BATCH",
     "CONTENT_TYPE_LATEST",
+    "ENERGY",
     "ENGINE_RESTARTS",
+    "PRICE",
+    "PROCESSOR_SECONDS",
     "REFUSED",
+    "SIGNATURE_REFUSED",
     "SWAPS",
     "TASK_SERVED",
     "UNRECORDED",
     "WAITING",
     "collect",
     "count_cell",
+    "count_key",
+    "count_key_cells",
     "count_request",
+    "publish_engine",
     "publish_worker",
 ]
 
@@ -37,6 +49,12 @@ BATCH = Histogram(
     "fatescope_batch_cells", "Cells per call to the runner.", ["task"], buckets=[1, 2, 4, 8, 16, 32, 64, 128, 256]
 )
 SWAPS = Counter("fatescope_swaps", "New champions, by outcome: serving or refused.", ["task", "outcome"])
+SIGNATURE_REFUSED = Gauge(
+    "fatescope_signature_refused",
+    "1 where a version that the registry names is not served, because its signature is missing, wrong or not trusted.",
+    ["task"],
+    multiprocess_mode="livemax",
+)
 UNRECORDED = Counter("fatescope_unrecorded_cells", "Predictions that could not be written to the prediction log.")
 TASK_SERVED = Gauge(
     "fatescope_task_served",
@@ -48,6 +66,18 @@ ENGINE_RESTARTS = Counter(
     "fatescope_engine_restarts",
     "Engines that failed on cells and on known good input, by outcome: reloaded or refused.",
     ["task", "outcome"],
+)
+_ENGINE = Gauge(
+    "fatescope_engine",
+    "1 for the engine that runs the newest version of a task; runners that differ have one each.",
+    ["task", "engine"],
+    multiprocess_mode="livemax",
+)
+_GPU_UNUSED = Gauge(
+    "fatescope_gpu_unused",
+    "1 where a task runs on the processor although its runner has a GPU, and nobody asked for that engine.",
+    ["task"],
+    multiprocess_mode="livemax",
 )
 _WORKER_SUCCESS = Gauge(
     "fatescope_background_last_success_timestamp_seconds",
@@ -66,6 +96,37 @@ _WORKER_RESTARTS = Counter(
     "Failures of a background worker, after each of which it was started again.",
     ["worker"],
 )
+PROCESSOR_SECONDS = Counter("fatescope_processor_seconds", "Processor time of gateways and runners, seconds.")
+ENERGY = Counter(
+    "fatescope_energy_joules",
+    "Energy of the work of gateways and runners (processor) and of all GPUs; none where no counter can be read.",
+    ["source"],
+)
+PRICE = Gauge(
+    "fatescope_price",
+    "Price of an hour of the machine, or of a kWh, as it was set; none where it was not.",
+    ["per"],
+    multiprocess_mode="livemax",
+)
+_KEY_REQUESTS = Counter(
+    "fatescope_key_requests",
+    "Requests by name of their API key and outcome: accepted, scope, quota, unknown. Only where keys are asked for.",
+    ["key", "outcome"],
+)
+_KEY_CELLS = Counter("fatescope_key_cells", "Classified cells by name of the API key.", ["key"])
+AUDIT_ENTRIES = Gauge(
+    "fatescope_audit_log_entries", "Number of the newest entry of the audit log.", multiprocess_mode="livemostrecent"
+)
+AUDIT_HEAD = Gauge(
+    "fatescope_audit_log_head",
+    "The first 12 hexadecimal digits of the hash of that entry, as a number: a kept head to verify the log against.",
+    multiprocess_mode="livemostrecent",
+)
+AUDIT_INTACT = Gauge(
+    "fatescope_audit_log_intact",
+    "1 where the chain of the audit log held when it was last verified, at the start and daily; 0 where not.",
+    multiprocess_mode="livemostrecent",
+)
 _CELLS = Counter("fatescope_cells", "Classified cells.", ["task", "label", "verdict"])
 _CONFIDENCE = Histogram(
     "fatescope_confidence_ratio",
@@ -83,6 +144,7 @@ _SECONDS = Histogram(
 
 # Looking up a child by its labels costs more than counting.
 _cells, _confidence = cache(_CELLS.labels), cache(_CONFIDENCE.labels)
+_key_requests, _key_cells = cache(_KEY_REQUESTS.labels), cache(_KEY_CELLS.labels)
 _requests, _seconds = cache(_REQUESTS.labels), cache(_SECONDS.labels)
 
 
@@ -92,10 +154,33 @@ def count_cell(task: str, label: str, verdict: str, confidence: float) -> None:
     _confidence(task).observe(confidence)
 
 
+def count_key(key: str, outcome: str) -> None:
+    """Count a request by the name of its key."""
+    _key_requests(key, outcome).inc()
+
+
+def count_key_cells(key: str, cells: int) -> None:
+    """Count cells that were classified for a key."""
+    _key_cells(key).inc(cells)
+
+
 def count_request(path: str, status: int, seconds: float) -> None:
     """Count a request to the route `path`."""
     _requests(path, status).inc()
     _seconds(path).observe(seconds)
+
+
+def publish_engine(task: str, engine: EngineName, *, gpu_unused: bool) -> None:
+    """Publish the engine that this process runs a task on, and whether a GPU lies idle beside it."""
+    for name in get_args(EngineName):
+        if name == engine or (task, name) in _published:
+            _published.add((task, name))
+            _ENGINE.labels(task, name).set(name == engine)
+    _GPU_UNUSED.labels(task).set(gpu_unused)
+
+
+_published = set[tuple[str, str]]()
+"""Tasks and engines of which this process has said something."""
 
 
 def publish_worker(worker: Worker, failures: int) -> None:

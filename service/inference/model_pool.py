@@ -12,15 +12,18 @@ import numpy.typing as npt
 
 from fatescope.errors import BundleError
 from fatescope.inference.bundle import Spec
-from service import background
+from fatescope.model_registry import model_name
+from service import background, tracing
 from service.background import Worker
 from service.inference import metrics
 from service.inference.batcher import Batcher
 from service.inference.decoding import CellDecoder
 from service.inference.errors import RequestError
+from service.inference.page_decoder import PageDecoder
+from service.inference.results import ModelDict
 from service.inference.runner_output import Readiness, RunnerOutput
 from service.registry import model_store
-from service.registry.model_store import Champion
+from service.registry.model_store import Champion, Refused
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
@@ -35,16 +38,23 @@ START_TIMEOUT_S = 60.0
 _START_POLL_S = 0.1
 
 Pixels = npt.NDArray[np.uint16]
-Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float32]
 
 
 class RunnerClient(Protocol):
-    """The calls of a gateway to the runner; BentoML's proxy of `service.runner.Runner` has them."""
+    """The calls of a gateway to the runner: a LocalRunner, or BentoML's proxy of `service.runner.Runner`."""
 
-    prepare: Callable[..., Awaitable[Readiness]]
-    predict: Callable[..., Awaitable[Array]]
-    explain: Callable[..., Awaitable[Array]]
-    keep_alive: Callable[..., Awaitable[None]]
+    async def prepare(self, task: str, version: str) -> Readiness:
+        """Load, check and warm up a version; the reply has the reason if that fails."""
+
+    async def predict(self, task: str, version: str, pixels: Pixels, traceparent: str | None = None) -> Floats:
+        """Return the packed RunnerOutput, (B, K + 1 + C), for (B, H, W) pixels; `traceparent` is a traced caller."""
+
+    async def explain(self, task: str, version: str, pixels: Pixels) -> Floats:
+        """Return the (B, K, h, w) activation maps of (B, H, W) pixels."""
+
+    async def keep_alive(self) -> None:
+        """Note that a gateway is running."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,11 @@ class ServedModel:
     """Name of the engine that runs it."""
     decoder: CellDecoder
     batcher: Batcher
+
+    @property
+    def identity(self) -> ModelDict:
+        """Return the name and the version, as responses have them."""
+        return {"name": self.champion.name, "version": self.champion.version}
 
     async def predict(self, pixels: Pixels) -> RunnerOutput:
         """Return the output of the runner for (n, H, W) pixels; see Batcher.predict."""
@@ -73,9 +88,9 @@ def _describe_withdrawn(champion: Champion) -> str:
 class ModelPool:
     """Task → served model; a request keeps the one that it began with."""
 
-    def __init__(self, runner: RunnerClient, store: Path) -> None:
-        """`store` is the folder of bundles."""
-        self._runner, self._store = runner, store
+    def __init__(self, runner: RunnerClient, store: Path, pages: PageDecoder | None = None) -> None:
+        """`store` is the folder of bundles; `pages` decodes the pages of files, without it this process does."""
+        self._runner, self._store, self._pages = runner, store, pages
         self._served: dict[str, ServedModel] = {}
         self._retry_at: dict[Champion, float] = {}
         """Refused champion → time of the event loop at which it may be tried again."""
@@ -85,6 +100,8 @@ class ModelPool:
         """Served champion that the runner does not have → time of the event loop since which it has not."""
         self._withdrawn = set[Champion]()
         """Served champion whose alias is gone; its task keeps its place, so that no other becomes the default."""
+        self._refused: dict[str, Refused] = {}
+        """Task → version that its signature rules out, and that never came here."""
 
     def __iter__(self) -> Iterator[ServedModel]:
         """Iterate over the served models that can be loaded; that of the default task comes first."""
@@ -157,6 +174,7 @@ class ModelPool:
         """Follow the list of champions, and have the runner load what is served; one round of `follow`."""
         champions = await asyncio.to_thread(model_store.read_champions, self._store)
         self._withdraw(champions)
+        self._note_refused(await asyncio.to_thread(model_store.read_refused, self._store))
         try:
             await self._runner.keep_alive()
             for champion in champions.values():
@@ -177,6 +195,18 @@ class ModelPool:
                 self._lost.pop(champion, None)
                 self._absent_since.pop(champion, None)
                 self._retry_at.pop(champion, None)
+
+    def _note_refused(self, refused: dict[str, Refused]) -> None:
+        """Say once of each version that its signature rules out that it is, and publish that while it lasts."""
+        for task, found in refused.items():
+            if self._refused.get(task) != found:
+                stays = self._served.get(task)
+                effect = f"version {stays.champion.version} stays in service" if stays else "the task is not served"
+                log.error("%s version %s is refused: %s; %s", model_name(task), found.version, found.reason, effect)
+                metrics.SWAPS.labels(task, "refused").inc()
+        for task in refused.keys() | self._refused.keys():
+            metrics.SIGNATURE_REFUSED.labels(task).set(task in refused)
+        self._refused = refused
 
     def _publish(self) -> None:
         answering = {model.champion.task for model in self}
@@ -237,7 +267,9 @@ class ModelPool:
         self._absent_since = {lost: since for lost, since in self._absent_since.items() if lost.task != champion.task}
         self._withdrawn = {gone for gone in self._withdrawn if gone.task != champion.task}
         # Assigning to an existing key of the dict keeps its place.
-        self._served[champion.task] = ServedModel(champion, spec, readiness["engine"], CellDecoder(spec), batcher)
+        self._served[champion.task] = ServedModel(
+            champion, spec, readiness["engine"], CellDecoder(spec, self._pages), batcher
+        )
         log.info("%s version %s is served by %s", champion.name, champion.version, readiness["engine"])
         return None
 
@@ -254,7 +286,9 @@ class ModelPool:
 
     def _caller(self, champion: Champion) -> Callable[[Pixels], Awaitable[npt.NDArray[np.float32]]]:
         async def call(pixels: Pixels) -> npt.NDArray[np.float32]:
-            packed = await self._runner.predict(task=champion.task, version=champion.version, pixels=pixels)
+            # Only where it is traced, so that a runner of before need not know it.
+            traced = {} if (caller := tracing.traceparent()) is None else {"traceparent": caller}
+            packed = await self._runner.predict(task=champion.task, version=champion.version, pixels=pixels, **traced)
             return np.asarray(packed, np.float32)
 
         return call

@@ -1,9 +1,14 @@
 """The prediction log: one row per prediction, from which `monitoring` computes drift. It holds no pixels.
 
 Files are Parquet, `FOLDER/TASK/TIME-VERSION-PROCESS-NUMBER-TOKEN.parquet`, of up to MAX_ROWS rows or MAX_AGE_S seconds;
-they appear complete, and are deleted after the retention time. Columns: `time` (UTC), `request_id`, `version`,
-`label`, `verdict`, `distance`, `height`, `width`, `bit_depth`, the features of `features.ACQUISITION`, `e0` and on
-(components of the embedding) and `p_CLASS`.
+they appear complete, and are deleted after the retention time. Columns: `time` (UTC), `request_id`, `key` (the name of
+the API key, empty where none is asked for), `cell` (its number among the classified cells of the request), `image_hash`
+(`images.pixel_hash` of the image as it was sent), `version`, `label`, `verdict`, `distance`, `height`, `width`,
+`bit_depth`, the features of `features.ACQUISITION`, `e0` and on (components of the embedding) and `p_CLASS`; where
+files of some cells say how they were acquired, what they say that `fatescope.data.acquisition_facts` has, which is
+neither of people nor of a day or an object.
+
+In `FOLDER/TASK/shadow` is what a challenger answered to the same cells (`fatescope.inference.shadow_records`).
 
 Requests only queue their cells; a thread computes the features of many cells at a time, and drops the pixels. Another
 one deletes what is too old. Several gateways may do both in one folder.
@@ -16,7 +21,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,14 +31,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fatescope.data import features
+from fatescope import retention
+from fatescope.data import cell_facts, features, images
+from fatescope.data.cell_facts import Column
 from fatescope.errors import FatescopeError
 from fatescope.inference.uncertainty import Assessment
 from service import background
 from service.background import Worker
 from service.inference import metrics
-from service.inference.decoding import DecodedCell
+from service.inference.decoded_cell import DecodedCell
 from service.inference.model_pool import ServedModel
+from service.inference.requester import key_name
 from service.inference.runner_output import RunnerOutput
 
 MAX_ROWS, MAX_AGE_S = 5_000, 10.0
@@ -45,6 +53,8 @@ EXPIRY_INTERVAL_S = 3600.0
 _IDLE_S = 10.0
 """Time after which the recording thread says that it lives, where there is nothing to write."""
 _SECONDS_PER_DAY = 86_400
+
+Mirror = Callable[[str, ServedModel, list[DecodedCell], RunnerOutput, Assessment], None]
 
 
 class RecordingError(FatescopeError):
@@ -62,13 +72,17 @@ class _Entry:
     cells: list[DecodedCell]
     output: RunnerOutput
     assessment: Assessment
+    key: str
+    """Name of the API key; empty where none is asked for."""
+    numbers: Sequence[int]
 
 
 class PredictionLog:
     """Writes the predictions of one process; `add` may be called from any thread."""
 
-    def __init__(self, folder: Path | None, retention_days: float) -> None:
-        """`folder` None writes nothing."""
+    def __init__(self, folder: Path | None, retention_days: float, mirror: Mirror | None = None) -> None:
+        """`folder` None writes nothing; `mirror` is given the same cells, and must return at once."""
+        self._mirror = mirror
         self._folder, self._retention_s = folder, retention_days * _SECONDS_PER_DAY
         self._queue: list[_Entry] = []
         self._queued_rows, self._numbers = 0, itertools.count()
@@ -91,15 +105,19 @@ class PredictionLog:
         cells: list[DecodedCell],
         output: RunnerOutput,
         assessment: Assessment,
+        numbers: Sequence[int] | None = None,
     ) -> None:
-        """Queue `cells` with their runner output and assessment."""
+        """Queue `cells` with their runner output, assessment and `numbers` within the request, by default from 0."""
+        if self._mirror:
+            self._mirror(request_id, model, cells, output, assessment)
         if self._folder is None or not cells:
             return
         with self._changed:
             if self._queued_rows + len(cells) > MAX_QUEUED_ROWS:
                 metrics.UNRECORDED.inc(len(cells))
                 return
-            self._queue.append(_Entry(time.time(), request_id, model, cells, output, assessment))
+            numbers = numbers or range(len(cells))
+            self._queue.append(_Entry(time.time(), request_id, model, cells, output, assessment, key_name(), numbers))
             self._queued_rows += len(cells)
             if self._queued_rows >= MAX_ROWS or len(self._queue) == 1:
                 self._changed.notify()
@@ -154,12 +172,7 @@ class PredictionLog:
         """Delete files after the retention time, until closed."""
         assert self._folder is not None
         while not self._closed.is_set():
-            now = time.time()
-            for path in self._folder.glob("*/*.parquet"):
-                # Another gateway may be doing the same.
-                with contextlib.suppress(FileNotFoundError):
-                    if now - path.stat().st_mtime > self._retention_s:
-                        path.unlink()
+            retention.expire_records(self._folder, time.time() - self._retention_s)
             self._expiry.succeed()
             self._closed.wait(EXPIRY_INTERVAL_S)
 
@@ -181,7 +194,7 @@ def _group(entries: list[_Entry], key: Callable[[_Entry], tuple[str, str]]) -> d
     return groups
 
 
-def _columns(entries: list[_Entry]) -> dict[str, pa.Array | npt.NDArray[np.generic] | list[str]]:
+def _columns(entries: list[_Entry]) -> dict[str, pa.Array | npt.NDArray[np.generic] | list[str] | Column]:
     """Return the columns for the entries of one version."""
     spec = entries[0].model.spec
     cells = [cell for entry in entries for cell in entry.cells]
@@ -193,6 +206,9 @@ def _columns(entries: list[_Entry]) -> dict[str, pa.Array | npt.NDArray[np.gener
     return {
         "time": pa.array(microseconds, pa.timestamp("us", tz="UTC")),
         "request_id": np.repeat([entry.request_id for entry in entries], sizes),
+        "key": np.repeat([entry.key for entry in entries], sizes),
+        "cell": np.array([number for entry in entries for number in entry.numbers], np.int32),
+        "image_hash": np.array([images.pixel_hash(cell.native) for cell in cells], np.int64),
         "version": [entries[0].model.champion.version] * len(cells),
         "label": np.array(spec.classes)[assessment.probabilities.argmax(1)],
         "verdict": assessment.verdicts,
@@ -200,15 +216,17 @@ def _columns(entries: list[_Entry]) -> dict[str, pa.Array | npt.NDArray[np.gener
         "height": np.array([cell.size[0] for cell in cells], np.int32),
         "width": np.array([cell.size[1] for cell in cells], np.int32),
         "bit_depth": np.array([cell.bit_depth for cell in cells], np.int32),
-        **{name: figures[:, i] for i, name in enumerate(features.ACQUISITION)},
+        **{name: figures[:, i] for i, name in enumerate(features.acquisition_names(spec.inputs))},
         **{f"e{i}": components[:, i] for i in range(components.shape[1])},
         **{f"p_{name}": assessment.probabilities[:, i] for i, name in enumerate(spec.classes)},
+        **cell_facts.tabulate([cell.facts for cell in cells]),
     }
 
 
 def _acquisition_features(cells: list[DecodedCell]) -> npt.NDArray[np.float32]:
     """Return the (n, F) features of native crops, computed for all crops of one size together."""
-    values = np.zeros((len(cells), len(features.ACQUISITION)), np.float32)
+    channels = len(cells[0].native) if cells[0].native.ndim == 3 else 1
+    values = np.zeros((len(cells), channels * len(features.ACQUISITION)), np.float32)
     alike = defaultdict(list)
     for i, cell in enumerate(cells):
         alike[cell.native.shape, cell.bit_depth].append(i)

@@ -30,6 +30,7 @@ class PredictionDict(TypedDict):
     conformal_set: list[str]
     verdict: str
     distance: float
+    quality: list[str] | None
     warnings: list[WarningDict]
 
 
@@ -43,13 +44,17 @@ class ActivationDict(TypedDict):
 class DetailsDict(TypedDict, total=False):
     """The fields that `details=true` adds to a cell."""
 
+    image_hash: str
     thumbnail: str
+    thumbnails: dict[str, str]
     figures: list[float]
 
 
 class CellDict(TypedDict, total=False):
     """A CellResult: where the cell comes from, with the fields of a prediction or with `error`."""
 
+    id: str
+    image_hash: str
     sample: str | None
     file: str
     page: int | None
@@ -60,8 +65,10 @@ class CellDict(TypedDict, total=False):
     conformal_set: list[str]
     verdict: str
     distance: float
+    quality: list[str] | None
     warnings: list[WarningDict]
     thumbnail: str
+    thumbnails: dict[str, str]
     figures: list[float]
     error: ErrorDict
 
@@ -82,6 +89,8 @@ class CellCountsDict(TypedDict):
     sure: int
     unsure: int
     unlike_training: int
+    outside: int | None
+    outside_reasons: dict[str, int]
     called: dict[str, int]
     composition: dict[str, ShareDict] | None
 
@@ -105,6 +114,14 @@ class ModelDict(TypedDict):
     version: str
 
 
+class AnswerDict(PredictionDict):
+    """A ClassifyResponse without an activation map."""
+
+    model: ModelDict
+    task: str
+    request_id: str
+
+
 class BatchDict(TypedDict):
     """A ClassifyBatchResponse."""
 
@@ -112,6 +129,7 @@ class BatchDict(TypedDict):
     task: str
     request_id: str
     simulated: bool
+    outside_excluded: bool
     sample: SampleDict
     samples: list[NamedSampleDict]
     cells: list[CellDict]

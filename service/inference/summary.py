@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fatescope.data import shift
-from fatescope.data.features import ACQUISITION
+from fatescope.data.features import acquisition_names
 from fatescope.inference import bundle, uncertainty
 from fatescope.inference.bundle import Spec
 from service.inference.results import ShareDict
@@ -32,8 +32,7 @@ FEATURE_NAMES = {
     "width": "width of the images",
 }
 """Image feature → its name for biologists."""
-FEATURES = (*ACQUISITION, "height", "width")
-"""Features of an image, in the order of `figures` in a response."""
+SIZES = ("height", "width")
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,19 @@ class FeatureDifference:
     edges: list[float]
     known_shares: list[float]
     here_shares: list[float]
+
+
+def feature_names(spec: Spec) -> tuple[str, ...]:
+    """Return the features of a cell, in the order of `figures` in a response."""
+    return (*acquisition_names(spec.inputs), *SIZES)
+
+
+def _for_people(feature: str) -> str:
+    """Return the name of a feature for biologists, with the channel where it is not of the first."""
+    if feature in FEATURE_NAMES:
+        return FEATURE_NAMES[feature]
+    kind = max((name for name in FEATURE_NAMES if feature.startswith(f"{name}_")), key=len)
+    return f"{FEATURE_NAMES[kind]} in channel {feature.removeprefix(f'{kind}_')}"
 
 
 def compose(
@@ -65,16 +77,17 @@ def compose(
     return {name: {"share": share, "low": low, "high": high} for name, share, low, high in rows}
 
 
-def differences(figures: npt.NDArray[np.floating], bundle_folder: Path) -> list[FeatureDifference]:
-    """Return the features in which n cells, (n, len(FEATURES)) `figures`, differ from the reference cells of a model.
+def differences(figures: npt.NDArray[np.floating], spec: Spec, bundle_folder: Path) -> list[FeatureDifference]:
+    """Return the features in which n cells, with (n, F) `figures`, differ from the reference cells of a model.
 
     A feature is reported if its Kolmogorov-Smirnov distance is at least MIN_DISTANCE and larger than chance would make
     it; the largest distance comes first.
     """
     if len(figures) < MIN_CELLS:
         return []
-    reference = _read_reference(bundle_folder)
-    sample = pd.DataFrame(figures, columns=list(FEATURES))
+    names = feature_names(spec)
+    reference = _read_reference(bundle_folder, names)
+    sample = pd.DataFrame(figures, columns=list(names))
     return [
         _describe(difference, reference[difference.figure], sample[difference.figure])
         for difference in shift.shifts(reference, sample)
@@ -88,7 +101,7 @@ def _describe(difference: shift.Shift, reference: pd.Series, sample: pd.Series) 
     shares = [np.histogram(column, edges)[0] / len(column) for column in (reference, sample)]
     return FeatureDifference(
         figure=difference.figure,
-        name=FEATURE_NAMES[difference.figure],
+        name=_for_people(difference.figure),
         distance=difference.distance,
         known=difference.reference,
         here=difference.window,
@@ -99,5 +112,5 @@ def _describe(difference: shift.Shift, reference: pd.Series, sample: pd.Series) 
 
 
 @lru_cache(maxsize=8)
-def _read_reference(bundle_folder: Path) -> pd.DataFrame:
-    return pd.read_parquet(bundle_folder / bundle.REFERENCE, columns=list(FEATURES))
+def _read_reference(bundle_folder: Path, names: tuple[str, ...]) -> pd.DataFrame:
+    return pd.read_parquet(bundle_folder / bundle.REFERENCE, columns=list(names))

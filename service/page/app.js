@@ -7,7 +7,9 @@ import { byId, showProblem } from "./dom.js";
 import { download } from "./downloads.js";
 import { fromInput, fromTransfer } from "./files.js";
 import { describeModel, loadModels } from "./models.js";
+import { initQueue } from "./queue.js";
 import { printReport } from "./report.js";
+import { drawResults } from "./results.js";
 import { receiveFiles } from "./selection.js";
 import { currentModel, state } from "./state.js";
 
@@ -61,8 +63,13 @@ onClick("retry", () => startRun(state.run.missing));
 for (const button of document.querySelectorAll("[data-format]")) {
   button.addEventListener("click", () => download(state.run, button.dataset.format));
 }
+byId("exclude-outside").addEventListener("change", ({ target }) => {
+  state.run.excludeOutside(target.checked);
+  drawResults(state.run, { now: true });
+});
 onClick("print", () => printReport(state.run));
 initCells();
+initQueue();
 acceptDrops();
 await loadModels();
 // A link may ask for an answer at once, as the one that `fatescope demo` opens does.

@@ -13,7 +13,7 @@ let gallery = null;
 export function initCells() {
   gallery = new Gallery(byId("gallery"), byId("canvas"), (cell) => showCell(cell, state.run));
   showNoCell();
-  for (const id of ["order", "by-class", "by-verdict", "by-sample"]) {
+  for (const id of ["order", "by-class", "by-verdict", "by-quality", "by-sample"]) {
     byId(id).addEventListener("change", () => state.run && showCells(state.run));
   }
 }
@@ -25,7 +25,9 @@ export function showCells(run) {
     label: byId("by-class").value,
     verdict: byId("by-verdict").value,
     sample: byId("by-sample").value,
+    quality: byId("by-quality").value,
+    queue: byId("by-queue").checked,
   });
   byId("cell-count").textContent = plural(cells.length, "cell");
-  gallery.show(cells, run.model.classes);
+  gallery.show(cells, run.model);
 }

@@ -2,10 +2,12 @@
 
 import { showNoCell } from "./detail.js";
 import { byId, showProblem, showSections } from "./dom.js";
+import { showQueue } from "./queue.js";
 import { drawResults } from "./results.js";
 import { Run } from "./run.js";
 import { progress } from "./sentences.js";
 import { currentModel, state } from "./state.js";
+import { classifyNatives } from "./slices.js";
 import { classifyInChunks } from "./upload.js";
 
 /** Send the planned files, or `items` that a run is missing. */
@@ -17,7 +19,11 @@ export async function startRun(items = state.plan.items) {
   byId("cancel").hidden = false;
   byId("retry").hidden = byId("start-over").hidden = true;
   showProgress(run);
-  await classifyInChunks(items, run.model, run.controller.signal, handlersOf(run));
+  const [signal, handlers] = [run.controller.signal, handlersOf(run)];
+  const images = items.filter((item) => !item.native);
+  await classifyInChunks(images, run.model, signal, handlers);
+  const natives = items.filter((item) => item.native);
+  await classifyNatives(natives, run.model, signal, handlers);
   if (run === state.run) finish(run);
 }
 
@@ -26,13 +32,19 @@ function handlersOf(run) {
   const ifCurrent =
     (handle) =>
     (...values) => {
-      if (run === state.run) handle(...values);
+      return run === state.run ? handle(...values) : undefined;
     };
   return {
     onResponse: ifCurrent((chunk, response) => {
       run.addResponse(chunk, response);
       showProgress(run);
       drawResults(run);
+    }),
+    onSlices: ifCurrent((item, response) => {
+      const goOn = run.addSlices(item, response);
+      showProgress(run);
+      drawResults(run);
+      return goOn;
     }),
     onFailure: ifCurrent((items, error) => {
       run.addFailure(items, error);
@@ -52,10 +64,11 @@ function finish(run) {
   byId("retry").hidden = !run.missing.length;
   showProgress(run);
   drawResults(run, { now: true });
+  if (run.classified.length) showQueue(run);
 }
 
 function showProgress(run) {
-  byId("bar").value = run.total ? run.processed.size / run.total : 0;
+  byId("bar").value = run.fraction;
   byId("progress-text").textContent = progress(run);
 }
 
@@ -67,6 +80,8 @@ export function startOver() {
   byId("files").value = byId("folder").value = "";
   byId("unreadable").open = false;
   showProblem("");
+  byId("queue").hidden = byId("queue-filter").hidden = true;
+  byId("by-queue").checked = false;
   showNoCell();
   showSections("drop");
 }

@@ -3,8 +3,9 @@
 import { forTask, request } from "./api.js";
 import { correctionForm } from "./correction.js";
 import { byId, element, picture } from "./dom.js";
+import { otherChannels, partsOf } from "./files.js";
 import { percent } from "./format.js";
-import { shownPath, verdictSentence } from "./sentences.js";
+import { qualitySentence, shownPath, verdictSentence } from "./sentences.js";
 
 const HOVER_MS = 150; // a pointer that only passes over cells does not request their maps
 
@@ -12,35 +13,64 @@ const HINT =
   "Select a cell with the pointer or the arrow keys to see the probability of each class and an activation map, which shows what the network responded to.";
 
 let timer = 0;
+let shown = null;
 
 /** Show how to select a cell, instead of one. */
 export function showNoCell() {
   clearTimeout(timer);
+  shown = null;
   byId("detail").replaceChildren(element("p", {}, HINT));
 }
 
 /** Show a cell of a run. */
 export function showCell(cell, run) {
+  // The gallery is drawn again as results come in, while a person may be filling in the form.
+  if (cell === shown) return;
+  shown = cell;
   clearTimeout(timer);
   const { item } = cell;
   const box = element("div", { class: "cell-image" }, picture(cell.thumbnail, { alt: `Cell ${shownPath(cell)}` }));
   const note = element("p", { class: "hint" });
   byId("detail").replaceChildren(
     box,
+    ...otherPictures(cell, run.model),
     note,
     element("h3", {}, cell.label),
     element("p", { class: "verdict" }, verdictSentence(cell)),
+    ...[qualitySentence(cell)].filter(Boolean).map((sentence) => element("p", { class: "quality" }, sentence)),
     element("p", { class: "path" }, origin(cell)),
     probabilityList(cell.probabilities),
     ...(cell.warnings ?? []).map((warning) => element("p", { class: "hint" }, warning.message)),
   );
   if (!item) return;
+  if (item.native) {
+    note.textContent =
+      "Cells of a native file have no activation maps here. To train on them, label them in a table or in IDEAS.";
+    byId("detail").append(correctionForm(cell, null, run.model));
+    return;
+  }
   if (cell.page != null) {
     note.textContent = "Files with several pages have no activation maps.";
+    byId("detail").append(correctionForm(cell, null, run.model));
     return;
   }
   byId("detail").append(correctionForm(cell, item, run.model));
   timer = setTimeout(() => showMap(cell, item, run.model.task, { box, note }), HOVER_MS);
+}
+
+// Beside the first channel, over which the map is drawn.
+function otherPictures(cell, model) {
+  const others = otherChannels(cell, model);
+  if (!others.length) return [];
+  const figures = others.map(([channel, png]) =>
+    element(
+      "figure",
+      {},
+      picture(png, { alt: `Channel ${channel}` }),
+      element("figcaption", {}, `${model.channels[channel]}, channel ${channel}`),
+    ),
+  );
+  return [element("div", { class: "channels" }, ...figures)];
 }
 
 /** Say where a cell comes from: its file, page and object number. */
@@ -78,7 +108,9 @@ async function showMap(cell, item, task, { box, note }) {
 
 async function requestMap(item, task) {
   const body = new FormData();
-  body.append("image", await item.read(), item.path);
+  for (const { channel, item: file } of partsOf(item)) {
+    body.append(channel == null ? "image" : `image_${channel}`, await file.read(), file.path);
+  }
   const response = await request(forTask("classify?explain=true", task), { method: "POST", body });
   return (await response.json()).activation_map;
 }

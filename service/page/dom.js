@@ -24,8 +24,9 @@ export function svg(name, attributes = {}, ...children) {
   return created;
 }
 
-/** Return a picture from the base64 PNG that the service sends. */
+/** Return a picture from the base64 PNG that the service sends, a grey area where none was kept. */
 export function picture(png, attributes = {}) {
+  if (!png) return element("span", { class: "no-picture", title: "Only the pictures of the first cells are kept" });
   return element("img", { src: `data:image/png;base64,${png}`, alt: "", ...attributes });
 }
 

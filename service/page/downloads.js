@@ -2,6 +2,7 @@
 
 import { postJSON } from "./api.js";
 import { element, showProblem } from "./dom.js";
+import { countOutside } from "./quality.js";
 import { countVerdicts } from "./samples.js";
 
 const REVOKE_MS = 10_000; // by then the browser has begun to save the file
@@ -14,6 +15,7 @@ export function toBatchResponse(run) {
     task: model.task,
     request_id: lastResponse.request_id,
     simulated: model.simulated,
+    outside_excluded: run.excludesOutside,
     sample: {
       ...countCells(classified, run.unreadable, model),
       other_channels: 0,
@@ -29,14 +31,20 @@ export function toBatchResponse(run) {
       composition: summary.composition,
     })),
     // Without what the page added, but its samples, and without pictures and figures, which the file does not hold.
-    cells: run.cells.map(({ item, upload, map, corrected, thumbnail, figures, ...cell }) => cell),
+    cells: run.cells.map(({ item, upload, map, corrected, queued, thumbnail, image_hash, figures, ...cell }) => cell),
   };
 }
 
 function countCells(classified, unreadable, { classes }) {
   const called = Object.fromEntries(classes.map((name) => [name, 0]));
   for (const cell of classified) called[cell.label]++;
-  return { cells: classified.length, refused: unreadable.length, ...countVerdicts(classified), called };
+  return {
+    cells: classified.length,
+    refused: unreadable.length,
+    ...countVerdicts(classified),
+    ...countOutside(classified),
+    called,
+  };
 }
 
 /** Save the results of a run as `format`, csv or fcs. */

@@ -14,6 +14,13 @@ export const isHidden = isSystemFile;
 /** Return the channel that a path names by the model's own pattern or as names are usually written, or null. */
 export const channelOf = (path, model) => readName(path, model.regex).channel;
 
+/** Return the channels that a model takes of each cell, the first one first; none where it takes any. */
+export function channelsOf(model) {
+  // The keys of an object that are numbers have lost their order.
+  const others = Object.keys(model.channels ?? {}).filter((channel) => channel !== model.channel);
+  return model.channel ? [model.channel, ...others] : [];
+}
+
 /** Translate a Python regular expression; return null where JavaScript cannot express it. */
 export function toRegExp(pattern) {
   try {

@@ -1,15 +1,15 @@
 // Turn what the user chose or dropped into items { path, zip, shown, sample, size, read() }, or reject it with a reason.
+// A native file of an instrument is { …, native: true, slice(start, stop) }, whose objects are cells.
+// Where the model takes several channels, an item is an object: that of its first channel, with `parts`, those of all.
 // Nothing is sent here.
 
-import { assignSamples, channelOf, IMAGES, isHidden, nameZips } from "./filenames.js";
-import { normalise, sameChannel } from "./names.js";
+import { assignSamples, channelOf, channelsOf, IMAGES, isHidden, nameZips } from "./filenames.js";
+import { normalise, sameChannel, withoutChannel } from "./names.js";
 import { readZip } from "./zip.js";
 
-const INSTRUMENT_FILE = /\.(cif|rif|daf|fcs)$/i;
-const RAW = "a raw file of an Amnis instrument, not exported images; in IDEAS, export one TIFF per cell and channel";
+const INSTRUMENT_FILE = /\.(daf|fcs)$/i;
+const NATIVE_FILE = /\.(cif|rif)$/i;
 const INSTRUMENT_FILES = {
-  cif: RAW,
-  rif: RAW,
   daf: "an analysis file of IDEAS, which holds no pixels; in IDEAS, export one TIFF per cell and channel",
   fcs: "an FCS file, which holds measurements and no images; in IDEAS, export one TIFF per cell and channel",
 };
@@ -59,8 +59,55 @@ export async function planUpload(chosen, model) {
     else items.push(item);
   }
   assignSamples(items);
-  return { items, rejected };
+  const natives = items.filter((item) => item.native);
+  // One acquisition, whatever folder it is in.
+  for (const item of natives) item.sample = item.path;
+  const images = items.filter((item) => !item.native);
+  const channels = channelsOf(model);
+  const cells = channels.length > 1 ? intoObjects(images, channels, model, rejected) : images;
+  return { items: [...natives, ...cells], rejected };
 }
+
+/** Return one item for each object that has all channels, and reject the others. */
+function intoObjects(items, channels, model, rejected) {
+  const objects = new Map();
+  for (const item of items) {
+    const channel = channelOf(item.path, model);
+    const key = channel && JSON.stringify([item.zip, withoutChannel(item.path, model.regex)]);
+    if (!key) {
+      const wanted = channels.join(" and ");
+      rejected.push({ path: item.shown, reason: `its name says no channel; the model takes ${wanted} of each cell` });
+      continue;
+    }
+    if (!objects.has(key)) objects.set(key, new Map());
+    const place = channels.findIndex((one) => sameChannel(one, channel));
+    if (!objects.get(key).has(place)) objects.get(key).set(place, item);
+    else rejected.push({ path: item.shown, reason: `channel ${channel} of the same cell as another file` });
+  }
+  const whole = [];
+  for (const parts of objects.values()) {
+    const lost = channels.filter((_, place) => !parts.has(place));
+    if (lost.length) {
+      const [first] = parts.values();
+      rejected.push({ path: first.shown, reason: `channel ${lost.join(" and ")} of this cell is missing` });
+      continue;
+    }
+    const files = channels.map((channel, place) => ({ channel, item: parts.get(place) }));
+    const size = files.reduce((sum, { item }) => sum + item.size, 0);
+    whole.push({ ...files[0].item, size, parts: files });
+  }
+  return whole;
+}
+
+/** Return [channel, thumbnail] of a cell in the channels after the first. */
+export const otherChannels = (cell, model) =>
+  channelsOf(model)
+    .slice(1)
+    .filter((channel) => cell.thumbnails?.[channel])
+    .map((channel) => [channel, cell.thumbnails[channel]]);
+
+/** Return the files of an item, [{ channel, item }]: one, or that of each channel. */
+export const partsOf = (item) => item.parts ?? [{ channel: null, item }];
 
 const isZip = ({ path }) => /\.zip$/i.test(path);
 
@@ -74,7 +121,14 @@ async function openZips(chosen) {
     zips.map(({ path }) => path),
     others.map(({ path }) => path),
   );
-  const files = others.map(({ path, file }) => ({ path, zip: "", size: file.size, read: async () => file }));
+  const files = others.map(({ path, file }) => ({
+    path,
+    zip: "",
+    size: file.size,
+    native: NATIVE_FILE.test(path),
+    read: async () => file,
+    slice: (start, stop) => file.slice(start, stop),
+  }));
   const rejected = [];
   for (const [i, { path, file }] of zips.entries()) {
     try {
@@ -91,12 +145,22 @@ function rejectionReason(item, model) {
   if (item.problem) return item.problem;
   const [, kind] = INSTRUMENT_FILE.exec(item.path) ?? [];
   if (kind) return INSTRUMENT_FILES[kind.toLowerCase()];
+  if (NATIVE_FILE.test(item.path)) {
+    if (!item.native) return "a native file of an instrument in a zip; unpack it and choose the file itself";
+    return item.size === 0 ? "the file is empty; copy it again" : null;
+  }
   if (!IMAGES.test(item.path)) return "not an image; export single cells as TIFF, PNG or BMP files";
   if (item.size === 0) return "the file is empty; export it again";
   if (item.size > MAX_BYTES) return "larger than 200 MB; export fewer cells per file";
+  return channelReason(item, model);
+}
+
+function channelReason(item, model) {
   const channel = channelOf(item.path, model);
-  if (channel && model.channel && !sameChannel(channel, model.channel)) {
-    return `channel ${channel}; the model uses channel ${model.channel} only`;
+  const wanted = channelsOf(model);
+  if (channel && wanted.length && !wanted.some((one) => sameChannel(one, channel))) {
+    const channels = wanted.length > 1 ? `channels ${wanted.join(" and ")}` : `channel ${wanted[0]}`;
+    return `channel ${channel}; the model uses ${channels} only`;
   }
   return null;
 }

@@ -15,6 +15,16 @@ export const number = (count) => count.toLocaleString("en");
 /** Format a count with its noun: "1 image", "1,200 images". */
 export const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 
+/** Format a size: "350 kB", "2.1 GB". */
+export function bytes(count) {
+  const [unit, name] = [
+    [1e9, "GB"],
+    [1e6, "MB"],
+    [1e3, "kB"],
+  ].find(([size]) => count >= size) ?? [1, "bytes"];
+  return `${round(count / unit)} ${name}`;
+}
+
 /** Join words: "a", "a and b", "a, b and c"; or with another conjunction. */
 export function list(words, conjunction = "and") {
   const last = words.at(-1) ?? "";

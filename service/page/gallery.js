@@ -2,6 +2,7 @@
 
 import { color } from "./charts.js";
 import { element, picture } from "./dom.js";
+import { otherChannels } from "./files.js";
 import { percent } from "./format.js";
 import { VERDICTS } from "./samples.js";
 import { shownPath } from "./sentences.js";
@@ -31,14 +32,16 @@ export class Gallery {
     Object.assign(this, { box, canvas, onSelect, cells: [], classes: [], tiles: new Map(), selected: -1 });
     box.addEventListener("scroll", () => requestAnimationFrame(() => this.draw()), { passive: true });
     box.addEventListener("keydown", (event) => this.handleKey(event));
-    canvas.addEventListener("pointerover", (event) => this.handlePointer(event));
+    // Not `pointerover`: a page that scrolls or grows has another cell below a pointer that rests.
+    canvas.addEventListener("pointermove", (event) => this.handlePointer(event));
     canvas.addEventListener("click", (event) => this.handlePointer(event));
     new ResizeObserver(() => this.draw()).observe(box);
   }
 
-  show(cells, classes) {
+  show(cells, model) {
     const before = this.cells[this.selected];
-    Object.assign(this, { cells, classes });
+    this.others = (cell) => otherChannels(cell, model).map(([, png]) => png);
+    Object.assign(this, { cells, classes: model.classes });
     this.selected = cells.indexOf(before);
     if (this.selected < 0) this.box.removeAttribute("aria-activedescendant");
     this.clear();
@@ -92,10 +95,17 @@ export class Gallery {
         "aria-setsize": this.cells.length,
         "aria-label": `${cell.label}, ${confidence}, ${VERDICTS[cell.verdict]}, ${shownPath(cell)}`,
       },
-      picture(cell.thumbnail, { decoding: "async" }),
+      ...this.pictures(cell),
       element("span", { class: "name" }, dot, cell.label),
       element("span", {}, confidence),
     );
+  }
+
+  /** Return the picture of a cell, or those of its channels beside each other. */
+  pictures(cell) {
+    const pngs = [cell.thumbnail, ...this.others(cell)];
+    const pictures = pngs.map((png) => picture(png, { decoding: "async" }));
+    return pngs.length > 1 ? [element("span", { class: "channels" }, ...pictures)] : pictures;
   }
 
   handlePointer(event) {

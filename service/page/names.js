@@ -53,11 +53,28 @@ export function readName(path, regex) {
   return { object: plainObject(object), channel: channel == null ? null : plainChannel(channel) };
 }
 
+/** Return a path without its channel, which is equal for all files of one object. */
+export function withoutChannel(path, regex) {
+  const normal = normalise(path);
+  const match = regex && matchPattern(normal, new RegExp(regex.source, "d"));
+  if (match) {
+    const [start, end] = match.indices.groups?.channel ?? [match.input.length, match.input.length];
+    return start < end ? `${match.input.slice(0, start)}*${match.input.slice(end)}` : match.input;
+  }
+  const parts = withoutCopyMarks(normal).split("/");
+  const name = parts.pop();
+  const found = findChannel(name.replace(SUFFIX, ""));
+  if (found) return [...parts, `${name.slice(0, found.start)}*${name.slice(found.end)}`].join("/");
+  const place = parts.findLastIndex((part) => CHANNEL_FOLDER.test(part));
+  if (place >= 0) parts[place] = "*";
+  return [...parts, name].join("/");
+}
+
 // On the path as it is; then in any case, without the marks of a copy, and with the channel spelt as instruments do.
 function matchPattern(path, regex) {
   const match = regex.exec(path);
   if (match && !beginsInsideWord(match)) return match;
-  const anyCase = new RegExp(regex.source, "i");
+  const anyCase = new RegExp(regex.source, `i${regex.flags}`);
   const plain = withoutCopyMarks(path);
   const other = anyCase.exec(plain) ?? anyCase.exec(withPlainChannel(plain));
   return !other || (match && match.index <= other.index) ? match : other;

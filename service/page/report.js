@@ -3,6 +3,7 @@
 import { byId, element } from "./dom.js";
 import { number, plural } from "./format.js";
 import { sampleCard } from "./results.js";
+import { cutLines } from "./sentences.js";
 
 const MAX_SAMPLES = 6;
 const HASH_LENGTH = 16;
@@ -36,12 +37,14 @@ function facts({ model, lastResponse, classified, unreadable }) {
 }
 
 /** Return the sentences that keep a reader from concluding too much. */
-export function limits({ model, overall }) {
+export function limits(run) {
+  const { model, overall } = run;
   const differing = (overall?.summary.differences ?? []).map((difference) => difference.name).join(", ");
   return [
     "For research use only. The class of a cell is the differentiation medium that its appearance suggests, not evidence of a marker or a function.",
     model.simulated ? "The model was trained on simulated cells only: its results for real cells have no meaning." : "",
     "Shares are corrected for the confusions between classes that were measured on test cells. The intervals hold only for cells that were grown and imaged in the same way.",
+    ...cutLines(run),
     differing ? `These images differ from the training images in: ${differing}.` : "",
   ].filter(Boolean);
 }

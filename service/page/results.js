@@ -5,20 +5,27 @@ import { showCells } from "./cells.js";
 import { compositionChart } from "./charts.js";
 import { byId, element, fillFilter, showProblem, showSections } from "./dom.js";
 import { number, plural } from "./format.js";
+import { composedCells } from "./quality.js";
 import { groupBy, isMostlyUnlike } from "./samples.js";
-import { composition, unreadableLine, verdictCounts } from "./sentences.js";
+import { composition, qualityCounts, unreadableLine, verdictCounts } from "./sentences.js";
 import { state } from "./state.js";
 import { warningBanners } from "./warnings.js";
 
 const DELAY_MS = 800; // responses of that time are drawn together
+const MANY = 2_000; // cells
+// How much the cells grow before they are drawn again. What is drawn is computed of all of them, by the service: of many,
+// each is sent three times at most.
+const growth = (cells) => (cells < MANY ? 1.05 : 1.5);
 const MAX_LISTED = 500; // images that could not be read
 
 let timer = 0;
 let lastDrawing = Promise.resolve();
 let drawnRun = null;
+let drawnCells = 0;
 
 /** Draw the results of a run: the first ones and, with `now`, the last ones at once, others after a short delay. */
 export function drawResults(run, { now = false } = {}) {
+  if (!now && run === drawnRun && run.cells.length < drawnCells * growth(drawnCells)) return;
   clearTimeout(timer);
   // One after the other, because each waits for the service.
   const draw = () => (lastDrawing = lastDrawing.then(() => drawRun(run)));
@@ -28,6 +35,7 @@ export function drawResults(run, { now = false } = {}) {
 
 async function drawRun(run) {
   if (run !== state.run) return;
+  drawnCells = run.cells.length;
   try {
     await summariseSamples(run);
   } catch (error) {
@@ -49,10 +57,14 @@ async function summariseSamples(run) {
   const bySample = groupBy(cells, (cell) => cell.sample);
   for (const [name, its] of bySample) {
     if (run.samples.get(name)?.cells.length === its.length) continue;
-    run.samples.set(name, { cells: its, summary: await summarise(run.model, its) });
+    run.samples.set(name, await summarised(run, its));
   }
   const [only] = run.samples.values();
-  run.overall = bySample.size > 1 ? { cells, summary: await summarise(run.model, cells) } : only;
+  run.overall = bySample.size > 1 ? await summarised(run, cells) : only;
+}
+
+async function summarised({ model, excludesOutside }, cells) {
+  return { cells, excludesOutside, summary: await summarise(model, composedCells(cells, excludesOutside)) };
 }
 
 async function summarise({ task, classes }, cells) {
@@ -69,19 +81,25 @@ function drawSamples(run) {
   const none = element("p", {}, "None of these images could be read. The reasons are listed below.");
   byId("samples").replaceChildren(...(run.classified.length ? cards : [none]));
   byId("exports").hidden = !run.classified.length;
+  const judges = run.model.excludes_outside != null;
+  byId("quality-switch").hidden = !judges || !run.classified.length;
+  byId("quality-filter").hidden = !judges;
+  byId("exclude-outside").checked = run.excludesOutside;
 }
 
 const isNarrow = () => matchMedia("(max-width: 30rem)").matches;
 
 /** Return what is shown of a sample { cells, summary }: a chart, a sentence and counts. */
-export function sampleCard(name, { cells, summary }, classes) {
+export function sampleCard(name, { cells, summary, excludesOutside }, classes) {
+  const quality = qualityCounts(cells, excludesOutside);
   return element(
     "article",
     { class: "sample", "data-sample": name },
     element("h3", {}, name),
-    isMostlyUnlike(cells) ? null : compositionChart(summary.composition, classes, isNarrow()),
+    isMostlyUnlike(cells) || !summary.composition ? null : compositionChart(summary.composition, classes, isNarrow()),
     element("p", { class: "sentence" }, composition(name, cells, summary)),
     element("p", { class: "counts" }, verdictCounts(cells)),
+    quality && element("p", { class: "counts quality" }, quality),
   );
 }
 

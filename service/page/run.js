@@ -2,12 +2,19 @@
 
 import { NO_FOLDER } from "./filenames.js";
 
+/** Most cells of a run: as many as /summarise takes. */
+export const MAX_CELLS = 100_000;
+/** Most cells whose pictures are kept, as they take most of the memory. */
+export const MAX_PICTURES = 20_000;
+
 export class Run {
   constructor(model, total) {
     this.model = model; // as /models describes it
+    this.excludesOutside = Boolean(model.excludes_outside); // cells outside the quality gates, from the composition
     this.total = total; // files
     this.files = new Set(); // items: two zips may hold files of the same path
     this.processed = new Set(); // items that the service has answered
+    this.objects = new Map(); // native file → { answered, announced, cut }: how many objects, and whether that is where it was left
     this.failures = new Map(); // item → message, of the current attempt
     this.cells = []; // as the service returns them, with `item` and `sample`
     this.versions = new Set(); // of the model, in the responses
@@ -38,6 +45,31 @@ export class Run {
     }
   }
 
+  /** Take in the response to slices of a native file; return whether its other objects are wanted too. */
+  addSlices(item, response) {
+    const { answered, announced } = this.objects.get(item) ?? { answered: 0 };
+    const cells = response.cells.slice(0, MAX_CELLS - this.cells.length);
+    for (const [i, cell] of cells.entries()) {
+      cell.item = item;
+      if (this.cells.length + i >= MAX_PICTURES) cell.thumbnail = cell.thumbnails = undefined;
+    }
+    this.addResponse([], { ...response, cells });
+    const isFull = this.cells.length >= MAX_CELLS;
+    const cut = isFull && Boolean(response.next || cells.length < response.cells.length);
+    this.objects.set(item, { answered: answered + cells.length, announced: response.objects ?? announced, cut });
+    if (isFull || !response.next) this.processed.add(item);
+    return !isFull;
+  }
+
+  /** Return how much of the run is done, from 0 to 1. */
+  get fraction() {
+    const started = [...this.objects.keys()].filter((item) => !this.processed.has(item));
+    const parts = started.map((item) =>
+      item.next ? Math.max(0, ...item.next.slices.map((s) => s.start)) / item.size : 1,
+    );
+    return this.total ? (this.processed.size + parts.reduce((sum, part) => sum + part, 0)) / this.total : 0;
+  }
+
   /** Note that items could not be sent. */
   addFailure(items, error) {
     for (const item of items) this.failures.set(item, error.message);
@@ -66,6 +98,12 @@ export class Run {
   /** Return the cells that were classified. */
   get classified() {
     return this.cells.filter((cell) => cell.label);
+  }
+
+  /** Leave cells outside the quality gates out of the composition, or not; what was composed is not any more. */
+  excludeOutside(excluded) {
+    this.excludesOutside = excluded;
+    this.samples.clear();
   }
 
   /** Return the images that could not be read. */

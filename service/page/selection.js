@@ -15,7 +15,7 @@ export async function receiveFiles(chosen) {
   byId("upload-summary").textContent = uploadSummary(items);
   byId("rejected").replaceChildren(...rejectedList(rejected));
   byId("start").hidden = !items.length;
-  byId("start").textContent = `Classify ${plural(items.length, "image")}`;
+  byId("start").textContent = `Classify ${plural(items.length, items.some((item) => item.native) ? "file" : "image")}`;
   showSections("plan");
   byId(items.length ? "start" : "choose-others").focus();
 }

@@ -1,26 +1,47 @@
 // Sentences that the page shows, made of numbers and names.
 
-import { interval, list, number, percent, plural, round } from "./format.js";
+import { channelsOf } from "./filenames.js";
+import { partsOf } from "./files.js";
+import { bytes, interval, list, number, percent, plural, round } from "./format.js";
+import { REASONS, countOutside, isOutside } from "./quality.js";
+import { MAX_CELLS } from "./run.js";
 import { countVerdicts, groupBy, isMostlyUnlike } from "./samples.js";
 
 const WORTH_NAMING = 0.005; // smallest share that the sentence of a sample names, beside the largest
 
 /** Say which classes a model distinguishes and which images it expects. */
-export function modelScope({ classes, channel, bit_depths: depths, height_px: height, width_px: width }) {
+export function modelScope(model) {
+  const { classes, channel, bit_depths: depths, height_px: height, width_px: width } = model;
   const ofChannel = channel ? ` (channel ${channel})` : "";
   const bits = list(
     depths.map((depth) => `${depth}-bit`),
     "or",
   );
   const size = `${width[0]}–${width[1]} × ${height[0]}–${height[1]} px`;
-  return `This model distinguishes ${list(classes)}. It expects ${bits} brightfield images${ofChannel} of about ${size}.`;
+  const distinguishes = `This model distinguishes ${list(classes)}.`;
+  const channels = channelsOf(model);
+  if (channels.length > 1) {
+    const each = list(channels.map((name) => `${model.channels[name]} (channel ${name})`));
+    return `${distinguishes} It expects ${bits} images of about ${size}, of each cell in ${each}.`;
+  }
+  const kind = model.channels?.[channel] ?? "brightfield";
+  return `${distinguishes} It expects ${bits} ${kind} images${ofChannel} of about ${size}.`;
 }
 
 /** Say what will be sent. */
 export function uploadSummary(items) {
   if (!items.length) return "None of these files is an image that the model can read.";
   const samples = new Set(items.map((item) => item.sample)).size;
-  return `${plural(items.length, "image")} in ${plural(samples, "sample")} will be sent to this service and classified.`;
+  const natives = items.filter((item) => item.native);
+  const others = items.filter((item) => !item.native);
+  const images = others.reduce((sum, item) => sum + partsOf(item).length, 0);
+  const ofCells = images > others.length ? ` of ${plural(others.length, "cell")}` : "";
+  const size = bytes(natives.reduce((sum, item) => sum + item.size, 0));
+  const what = [
+    natives.length ? `${plural(natives.length, "native file")} (${size})` : "",
+    images ? `${plural(images, "image")}${ofCells}` : "",
+  ].filter(Boolean);
+  return `${list(what)} in ${plural(samples, "sample")} will be sent to this service and classified.`;
 }
 
 /** Return one line for every reason why files are not sent. */
@@ -34,12 +55,33 @@ export function rejectionLines(rejected) {
 
 /** Say how far a run is, and in the end what is missing. */
 export function progress(run) {
-  const done = `${number(run.processed.size)} of ${plural(run.total, "image")}`;
-  if (!run.finished) return `${done} processed … ${run.waitReason ?? ""}`.trimEnd();
+  const files = [...run.files];
+  const noun = files.some((item) => item.native) ? "file" : files.some((item) => item.parts) ? "cell" : "image";
+  const done = `${number(run.processed.size)} of ${plural(run.total, noun)}`;
+  const wait = run.waitReason ?? "";
+  if (!run.finished) return [`${done} processed …`, ...objectLines(run), wait].filter(Boolean).join(" ");
   if (run.cancelled) return `${done} processed. Cancelled; the results so far are shown.`;
-  if (!run.missing.length) return `${done} processed.`;
-  return `${done} processed. ${plural(run.missing.length, "image")} could not be sent: ${run.failure}.`;
+  if (!run.missing.length) return [`${done} processed.`, ...cutLines(run)].join(" ");
+  return `${done} processed. ${plural(run.missing.length, noun)} could not be sent: ${run.failure}.`;
 }
+
+/** Say how far the native file is that is being sent. */
+const objectLines = (run) =>
+  [...run.objects]
+    .filter(([item]) => !run.processed.has(item))
+    .map(([item, { answered, announced }]) => {
+      const of = announced ? `of ${plural(announced, "object")}` : "objects";
+      return `${item.path}: ${number(answered)} ${of}.`;
+    });
+
+/** Say of which native files not all objects were classified. */
+export const cutLines = (run) =>
+  [...(run.objects ?? [])]
+    .filter(([, { cut }]) => cut)
+    .map(([item, { answered, announced }]) => {
+      const of = announced ? ` of ${number(announced)}` : "";
+      return `${item.path}: only the first ${number(answered)}${of} objects, because the page holds ${number(MAX_CELLS)} cells; fatescope score does the whole file.`;
+    });
 
 /** Describe the composition of a sample. */
 export function composition(name, cells, summary) {
@@ -47,6 +89,7 @@ export function composition(name, cells, summary) {
     const unlike = number(countVerdicts(cells).unlike_training);
     return `${name}: no composition is given, because ${unlike} of ${plural(cells.length, "cell")} are unlike the training cells.`;
   }
+  if (!summary.composition) return `${name}: no composition is given, because no cell is left that counts in it.`;
   const shares = Object.entries(summary.composition)
     .sort(([, a], [, b]) => b.share - a.share)
     .filter(([, { share }], i) => i === 0 || share >= WORTH_NAMING)
@@ -63,6 +106,20 @@ export function verdictCounts(cells) {
   const counts = `${plural(cells.length, "cell")}: ${number(sure)} sure, ${number(unsure)} unsure, ${number(unlike)} unlike the training cells`;
   return unlike && !isMostlyUnlike(cells) ? `${counts} (not counted in the composition)` : counts;
 }
+
+/** Count the cells of a sample outside the quality gates, by reason; null where there are none, or no gates. */
+export function qualityCounts(cells, excludesOutside) {
+  const { outside, outside_reasons: reasons } = countOutside(cells);
+  if (!outside) return null;
+  const named = Object.entries(reasons).filter(([, count]) => count);
+  const counts = named.map(([reason, count]) => `${REASONS[reason]} ${number(count)}`).join(", ");
+  const fate = excludesOutside ? "not counted in the composition" : "counted in the composition";
+  return `${number(outside)} of ${plural(cells.length, "cell")} outside the quality gates: ${counts} (${fate})`;
+}
+
+/** Say why a cell is outside the quality gates; null where it is not. */
+export const qualitySentence = (cell) =>
+  isOutside(cell) ? `Outside the quality gates: ${list(cell.quality.map((reason) => REASONS[reason]))}.` : null;
 
 /** Explain the verdict on a cell. */
 export function verdictSentence({ verdict, conformal_set: classes }) {
@@ -84,3 +141,14 @@ export function unreadableLine(cell) {
 /** Say in what the images of this upload differ from those that the model was trained on. */
 export const differenceLine = ({ name, here, known }) =>
   `${name}: typically ${round(here)} here, ${round(known)} in the training images`;
+
+/** Say how many cells wait for a label, and how many of them are `here`, in this run. */
+export function queueSentence({ drawn, labelled, cells }, here) {
+  const why = "Their labels tell how often the model is right now.";
+  if (!drawn) return `No cells wait for a label. Draw some at random, and say what each of them is. ${why}`;
+  if (!cells.length) return `All ${number(drawn)} drawn cells have a label. Draw more when new cells have come.`;
+  const found = here
+    ? `${number(here)} of the others are among the cells below: label them in order, also those that the model got right.`
+    : "None of the others is among the cells below: classify the files that they came from.";
+  return `${number(labelled)} of ${number(drawn)} drawn cells have a label. ${found}`;
+}

@@ -1,6 +1,7 @@
 // Send items in chunks, two at a time; a chunk that fails is tried again and does not affect the others.
 
 import { forTask, request, RequestError } from "./api.js";
+import { partsOf } from "./files.js";
 
 const MAX_FILES = 100;
 const MAX_BYTES = 8e6;
@@ -50,8 +51,13 @@ async function classifyChunk(chunk, task, signal, { onFailure, onWait }) {
   const sent = [];
   for (const item of chunk) {
     try {
-      body.append("files", await item.read(), item.path);
-      sent.push(item);
+      // All of a cell before any is sent.
+      const parts = partsOf(item);
+      const files = await Promise.all(parts.map((part) => part.item.read()));
+      for (const [i, file] of files.entries()) {
+        body.append("files", file, parts[i].item.path);
+        sent.push(item);
+      }
     } catch (error) {
       onFailure([item], error);
     }
@@ -65,7 +71,8 @@ async function classifyChunk(chunk, task, signal, { onFailure, onWait }) {
   return response;
 }
 
-async function retry(attempt, signal, onWait) {
+/** Return what `attempt` resolves to, after further attempts where the service is busy or away. */
+export async function retry(attempt, signal, onWait) {
   for (let attempts = 1; ; attempts++) {
     try {
       return await attempt();

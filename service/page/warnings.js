@@ -42,8 +42,9 @@ function differenceBanner(overall, examples) {
   const worst = overall?.summary.differences ?? [];
   if (!worst.length) return null;
   const { cells } = overall;
-  const every = Math.ceil(cells.length / PICTURES);
-  const shown = cells.filter((_, i) => i % every === 0).map((cell) => cell.thumbnail);
+  const pictured = cells.filter((cell) => cell.thumbnail);
+  const every = Math.ceil(pictured.length / PICTURES);
+  const shown = pictured.filter((_, i) => i % every === 0).map((cell) => cell.thumbnail);
   return element(
     "div",
     { class: "banner warn", id: "drift" },

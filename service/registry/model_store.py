@@ -3,11 +3,13 @@
 - `FATESCOPE_BUNDLES` names a folder with one bundle folder per task (`DIR/binary`, `DIR/multiclass`); this needs no
   registry.
 - A Bento made by `make bento` contains such a folder.
+- Both may have unsigned bundles, unless `FATESCOPE_SIGNATURES` is `required`: whoever names a folder vouches for it.
 - Otherwise the versions come from the MLflow registry at `MLFLOW_TRACKING_URI`, or MLflow's default in the current
   folder: for each registered model `fatescope-TASK` the version with the alias `champion`, or the versions in
   `FATESCOPE_PIN`. `service.registry.registry_sync`, a process of its own, keeps them in `DIR/TASK/VERSION` and lists
   the current ones in `DIR/champions.json`: MLflow takes 3 s and 200 MB to import, and the service must go on while the
-  registry is down. A task that is not in the list any more has lost its alias, and is served no longer.
+  registry is down. A task that is not in the list any more has lost its alias, and is served no longer. A version whose
+  signature is refused never gets there: `DIR/refused.json` has it with the reason, and the previous one stays.
 """
 
 import atexit
@@ -21,7 +23,7 @@ from pathlib import Path
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
 from fatescope.model_registry import PREFIX, model_name
-from service.registry import follower
+from service.registry import follower, signatures
 from service.settings import ServiceSettings, variable
 
 SOURCE = Path(__file__).parents[2]
@@ -29,6 +31,8 @@ EMBEDDED = SOURCE / "champions"
 """Where a Bento has its bundles."""
 LISTING = "champions.json"
 """Task → version, in a folder that comes from a registry."""
+REFUSED = "refused.json"
+"""Task → a version that the registry names and its signature rules out, and the reason."""
 DEFAULT_TASK = "multiclass"
 """The task of a request that names none, if it is served."""
 _HASH_DIGITS = 12
@@ -36,6 +40,14 @@ _HASH_DIGITS = 12
 
 class AbsentVersionError(BundleError):
     """A version is not in the store: not yet, or not any more."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A version that the registry names, and that is not served because of its signature."""
+
+    version: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,9 @@ def list_champions(store: Path) -> dict[str, Champion]:
         return champions
     if follows_registry(store):
         raise BundleError(f"{store}: no task has a champion in the registry any more; give one the alias 'champion'")
-    raise BundleError(f"{variable('bundles')}={store}: no bundle folder in it; run `make repro`, or name another one")
+    raise BundleError(
+        f"{variable('bundles')}={store}: no bundle folder in it; run `fatescope repro`, or name another one"
+    )
 
 
 def read_champions(store: Path) -> dict[str, Champion]:
@@ -107,6 +121,13 @@ def follows_registry(store: Path) -> bool:
     return (store / LISTING).exists()
 
 
+def read_refused(store: Path) -> dict[str, Refused]:
+    """Return task → version that the registry names and its signature rules out."""
+    path = store / REFUSED
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {task: Refused(**entry) for task, entry in content.items()}
+
+
 def locate(store: Path, task: str, version: str) -> Path:
     """Return the bundle of a version in `store`, which may be a version replaced recently; raises BundleError."""
     champion = list_champions(store).get(task)
@@ -121,14 +142,25 @@ def locate(store: Path, task: str, version: str) -> Path:
 
 
 def read_spec(champion: Champion) -> bundle.Spec:
-    """Read the spec of a complete bundle; raises BundleError, also if the bundle is of another task."""
+    """Read the spec of a complete bundle, once its signature is verified.
+
+    Raises BundleError, also if the bundle is of another task.
+    """
+    # In a folder that comes from a registry, `DIR/TASK/VERSION`; `registry_sync` has said where a signature is missing.
+    registry = follows_registry(champion.path.parent.parent)
     try:
+        signatures.verify(champion.path, registry=registry, warn=not registry)
         spec = bundle.open_spec(champion.path)
     except BundleError as error:
         raise BundleError(f"{champion.name} version {champion.version} is not served: {error}") from error
+    check_task(champion, spec)
+    return spec
+
+
+def check_task(champion: Champion, spec: bundle.Spec) -> None:
+    """Raise BundleError if the bundle is of another task than it is to serve: its signature does not say which."""
     if spec.task != champion.task:
         raise BundleError(f"{champion.path}: a bundle of task '{spec.task}'; name the folder after its task")
-    return spec
 
 
 def _is_embedded() -> bool:

@@ -6,12 +6,18 @@ queries the registry every `FATESCOPE_POLL_S` seconds, with a line of the same k
 input closes, as it does when its parent process ends. In a folder that has been followed before, it goes on after an
 error from the start.
 
-A version whose alias is gone is taken off the list, but only where the registry says so: that it cannot be read, or is
-empty altogether as after the loss of its database, changes nothing.
+A version is listed once its signature is verified; one that is refused is tried again every REFUSED_RETRY_S, since it
+may be signed meanwhile, and the version before it stays. A version whose alias is gone is taken off the list, but only
+where the registry says so: that it cannot be read, or is empty altogether as after the loss of its database, changes
+nothing.
+
+Every LOOK_S seconds, or with each query where these are more often, aliases that somebody moved by hand are entered
+into the audit log (`fatescope.alias_moves`), those of versions that are not served too.
 """
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -19,6 +25,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -31,14 +40,22 @@ import typer
 from mlflow.entities.model_registry import RegisteredModel
 
 from fatescope import artifact_places
+from fatescope.alias_moves import AliasWatch, Version
 from fatescope.command import run
 from fatescope.errors import BundleError, FatescopeError
-from fatescope.model_registry import CHAMPION, PREFIX, bundle_uri, is_missing, model_name
-from service.registry.model_store import LISTING, follows_registry, read_champions
+from fatescope.model_registry import CHALLENGER, CHAMPION, PREFIX, bundle_uri, is_missing, model_name
+from fatescope.signing.signature import SignatureError
+from service.registry import challengers, signatures
+from service.registry.model_store import LISTING, REFUSED, Refused, follows_registry, read_champions
 from service.settings import ServiceSettings, variable
 
+REFUSED_RETRY_S = 60.0
+LOOK_S = 10.0
+"""Time between two looks at the aliases: a move by hand is to be in the audit log within 30 s."""
 KEPT_VERSIONS = 2
 """Versions of a task that stay on disk: the previous one may still answer requests."""
+_TASK = re.compile(r"[\w-]+")
+"""Tasks become folders. MLflow takes `fatescope-..` for a name too, by which what is beside the store would go."""
 
 
 def target_versions(pins: Mapping[str, str] | None) -> dict[str, str]:
@@ -52,9 +69,9 @@ def target_versions(pins: Mapping[str, str] | None) -> dict[str, str]:
         raise BundleError(f"{mlflow.get_registry_uri()}: there is no {named}; correct {variable('pin')}")
     if not versions:
         raise BundleError(
-            f"{mlflow.get_registry_uri()}: no registered model '{PREFIX}TASK' with the alias '{CHAMPION}'; run `make "
-            f"repro`, set MLFLOW_TRACKING_URI to a registry that has one, or set {variable('bundles')} to a folder of "
-            "bundles"
+            f"{mlflow.get_registry_uri()}: no registered model '{PREFIX}TASK' with the alias '{CHAMPION}'; run "
+            f"`fatescope repro`, set MLFLOW_TRACKING_URI to a registry that has one, or set {variable('bundles')} to a "
+            "folder of bundles"
         )
     return versions
 
@@ -78,6 +95,16 @@ def followed_versions(pins: Mapping[str, str] | None, served: Mapping[str, str])
     return versions
 
 
+def challenging_versions(champions: Mapping[str, str]) -> dict[str, str]:
+    """Return task → version with the alias challenger, of the tasks of `champions` that another version serves.
+
+    Raises BundleError if the registry cannot be read.
+    """
+    client = mlflow.MlflowClient()
+    found = {task: _find(client, task, CHALLENGER) for task in champions}
+    return {task: version for task, version in found.items() if version and version != champions[task]}
+
+
 def _current_versions(pins: Mapping[str, str] | None) -> dict[str, str]:
     client = mlflow.MlflowClient()
     if pins:
@@ -86,7 +113,7 @@ def _current_versions(pins: Mapping[str, str] | None) -> dict[str, str]:
     return {
         model.name.removeprefix(PREFIX): str(model.aliases[CHAMPION])
         for model in _models(client)
-        if CHAMPION in model.aliases
+        if CHAMPION in model.aliases and _TASK.fullmatch(model.name.removeprefix(PREFIX))
     }
 
 
@@ -127,27 +154,74 @@ def _reading() -> Iterator[None]:
         ) from error
 
 
-def download(target: Path, versions: dict[str, str]) -> None:
-    """Download the bundles of `versions` that `target` does not have yet, and list them; raises BundleError."""
+def download(target: Path, versions: dict[str, str]) -> dict[str, Refused]:
+    """Download the bundles of `versions` that `target` does not have yet, and list them.
+
+    Return those that their signature rules out: the previous version of the task stays listed, if there is one. Raises
+    BundleError where one cannot be downloaded.
+    """
     target.mkdir(parents=True, exist_ok=True)
+    before = {task: champion.version for task, champion in read_champions(target).items() if follows_registry(target)}
+    listed, refused = dict[str, str](), dict[str, Refused]()
     for task, version in versions.items():
         folder = target / task / version
         if folder.exists():
+            listed[task] = version
             continue
         folder.parent.mkdir(exist_ok=True)
         try:
             with tempfile.TemporaryDirectory(dir=target, prefix=".") as partial:
                 # By version, because the alias may have moved since it was read.
                 source = bundle_uri(task, version)
-                Path(mlflow.artifacts.download_artifacts(source, dst_path=partial)).rename(folder)
-        except (mlflow.MlflowException, OSError) as error:
+                downloaded = Path(mlflow.artifacts.download_artifacts(source, dst_path=partial))
+                signatures.verify(downloaded, registry=True, warn=True, name=f"{model_name(task)} version {version}")
+                downloaded.rename(folder)
+                listed[task] = version
+        except SignatureError as error:
+            refused[task] = Refused(version, str(error).removeprefix(f"{model_name(task)} version {version}: "))
+            if task in before:
+                listed[task] = before[task]
+        # Stores of artifacts have errors of their own, which MLflow passes on.
+        except Exception as error:
             raise BundleError(f"{model_name(task)} version {version} cannot be downloaded: {error}") from error
+    with replacing(target / REFUSED) as part:
+        part.write_text(json.dumps({task: asdict(found) for task, found in refused.items()}), encoding="utf-8")
     with replacing(target / LISTING) as part:
-        part.write_text(json.dumps(versions), encoding="utf-8")
-    for task, version in versions.items():
+        part.write_text(json.dumps(listed), encoding="utf-8")
+    for task, version in listed.items():
         newest_first = sorted((target / task).iterdir(), key=lambda path: path.stat().st_ctime, reverse=True)
         for outdated in [path for path in newest_first if path.name != version][KEPT_VERSIONS - 1 :]:
             shutil.rmtree(outdated, ignore_errors=True)
+    return refused
+
+
+@dataclass(frozen=True)
+class Challenging:
+    """What was last fetched of challengers: task → version, whether some were refused, and when these are due again."""
+
+    versions: dict[str, str] | None = None
+    refused: bool = False
+    retry_at: float = 0.0
+
+
+def sync_challengers(store: Path, champions: Mapping[str, str], last: Challenging | None = None) -> Challenging:
+    """Bring the challengers in step with the registry; what goes wrong is reported, and tried again at the next query.
+
+    `champions` is task → version in service, which go on whatever becomes of their challengers. `last` is what was
+    returned at the last query: a version that was refused is fetched again every REFUSED_RETRY_S only.
+    """
+    last = last or Challenging()
+    try:
+        versions = challenging_versions(champions)
+        if versions == last.versions and not (last.refused and time.monotonic() >= last.retry_at):
+            return last
+        refused = download(challengers.folder(store), versions)
+        for task, found in refused.items():
+            print(_refusal(task, found), file=sys.stderr, flush=True)
+        return Challenging(versions, bool(refused), time.monotonic() + REFUSED_RETRY_S)
+    except Exception as error:  # noqa: BLE001  whatever it is, the champions are followed
+        print(f"the challengers are not in step with the registry: {error}", file=sys.stderr, flush=True)
+        return last
 
 
 def main(
@@ -164,8 +238,12 @@ def main(
             served = {task: champion.version for task, champion in read_champions(target).items()}
         else:
             served = target_versions(settings.pin)
-            download(target, served)
+            if refused := download(target, served):
+                raise BundleError("; ".join(_refusal(task, found) for task, found in refused.items()))
             _report(serving=served)
+            # Nobody waits for them.
+            if settings.challenged:
+                sync_challengers(target, served)
     except FatescopeError as error:
         _report(error=str(error))
         raise typer.Exit(1) from error
@@ -176,17 +254,62 @@ def main(
 def _follow(target: Path, served: dict[str, str], settings: ServiceSettings) -> NoReturn:
     """Download new versions as the registry names them, until standard input closes."""
     _end_with_parent()
+    watch = AliasWatch(settings.audit_log) if settings.audit_log else None
+    refused, retry_at, due = dict[str, Refused](), 0.0, time.monotonic() + settings.poll_s
+    challenging: Challenging | None = None
     while True:
-        time.sleep(settings.poll_s)
+        time.sleep(min(settings.poll_s, LOOK_S))
+        if watch is not None:
+            _note_moves(watch)
+        if time.monotonic() < due:
+            continue
+        due = time.monotonic() + settings.poll_s
         try:
-            if (current := followed_versions(settings.pin, served)) != served:
-                download(target, current)
+            current = followed_versions(settings.pin, served)
+            if current != served or (refused and time.monotonic() >= retry_at):
+                refused, retry_at = download(target, current), time.monotonic() + REFUSED_RETRY_S
                 served = current
-        except BundleError as error:
+        # The second where the disk is full, for example.
+        except (BundleError, OSError) as error:
             # The versions that are served stay in service.
             _report(error=str(error))
         else:
             _report(serving=served)
+            if settings.challenged:
+                challenging = sync_challengers(target, served, challenging)
+
+
+def _refusal(task: str, refused: Refused) -> str:
+    return f"{model_name(task)} version {refused.version} is not served: {refused.reason}"
+
+
+def _note_moves(watch: AliasWatch) -> None:
+    """Enter aliases that were moved by hand into the audit log; what keeps it from that is reported as an error."""
+    try:
+        client = mlflow.MlflowClient()
+        current = {
+            (str(model.name), str(alias)): str(version)
+            for model in _models(client)
+            for alias, version in model.aliases.items()
+        }
+        # One that is empty altogether has rather lost its database than its aliases.
+        if current:
+            watch.look(current, partial(_describe, client))
+    except FatescopeError as error:
+        _report(error=str(error))
+    except Exception as error:  # noqa: BLE001  whatever it is, the champions are followed
+        _report(error=f"aliases moved by hand are not noticed: {type(error).__name__}: {error}")
+
+
+def _describe(client: mlflow.MlflowClient, model: str, number: str) -> Version | None:
+    with _reading():
+        try:
+            version = client.get_model_version(model, number)
+        except mlflow.MlflowException as error:
+            if not is_missing(error):
+                raise
+            return None
+    return Version(version.tags, datetime.fromtimestamp(version.creation_timestamp / 1000, UTC))
 
 
 def _report(**content: object) -> None:

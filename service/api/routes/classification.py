@@ -1,6 +1,7 @@
 """Endpoints that classify images."""
 
 import asyncio
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated
 
@@ -8,21 +9,45 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from fatescope.data.native.slices import Cursor, SlicedSource
+from service import tracing
 from service.api import formats
-from service.api.forms import FILES_PART, IMAGE_PART, openapi_body, read_many, read_one
+from service.api.forms import FILES_PART, IMAGE_PART, SLICES_PART, openapi_body, read_many, read_one
 from service.api.middleware import REQUEST_ID
 from service.api.routes.parameters import FormatName, Task, download
-from service.api.schemas import ClassifyBatchResponse, ClassifyResponse
+from service.api.schemas import ClassifyBatchResponse, ClassifyResponse, ClassifySlicesResponse
 from service.api.state import state_of
-from service.inference.classify import Record, classify_one, explain_cell
-from service.inference.classify_batch import classify_many
-from service.inference.model_pool import ServedModel
-from service.inference.results import BatchDict, ModelDict
+from service.inference.classify import Record, answer, classify_one, explain_cell
+from service.inference.classify_batch import classify_many, classify_sliced
+from service.inference.errors import RequestError
+from service.inference.files import shorten
+from service.inference.quality import excludes
+from service.inference.results import BatchDict
+from service.inference.slices import SlicedFile
 
 router = APIRouter(tags=["classification"])
 
+MAX_SIZE = 1 << 50
+"""Of a file that is sent in slices, bytes; no file is as large."""
+
 Explain = Annotated[bool, Query(description="Add the activation map.")]
 Details = Annotated[bool, Query(description="Add a thumbnail and the image features of each cell.")]
+
+
+JudgeQuality = Annotated[
+    bool | None,
+    Query(
+        description="Say why a cell is outside the gates of quality, which takes up to a millisecond a cell. By "
+        "default where cells outside are left out, and with `details`."
+    ),
+]
+ExcludeOutside = Annotated[
+    bool | None,
+    Query(
+        description="Whether compositions leave out cells outside the gates of quality; as in training by default "
+        "(`excludes_outside` in /models)."
+    ),
+]
 
 
 @router.post(
@@ -30,20 +55,26 @@ Details = Annotated[bool, Query(description="Add a thumbnail and the image featu
     openapi_extra=openapi_body(IMAGE_PART, many=False),
     responses={200: {"model": ClassifyResponse}},
 )
-async def classify(request: Request, task: Task = None, explain: Explain = False) -> Response:
-    """Classify one image of one cell."""
-    models = state_of(request.scope).models
+async def classify(
+    request: Request, task: Task = None, explain: Explain = False, quality: JudgeQuality = None
+) -> Response:
+    """Classify one image of one cell, or one of each channel where the model takes several (`channels` in /models)."""
+    state = state_of(request.scope)
+    models = state.models
     model = models.get(task)
-    cell, prediction = await classify_one(await read_one(request), model, _record(request))
-    response = {
-        **prediction,
-        "model": _version(model),
-        "task": model.spec.task,
-        "request_id": request.scope[REQUEST_ID],
-    }
-    if explain:
-        response["activation_map"] = await explain_cell(cell, prediction["label"], model, models)
-    return Response(orjson.dumps(response), media_type="application/json")
+    uploads = await read_one(request, model.spec.inputs)
+    # The map is one of the champion's network.
+    if state.canary and not explain:
+        model, cell, prediction = await state.canary.classify_one(
+            uploads, model, _record(request), request.scope, request.scope[REQUEST_ID], judge_quality=quality
+        )
+    else:
+        cell, prediction = await classify_one(uploads, model, _record(request), judge_quality=quality)
+    with tracing.span("respond"):
+        response: dict[str, object] = {**answer(prediction, model, request.scope[REQUEST_ID])}
+        if explain:
+            response["activation_map"] = await explain_cell(cell, prediction["label"], model, models)
+        return Response(orjson.dumps(response), media_type="application/json")
 
 
 @router.post(
@@ -64,30 +95,92 @@ async def classify_batch(
     task: Task = None,
     format: FormatName = None,  # noqa: A002  the name in the query
     details: Details = False,
+    exclude_outside: ExcludeOutside = None,
+    quality: JudgeQuality = None,
 ) -> Response:
-    """Classify many images: files, or a zip, a TIFF of many pages, a .cif or .rif, in a form or as the body."""
+    """Classify many images: files, or a zip, a TIFF of many pages, a .cif or .rif, in a form or as the body.
+
+    Where the model takes several channels, the files of one object, whose names differ in the channel alone, are one
+    cell; one that lacks a channel is answered with the code `missing_channel`.
+    """
     chosen = formats.choose(format, request.headers.get("accept", ""))
     state = state_of(request.scope)
     model = state.models.get(task)
+    excluded = excludes(model.spec, requested=exclude_outside)
     async with read_many(request) as files:
         sample, samples, cells = await classify_many(
-            files, model, _record(request), details=details, max_cells=state.max_cells
+            files,
+            model,
+            _record(request),
+            request_id=request.scope[REQUEST_ID],
+            details=details,
+            max_cells=state.max_cells,
+            exclude_outside=excluded,
+            judge_quality=quality,
         )
     results: BatchDict = {
-        "model": _version(model),
+        "model": model.identity,
         "task": model.spec.task,
         "request_id": request.scope[REQUEST_ID],
         "simulated": model.spec.simulated,
+        "outside_excluded": excluded,
         "sample": sample,
         "samples": samples,
         "cells": cells,
     }
-    return download(await asyncio.to_thread(chosen.write, results), model.spec.task)
+    with tracing.span("respond"):
+        return download(await asyncio.to_thread(chosen.write, results), model.spec.task)
+
+
+@router.post(
+    "/classify_slices",
+    openapi_extra=openapi_body(SLICES_PART, many=True),
+    responses={200: {"model": ClassifySlicesResponse}},
+)
+async def classify_slices(
+    request: Request,
+    name: Annotated[str, Query(description="Name of the file, for messages.")],
+    size: Annotated[int, Query(ge=0, le=MAX_SIZE, description="Size of the whole file, bytes.")],
+    offset: Annotated[
+        list[Annotated[int, Query(ge=0, le=MAX_SIZE)]],
+        Query(description="Where in the file each slice begins, bytes, in the order of the slices."),
+    ],
+    cursor: Annotated[str | None, Query(description="`next.cursor` of the answer before, none for the first.")] = None,
+    task: Task = None,
+    details: Details = False,
+) -> Response:
+    """Classify a .cif or .rif of any size in several requests, which each hold slices of it.
+
+    Send the first 8 MB. Each answer has the cells that follow, at most 1,000, and in `next` which slices of the file
+    to send for those behind them; null at the end of the file. The service keeps nothing between two requests. Put the
+    cells together with /summarise.
+    """
+    model = state_of(request.scope).models.get(task)
+    async with read_many(request) as parts:
+        if len(parts) != len(offset):
+            raise RequestError(
+                422, "parameters", f"{len(parts)} slices, but {len(offset)} offsets; send an offset for each slice"
+            )
+        try:
+            source = SlicedSource([(at, part.read()) for at, (_, part) in zip(offset, parts, strict=True)], size)
+            file = SlicedFile(source, shorten(name), None if cursor is None else Cursor.parse(cursor))
+        except ValueError as error:
+            raise RequestError(422, "parameters", str(error)) from error
+    cells = await classify_sliced(file, model, _record(request), request_id=request.scope[REQUEST_ID], details=details)
+    response = {
+        "model": model.identity,
+        "task": model.spec.task,
+        "request_id": request.scope[REQUEST_ID],
+        "simulated": model.spec.simulated,
+        "objects": file.objects,
+        "cells": cells,
+        "next": {"cursor": file.cursor and str(file.cursor), "slices": [asdict(span) for span in file.wanted]}
+        if file.wanted
+        else None,
+    }
+    with tracing.span("respond"):
+        return Response(orjson.dumps(response), media_type="application/json")
 
 
 def _record(request: Request) -> Record:
     return partial(state_of(request.scope).prediction_log.add, request.scope[REQUEST_ID])
-
-
-def _version(model: ServedModel) -> ModelDict:
-    return {"name": model.champion.name, "version": model.champion.version}

@@ -16,7 +16,7 @@ from service.api.headers import CARD_HEADERS
 from service.api.model_schemas import ExamplesResponse, ModelInfo
 from service.api.schemas import ModelVersion
 from service.api.state import ServiceState, state_of
-from service.inference import summary, thumbnails
+from service.inference import quality, summary, thumbnails
 from service.inference.errors import RequestError
 from service.inference.model_pool import ServedModel
 
@@ -56,7 +56,11 @@ def card(request: Request, task: str) -> Response:
 @router.get("/examples/{task}")
 def examples(request: Request, task: str) -> ExamplesResponse:
     """Return pictures of cells like those that the model was trained on."""
-    return ExamplesResponse(pictures=[thumbnails.thumbnail(cell) for cell in _example_cells(_model(request, task))])
+    return ExamplesResponse(
+        pictures=[
+            thumbnails.thumbnail(cell if cell.ndim == 2 else cell[0]) for cell in _example_cells(_model(request, task))
+        ]
+    )
 
 
 @router.get("/sample/{task}", response_class=Response)
@@ -66,7 +70,11 @@ def sample(request: Request, task: str) -> Response:
     buffer, bit_depth = io.BytesIO(), model.spec.bit_depths[-1]
     with zipfile.ZipFile(buffer, "w") as archive:
         for number, cell in enumerate(_example_cells(model), 1):
-            archive.writestr(f"example/cell_{number}.tif", thumbnails.tiff(cell, bit_depth))
+            if cell.ndim == 2:
+                archive.writestr(f"example/cell_{number}.tif", thumbnails.tiff(cell, bit_depth))
+                continue
+            for name, channel in zip(model.spec.inputs, cell, strict=True):
+                archive.writestr(f"example/cell_{number}_Ch{name}.tif", thumbnails.tiff(channel, bit_depth))
     return Response(buffer.getvalue(), media_type="application/zip")
 
 
@@ -97,13 +105,16 @@ def _describe(model: ServedModel, state: ServiceState) -> ModelInfo:
         engine=model.engine,
         bit_depths=spec.bit_depths,
         channel=spec.channel,
+        channels=spec.channels,
         height_px=spec.height_px,
         width_px=spec.width_px,
         pattern=spec.params.get("dataset", {}).get("pattern"),
-        figures=list(summary.FEATURES),
+        figures=list(summary.feature_names(spec)),
         canvas=spec.canvas,
         coverage=spec.coverage,
+        excludes_outside=None if spec.quality is None else quality.excludes(spec, requested=None),
         simulated=spec.simulated,
+        prior=spec.prior,
         data_hash=spec.data_hash,
         git_commit=spec.git_commit,
         max_cells=state.max_cells,

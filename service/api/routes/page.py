@@ -1,14 +1,19 @@
 """The page for biologists, and the endpoints that it needs beside classification."""
 
+import logging
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
 import numpy as np
+from anyio import from_thread
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 
+from fatescope.data import images
 from fatescope.errors import ImageError
+from fatescope.inference import label_queue
 from service.api import formats
 from service.api.feedback import Correction
 from service.api.headers import PAGE_HEADERS
@@ -20,11 +25,14 @@ from service.api.model_schemas import (
 )
 from service.api.routes.parameters import FormatName, Task, download
 from service.api.schemas import ClassifyBatchResponse, ClassShare
-from service.api.state import state_of
+from service.api.state import ServiceState, state_of
 from service.inference import summary
 from service.inference.errors import RequestError
 from service.inference.files import Upload, shorten
+from service.inference.model_pool import ServedModel
 from service.inference.results import BatchDict
+
+log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
 router = APIRouter(tags=["page"])
 
@@ -35,7 +43,7 @@ PAGE = Path(__file__).parents[2] / "page"
 def summarise(request: Request, sample: SummariseRequest, task: Task = None) -> SummariseResponse:
     """Summarise the cells of several requests, and compare their images with those that the model was trained on."""
     model = state_of(request.scope).models.get(task)
-    classes, features = len(model.spec.classes), len(summary.FEATURES)
+    classes, features = len(model.spec.classes), len(summary.feature_names(model.spec))
     if any(len(cell.probabilities) != classes or len(cell.figures) != features for cell in sample.cells):
         raise RequestError(
             422, "parameters", f"a cell needs {classes} probabilities and {features} figures; see /models"
@@ -44,7 +52,7 @@ def summarise(request: Request, sample: SummariseRequest, task: Task = None) -> 
     verdicts = np.array([cell.verdict for cell in sample.cells], np.str_)
     figures = np.array([cell.figures for cell in sample.cells]).reshape(-1, features)
     composition = summary.compose(probabilities, verdicts, model.spec)
-    differences = summary.differences(figures, model.champion.path)
+    differences = summary.differences(figures, model.spec, model.champion.path)
     return SummariseResponse(
         composition=composition and {name: ClassShare(**share) for name, share in composition.items()},
         differences=[FeatureDifference(**asdict(difference)) for difference in differences],
@@ -56,7 +64,7 @@ def export(results: ClassifyBatchResponse, format: FormatName = "csv") -> Respon
     """Convert results that were merged from several requests to another format."""
     content = results.model_dump()
     for cell in content["cells"]:
-        del cell["thumbnail"], cell["figures"]
+        del cell["thumbnail"], cell["thumbnails"], cell["figures"], cell["image_hash"]
     chosen = formats.FORMATS[format or "csv"]
     try:
         document = chosen.write(cast("BatchDict", content))
@@ -66,24 +74,77 @@ def export(results: ClassifyBatchResponse, format: FormatName = "csv") -> Respon
 
 
 @router.post("/feedback")
-def correct(
+def correct(  # noqa: PLR0913, PLR0917  the parts of a form
     request: Request,
-    image: Annotated[UploadFile, File(description="The image that was classified.")],
-    label: Annotated[str, Form(description="The true class of the cell.")],
+    image: Annotated[
+        list[UploadFile] | None,
+        File(
+            description="The image that was classified; where the model takes several channels, that of each. It may "
+            "be left out where `cell` is given."
+        ),
+    ] = None,
+    label: Annotated[
+        str, Form(description="The true class of the cell; with `cell`, empty where nobody can tell it.")
+    ] = "",
     called: Annotated[str, Form(description="The predicted class.", max_length=200)] = "",
     keep_image: Annotated[bool, Form(description="Whether the image may be stored.")] = False,
+    cell: Annotated[
+        str | None,
+        Form(
+            description="The `id` of the answer, or of a cell in /queue; of /classify the `request_id`.", max_length=100
+        ),
+    ] = None,
+    asked: Annotated[
+        bool,
+        Form(
+            description="Whether the cell was chosen to be labelled before anyone saw its answer; only such labels can "
+            "show that a challenger is better. Cells of /queue are, whatever is said here."
+        ),
+    ] = False,
     task: Task = None,
 ) -> FeedbackResponse:
-    """Store a correction for the next version of the data; the image only if the user allows it."""
+    """Store a correction for the next version of the data; the image only if the user allows it.
+
+    What is said of the cells in /queue also tells how right the model is now.
+    """
     state = state_of(request.scope)
-    model, raw, name = state.models.get(task), image.file.read(), shorten(image.filename or "cell")
+    model = state.models.get(task)
+    files = [Upload(part.file.read(), shorten(part.filename or "cell")) for part in image or []]
+    if not files:
+        if not cell:
+            raise RequestError(422, "parameters", "send the image of the cell, or its id as `cell`")
+        if keep_image:
+            raise RequestError(422, "parameters", "keep_image: there is no image in this request to keep")
+        return _store(state, Correction([], label, called, keep_image=False, cell=cell), model)
     try:
         # An image that cannot be decoded could not be imported later either.
-        model.decoder.decode_one(Upload(raw, name))
+        files = model.decoder.in_order(files)
+        decoded = model.decoder.decode_one(*files)
     except ImageError as error:
-        raise RequestError(400, error.code, str(error), name) from error
-    stored = state.feedback.add(Correction(name, raw, label, called, keep_image), model)
-    return FeedbackResponse(**asdict(stored))
+        raise RequestError(400, error.code, str(error), files[0].name) from error
+    digest = images.pixel_hash(decoded.native)
+    response = _store(state, Correction(files, label, called, keep_image, cell, digest), model)
+    if state.shadow and label:
+        try:
+            asked = asked or _is_drawn(state, model, cell)
+            from_thread.run(partial(state.shadow.add_label, model, decoded, label, asked=asked))
+        except Exception as error:  # noqa: BLE001  the correction is stored, and would be sent again
+            log.warning("a label could not be compared: %s", error)
+    return response
+
+
+def _is_drawn(state: ServiceState, model: ServedModel, cell: str | None) -> bool:
+    """Return whether the queue has drawn the cell of an answer, and so nobody has chosen it for that answer."""
+    if cell is None or state.records is None:
+        return False
+    return label_queue.is_drawn(state.records, model.spec.task, model.champion.version, cell)
+
+
+def _store(state: ServiceState, correction: Correction, model: ServedModel) -> FeedbackResponse:
+    stored = state.feedback.add(correction, model)
+    evidence = {"label": correction.label, "called": correction.called, "image_kept": stored.kept}
+    state.audit.enter_correction(stored.correction, model.champion.name, model.champion.version, evidence)
+    return FeedbackResponse(sha256=stored.sha256, kept=stored.kept, reason=stored.reason)
 
 
 @router.get("/", include_in_schema=False)

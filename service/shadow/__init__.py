@@ -1,0 +1,1 @@
+"""The challenger: it answers what the champion answers, unseen, or a share of the requests."""
