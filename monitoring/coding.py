@@ -8,13 +8,15 @@ import pandas as pd
 
 from monitoring.lamps import Lamps
 from monitoring.novelty import describe
-from monitoring.statistics import FEATURES, KERNEL_FEATURES, VERDICT_RATES, CellFeatures, Floats, Rows
+from monitoring.statistics import KERNEL_FEATURES, VERDICT_RATES, CellFeatures, Floats, Rows, compared_columns
 
 
 @dataclass(frozen=True)
 class Coding:
     """How the tables of one model are read."""
 
+    features: list[str]
+    """Columns whose distributions are compared."""
     components: list[str]
     """Columns of the embedding."""
     probabilities: list[str]
@@ -34,15 +36,16 @@ class Coding:
         embedding = reference[components].to_numpy(float)
         frequencies = rng.normal(0, 1 / _median_distance(embedding, rng), (embedding.shape[1], KERNEL_FEATURES))
         phases = rng.uniform(0, 2 * np.pi, KERNEL_FEATURES)
-        lamps = Lamps.of(reference[list(FEATURES)].to_numpy(float), groups)
-        return cls(components, probabilities, frequencies, phases, lamps)
+        features = compared_columns(reference.columns)
+        lamps = Lamps.of(reference[features].to_numpy(float), groups)
+        return cls(features, components, probabilities, frequencies, phases, lamps)
 
     def read(self, table: pd.DataFrame) -> CellFeatures:
         """Return the cells of a reference or of a window."""
         components = table[self.components].to_numpy(float)
         kernel = np.cos(components @ self.frequencies + self.phases) * np.sqrt(2 / KERNEL_FEATURES)
         verdicts = table["verdict"].to_numpy(str)
-        features = table[list(FEATURES)].to_numpy(float)
+        features = table[self.features].to_numpy(float)
         return CellFeatures(
             features,
             kernel,
@@ -50,6 +53,7 @@ class Coding:
             np.eye(len(self.probabilities))[table[self.probabilities].to_numpy().argmax(1)],
             np.stack([verdicts == verdict for verdict in VERDICT_RATES.values()], axis=1).astype(float),
             self.lamps.embed(features),
+            tuple(self.features),
         )
 
 

@@ -1,7 +1,8 @@
 """Compare a window of production cells with the cells that a model knows. Pure: tables in, a report out.
 
 Both tables have the features of `features.ACQUISITION`, `height` and `width`, the components `e0`, `e1`, ... of the
-embedding, `p_CLASS` and `verdict`; the reference, from the bundle, also `group` and `seen`. Every statistic is an
+embedding, `p_CLASS` and `verdict`, and what files say of the acquisition, where they do
+(`fatescope.data.acquisition_facts`); the reference, from the bundle, also `group` and `seen`. Every statistic is an
 effect size, so that a large window does not raise an alarm over a negligible difference:
 
 | statistic | meaning |
@@ -13,6 +14,7 @@ effect size, so that a large window does not raise an alarm over a negligible di
 | `novelty` | distance of the embeddings in units of what runs of like cells differ by: finds new media |
 | `classes` | total variation distance between the predicted classes; a mixture may change without any fault |
 | `unsure`, `unlike` | excess of the rate of the verdict over that of the reference |
+| `fact_FACT` | share of cells whose file says something new of the acquisition (`monitoring.facts`) |
 
 A threshold belongs to the model, to the size of the window and to how many lamps it has. It is the sum of two limits:
 
@@ -25,14 +27,14 @@ the window. `novelty` has both in its unit already (`monitoring.novelty`), and t
 alone. Rates of verdicts and novelty are compared with those of cells that the model was not fitted on.
 """
 
-from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from monitoring.coding import Coding
+from monitoring.facts import know_facts
+from monitoring.findings import INPUT, MIN_CELLS, OTHER_MIXTURE, Finding, Report
 from monitoring.novelty import Novelty
 from monitoring.run_effects import RunEffects, find_edges
 from monitoring.statistics import (
@@ -47,8 +49,6 @@ from monitoring.statistics import (
 )
 from monitoring.thresholds import ALPHA, CONCENTRATIONS, LEVEL_OF_RUNS, by_concentration, floor, joint_thresholds
 
-MIN_CELLS = 30
-"""Cells that a window needs to be evaluated."""
 SIZES = (30, 60, 120, 250, 500, 1000, 2000)
 """Windows, in cells, whose thresholds are computed; those between follow, and larger ones have those of the largest."""
 MIN_GROUP_CELLS = 10
@@ -59,47 +59,6 @@ DRAWS = 1000
 """Windows of like cells from which the threshold of a mixture is computed."""
 MIXTURE = ("classes",)
 """Statistics that the composition of a culture may change; they are reported, and raise no alarm about the input."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One statistic of a window."""
-
-    statistic: str
-    value: float
-    threshold: float
-
-    @property
-    def drifted(self) -> bool:
-        """Return whether the value is above its threshold."""
-        return self.value > self.threshold
-
-    @property
-    def ratio(self) -> float:
-        """Return the value as a multiple of its threshold."""
-        return self.value / max(self.threshold, 1e-9)
-
-
-@dataclass(frozen=True)
-class Report:
-    """All statistics of a window."""
-
-    cells: int
-    findings: list[Finding]
-
-    @property
-    def input_drift(self) -> list[Finding]:
-        """Return the findings above their thresholds that mean that the input has changed; the worst first."""
-        drifted = [finding for finding in self.findings if finding.drifted and finding.statistic not in MIXTURE]
-        return sorted(drifted, key=lambda finding: -finding.ratio)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as JSON holds it."""
-        return {
-            "cells": self.cells,
-            "drifted": [finding.statistic for finding in self.input_drift],
-            "findings": [asdict(finding) | {"drifted": finding.drifted} for finding in self.findings],
-        }
 
 
 class Detector:
@@ -120,6 +79,7 @@ class Detector:
             cells, self._edges, groups, self._means, self._rates_without(cells, groups), self._coding.lamps
         )
         self._novelty = Novelty.of(cells.described, cells.predicted, groups, ~self._unseen)
+        self._facts = know_facts(reference, _groups)
         self._chances: dict[int, dict[str, float]] = {}
 
     def evaluate(self, window: pd.DataFrame) -> Report:
@@ -127,7 +87,7 @@ class Detector:
         assert len(window) >= MIN_CELLS, len(window)
         cells = self._coding.read(window)
         means = Means.of(cells, self._edges)
-        values = compare_features(self._means.below, means.below - self._means.below)
+        values = compare_features(self._coding.features, self._means.below, means.below - self._means.below)
         values |= excess_rates(means.verdicts - self._rates)
         difference = (means.kernel - self._means.kernel) * (means.counts > 0)[:, None]
         values["mmd"] = discrepancies(difference, self._runs.scatter, means.counts, self._means.counts)
@@ -137,7 +97,11 @@ class Detector:
         novelty = self._novelty.distance(cells.described.mean(0), means.shares, size, concentration)
         values["novelty"] = np.asarray(novelty)
         thresholds = self.thresholds(len(window), concentration)
-        return Report(len(window), [Finding(name, float(value), thresholds[name]) for name, value in values.items()])
+        findings = [
+            Finding(name, float(value), thresholds[name], OTHER_MIXTURE if name in MIXTURE else INPUT)
+            for name, value in values.items()
+        ]
+        return Report(len(window), [*findings, *filter(None, (fact.judge(window) for fact in self._facts))])
 
     def thresholds(self, size: int, concentration: float = 1.0) -> dict[str, float]:
         """Return statistic → the threshold for windows of `size` cells that are imaged alike to that degree."""
@@ -184,13 +148,17 @@ class Detector:
         return self._chances[size]
 
     def _rates_without(self, cells: CellFeatures, groups: list[Rows]) -> list[Floats]:
-        """Return for each group the rates of verdicts of all others that were fitted on as it was."""
-        rates = []
+        """Return for each group the rates of verdicts of all others, as many of them fitted on as of the group."""
+        rates = list[Floats]()
         for rows in groups:
-            alike = self._unseen == self._unseen[rows[0]]
-            alike[rows] = False
-            chosen = alike if alike.any() else self._unseen == self._unseen[rows[0]]
-            rates.append(cells.verdicts[chosen].mean(0))
+            others = np.ones(len(self._unseen), bool)
+            others[rows] = False
+            rate: Floats = np.zeros(cells.verdicts.shape[1])
+            for part in (self._unseen, ~self._unseen):
+                if share := part[rows].mean():
+                    chosen = part & others if (part & others).any() else part
+                    rate += share * cells.verdicts[chosen].mean(0)
+            rates.append(rate)
         return rates
 
 

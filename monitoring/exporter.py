@@ -6,11 +6,14 @@ the reference of that version (`monitoring.drift`) and checked against the expec
 
 | metric | meaning |
 |---|---|
-| `fatescope_drift_statistic{task,statistic,kind}` | an effect size; `kind` is `input`, or `mixture` for the culture |
+| `fatescope_drift_statistic{task,statistic,kind}` | an effect size; `kind` is `input`, `mixture` for the culture, or \
+`acquisition` for what the model does not see |
 | `fatescope_drift_threshold{task,statistic,kind}` | the value that windows of like cells stay below |
 | `fatescope_window_cells{task}` | cells in the window; drift is evaluated from MIN_CELLS on |
+| `fatescope_window_not_finite{task}` | cells left out of the window, because a value of theirs is not a number |
 | `fatescope_window_verdict_ratio{task,verdict}` | share of the verdict in the window |
 | `fatescope_window_expectations_failed{task,severity}` | expectations that the window does not meet |
+| `fatescope_accuracy_…`, `fatescope_queue_cells` | how right the model is now (`monitoring.accuracy_metrics`) |
 | `fatescope_model_info{task,name,version,card}` | 1; `card` is the address of the model card |
 | `fatescope_model_made_timestamp_seconds{task}` | time of training; absent where the bundle does not say |
 | `fatescope_exporter_last_success_timestamp_seconds` | time of the last complete evaluation |
@@ -24,22 +27,30 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import httpx
+import numpy as np
 import pandas as pd
 import typer
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from fatescope.command import run
 from fatescope.config import Validation, load
+from fatescope.data.acquisition_facts import PREFIX
+from fatescope.data.features import further_channels
 from fatescope.inference.uncertainty import VERDICTS
 from fatescope.quality import checkpoint, expectations
 from fatescope.quality.results import CheckResult
-from monitoring.drift import MIN_CELLS, MIXTURE, Detector, Report
-from monitoring.settings import Every, Host, MonitoringSettings, Records, Service, Window
+from monitoring.accuracy import AccuracyWatch
+from monitoring.accuracy_metrics import AccuracyMetrics
+from monitoring.drift import Detector
+from monitoring.findings import MIN_CELLS, Report
+from monitoring.settings import Every, Feedback, Floor, Host, MonitoringSettings, Records, Service, Window
 from monitoring.sources import ServedModel, connect, fetch_models, fetch_reference, read_newest
 
 log = logging.getLogger(__name__)
 
 SEVERITIES = ("critical", "warning")
+_EXPECTED = (httpx.HTTPError, OSError, ValueError, KeyError)
+"""Errors of a service that is away or restarting, of which one line says enough."""
 
 
 @dataclass
@@ -61,37 +72,83 @@ class Exporter:
         self._statistic = gauge("fatescope_drift_statistic", "Effect size of the newest window.", labels)
         self._threshold = gauge("fatescope_drift_threshold", "Value that windows of like cells stay below.", labels)
         self._cells = gauge("fatescope_window_cells", "Cells in the window.", ("task",))
+        self._not_finite = gauge("fatescope_window_not_finite", "Cells with values that are no numbers.", ("task",))
         self._verdicts = gauge("fatescope_window_verdict_ratio", "Share of a verdict.", ("task", "verdict"))
         self._failed = gauge("fatescope_window_expectations_failed", "Failed expectations.", ("task", "severity"))
         self._model = gauge("fatescope_model_info", "Model that is monitored.", ("task", "name", "version", "card"))
         self._trained = gauge("fatescope_model_made_timestamp_seconds", "Time when the model was trained.", ("task",))
         self._success = gauge("fatescope_exporter_last_success_timestamp_seconds", "Last complete evaluation.")
+        self.accuracy = AccuracyMetrics(self.registry)
         self._detectors: dict[str, tuple[str, Detector]] = {}
+        self._watches: dict[str, AccuracyWatch] = {}
+        self._shown: dict[str, set[str]] = {}
 
     def evaluate(self) -> dict[str, Report]:
-        """Set all metrics once; return task → report of the tasks whose window is large enough."""
+        """Set all metrics once; return task → report of the tasks whose window is large enough.
+
+        A task whose evaluation fails is logged; the others go on, but the evaluation does not count as complete.
+        """
         models = fetch_models(self.client)
         self._model.clear()
         self._trained.clear()
         for task in self._detectors.keys() - {model.task for model in models}:
             # It has no champion any more.
             self._forget(task)
+            self.accuracy.forget(task)
             self._cells.remove_by_labels({"task": task})
+            self._not_finite.remove_by_labels({"task": task})
             del self._detectors[task]
-        reports = {}
+        reports, complete = {}, True
         for model in models:
-            self._describe(model)
-            # Before the window: a new version has a reference even while it has no predictions.
-            detector = self._detector(model)
-            window = read_newest(self.settings.records, model, self.settings.window)
-            self._cells.labels(model.task).set(len(window))
-            if len(window) < MIN_CELLS:
-                self._forget(model.task)
-                continue
-            reports[model.task] = detector.evaluate(window)
-            self._publish(model.task, window, reports[model.task])
-        self._success.set_to_current_time()
+            try:
+                report = self._evaluate_task(model)
+            except _EXPECTED as error:
+                log.warning("%s: evaluation failed: %s", model.task, error)
+                complete = False
+            # Whatever else it is, the other tasks must be watched.
+            except Exception:
+                log.exception("%s: evaluation failed", model.task)
+                complete = False
+            else:
+                if report:
+                    reports[model.task] = report
+        if complete:
+            self._success.set_to_current_time()
         return reports
+
+    def _evaluate_task(self, model: ServedModel) -> Report | None:
+        self._describe(model)
+        # Before the window: a new version has a reference even while it has no predictions.
+        detector = self._detector(model)
+        window = read_newest(self.settings.records, model, self.settings.window)
+        # One cell that is no number would make every mean so, and no comparison with a threshold would hold.
+        # A fact is a number for those cells alone whose file says it.
+        figures = window[[name for name in window.columns if not name.startswith(PREFIX)]].select_dtypes("number")
+        finite = np.isfinite(figures.to_numpy(float)).all(axis=1)
+        self._not_finite.labels(model.task).set(int((~finite).sum()))
+        window = window.iloc[np.flatnonzero(finite)]
+        self._cells.labels(model.task).set(len(window))
+        report = detector.evaluate(window) if len(window) >= MIN_CELLS else None
+        if report is None:
+            self._forget(model.task)
+        else:
+            self._publish(model.task, window, report)
+        self._judge_accuracy(model, window, report)
+        return report
+
+    def _judge_accuracy(self, model: ServedModel, window: pd.DataFrame, report: Report | None) -> None:
+        watch = self._watches[model.task]
+        unlabelled = watch.estimate(window, report)
+        labelled = watch.from_labels(
+            self.settings.records,
+            self.settings.feedback,
+            model.task,
+            model.version,
+            like=unlabelled.estimate is not None,
+        )
+        self.accuracy.publish(model.task, unlabelled, labelled, watch.floor)
+        if labelled and labelled.evidence >= 1 and watch.floor is not None:
+            log.warning("%s: %d labels say that it is less right than %.2f", model.task, labelled.labels, watch.floor)
 
     def _describe(self, model: ServedModel) -> None:
         card = f"{self.settings.service}/card/{model.task}"
@@ -102,7 +159,9 @@ class Exporter:
     def _detector(self, model: ServedModel) -> Detector:
         version, detector = self._detectors.get(model.task, (None, None))
         if detector is None or version != model.version:
-            detector = Detector(fetch_reference(self.client, model.task))
+            reference = fetch_reference(self.client, model.task)
+            detector = Detector(reference)
+            self._watches[model.task] = AccuracyWatch.of(reference, model.prior, self.settings.accuracy_floor)
             self._detectors[model.task] = (model.version, detector)
             log.info("%s: monitoring version %s", model.task, model.version)
         return detector
@@ -116,16 +175,21 @@ class Exporter:
         for verdict in VERDICTS:
             self._verdicts.labels(task, verdict).set(float((window["verdict"] == verdict).mean()))
         for finding in report.findings:
-            kind = "mixture" if finding.statistic in MIXTURE else "input"
-            self._statistic.labels(task, finding.statistic, kind).set(finding.value)
-            self._threshold.labels(task, finding.statistic, kind).set(finding.threshold)
+            self._statistic.labels(task, finding.statistic, finding.kind).set(finding.value)
+            self._threshold.labels(task, finding.statistic, finding.kind).set(finding.threshold)
+        shown = {finding.statistic for finding in report.findings}
+        for statistic in self._shown.get(task, set()) - shown:
+            # The newest window has too few cells with this fact, and what was found before must not stay.
+            for metric in (self._statistic, self._threshold):
+                metric.remove_by_labels({"task": task, "statistic": statistic})
+        self._shown[task] = shown
         failed = self._failed_expectations(window)
         for severity in SEVERITIES:
             self._failed.labels(task, severity).set(sum(result["severity"] == severity for result in failed))
 
     def _failed_expectations(self, window: pd.DataFrame) -> list[CheckResult]:
         with TemporaryDirectory(prefix="fatescope-") as docs:
-            suite = expectations.image_expectations(self.validation)
+            suite = expectations.image_expectations(self.validation, ["", *further_channels(window.columns)])
             results = checkpoint.check_tables({"window": (window, suite)}, Path(docs))
         return [result for result in results if not result["passed"]]
 
@@ -134,7 +198,7 @@ class Exporter:
         try:
             reports = self.evaluate()
         # The service may be away for a while; an alert on the last success is raised when it is away for long.
-        except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
+        except _EXPECTED as error:
             log.warning("evaluation failed: %s", error)
             return
         # Whatever else it is, the next evaluation may succeed; without one, nobody would watch any more.
@@ -142,14 +206,19 @@ class Exporter:
             log.exception("evaluation failed")
             return
         for task, report in reports.items():
-            drifted = ", ".join(finding.statistic for finding in report.input_drift)
+            drifted = ", ".join(
+                f"{finding.statistic} ({finding.words})" if finding.words else finding.statistic
+                for finding in report.input_drift
+            )
             if drifted:
                 log.warning("%s: the last %d cells differ from the reference in %s", task, report.cells, drifted)
 
 
-def main(
+def main(  # noqa: PLR0913, PLR0917  each is an option of the command
     service: Service = None,
     records: Records = None,
+    feedback: Feedback = None,
+    accuracy_floor: Floor = None,
     window: Window = None,
     every: Every = None,
     params: Annotated[Path, typer.Option("--params", help="params.yaml, for its section validate.")] = Path(
@@ -162,7 +231,16 @@ def main(
 
     Example: python -m monitoring.exporter --service http://127.0.0.1:3000 --every 60
     """
-    settings = MonitoringSettings.read({"service": service, "records": records, "window": window, "interval_s": every})
+    settings = MonitoringSettings.read(
+        {
+            "service": service,
+            "records": records,
+            "feedback": feedback,
+            "accuracy_floor": accuracy_floor,
+            "window": window,
+            "interval_s": every,
+        }
+    )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     exporter = Exporter(connect(settings), settings, load(params).validation)
     start_http_server(port, host, exporter.registry)

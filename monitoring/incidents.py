@@ -9,7 +9,7 @@ Alertmanager posts its alerts here (`monitoring/prometheus/alertmanager.yml`). E
 | `window.parquet` | the rows of the drifted window |
 | `report.json` | every statistic with its threshold (`monitoring.drift`) |
 | `report.html` | histograms of the window over those of the reference |
-| `README.md` | what to do, with the command that adopts new labelled cells |
+| `README.md` | what to do, with the command that imports new labelled cells |
 | `mlflow_run.txt` | the id of the run |
 
 A repeated alert opens nothing new, and completes what was interrupted. Other alerts are logged. `/metrics` has the
@@ -21,6 +21,7 @@ import logging
 import os
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -29,14 +30,16 @@ from typing import Annotated, Any, TypeGuard
 import httpx
 import typer
 
-from fatescope import artifact_places
+from fatescope import artifact_places, retention
 from fatescope.atomic import replacing
 from fatescope.command import run
 from fatescope.data.folders import fresh_folder
 from fatescope.model_registry import restore_experiment
+from fatescope.retention import Kept, Place
 from monitoring import alert_receiver, incident_report
 from monitoring.alert_receiver import IncidentError, make_handler
-from monitoring.drift import MIN_CELLS, Detector, Report
+from monitoring.drift import Detector
+from monitoring.findings import MIN_CELLS, Report
 from monitoring.settings import Host, MonitoringSettings, Records, Service, Window
 from monitoring.sources import connect, fetch_models, fetch_reference, read_newest
 
@@ -198,6 +201,17 @@ def _log_to_mlflow(folder: Path) -> None:
     marker.write_text(f"{run.info.run_id}\n", encoding="utf-8")
 
 
+def _expire_daily(kept: Kept) -> None:
+    """Delete incidents that ended before the retention time, until the program ends."""
+    while True:
+        try:
+            retention.apply(kept)
+        # Whatever it is, tomorrow's try may succeed, and the incidents of today must be opened.
+        except Exception:
+            log.exception("incidents that are too old could not be deleted")
+        time.sleep(retention.DAY_S)
+
+
 def main(
     folder: Annotated[Path, typer.Option("--folder", help="Folder in which incidents are written.")] = Path(
         "incidents"
@@ -216,6 +230,9 @@ def main(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     incidents = Incidents(folder, connect(settings), settings)
     alert_receiver.start_metrics()
+    if settings.retention_incidents_days is not None:
+        kept = Kept(incidents=Place(folder, settings.retention_incidents_days))
+        threading.Thread(target=_expire_daily, args=(kept,), daemon=True).start()
     log.info("listening for alerts on http://%s:%d", host, port)
     ThreadingHTTPServer((host, port), make_handler(incidents.receive)).serve_forever()
 

@@ -30,6 +30,8 @@ _DRAWS = 2000
 """Windows of each number of runs."""
 _RUNS = (1, 2, 4, 8, 16)
 """Numbers of runs in a window."""
+_PRIOR = 2
+"""Squares that are taken to vary as those of one normal deviate, before any are seen."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,13 @@ class Effects:
     @classmethod
     def of(cls, values: Floats, squares: Floats, noise: Floats) -> "Effects":
         """Return effects whose (G, S) sums of squares are `squares`, of which chance is expected to be `noise`."""
-        squares = squares.astype(float)
+        squares, freedom = squares.astype(float), len(squares) - 1
         mean = np.maximum(squares.mean(0), 1e-30)
-        # Satterthwaite (1946): squares that vary less than those of one normal deviate have several directions.
-        directions = 2 * mean**2 / np.maximum(squares.var(0, ddof=1) if len(squares) > 1 else mean, 1e-60)
-        return cls(values, np.minimum(noise.mean(0) / mean, 1.0), (len(squares) - 1) * np.maximum(directions, 1.0))
+        # Satterthwaite (1946): squares that vary less than those of one normal deviate have several directions. Those
+        # of few groups vary little by chance, and of two groups not at all: they count beside _PRIOR of one direction.
+        variance = ((squares - squares.mean(0)) ** 2).sum(0) + _PRIOR * 2 * mean**2
+        directions = 2 * mean**2 * (freedom + _PRIOR) / variance
+        return cls(values, np.minimum(noise.mean(0) / mean, 1.0), freedom * np.maximum(directions, 1.0))
 
     def scale(self, ranks: Floats | None) -> Floats:
         """Return the (D, S, …) factors of effects in draws in which the variance between groups has (D,) `ranks`.
@@ -64,20 +68,23 @@ class Effects:
         return factors.reshape(*factors.shape, *[1] * (self.values.ndim - 2))
 
 
-def find_edges(features: Floats, groups: list[Rows]) -> Floats:
+def find_edges(features: Floats, groups: list[Rows], level: float = LEVEL_OF_RUNS) -> Floats:
     """Return the (F, L) LEVELS of (n, F) features; the ends are those of the range of cells, as those of another run.
 
-    A share of cells outside cannot tell whether a run lies a little or far beyond all others, which it does in
-    two of G + 1 cases: the range reaches as far beyond the known ones as the mean of G groups may err.
+    The mean of such a run is beyond what the ends allow for in the share `level` of cases. A share of cells outside
+    cannot tell whether a run lies a little or far beyond all others, which it does in two of G + 1 cases: the range
+    reaches as far as the mean of another run may lie, and its cells about it.
     """
     edges: Floats = np.quantile(features, LEVELS, axis=0, method="inverted_cdf").T
     if len(groups) > 1:
         means = np.stack([features[rows].mean(0) for rows in groups])
         chance = np.mean([features[rows].var(0) / len(rows) for rows in groups], axis=0)
         spread = np.sqrt(np.maximum(means.var(0, ddof=1) - chance, 0))
-        reach = spread / np.sqrt(len(groups)) * t.ppf(1 - LEVEL_OF_RUNS / 2, len(groups) - 1)
-        edges[:, 0] -= reach
-        edges[:, -1] += reach
+        reach = spread * np.sqrt(1 + 1 / len(groups)) * t.ppf(1 - level / 2, len(groups) - 1)
+        apart = np.concatenate([features[rows] - mean for rows, mean in zip(groups, means, strict=True)])
+        low, high = np.quantile(apart, LEVELS[[0, -1]], axis=0, method="inverted_cdf")
+        edges[:, 0] = np.minimum(edges[:, 0], means.mean(0) - reach + low)
+        edges[:, -1] = np.maximum(edges[:, -1], means.mean(0) + reach + high)
     return edges
 
 
@@ -89,6 +96,7 @@ class RunEffects:
     ) -> None:
         """Take the reference, (F, L) `edges`, the rows of its groups and, of each, the verdict rates of the others."""
         self._pooled, self._lamps, self._groups = pooled, lamps, groups
+        self._names = cells.names
         means = [Means.of(cells.take(rows), edges) for rows in groups]
         self._deviations = [
             self._deviate(cells.take(rows), edges, mean) for rows, mean in zip(groups, means, strict=True)
@@ -181,7 +189,7 @@ class RunEffects:
         ranks = rng.random(_DRAWS) if unseen else None
         moved = below + np.tensordot(shares, self._below.values, 1) * self._below.scale(ranks)
         verdicts = verdicts * widening + shares @ self._verdicts.values * self._verdicts.scale(ranks)
-        values = compare_features(self._pooled.below, moved) | excess_rates(verdicts)
+        values = compare_features(self._names, self._pooled.below, moved) | excess_rates(verdicts)
         weights = (counts / np.maximum(total, 1)[:, None]).transpose(2, 0, 1)
         if unseen:
             # A run of its own, not one of few: effects of all groups, weighed by chance and by the cells behind them.

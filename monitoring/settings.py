@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fatescope.errors import ParamsError
-from monitoring.drift import MIN_CELLS
+from monitoring.findings import MIN_CELLS
 
 _PREFIX = "FATESCOPE_"
 
@@ -38,8 +38,14 @@ class MonitoringSettings(BaseSettings):
     """Key for the service, where it requires one; not an option, because other users can see those."""
     records: Annotated[Path, AfterValidator(_refuse_off)] = Path("records")
     """Folder with the prediction log of the service."""
+    feedback: Path = Path("feedback")
+    """Folder with the corrections that users of the service send."""
+    accuracy_floor: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Balanced accuracy that is promised, and below which an alert is raised; without it, what the model has shown."""
     window: Annotated[int, Field(ge=MIN_CELLS)] = 500
     """Cells of a task, the newest ones, that are compared with the reference of its model."""
+    retention_incidents_days: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    """Days after its end for which an incident is kept, with its window and report; without it, for ever."""
     interval_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     """Seconds between two evaluations."""
 
@@ -57,17 +63,26 @@ class MonitoringSettings(BaseSettings):
         lines = []
         for problem in problems:
             field, rule = str(problem["loc"][0]), problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{_OPTIONS[field]} or {variable(field)}: '{problem['input']}': {rule[0].lower()}{rule[1:]}")
+            option = f"{_OPTIONS[field]} or " if field in _OPTIONS else ""
+            lines.append(f"{option}{variable(field)}: '{problem['input']}': {rule[0].lower()}{rule[1:]}")
         raise ParamsError("\n".join(lines))
 
 
-_OPTIONS = {"service": "--service", "records": "--records", "window": "--window", "interval_s": "--every"}
+_OPTIONS = {
+    "service": "--service",
+    "records": "--records",
+    "feedback": "--feedback",
+    "accuracy_floor": "--accuracy-floor",
+    "window": "--window",
+    "interval_s": "--every",
+}
 
 
 def _option(field: str) -> Any:  # noqa: ANN401  as typer.Option itself
     """Return the command-line option of a field; without it, the environment variable or the default counts."""
     described = MonitoringSettings.model_fields[field]
-    text = f"{described.description} Without the option: {variable(field)}, else {described.default}."
+    default = "" if described.default is None else f", else {described.default}"
+    text = f"{described.description} Without the option: {variable(field)}{default}."
     return typer.Option(_OPTIONS[field], help=text)
 
 
@@ -83,6 +98,8 @@ def variables() -> dict[str, FieldInfo]:
 
 Service = Annotated[str | None, _option("service")]
 Records = Annotated[Path | None, _option("records")]
+Feedback = Annotated[Path | None, _option("feedback")]
+Floor = Annotated[float | None, _option("accuracy_floor")]
 Window = Annotated[int | None, _option("window")]
 Every = Annotated[float | None, _option("interval_s")]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]

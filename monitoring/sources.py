@@ -8,13 +8,11 @@ from typing import Any, Self
 
 import httpx
 import pandas as pd
-import pyarrow.parquet as pq
 
+from fatescope.inference import record_files
 from monitoring.settings import MonitoringSettings
 
 _TIMEOUT_S = 30
-_TIME_LENGTH = len("20261125T170242")
-"""Characters of the time with which the names of files in the prediction log begin."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +26,16 @@ class ServedModel:
     """None where the bundle does not say."""
     data_hash: str
     """Hash of the training data; empty where the bundle does not say."""
+    prior: tuple[float, ...] | None = None
+    """Class shares that its probabilities assume; None from a service that does not say."""
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Self:
         """Return an entry of /models."""
         trained = datetime.fromisoformat(entry["made"]) if entry.get("made") else None
         model = entry["model"]
-        return cls(entry["task"], model["name"], model["version"], trained, entry.get("data_hash", ""))
+        prior = tuple(entry["prior"]) if entry.get("prior") else None
+        return cls(entry["task"], model["name"], model["version"], trained, entry.get("data_hash", ""), prior)
 
 
 def connect(settings: MonitoringSettings) -> httpx.Client:
@@ -56,17 +57,4 @@ def fetch_reference(client: httpx.Client, task: str) -> pd.DataFrame:
 
 def read_newest(records: Path, model: ServedModel, count: int) -> pd.DataFrame:
     """Return the newest `count` logged predictions of a model, the oldest first; an empty table if there are none."""
-    tables, rows = list[pd.DataFrame](), 0
-    # The version follows the time; the numbers of the process and of the file come after it.
-    pattern = f"{'?' * _TIME_LENGTH}-{model.version}-*.parquet"
-    for path in sorted((records / model.task).glob(pattern), reverse=True):
-        try:
-            tables.append(pq.read_table(path).to_pandas())
-        except FileNotFoundError:  # the service has deleted it since
-            continue
-        rows += len(tables[-1])
-        if rows >= count:
-            break
-    if not tables:
-        return pd.DataFrame()
-    return pd.concat(tables, ignore_index=True).sort_values("time", kind="stable").tail(count).reset_index(drop=True)
+    return record_files.read_newest(records / model.task, model.version, count)

@@ -4,19 +4,21 @@ All of them follow from means over the cells of a window (`Means`), and from how
 reference. Functions take means of one window, or of D windows at a time with a leading axis.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from fatescope.data.features import ACQUISITION
+from fatescope.data.features import ACQUISITION, acquisition_columns
 from fatescope.inference.uncertainty import UNLIKE, UNSURE
 
 Floats = npt.NDArray[np.floating]
 Rows = npt.NDArray[np.int64]
 
-FEATURES = (*ACQUISITION, "height", "width")
-"""Columns whose distributions are compared."""
+_SIZES = ("height", "width")
+FEATURES = (*ACQUISITION, *_SIZES)
+"""Columns whose distributions are compared, where a model sees one channel."""
 VERDICT_RATES = {"unsure": UNSURE, "unlike": UNLIKE}
 """Statistic → the verdict whose rate it compares."""
 TAIL = 0.005
@@ -36,7 +38,7 @@ class CellFeatures:
     """Features of n cells, as arrays."""
 
     features: Floats
-    """(n, len(FEATURES))"""
+    """(n, F), see `Coding.features`."""
     kernel: Floats
     """(n, KERNEL_FEATURES) random Fourier features of the embedding."""
     described: Floats
@@ -47,14 +49,23 @@ class CellFeatures:
     """(n, len(VERDICT_RATES)) 1 where a cell has the verdict, else 0."""
     light: Floats
     """(n, P) features whose mean tells how many lamps a window has."""
+    names: tuple[str, ...]
+    """(F,) of the features."""
 
     def take(self, rows: Rows) -> "CellFeatures":
         """Return the cells at `rows`."""
-        arrays = (self.features, self.kernel, self.described, self.predicted, self.verdicts, self.light)
-        return CellFeatures(*(array[rows] for array in arrays))
+        return replace(
+            self,
+            features=self.features[rows],
+            kernel=self.kernel[rows],
+            described=self.described[rows],
+            predicted=self.predicted[rows],
+            verdicts=self.verdicts[rows],
+            light=self.light[rows],
+        )
 
     def below(self, edges: Floats) -> Floats:
-        """Return (n, len(FEATURES), L + 1): 1 where a feature is below the first of (F, L) `edges`, or up to each."""
+        """Return (n, F, L + 1): 1 where a feature is below the first of (F, L) `edges`, or up to each."""
         values = self.features[:, :, None]
         return np.concatenate([values < edges[:, :1], values <= edges], axis=2).astype(np.float32)
 
@@ -64,7 +75,7 @@ class Means:
     """Means over the cells of a window, or the differences of such means."""
 
     below: Floats
-    """(…, len(FEATURES), L + 1) shares of cells, as of `CellFeatures.below`."""
+    """(…, F, L + 1) shares of cells, as of `CellFeatures.below`."""
     kernel: Floats
     """(…, K, KERNEL_FEATURES) of the cells predicted as each class; 0 for a class without cells."""
     counts: Floats
@@ -114,15 +125,23 @@ class Means:
         return shares
 
 
-def compare_features(reference: Floats, differences: Floats) -> dict[str, Floats]:
-    """Return statistic → (…,) values for (…, F, L + 1) differences from the (F, L + 1) shares of a reference."""
+def compared_columns(reference: Iterable[str]) -> list[str]:
+    """Return those of the columns of a reference whose distributions are compared: FEATURES, in each channel."""
+    return [*acquisition_columns(reference), *_SIZES]
+
+
+def compare_features(names: Sequence[str], reference: Floats, differences: Floats) -> dict[str, Floats]:
+    """Return statistic → (…,) values for (…, F, L + 1) differences from the (F, L + 1) shares of a reference.
+
+    `names` are those of the F features.
+    """
     window = reference + differences
     distances = np.abs(differences).max(-1)
     known, recent = (np.maximum(_bins(shares[..., _DECILES]), MIN_SHARE) for shares in (reference, window))
     stability = ((recent - known) * np.log(recent / known)).sum(-1)
     outside = window[..., 0] + 1 - window[..., -1]
     statistics = dict[str, Floats]()
-    for i, name in enumerate(FEATURES):
+    for i, name in enumerate(names):
         statistics[f"ks_{name}"] = distances[..., i]
         statistics[f"psi_{name}"] = stability[..., i]
         statistics[f"outside_{name}"] = outside[..., i]

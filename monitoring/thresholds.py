@@ -55,10 +55,15 @@ def floor(statistic: str, window: int, unseen: int, verdict_rates: Floats) -> fl
         rate = offset = float(verdict_rates[list(VERDICT_RATES).index(statistic)])
     else:
         return 0.0
-    # The upper limit of the true rate (Clopper and Pearson 1934), then of the rate in a window.
-    highest = float(beta.ppf(1 - ALPHA, rate * unseen + 1, unseen - rate * unseen))
-    share = float(binom.ppf(1 - ALPHA / 10, window, highest)) / window - offset
+    share = share_by_chance(rate, window, unseen) - offset
     if statistic.startswith("psi_"):
         # What such a share adds to a bin that was empty.
         return max(0.0, (share - MIN_SHARE) * float(np.log(max(share, MIN_SHARE) / MIN_SHARE)))
     return share
+
+
+def share_by_chance(rate: float, window: int, known: int) -> float:
+    """Return the share of `window` cells that chance alone may give something that has this rate in `known` cells."""
+    # The upper limit of the true rate (Clopper and Pearson 1934), then of the rate in a window.
+    highest = float(beta.ppf(1 - ALPHA, rate * known + 1, known - rate * known))
+    return float(binom.ppf(1 - ALPHA / 10, window, highest)) / window
