@@ -33,7 +33,8 @@ from fatescope import command, config
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Bundle
-from monitoring.drift import Detector, Report
+from monitoring.drift import Detector
+from monitoring.findings import Report
 
 TASK = "binary"
 """Its model knows two of the four media, so that the others are new to it."""
@@ -96,7 +97,7 @@ def measure(folder: Path, settings: config.Simulate) -> Measured:
     """Measure with the model in `folder` and cells that are simulated with `settings`."""
     model = bundle.load(folder, 2)
     reference = pd.read_parquet(folder / bundle.REFERENCE)
-    settings, detector = settings.model_copy(update={"marker_channels": 0}), Detector(reference)
+    settings, detector = settings.model_copy(update={"marker_channels": 0, "darkfield": False}), Detector(reference)
     groups = [name.split("_") for name in reference.loc[~reference["seen"], "group"].unique()]
     keys = [(medium, int(day), int(run)) for medium, day, run in groups]
     known = draw(settings, keys, KNOWN_CELLS)

@@ -1,9 +1,10 @@
 """Load a server from a process of its own: `python -m benchmarks.load --url URL … FILE…`.
 
 Each connection sends a request as soon as its last one is answered, for `--seconds` or, where that is 0, until
-`--requests` are answered. Each FILE is a whole HTTP request as it goes over the wire; they are sent in turn. The result
-is one line of JSON: `{"answers": {status: count}, "seconds", "median_s", "p99_s"}`. Parsing is left out as far as can
-be, because the cores are those of the server.
+`--requests` are answered. With `--rate`, all together send so many a second, and the time of a request counts from
+when it was due, so that a server that stalls does not hide the requests that wait for it. Each FILE is a whole HTTP
+request as it goes over the wire; they are sent in turn. The result is one line of JSON: `{"answers": {status: count},
+"seconds", "median_s", "p99_s"}`. Parsing is left out as far as can be, because the cores are those of the server.
 """
 
 import asyncio
@@ -28,11 +29,18 @@ async def connect(
     left: Callable[[], bool],
     answers: Counter[int | str],
     latencies: list[float],
+    due: Iterator[float] | None = None,
 ) -> None:
-    """Send requests over one connection while `left` is true; reconnect when the server closes it."""
+    """Send requests over one connection while `left` is true; reconnect when the server closes it.
+
+    `due` has the times of all connections at which one is to be sent; without it, each follows the last one.
+    """
     reader = writer = None
     while left():
         start = time.perf_counter()
+        if due is not None:
+            start = next(due)
+            await asyncio.sleep(start - time.perf_counter())
         try:
             if writer is None:
                 reader, writer = await asyncio.open_connection(*address)
@@ -54,8 +62,10 @@ async def connect(
         writer.close()
 
 
-async def load(url: str, connections: int, seconds: float, count: int, paths: list[Path]) -> dict[str, Any]:
-    """Send requests to `url`; return the counts of responses and the latencies."""
+async def load(
+    url: str, connections: int, seconds: float, count: int, paths: list[Path], rate: float = 0
+) -> dict[str, Any]:
+    """Send requests to `url`, `rate` a second or as fast as they are answered; return responses and latencies."""
     answers, latencies = Counter[int | str](), list[float]()
     requests = itertools.cycle([path.read_bytes() for path in paths])
     deadline = time.monotonic() + (seconds or 1e9)
@@ -67,7 +77,8 @@ async def load(url: str, connections: int, seconds: float, count: int, paths: li
     def left() -> bool:
         return time.monotonic() < deadline and next(budget) > 0
 
-    await asyncio.gather(*(connect(address, requests, left, answers, latencies) for _ in range(connections)))
+    due = (start + number / rate for number in itertools.count()) if rate else None
+    await asyncio.gather(*(connect(address, requests, left, answers, latencies, due) for _ in range(connections)))
     return {
         "answers": dict(answers),
         "seconds": time.perf_counter() - start,
@@ -82,9 +93,10 @@ def main(
     connections: Annotated[int, typer.Option(help="Connections, each with one request at a time.")],
     seconds: Annotated[float, typer.Option(help="How long to send; 0 for no limit.")],
     requests: Annotated[int, typer.Option(help="How many to send; 0 for no limit.")] = 0,
+    rate: Annotated[float, typer.Option(help="How many to send a second; 0 for no limit.")] = 0,
 ) -> None:
     """Load a server, and print what came back as one line of JSON."""
-    print(json.dumps(asyncio.run(load(url, connections, seconds, requests, files))))
+    print(json.dumps(asyncio.run(load(url, connections, seconds, requests, files, rate))))
 
 
 if __name__ == "__main__":

@@ -25,13 +25,16 @@ class Figure:
         return self.value >= float(limit) if kind == ">=" else self.value <= float(limit)
 
 
-def publish(name: str, figures: list[Figure], packages: list[str], seed: int) -> None:
-    """Print a table of `figures` and write `reports/bench/NAME.json`."""
+def publish(
+    name: str, figures: list[Figure], packages: list[str], seed: int, accelerator: dict[str, str] | None = None
+) -> None:
+    """Print a table of `figures` and write `reports/bench/NAME.json`; `accelerator` describes a GPU that was used."""
     for figure in figures:
         mark = {True: "holds", False: "MISSED", None: ""}[figure.holds]
         print(f"{figure.figure:<78} {figure.value:>10.3f}  {figure.bar or '':<8} {mark}")
     content = {
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()}
+        | (accelerator or {}),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
         "seed": seed,
         "figures": [{**asdict(figure), "holds": figure.holds} for figure in figures],

@@ -1,13 +1,20 @@
 """A million cells through ingest and batch scoring on one machine, beside what bounds them; and what a billion take.
 
-Run with `fatescope bench scale`; about half an hour and 6 GB of disk. DISTINCT cells are drawn and linked until there
-are MANY files, so that there are a million names and files but fewer pixels; the files are in the page cache in both
-cases. The model is ResNet18 at 60x60, trained briefly (`benchmarks.service`). The limit is the same graph on the same
-files in this process or in two, without anything around it: files are decoded and classified in batches, and nothing is
-listed, assessed or written. It writes `docs/explanation/scale.md` and `reports/bench/scale.json`.
+Run with `fatescope bench scale`; about an hour, and 6 GB of disk, 20 for the last part. DISTINCT cells are drawn and
+linked until there are MANY files, so that there are a million names and files but fewer pixels; the files are in the
+page cache in both cases. The model is ResNet18 at 60x60, trained briefly (`benchmarks.service`). The limit is the same
+graph on the same files in this process or in two, without anything around it: files are decoded and classified in
+batches, and nothing is listed, assessed or written. It writes `docs/explanation/scale.md` and
+`reports/bench/scale.json`.
+
+The last parts time the audit of many classes (`benchmarks.scale_audit`), and run every stage at two `--sizes`, on
+cells whose pixels repeat (`benchmarks.scale_stages`). `python -m benchmarks.scale --only stages` or `--only audit` runs
+nothing else, and writes `reports/bench/scale_stages.json` or `reports/bench/scale_audit.json`.
+
+A worker of batch scoring decodes in a thread beside the one in which its network runs, so that one worker with one
+thread for the network takes more than one core, and two of them are compared with two plain loops.
 """
 
-import itertools
 import os
 import shutil
 import subprocess
@@ -16,13 +23,16 @@ import tempfile
 import time
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
+import typer
 
-from benchmarks import service
+from benchmarks import scale_audit, scale_stages, service
 from benchmarks.memory import measure
 from benchmarks.report import Figure, publish
+from benchmarks.scale_stages import link
 from fatescope import config
 from fatescope.command import run
 from fatescope.data import images
@@ -44,21 +54,13 @@ GPU_TFLOPS = 65.0
 """Peak of an NVIDIA T4 in fp16, by its data sheet; nothing here was measured on a GPU."""
 
 
-def draw(folder: Path) -> list[Path]:
-    """Simulate DISTINCT cells below `folder` and return their files."""
+def draw(folder: Path, cells: int = DISTINCT) -> list[Path]:
+    """Simulate `cells` cells below `folder` and return their files."""
     settings = config.load(service.ROOT / "params.yaml").simulate
-    simulate.simulate(settings.model_copy(update={"cells": DISTINCT, "marker_channels": 0, "seed": SEED}), folder)
-    return sorted(folder.rglob("*_Ch1.ome.tif"))[:DISTINCT]
-
-
-def link(folder: Path, distinct: list[Path], count: int) -> Path:
-    """Make `folder` an export of `count` files, links to the simulated ones, 1,000 in a folder."""
-    for i, path in zip(range(count), itertools.cycle(distinct), strict=False):
-        sample = folder / f"{path.name.split('_')[0]}_{i // 1000}"
-        sample.mkdir(parents=True, exist_ok=True)
-        medium, run = path.name.split("_")[:2]
-        os.link(path, sample / f"{medium}_{run}_{i + 1}_Ch1.ome.tif")
-    return folder
+    simulate.simulate(
+        settings.model_copy(update={"cells": cells, "marker_channels": 0, "darkfield": False, "seed": SEED}), folder
+    )
+    return sorted(folder.rglob("*_Ch1.ome.tif"))[:cells]
 
 
 def decode_and_classify(model: Path, paths: list[Path], threads: int) -> None:
@@ -165,8 +167,28 @@ def arithmetic(measured: dict[str, float]) -> list[tuple[str, str, str]]:
     ]
 
 
-def main() -> None:
+def stages(sizes: tuple[int, int]) -> list[Figure]:
+    """Return how memory and time of every stage grow between two numbers of cells."""
+    with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
+        # The first cells of a larger store would be of some classes alone.
+        draw(Path(name) / "drawn", min(scale_stages.CELLS, *sizes))
+        return scale_stages.compare(Path(name) / "drawn", sizes, scale_stages.all_stages())
+
+
+def main(
+    sizes: Annotated[tuple[int, int], typer.Option(help="Cells of the two stores on which stages are compared.")] = (
+        scale_stages.SMALL,
+        scale_stages.LARGE,
+    ),
+    only: Annotated[Literal["all", "stages", "audit"], typer.Option(help="What to run.")] = "all",
+) -> None:
     """Measure, print and write the figures."""
+    if only == "stages":
+        publish("scale_stages", stages(sizes), ["pyarrow", "pandas", "numpy"], SEED)
+        return
+    if only == "audit":
+        publish("scale_audit", scale_audit.figures(), ["scikit-learn", "pandas", "numpy"], SEED)
+        return
     measured = dict[str, float]()
     with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
         folder = Path(name)
@@ -177,7 +199,10 @@ def main() -> None:
         measured["decoded"] = decoding(distinct)
         limits = [limit(model, distinct, processes) for processes in (1, CORES)]
         one = FEW / score(some, folder / "out", model, "--workers", "1", "--threads", "1")[0]
-        two_workers = score(some, folder / "out", model, "--workers", "2", "--threads", "1")[0]
+        two = "--workers", "2", "--threads", "1"
+        two_workers = score(some, folder / "out", model, *two)[0]
+        tenth = link(folder / "tenth", distinct, FEW // 10)
+        beside = (FEW - FEW // 10) / (two_workers - score(tenth, folder / "out", model, *two)[0])
         by_default, few_memory = score(some, folder / "out", model)
         seconds, memory = score(all_of_them, folder / "out", model)
         measured["scored"] = MANY / seconds
@@ -194,6 +219,7 @@ def main() -> None:
         Figure("its peak memory, MB", memory),
         Figure(f"{CORES} cores over one, {FEW:,} cells", FEW / by_default / one),
         Figure(f"two workers of a core over one of a core, {FEW:,} cells", FEW / two_workers / one),
+        Figure("two workers of a core, without their start, over two such loops", beside / limits[1], ">= 0.95"),
         Figure("batch scoring, cells a second", measured["scored"]),
         Figure("limit, one process of two threads, cells a second", limits[0]),
         Figure("limit, two processes of one thread, cells a second", limits[1]),
@@ -201,6 +227,8 @@ def main() -> None:
         Figure("ingest, cells a second", measured["ingested"]),
         Figure(f"peak memory of ingest at {MANY:,} over {FEW:,} cells", ingest_memory / few_ingest, "<= 1.15"),
         Figure("peak memory of ingest, MB", ingest_memory),
+        *scale_audit.figures(),
+        *stages(sizes),
     ]  # fmt: skip
     publish("scale", figures, ["openvino", "onnxruntime", "pyarrow", "imagecodecs"], SEED)
     Path("docs/explanation/scale.md").write_text(page(figures, measured), encoding="utf-8")

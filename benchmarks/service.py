@@ -1,6 +1,6 @@
 """A service to measure: its bundle, the processes that serve it, and the load on it.
 
-The model is a ResNet18 at 60x60, trained briefly on simulated cells, so that its predictions are not chance.
+The model is trained briefly on simulated cells, so that its predictions are not chance.
 """
 
 import io
@@ -32,15 +32,19 @@ CONNECTIONS = 64
 ROOT = Path(__file__).parent.parent
 
 
-def prepare(folder: Path) -> Path:
-    """Simulate cells, train on them for a few epochs, and return the bundle."""
+NETWORKS: dict[str, list[int] | None] = {"compact": None, "resnet18": [60, 60]}
+"""Backbone → the size of its input, None for that of `params.yaml`."""
+
+
+def prepare(folder: Path, backbone: str = "resnet18") -> Path:
+    """Simulate cells in `folder`, train on them for a few epochs, and return the bundle."""
     content = json.loads(config.load(ROOT / "params.yaml").model_dump_json(by_alias=True))
     content["simulate"]["cells"] = CELLS
     content["tune"]["trials"] = 0
     content["ensemble"]["members"] = 1
     content["train"] |= {
-        "backbone": "resnet18",
-        "input_size": [60, 60],
+        "backbone": backbone,
+        "input_size": NETWORKS[backbone] or content["train"]["input_size"],
         "epochs": 4,
         "batch_size": 128,
         "seeds": [SEED],
@@ -59,7 +63,13 @@ def prepare(folder: Path) -> Path:
 
 
 def serve(
-    folder: Path, bundle: Path, port: int, engine: str | None = None, records: str | None = None
+    folder: Path,
+    bundle: Path,
+    port: int,
+    records: str | None = None,
+    *,
+    runner_process: bool = False,
+    settings: dict[str, str] | None = None,
 ) -> AbstractContextManager[Any]:
     """Start our service with `bundle`; its prediction log is in `folder`, or where `records` says."""
     environment = {
@@ -67,7 +77,8 @@ def serve(
         "FATESCOPE_RECORDS": records or str(folder / "records"),
         "BENTOML_HOME": str(folder / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
-        **({"FATESCOPE_ENGINE": engine} if engine else {}),
+        **({"FATESCOPE_RUNNER_PROCESS": "true"} if runner_process else {}),
+        **(settings or {}),
     }
     served = bundle.parent.parent / "served" / TASK
     if not served.exists():
@@ -77,12 +88,20 @@ def serve(
     return ended([*command, "--working-dir", str(ROOT), "--port", str(port)], folder, environment)
 
 
-def load(folder: Path, port: int, request: bytes, seconds: float, count: int = 0) -> dict[str, Any]:
+def load(
+    folder: Path,
+    port: int,
+    request: bytes,
+    seconds: float,
+    count: int = 0,
+    connections: int = CONNECTIONS,
+    rate: float = 0,
+) -> dict[str, Any]:
     """Load a server from a process of its own, and return what `benchmarks.load` prints, with `rate` and `failed`."""
     path = folder / "request"
     path.write_bytes(request)
-    address = ["--url", f"http://127.0.0.1:{port}", "--connections", CONNECTIONS]
-    limits = ["--seconds", seconds, "--requests", count]
+    address = ["--url", f"http://127.0.0.1:{port}", "--connections", connections]
+    limits = ["--seconds", seconds, "--requests", count, "--rate", rate]
     command = [sys.executable, "-m", "benchmarks.load", *address, *limits, path]
     completed = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(completed.stdout)

@@ -28,6 +28,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
+from benchmarks.fits import constant_rate, fit_rate
 from benchmarks.report import Figure, publish
 from fatescope import config
 from fatescope.command import run
@@ -35,18 +36,13 @@ from fatescope.config import Params, Train
 from fatescope.data import dataset, splits
 from pipelines.commands import simulate
 from pipelines.stages import ingest, split
-from pipelines.training import trainer
-from pipelines.training.device import autocast
 from pipelines.training.examples import Examples
-from pipelines.training.layers import SmallMapConv2d
 from pipelines.training.prediction import predict
 
 SEED = 0
 CELLS = 4000
 EPOCHS = 10
 REPEATS = 3
-STEPS = 25
-"""Steps that are timed on the constant batch."""
 FEW, MANY = 4_000, 80_000
 
 
@@ -65,43 +61,6 @@ def prepare(folder: Path, settings: Params) -> tuple[Examples, npt.NDArray[np.in
     rows = [assigned.indices("random", name, classes) for name in ("train", "validation", "test")]
     train = np.sort(np.concatenate(rows[:2]))
     return Examples(cells.pixels, targets, train, train[:0]), rows[2], len(classes)
-
-
-def fit_rate(examples: Examples, classes: int, settings: Train, seed: int) -> tuple[float, trainer.Fit]:
-    """Return the images per second of `fit`, from the end of the first epoch to that of the last, and the fit."""
-    ends: list[float] = []
-    fit = trainer.fit(examples, classes, settings, seed, lambda *_: ends.append(time.perf_counter()))
-    steps = len(examples.train) // settings.batch_size
-    return steps * settings.batch_size * (len(ends) - 1) / (ends[-1] - ends[0]), fit
-
-
-def constant_rate(examples: Examples, classes: int, settings: Train, *, plain: bool = False) -> float:
-    """Return the images per second of the same network and step on one batch in memory.
-
-    With `plain`, the network has the convolutions of PyTorch everywhere.
-    """
-    torch.manual_seed(SEED)
-    network = trainer.build_network(settings, classes).to(memory_format=torch.channels_last).train()
-    for module in network.modules() if plain else ():
-        if isinstance(module, SmallMapConv2d):
-            module.__class__ = torch.nn.Conv2d
-    optimizer = torch.optim.AdamW(
-        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    rows = examples.train[: settings.batch_size]
-    with torch.no_grad():
-        images = network.preprocess(torch.from_numpy(examples.pixels[rows].astype(np.float32)[:, None]))
-    images = images.contiguous(memory_format=torch.channels_last)
-    targets = torch.from_numpy(examples.targets[rows])
-    for step in range(STEPS + 2):
-        if step == 2:  # the first two warm up
-            start = time.perf_counter()
-        with autocast(torch.device("cpu")):
-            logits = network.forward_preprocessed(images).logits
-        optimizer.zero_grad(set_to_none=True)
-        functional.cross_entropy(logits.float(), targets).backward()
-        optimizer.step()
-    return STEPS * len(rows) / (time.perf_counter() - start)
 
 
 def write_folders(folder: Path, examples: Examples, test: npt.NDArray[np.int64]) -> None:
@@ -203,8 +162,8 @@ def main() -> None:
         write_folders(folder / "png", examples, test)
         limit, plain, short, ours, theirs = [], [], [], [], []
         for turn in range(REPEATS):
-            limit.append(constant_rate(examples, classes, settings))
-            plain.append(constant_rate(examples, classes, settings, plain=True))
+            limit.append(constant_rate(examples, classes, settings, SEED))
+            plain.append(constant_rate(examples, classes, settings, SEED, plain=True))
             short.append(fit_rate(examples, classes, settings.model_copy(update={"epochs": 4}), turn)[0])
             rate, fit = fit_rate(examples, classes, settings, turn)
             predicted = predict(fit.network, examples.pixels, test).logits.argmax(1)

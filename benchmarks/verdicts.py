@@ -1,8 +1,10 @@
-"""Whether intervals and verdicts keep their word, by simulation: coverage, false promotion, power.
+"""Whether intervals, verdicts, splits and the audit keep their word, by simulation.
 
 Run with `fatescope bench verdicts`; some minutes, without data. It runs the code that evaluation and the gate run, on
 predictions that are drawn from a population whose figures are known, and writes `reports/bench/verdicts.json` and the
-tables in `docs/explanation/verdicts.md`.
+tables in `docs/explanation/verdicts.md`. Whether it is known how right a model is now (`benchmarks.right_now`, tables
+in `docs/explanation/accuracy.md`) is measured on the models that `fatescope bench calibration` has kept; without
+these, three are trained first, some four minutes each. Silence on new media needs the model of `fatescope repro`.
 
 A section is a function that returns rows; add it to SECTIONS, and its two markers to the page.
 """
@@ -16,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from benchmarks import right_now
+from benchmarks.growth_and_audit import accuse, grow
 from benchmarks.report import publish
 from benchmarks.tables import Row, fill, table, to_figures
 from fatescope import command, config
@@ -232,7 +236,12 @@ def promote(draws: int = GATE_DRAWS, groups: tuple[int, ...] = GATE_GROUPS) -> l
     return rows
 
 
-SECTIONS: dict[str, Callable[[], list[Row]]] = {"intervals": cover, "promotion": promote}
+SECTIONS: dict[str, Callable[[], list[Row]]] = {
+    "intervals": cover,
+    "promotion": promote,
+    "splits": grow,
+    "audit": accuse,
+}
 """Section → what returns its rows; `<!-- verdicts:SECTION -->` and `<!-- end -->` are around its table on the page."""
 
 
@@ -242,8 +251,11 @@ def main() -> None:
         sys.exit(f"{PAGE}: not in this folder; run from the folder of the project")
     rows = {section: run() for section, run in SECTIONS.items()}
     figures = [figure for section, found in rows.items() for figure in to_figures(section, found)]
+    now = {section: run() for section, run in right_now.SECTIONS.items()}
+    figures += [figure for section, found in now.items() for figure in to_figures(f"now, {section}", found)]
     publish("verdicts", figures, ["numpy", "scipy"], SEED)
     fill(PAGE, {f"verdicts:{section}": table(found) for section, found in rows.items()})
+    fill(right_now.PAGE, {f"now:{section}": table(found) for section, found in now.items() if found})
 
 
 if __name__ == "__main__":
