@@ -14,7 +14,7 @@ SHELL := /bin/bash
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 include fatescope/cli/environment.mk
 
-.PHONY: repro install data adopt score held-out compare rollback check hooks test test-fast test-long test-light fuzz coverage bento serve watch ui
+.PHONY: repro install data adopt score held-out compare rollback check hooks test test-fast test-long test-light fuzz coverage bento serve watch ui lock sbom image-digests
 
 repro: $(VENV)/repro.installed
 	fatescope repro
@@ -25,7 +25,7 @@ EXTRAS_serve := service
 EXTRAS_ray := service,ray
 EXTRAS_watch := service,monitoring
 EXTRAS_light := service,monitoring,test
-EXTRAS_test := pipelines,service,monitoring,ray,server,test,dev
+EXTRAS_test := pipelines,service,monitoring,ray,server,lineage,test,dev,fuzz
 EXTRAS_bench := pipelines,service,monitoring,ray,bench,test
 
 $(VENV)/bin/python:
@@ -81,14 +81,18 @@ test-long: $(VENV)/test.installed
 test-fast: $(VENV)/test.installed
 	$(PYTEST) -m 'not slow and not long'
 
-# The tests of the library, the service and monitoring that need no PyTorch; `.ci/run` runs them on every Python.
+# The tests of the library, the service and monitoring that need no PyTorch; `.ci/run` runs them on every Python. With
+# FAST=1 without the slow ones.
 test-light: $(VENV)/light.installed
-	$(PYTEST) tests/fatescope tests/service tests/monitoring \
-	    --ignore tests/fatescope/networks --ignore tests/service/inference/test_engines_with_torch.py
+	$(PYTEST) $(if $(FAST),-m 'not slow and not long') tests/fatescope tests/service tests/monitoring \
+	    --ignore tests/fatescope/networks --ignore-glob '*_with_torch.py'
 
-# New inputs for all that reads what others made, for so many minutes; `make test` draws the same ones each time.
+# New inputs for all that reads what others made, for so many minutes; `make test` draws the same ones each time. With
+# GUIDED=1, by atheris (Linux on x86-64), towards code that no input has reached; with KEEP=1 too, what reaches such
+# code is added to tests/corpus/reached.
 fuzz: $(VENV)/test.installed
-	OMP_NUM_THREADS=1 python -m tests.fuzz $(if $(MINUTES),--minutes '$(MINUTES)') $(if $(SEED),--seed '$(SEED)')
+	OMP_NUM_THREADS=1 python -m tests.$(if $(GUIDED),guided_fuzz $(if $(KEEP),--keep),fuzz) \
+	    $(if $(MINUTES),--minutes '$(MINUTES)') $(if $(SEED),--seed '$(SEED)')
 
 # Which lines of the packages the tests run, those of the servers that they start included.
 coverage: $(VENV)/test.installed
@@ -119,7 +123,26 @@ watch: $(VENV)/watch.installed
 ui: $(VENV)/repro.installed
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
 
+# What the image installs, as constraints.txt pins it, with the hash of every file: for Linux on any processor. Asks
+# PyPI, so run it after a change of constraints.txt or of an extra that the image has.
+lock: $(VENV)/test.installed
+	uv pip compile pyproject.toml --extra service --extra monitoring --extra server --constraints constraints.txt \
+	    --generate-hashes --universal --python-version 3.11 --no-annotate --quiet \
+	    --custom-compile-command 'make lock' --output-file deploy/requirements.txt
+
+# What is installed here, as a CycloneDX list with licences. The image has its own, /app/sbom.cdx.json.
+sbom: $(VENV)/test.installed
+	mkdir -p reports
+	cyclonedx-py environment --pyproject pyproject.toml --spec-version 1.6 --output-format JSON --output-reproducible \
+	    --output-file reports/sbom.cdx.json $(VENV)/bin/python
+
+# Writes the digest of every image of others into deploy/, so that a tag that is moved changes nothing. Asks registries.
+image-digests: $(VENV)/test.installed
+	python deploy/pin_images.py
+
 # bench-NAME runs the benchmark NAME; bench-accuracy takes SETS, the folder that holds malaria.zip and jurkat_ifc.zip,
-# and bench-native OBJECTS, how many the file has.
+# bench-native OBJECTS, how many the file has, and PEER, a Python that has python-bioformats, and bench-gpu SMALL=1, which
+# checks the program on a CPU.
 bench-%: $(VENV)/bench.installed
-	fatescope bench $${SETS:+--sets $(call path,SETS)} $${OBJECTS:+--objects "$$OBJECTS"} -- '$*'
+	fatescope bench $${SETS:+--sets $(call path,SETS)} $${OBJECTS:+--objects "$$OBJECTS"} \
+	    $${PEER:+--peer-python $(call path,PEER)} $${SMALL:+--small} -- '$*'
