@@ -22,7 +22,7 @@ def make(tmp_path):
     program.write_text(PROGRAM)
     program.chmod(0o755)
     (tmp_path / "bin" / "python").symlink_to(shutil.which("true"))
-    for kind in ("repro", "serve", "ray", "bench"):
+    for kind in ("repro", "serve", "ray", "bench", "test", "guided"):
         (tmp_path / f"{kind}.installed").touch()
 
     def make(*arguments, code=0):
@@ -58,9 +58,29 @@ def test_a_path_is_passed_on_as_it_is(make, given, path):
 def test_what_is_not_given_is_not_passed_on(make):
     assert make("score", "SRC=a", "OUT=b") == ["score", "--out", "b", "--", "a"]
     assert make("bench-drift") == ["bench", "--", "drift"]
+    assert make("bench-gpu", "SMALL=1") == ["bench", "--small", "--", "gpu"]
     assert make("bench-native", "OBJECTS=5000") == ["bench", "--objects", "5000", "--", "native"]
+    assert make("bench-native", "PEER=~/peer/bin/python") == [
+        "bench", "--peer-python", "/home/o'hara/peer/bin/python", "--", "native",
+    ]  # fmt: skip
     assert make("adopt", code=2) == ["name the export: make adopt SRC=folder-or-zip"]
     assert make("compare", "TASK=binary", "A=1", code=2) == ["name all: make compare TASK=binary A=1 B=champion"]
+
+
+@pytest.mark.parametrize(
+    ("given", "run"),
+    [
+        ([], ["-m", "tests.fuzz"]),
+        (["MINUTES=2", "SEED=7"], ["-m", "tests.fuzz", "--minutes", "2", "--seed", "7"]),
+        (["GUIDED=1", "MINUTES=2"], ["-m", "tests.guided_fuzz", "--minutes", "2"]),
+        (["GUIDED=1", "KEEP=1"], ["-m", "tests.guided_fuzz", "--keep"]),
+    ],
+)
+def test_inputs_are_drawn_or_guided(make, tmp_path, given, run):
+    (tmp_path / "bin" / "python").unlink()
+    (tmp_path / "bin" / "python").write_text(PROGRAM)
+    (tmp_path / "bin" / "python").chmod(0o755)
+    assert make("fuzz", *given) == run
 
 
 def test_a_reason_may_have_quotes(make):

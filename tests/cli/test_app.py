@@ -35,9 +35,12 @@ def examples(command):
 
 def test_the_commands_are_those_of_the_documentation():
     assert {" ".join(path) for path in COMMANDS if path} == {
-        "audit", "bench", "bento", "data", "data fetch", "data import", "data presets", "data simulate", "demo",
-        "doctor", "held-out", "keys", "keys new", "models", "models compare", "models list", "models promote",
-        "models pull", "models repair", "models rollback", "repro", "score", "serve", "tune", "watch",
+        "audit", "audit-log", "audit-log head", "audit-log show", "audit-log verify", "bench", "bento", "data",
+        "data expire", "data fetch", "data forget", "data import", "data presets", "data simulate", "demo", "doctor",
+        "held-out", "keys", "keys list", "keys new", "keys revoke", "labels", "labels draw", "labels read",
+        "labels sheet", "labels status", "models", "models compare", "models history", "models list",
+        "models promote", "models protocol", "models pull", "models repair", "models rollback", "models sign",
+        "models verify", "repro", "score", "serve", "tune", "watch",
     }  # fmt: skip
 
 
@@ -83,7 +86,7 @@ def test_version(fatescope):
     [
         (["models", "list"], 1, "no registry: MLFLOW_TRACKING_URI is not set"),
         (["repro"], 1, "params.yaml: not in this folder; run from the folder of the project"),
-        (["bench", "nothing"], 1, "no benchmark 'nothing'; there are accuracy, calibration, drift"),
+        (["bench", "nothing"], 1, "no benchmark 'nothing'; there are accuracy, calibration, channels, drift"),
         (["data", "presets", "nothing"], 1, "preset 'nothing' does not exist"),
         (["score"], 2, "Missing argument 'SRC'; see fatescope score --help"),
         (["score", "--model"], 2, "Option '--model' requires an argument"),
@@ -115,15 +118,19 @@ def test_benchmarks_that_are_listed_exist(fatescope):
     assert listed == programs - {"load"}
 
 
-@pytest.mark.parametrize("name", ["accuracy", "calibration"])
-def test_a_benchmark_takes_the_options_that_it_is_given(fatescope, monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("accuracy", []), ("calibration", []), ("gpu", ["--small"]), ("native", ["--peer-python", "a/python"])],
+)
+def test_a_benchmark_takes_the_options_that_it_is_given(fatescope, monkeypatch, name, options):
     given = []
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(pipeline.processes, "foreground", lambda command: given.extend(command) or 0)
-    assert fatescope("bench", name).code == 0
+    assert fatescope("bench", name, *options).code == 0
     parser = typer.Typer()
     parser.command()(importlib.import_module(f"benchmarks.{name}").main)
     assert given[:3] == [sys.executable, "-m", f"benchmarks.{name}"]
+    assert given[len(given) - len(options) :] == options
     # Parses without running; raises where an argument is unknown.
     assert typer.main.get_command(parser).make_context(name, given[3:]).params
 

@@ -4,13 +4,19 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
 
 import mlflow
+import pyarrow as pa
 import pytest
+from pyarrow.parquet import write_table
 
 from fatescope.cli import doctor
 from fatescope.inference import bundle
 from pipelines.registry.records import Criterion, Verdict
+from tests.support.project import ROOT
+from tests.support.tracking import new_store
 from tests.support.untrained import write_bundle
 
 NAME = "fatescope-binary"
@@ -20,7 +26,7 @@ NAME = "fatescope-binary"
 def registry(tmp_path, monkeypatch):
     """A registry of two versions of the task binary, the first its champion; the gate had refused the second."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     mlflow.set_tracking_uri(None)
     client = mlflow.MlflowClient()
     client.create_registered_model(NAME)
@@ -80,6 +86,33 @@ def test_a_registry_of_a_server_is_not_repaired(moved, fatescope, monkeypatch):
     assert (result.code, "MLFLOW_TRACKING_URI names another registry" in result.errors) == (1, True)
 
 
+def test_the_protocol_is_printed_written_and_read_by_scripts(tmp_path, monkeypatch, fatescope):
+    monkeypatch.chdir(tmp_path)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    printed = fatescope("models", "protocol", "binary")
+    assert printed.code == 0
+    assert printed.output.startswith("# Change-control protocol of fatescope-binary\n")
+    assert "\n## Who signs\n" in printed.output
+    assert fatescope("models", "protocol", "binary", "--out", "protocol.md").code == 0
+    assert (tmp_path / "protocol.md").read_text() == printed.output
+    tests = json.loads(fatescope("models", "protocol", "binary", "--json").output)["tests"]
+    assert next(test for test in tests if test["criterion"] == "audit")["signable"] is True
+    unknown = fatescope("models", "protocol", "other")
+    assert (unknown.code, "task 'other' is not in dataset.tasks" in unknown.errors) == (1, True)
+
+
+@pytest.mark.slow
+def test_the_protocol_has_what_each_test_said_of_a_version(registry, tmp_path, fatescope):  # noqa: ARG001
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    page = fatescope("models", "protocol", "binary", "challenger").output
+    assert page.startswith("# Change-control protocol of fatescope-binary, version 2\n")
+    assert "| no | **does not hold**: … |" in page
+    missing = fatescope("models", "protocol", "binary", "7")
+    assert (missing.code, "no version '7'" in missing.errors) == (1, True)
+
+
 def champion(registry):
     return str(registry.get_model_version_by_alias(NAME, "champion").version)
 
@@ -106,7 +139,9 @@ def test_versions_are_listed_with_what_the_gate_decided(registry, fatescope):  #
 
 
 @pytest.mark.slow
-def test_a_version_is_promoted_on_the_record_and_taken_back(registry, fatescope):
+def test_a_version_is_promoted_on_the_record_and_taken_back(registry, fatescope, monkeypatch, tmp_path):
+    monkeypatch.setenv("FATESCOPE_AUDIT_LOG", str(tmp_path / "log"))
+    (tmp_path / "records" / "binary").mkdir(parents=True)
     result = fatescope("models", "promote", "binary", "challenger", "--reason", "new instrument", "--json")
     promotion = json.loads(result.output)
     assert (promotion["version"], promotion["replaced"], promotion["failed"]) == ("2", "1", ["better"])
@@ -119,6 +154,36 @@ def test_a_version_is_promoted_on_the_record_and_taken_back(registry, fatescope)
     assert fatescope("models", "rollback", "binary", "--why", "calls debris a").code == 0
     assert champion(registry) == "1"
     assert listed(fatescope)[0]["note"].endswith(": calls debris a")
+
+    # Who put which version there, and when, from the tags alone where no log was kept, else from the log.
+    def past(*arguments):
+        return json.loads(fatescope("models", "history", "binary", *arguments, "--json").output)
+
+    expected = [("1", "promotion", "gate"), ("2", "promotion", "new instrument"), ("1", "rollback", "calls debris a")]
+    for source in ("audit log", "tags"):
+        reigns = past()
+        found = [(reign["version"], reign["what"], reign["evidence"].get("why") or reign["who"]) for reign in reigns]
+        assert found == expected
+        assert reigns[1]["source"].startswith(source)
+        assert [reign["until"] for reign in reigns] == [reigns[1]["since"], reigns[2]["since"], None]
+        monkeypatch.setenv("FATESCOPE_AUDIT_LOG", str(tmp_path / "none"))
+    assert past("--at", "2026-01-01") == {"champion": None, "answered": {}}
+    write_table(
+        pa.table(
+            {
+                "time": [datetime(2099, 1, 1, 12, 3, tzinfo=UTC), datetime(2099, 1, 1, 13, tzinfo=UTC)],
+                "version": ["1", "2"],
+            }
+        ),
+        "records/binary/20990101T130000-1-1-0-a.parquet",
+    )
+    told = past("--at", "2099-01-01T12:00:00+00:00")
+    assert (told["champion"]["version"], told["answered"]) == ("1", {})
+    Path("records/binary/20990101T130000-1-1-0-a.parquet").rename("records/binary/20990101T120310-1-1-0-a.parquet")
+    assert past("--at", "2099-01-01T12:00:00+00:00")["answered"] == {"1": 1}
+    text = fatescope("models", "history", "binary").output
+    assert "better: holds" in text
+    assert "reason: calls debris a" in text
 
 
 @pytest.mark.slow
@@ -149,3 +214,57 @@ def test_a_bundle_is_downloaded_whole(registry, fatescope, tmp_path):  # noqa: A
     unknown = fatescope("models", "pull", "binary", "7", "--out", "bundles/binary")
     assert (unknown.code, "no version '7'" in unknown.errors) == (1, True)
     assert not (tmp_path / "bundles").exists()
+
+
+@pytest.fixture
+def required(monkeypatch, tmp_path):
+    """What an installation has without any setting, with a key that it makes at first use."""
+    monkeypatch.delenv("FATESCOPE_SIGNATURES")
+    monkeypatch.setenv("FATESCOPE_SIGNING_KEY", str(tmp_path / "secret" / "key.pem"))
+
+
+def test_a_version_is_signed_and_refused_once_it_is_changed(registry, fatescope, required, tmp_path):  # noqa: ARG001
+    stored = tmp_path / "model0" / "artifacts" / "bundle"
+    # Nobody is trusted before a key is there.
+    assert fatescope("models", "pull", "binary", "--out", "before").code == 0
+    signed = json.loads(fatescope("models", "sign", "binary", "champion", "--json").output)
+    assert (signed["version"], signed["signed_by"][:4]) == ("1", "key ")
+    assert registry.get_model_version(NAME, "1").tags["signed_by"] == signed["signed_by"]
+    assert (stored / "model.sig").exists()
+    assert fatescope("models", "pull", "binary", "--out", "pulled").code == 0
+    assert (tmp_path / "pulled" / "model.sig").read_bytes() == (stored / "model.sig").read_bytes()
+
+    # Now that there is a key, what has no signature is refused, also where it would only be compared with.
+    unsigned = fatescope("models", "pull", "binary", "2", "--out", "unsigned")
+    assert (unsigned.code, "fatescope models sign binary 2" in unsigned.errors) == (1, True)
+
+    weights = bytearray((stored / bundle.WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (stored / bundle.WEIGHTS).write_bytes(weights)
+    (stored / "model.sig").rename(tmp_path / "kept.sig")
+    bundle.finalize(stored, bundle.read_spec(stored))
+    (tmp_path / "kept.sig").rename(stored / "model.sig")
+    bundle.open_spec(stored)
+    for command in (("pull", "binary", "--out", "changed"), ("sign", "binary", "1")):
+        changed = fatescope("models", *command)
+        assert changed.code == 1
+        assert "weights.safetensors was changed" in changed.errors
+    assert not (tmp_path / "changed").exists()
+
+    [key, signatures, champion] = doctor.check_signatures(tmp_path, "sqlite:///mlflow.db")
+    assert (key.name, key.state, signatures.state) == ("signing key", "ok", "ok")
+    assert (champion.name, champion.state) == ("champion of binary", "warning")
+    assert "weights.safetensors was changed" in champion.detail
+    assert "rollback" in champion.remedy
+
+
+def test_the_doctor_says_who_is_trusted(registry, fatescope, required, tmp_path):  # noqa: ARG001
+    [key, signatures] = doctor.check_signatures(tmp_path, "sqlite:///mlflow.db")
+    assert "made when a version is registered" in key.detail
+    assert (signatures.state, "nobody is trusted" in signatures.detail) == ("warning", True)
+    assert fatescope("models", "sign", "binary", "1").code == 0
+    (tmp_path / "secret" / "key.pem").chmod(0o644)
+    [key, signatures, champion] = doctor.check_signatures(tmp_path, "sqlite:///mlflow.db")
+    assert (key.state, key.remedy) == ("warning", f"chmod 600 {tmp_path / 'secret' / 'key.pem'}")
+    assert "trusted: key " in signatures.detail
+    assert (champion.state, "signed by key " in champion.detail) == ("ok", True)

@@ -12,7 +12,13 @@ from fatescope.cli import app
 from tests.support.params import write_params
 from tests.support.project import ROOT
 
-SMALL = {"simulate.cells": 8, "simulate.days": [1], "simulate.runs": 2, "simulate.marker_channels": 0}
+SMALL = {
+    "simulate.cells": 8,
+    "simulate.days": [1],
+    "simulate.runs": 2,
+    "simulate.marker_channels": 0,
+    "simulate.darkfield": False,
+}
 
 
 @pytest.fixture

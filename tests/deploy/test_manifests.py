@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
+from fatescope.signing import settings as signing_settings
 from monitoring import settings as monitoring_settings
 from service import settings as service_settings
 from tests.support.project import ROOT
@@ -42,6 +43,10 @@ def patched():
             place = target
             for each in parents:
                 place = place[int(each)] if isinstance(place, list) else place[each]
+            if isinstance(place, list):
+                assert (change["op"], last) == ("add", "-"), change
+                place.append(change["value"])
+                continue
             assert (last in place) == (change["op"] == "replace"), change
             place[last] = change["value"]
     return found
@@ -126,20 +131,46 @@ def test_what_is_named_is_there():
     assert allowed["from"] == [{"podSelector": {"matchLabels": templates["fatescope-gateway"]["metadata"]["labels"]}}]
 
 
+@pytest.mark.parametrize("which", ALL)
+def test_gateway_and_runner_share_a_secret_and_whom_they_trust(which):
+    shared = of("ConfigMap")["fatescope"]["data"]
+    assert shared["FATESCOPE_SIGNATURES"] == "required"
+    for name in ("fatescope-gateway", "fatescope-runner"):
+        [container] = pods(which)[name]["spec"]["containers"]
+        [secret] = [each for each in container["env"] if each["name"] == "FATESCOPE_RUNNER_SECRET"]
+        assert secret["valueFrom"] == {"secretKeyRef": {"name": "fatescope", "key": "FATESCOPE_RUNNER_SECRET"}}
+        [mount] = [each for each in container["volumeMounts"] if each["name"] == "trusted-keys"]
+        assert mount["mountPath"] == shared["FATESCOPE_TRUSTED_KEYS"]
+
+
+@pytest.mark.parametrize("which", ALL)
+def test_a_runner_has_a_thread_for_each_core_that_it_may_use(which):
+    [runner] = pods(which)["fatescope-runner"]["spec"]["containers"]
+    assert {"name": "FATESCOPE_THREADS", "value": runner["resources"]["limits"]["cpu"]} in runner["env"]
+
+
 def test_a_gpu_is_asked_for_where_it_can_be_had():
     [runner] = pods("gpu")["fatescope-runner"]["spec"]["containers"]
     assert runner["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    # Else it would fall back to the processor, and keep the GPU.
+    assert {"name": "FATESCOPE_ENGINE", "value": "gpu"} in runner["env"]
     for name in ("fatescope-gateway", "fatescope-exporter"):
         assert "gpu" not in json.dumps(pods("gpu")[name]["spec"]["containers"])
 
 
 def test_the_variables_are_those_that_the_code_reads():
     named = set(of("ConfigMap")["fatescope"]["data"])
-    for pod in pods().values():
+    for pod in [*pods().values(), *pods("gpu").values()]:
         named |= {each["name"] for container in pod["spec"]["containers"] for each in container.get("env", [])}
     for service in read(ROOT / "deploy" / "compose.yaml")[0]["services"].values():
         named |= {name for name in service.get("environment", {}) if name.startswith("FATESCOPE")}
-    read_by_programs = {*service_settings.variables(), *monitoring_settings.variables(), "MLFLOW_TRACKING_URI"}
+    signing = map(signing_settings.variable, signing_settings.SigningSettings.model_fields)
+    read_by_programs = {
+        *service_settings.variables(),
+        *monitoring_settings.variables(),
+        *signing,
+        "MLFLOW_TRACKING_URI",
+    }
     assert named <= read_by_programs, f"nothing reads {named - read_by_programs}"
 
 

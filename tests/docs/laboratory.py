@@ -12,11 +12,13 @@ from ruamel.yaml import YAML
 from safetensors.numpy import save_file
 
 from fatescope.inference import bundle
+from fatescope.signing import signature
+from fatescope.signing.settings import SigningSettings
 from tests.support.bundles import copy_bundle
 from tests.support.project import ROOT, copied
 
 SMALL = {
-    "simulate": {"cells": 288, "marker_channels": 1},
+    "simulate": {"cells": 288, "marker_channels": 1, "darkfield": False},
     "audit": {"folds": 3},
     "tune": {"trials": 2, "minutes": 1, "epochs": 1, "min_epochs": 1, "space": {"learning_rate": [1e-3, 2e-3]}},
     "train": {"backbone": "compact", "seeds": [0], "epochs": 2, "threads": 1},
@@ -47,11 +49,17 @@ def environment(folder):
     return kept | {
         "PATH": f"{folder / '.venv/bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(folder),
+        "XDG_CONFIG_HOME": str(folder / ".config"),
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "BENTOML_DO_NOT_TRACK": "True",
         "OMP_NUM_THREADS": "1",
     }
+
+
+def key(folder):
+    """Return where the key is that has signed the versions of the laboratory."""
+    return folder / ".config/fatescope/signing-key.pem"
 
 
 def run(command, folder):
@@ -103,6 +111,7 @@ def _register_version(path, task, seed):
     save_file({"cells": np.zeros(0, np.int64)}, path / bundle.SEEN)
     # Of the bit depth of the cells that `simulate` draws.
     bundle.finalize(path, bundle.read_spec(path).model_copy(update={"bit_depths": [12]}))
+    signature.sign(path, SigningSettings(signing_key=key(path.parents[3])))
     client, name = mlflow.MlflowClient(), f"fatescope-{task}"
     mlflow.set_experiment(name)
     with mlflow.start_run():

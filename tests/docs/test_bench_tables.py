@@ -1,9 +1,8 @@
 """Pages have the tables that benchmarks of statistical promises write."""
 
-import numpy as np
 import pytest
 
-from benchmarks import calibration, verdicts
+from benchmarks import calibration, quality, right_now, verdicts
 from benchmarks.tables import Row, fill, table, to_figures
 from tests.support.project import ROOT
 
@@ -12,7 +11,9 @@ from tests.support.project import ROOT
     ("page", "names"),
     [
         (verdicts.PAGE, [f"verdicts:{section}" for section in verdicts.SECTIONS]),
+        (right_now.PAGE, [f"now:{section}" for section in right_now.SECTIONS]),
         (calibration.PAGE, ["calibration"]),
+        (quality.PAGE, ["quality:junk", "quality:composition", "quality:speed"]),
     ],
 )
 def test_a_page_has_a_place_for_every_table(page, names, tmp_path):
@@ -32,17 +33,11 @@ def test_the_page_on_verdicts_has_all_rows_and_nothing_that_was_missed():
     assert "**missed**" not in page
 
 
-@pytest.mark.parametrize("sharpness", [1.0, 0.5])
-def test_the_debiased_error_of_calibration_is_zero_where_it_should_be(rng, sharpness):
-    """Half the sharpness makes a confidence of 1 / (1 + exp(-x)) one of 1 / (1 + exp(-x / 2))."""
-    errors, true = [], []
-    for _ in range(200):
-        logits = rng.normal(0, 2, 300)
-        targets = (rng.random(300) < 1 / (1 + np.exp(-logits))).astype(np.int64)
-        said = 1 / (1 + np.exp(-sharpness * logits))
-        errors.append(calibration.debiased_error(targets, np.stack([1 - said, said], 1), np.ones(300)))
-        true.append(np.mean((1 / (1 + np.exp(-abs(logits))) - np.maximum(said, 1 - said)) ** 2))
-    assert np.mean(errors) == pytest.approx(np.mean(true), abs=4e-4)
+def test_the_page_on_quality_control_has_nothing_that_was_missed():
+    page = (ROOT / quality.PAGE).read_text(encoding="utf-8")
+    assert "| planted: all (" in page
+    assert f"| {quality.TRAINED_GATED} |" in page
+    assert "**missed**" not in page
 
 
 def test_a_table_marks_what_misses_its_bar():

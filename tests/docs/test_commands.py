@@ -95,6 +95,7 @@ def test_the_commands_of_a_page_run_as_written(page, folder, tmp_path):
     settings = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "FATESCOPE_FEEDBACK": str(folder / "feedback"),
+        "FATESCOPE_SIGNING_KEY": str(laboratory.key(folder)),
         **EXACT,
     }
     with serving(tmp_path, ROOT, settings) as client:

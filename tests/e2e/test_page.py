@@ -364,6 +364,12 @@ def test_corrections_become_data_where_the_person_lets_them(page, service, tmp_p
     for number, (label, keep) in enumerate([("oligodendrocyte", True), ("NT3", False)]):
         page.hover(f"#cell-{number}")
         page.select_option("#detail select", label)
+        # Results that come in while the form is filled in draw the gallery again.
+        page.evaluate("document.getElementById('order').dispatchEvent(new Event('change'))")
+        # A scrolled page has another cell below a pointer that rests.
+        page.evaluate("window.scrollBy(0, 120)")
+        page.wait_for_timeout(300)
+        expect(page.locator("#detail select")).to_have_value(label)
         page.set_checked("#detail input[type=checkbox]", keep)
         page.click("#detail form button")
         expect(page.locator("#detail form [role=status]")).to_contain_text("Recorded as", timeout=90_000)

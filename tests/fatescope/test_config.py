@@ -21,7 +21,7 @@ def test_the_project_own_file_loads():
         ({"train.views": "symmetries", "train.symmetries": False}, "needs symmetries: true"),
         ({"dataset.label": "mediun"}, r"label 'mediun' is not a named group"),
         ({"dataset.pattern": "("}, "not a regular expression"),
-        ({"dataset.input_channel": None}, "input_channel must name"),
+        ({"dataset.channels": None}, "channels must name"),
         ({"dataset.tasks": {"binary": ["astrocyte"]}}, "two or more different classes"),
         ({"dataset.tasks": {"binary": ["astrocyte", "neuron"]}}, r"names \['neuron'\]"),
         ({"dataset.tasks": {"a b": ["astrocyte", "NT3"]}}, "lower-case"),
@@ -104,7 +104,8 @@ def test_names_are_what_stands_in_the_file(tmp_path):
         "classes:": "classes: {002: 1.10, 03: null, 1.50: CD4+, false: CD4-, 0x1f: a//b}",
         "binary:": "binary: [1.10, null]",
         "multiclass:": "multiclass: [CD4+, CD4-, a//b]",
-        "input_channel:": "input_channel: 01",
+        "channels:": "channels: {01: brightfield, 06: darkfield}",
+        "marker_channels: ['2'": "marker_channels: [02, 1e1]",
         "leave_out:": "leave_out: [001, 1e3]",
         "signed_off:": "signed_off: {binary: {name: 007, reason: 12}}",
     }
@@ -114,7 +115,8 @@ def test_names_are_what_stands_in_the_file(tmp_path):
     dataset = settings.dataset
     assert dataset.classes == {"002": "1.10", "03": "null", "1.50": "CD4+", "false": "CD4-", "0x1f": "a//b"}
     assert dataset.tasks == {"binary": ["1.10", "null"], "multiclass": ["CD4+", "CD4-", "a//b"]}
-    assert (dataset.input_channel, settings.split.leave_out) == ("01", ["001", "1e3"])
+    assert (dataset.inputs, dataset.marker_channels) == (("01", "06"), ["02", "1e1"])
+    assert settings.split.leave_out == ["001", "1e3"]
     signed = settings.gate.signed_off["binary"]
     assert (signed.name, signed.reason) == ("007", "12")
     # A preset is written into the file without touching them.
@@ -125,9 +127,9 @@ def test_names_are_what_stands_in_the_file(tmp_path):
 def test_no_channel_is_no_name(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(
-        rewritten({"pattern:": "pattern: '(?P<medium>a)(?P<day>1)(?P<run>2)'", "input_channel:": "input_channel: null"})
+        rewritten({"pattern:": "pattern: '(?P<medium>a)(?P<day>1)(?P<run>2)'", "channels:": "channels: null"})
     )
-    assert config.load(path).dataset.input_channel is None
+    assert config.load(path).dataset.channels is None
 
 
 @pytest.mark.parametrize("name", ["001", "null", "1_0", "0x1f", "true"])
@@ -182,3 +184,61 @@ def test_a_file_that_is_something_else_is_an_error_of_one_kind(tmp_path, text, m
     path.write_text(text)
     with pytest.raises(ParamsError, match=message):
         config.load(path)
+
+
+def test_a_marker_is_never_an_input(make_params):
+    change = {"dataset.channels": {"1": "brightfield", "04": "darkfield"}, "dataset.marker_channels": ["3", "4"]}
+    with pytest.raises(ParamsError, match="channel '04' is among marker_channels, and a marker is never an input"):
+        make_params(change)
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ({}, "channels names no channel"),
+        ({"1": "brightfield", "01": "darkfield"}, "channels names a channel twice"),
+        ({"1": "fluorescence"}, "Input should be 'brightfield' or 'darkfield'"),
+    ],
+)
+def test_channels_that_cannot_be_are_refused(make_params, channels, message):
+    with pytest.raises(ParamsError, match=message):
+        make_params({"dataset.channels": channels})
+
+
+@pytest.mark.parametrize(("written", "channels"), [("'1'", {"1": "brightfield"}), ("01", {"01": "brightfield"})])
+def test_a_file_of_before_there_were_several_channels_is_read(tmp_path, caplog, written, channels):
+    path, lines = tmp_path / "params.yaml", rewritten({"channels:": f"input_channel: {written}"}).splitlines()
+    path.write_text("\n".join(line for line in lines if not line.startswith("  marker_channels: [")))
+    dataset = config.load(path).dataset
+    assert (dataset.channels, dataset.marker_channels) == (channels, [])
+    [warning] = [record.message for record in caplog.records if "input_channel" in record.message]
+    told = channels and next(iter(channels))
+    assert warning.endswith(
+        f"input_channel is now dataset.channels; write channels: {{'{told}': brightfield}} in its place"
+    )
+    # A preset of data brings the channels in its place.
+    presets.apply_preset(path, "jurkat_ifc")
+    assert "input_channel" not in path.read_text()
+    assert config.load(path).dataset.marker_channels == ["4"]
+
+
+def test_a_file_with_both_is_refused(make_params):
+    with pytest.raises(ParamsError, match=r"dataset\.input_channel: Extra inputs"):
+        make_params({"dataset.input_channel": "1"})
+
+
+def test_a_file_that_is_older_than_the_section_quality_leaves_no_cell_out(tmp_path):
+    lines = (ROOT / "params.yaml").read_text().splitlines(keepends=True)
+    start = lines.index("quality:\n")
+    end = lines.index("split:\n")
+    older = tmp_path / "params.yaml"
+    older.write_text("".join(lines[:start] + lines[end:]))
+    assert config.load(older).quality == config.load(ROOT / "params.yaml").quality
+    assert not config.load(older).quality.exclude
+    presets.apply_preset(older, "gated")
+    assert config.load(older).quality.exclude
+
+
+def test_a_limit_of_quality_that_does_not_exist_is_named(make_params):
+    with pytest.raises(ParamsError, match=r"quality\.limits\.max_area"):
+        make_params({"quality.limits": {"max_area": 900.0}})

@@ -20,7 +20,7 @@ CORE = {
     Requirement(line).name
     for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 }  # fmt: skip
-EXTRAS = ("networks", "quality", "ray_session.py", "cli")
+EXTRAS = ("networks", "quality", "signing", "ray_session.py", "energy.py", "lineage.py", "cli")
 """What in the library needs more than the core dependencies."""
 USE = """
 import json, sys

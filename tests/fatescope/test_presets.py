@@ -50,7 +50,7 @@ def test_comments_and_order_of_the_file_stay(own):
 
 def test_a_preset_brings_the_comments_of_its_values(own):
     presets.apply_preset(own, "malaria")
-    (line,) = [line for line in own.read_text().splitlines() if "input_channel" in line]
+    (line,) = [line for line in own.read_text().splitlines() if "  channels:" in line]
     assert line.endswith("# one image a cell: the paths name no channel")
 
 

@@ -11,22 +11,31 @@ from monitoring.settings import MonitoringSettings
 from monitoring.sources import ServedModel, connect, read_newest
 from tests.support.populations import population
 
+MADE = "1970-01-02T00:00:00Z"
+
 
 class Service:
     """A service with one model, whose version can be replaced, and whose reference is known."""
 
     def __init__(self):
-        self.version, self.paths = "3", []
+        self.version, self.paths, self.tasks = "3", [], ["binary"]
+        self.broken = set()
+        self.facts = {}
 
     def respond(self, request):
         self.paths.append(request.url.path)
         if request.url.path == "/models":
             if self.version is None:
                 return httpx.Response(200, json=[])
-            model = {"name": "fatescope-binary", "version": self.version}
-            return httpx.Response(200, json=[{"task": "binary", "model": model, "made": "1970-01-02T00:00:00Z"}])
+            entries = [
+                {"task": task, "model": {"name": f"fatescope-{task}", "version": self.version}, "made": MADE}
+                for task in self.tasks
+            ]
+            return httpx.Response(200, json=entries)
+        if request.url.path.rpartition("/")[2] in self.broken:
+            return httpx.Response(503)
         buffer = io.BytesIO()
-        population(400, 0).to_parquet(buffer)
+        population(400, 0).assign(**self.facts).to_parquet(buffer)
         return httpx.Response(200, content=buffer.getvalue())
 
 
@@ -42,8 +51,8 @@ def exporter(service, tmp_path, params):
     return Exporter(client, settings, params.validation)
 
 
-def record(exporter, count, number, version="3", **changes):
-    table = population(count, number, **changes).drop(columns="group")
+def record(exporter, count, number, version="3", facts=None, **changes):
+    table = population(count, number, **changes).drop(columns="group").assign(**(facts or {}))
     images = {"bit_depth": 12, "saturation": 0.0, "spread": 30.0, "focus": 1.0}
     table = table.assign(**{name: value for name, value in images.items() if name not in changes})
     path = exporter.settings.records / "binary" / f"20261124T0000{number:02}-{version}-1-{number}-1a2b3c4d.parquet"
@@ -137,6 +146,47 @@ def test_whatever_an_evaluation_raises_the_next_one_is_tried(exporter, caplog, m
     assert value(exporter, "fatescope_exporter_last_success_timestamp_seconds") == 0
     exporter.evaluate_or_warn()
     assert time.time() - value(exporter, "fatescope_exporter_last_success_timestamp_seconds") < 60
+
+
+def test_a_task_that_cannot_be_evaluated_leaves_the_others_watched(exporter, service, caplog):
+    record(exporter, 200, 1)
+    service.tasks, service.broken = ["another", "binary"], {"another"}
+    exporter.evaluate_or_warn()
+    assert "another: evaluation failed: Server error '503" in caplog.text
+    assert value(exporter, "fatescope_window_cells", task="binary") == 200
+    assert value(exporter, "fatescope_exporter_last_success_timestamp_seconds") == 0, "the evaluation was not complete"
+    service.broken = set()
+    exporter.evaluate_or_warn()
+    assert value(exporter, "fatescope_exporter_last_success_timestamp_seconds") > 0
+
+
+def test_a_cell_that_is_no_number_blinds_no_statistic(exporter):
+    record(exporter, 199, 1, background=1.5)
+    record(exporter, 1, 2, e0=np.nan)
+    [report] = exporter.evaluate().values()
+    assert report.cells == 199
+    assert all(np.isfinite(finding.value) for finding in report.findings)
+    assert value(exporter, "fatescope_window_not_finite", task="binary") == 1
+
+
+def test_a_fact_is_judged_where_files_have_it_and_leaves_no_alarm_behind(exporter, service, caplog):
+    service.facts = {"native_magnification": 20.0}
+    record(exporter, 150, 1)
+    record(exporter, 50, 2, facts={"native_magnification": 40.0})
+    exporter.evaluate_or_warn()
+    labels = {"task": "binary", "statistic": "fact_magnification", "kind": "input"}
+    assert value(exporter, "fatescope_window_cells", task="binary") == 200, (
+        "cells without a fact are judged by the rest"
+    )
+    assert value(exporter, "fatescope_window_not_finite", task="binary") == 0
+    assert value(exporter, "fatescope_drift_statistic", **labels) == 1
+    assert value(exporter, "fatescope_drift_threshold", **labels) < 0.5
+    assert "fact_magnification (magnification 40x, known: 20x)" in caplog.text
+    record(exporter, 200, 3)
+    exporter.evaluate()
+    assert value(exporter, "fatescope_drift_statistic", **labels) is None
+    assert value(exporter, "fatescope_drift_threshold", **labels) is None
+    assert value(exporter, "fatescope_drift_statistic", **labels | {"statistic": "ks_background"}) is not None
 
 
 def test_a_file_that_the_service_deletes_meanwhile_is_left_out(exporter):

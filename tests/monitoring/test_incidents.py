@@ -12,6 +12,7 @@ import pytest
 from monitoring import alert_receiver, incidents
 from monitoring.settings import MonitoringSettings
 from tests.support.populations import population
+from tests.support.tracking import new_store
 
 ALERT = {
     "status": "firing",
@@ -39,7 +40,7 @@ def message(tmp_path, monkeypatch):
 
     client = httpx.Client(base_url="http://service", transport=httpx.MockTransport(answer))
     settings = MonitoringSettings.read({"records": tmp_path / "records", "window": 200})
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     mlflow.set_tracking_uri(None)
     receiver = incidents.Incidents(tmp_path / "incidents", client, settings)
     yield lambda *alerts: receiver.receive({"alerts": alerts})
@@ -57,7 +58,7 @@ def test_an_incident_is_complete_and_opened_once(message):
     assert page.count("<svg") == 1
     assert "ks_background" in page
     advice = (place / "README.md").read_text()
-    assert "make adopt SRC=" in advice
+    assert "fatescope data import " in advice
     assert "`ks_background`" in advice
     about = json.loads((place / "incident.json").read_text())
     assert (about["version"], about["data_hash"], about["ended"]) == ("3", "d5", None)

@@ -51,7 +51,13 @@ def test_rules_and_board_ask_for_metrics_that_exist(path):
     asked = set(re.findall(r"(?<![:\w])(fatescope_\w+?)(?:_total|_bucket|_sum|_count)?(?=[\[{\s)])", text))
     assert len(asked) > 5
     made = set()
-    for source in ("service/inference/metrics.py", "monitoring/exporter.py", "monitoring/alert_receiver.py"):
+    for source in (
+        "service/inference/metrics.py",
+        "service/shadow/metrics.py",
+        "monitoring/exporter.py",
+        "monitoring/accuracy_metrics.py",
+        "monitoring/alert_receiver.py",
+    ):
         made |= set(re.findall(r'"(fatescope_\w+)"', (ROOT / source).read_text()))
     assert asked <= made, asked - made
     recorded = set(re.findall(r"record: (\S+)", (FOLDER / "rules.yml").read_text()))

@@ -5,6 +5,7 @@ import { histogramBars } from "../../service/page/charts.js";
 import { origin } from "../../service/page/detail.js";
 import { columnLayout, visibleRange } from "../../service/page/gallery.js";
 import { selectCells } from "../../service/page/ordering.js";
+import { composedCells, countOutside } from "../../service/page/quality.js";
 import { countVerdicts, groupBy, isMostlyUnlike } from "../../service/page/samples.js";
 
 const cell = (file, label, confidence, other = {}) => ({
@@ -22,7 +23,7 @@ const CELLS = [
   cell("c", "A", 0.9, { sample: "r2" }),
   { file: "d", error: {} },
 ];
-const ALL = { order: "class", label: "", verdict: "", sample: "" };
+const ALL = { order: "class", label: "", verdict: "", sample: "", quality: "" };
 const unlike = (count) => Array.from({ length: count }, () => ({ verdict: "unlike_training" }));
 const files = (filters) =>
   selectCells(CELLS, ["A", "B"], { ...ALL, ...filters })
@@ -40,6 +41,34 @@ test("filters are combined", () => {
   assert.equal(files({ label: "A" }), "cb");
   assert.equal(files({ label: "A", sample: "r1" }), "b");
   assert.equal(files({ label: "A", sample: "r1", verdict: "sure" }), "");
+});
+
+test("cells inside and outside the quality gates are told apart, and by reason", () => {
+  const judged = [
+    cell("g", "A", 0.9, { quality: [] }),
+    cell("f", "A", 0.8, { quality: ["focus"] }),
+    cell("d", "A", 0.7, { quality: ["debris", "focus"] }),
+    cell("o", "A", 0.6),
+  ];
+  const shown = (quality) =>
+    selectCells(judged, ["A"], { ...ALL, quality })
+      .map(({ file }) => file)
+      .join("");
+  assert.equal(shown(""), "gfdo");
+  assert.equal(shown("inside"), "go");
+  assert.equal(shown("outside"), "fd");
+  assert.equal(shown("debris"), "d");
+  assert.deepEqual(
+    composedCells(judged, true)
+      .map(({ file }) => file)
+      .join(""),
+    "go",
+  );
+  assert.equal(composedCells(judged, false), judged);
+  const { outside, outside_reasons: reasons } = countOutside(judged);
+  assert.equal(outside, 2);
+  assert.deepEqual(reasons, { focus: 2, doublet: 0, debris: 1, clipped: 0, saturated: 0 });
+  assert.deepEqual(countOutside([cell("o", "A", 0.6)]), {});
 });
 
 test("verdicts are counted, and a sample of mostly unlike cells is recognised", () => {

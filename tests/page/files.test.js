@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { fromInput, fromTransfer, planUpload } from "../../service/page/files.js";
+import { fromInput, fromTransfer, otherChannels, partsOf, planUpload } from "../../service/page/files.js";
 import { makeZip } from "./zips.js";
 
 const MODEL = { channel: "1", regex: null };
@@ -34,14 +34,30 @@ test("images of the right channel are sent, everything else is rejected with a r
   assert.equal(rejected.length, 4);
 });
 
-test("raw files of instruments are named with what to export, in a zip too", async () => {
+test("a native file is an item of its own, of any size and whatever channel its name says", async () => {
+  const large = { path: "lab/b_Ch4.RIF", file: { size: 3e9, slice: (start, stop) => [start, stop] } };
+  for (const channels of [null, { 1: "brightfield", 6: "darkfield" }]) {
+    const { items, rejected } = await planUpload([large, choose("lab/a.cif")], { ...MODEL, channels });
+    assert.deepEqual(rejected, []);
+    assert.deepEqual(
+      items.map(({ path, native, sample, size }) => [path, native, sample, size]),
+      [
+        ["lab/b_Ch4.RIF", true, "lab/b_Ch4.RIF", 3e9],
+        ["lab/a.cif", true, "lab/a.cif", 1],
+      ],
+    );
+    assert.deepEqual(items[0].slice(5, 7), [5, 7]);
+  }
+});
+
+test("files of instruments that hold no pixels are named with what to export, native ones in a zip and empty ones too", async () => {
   const zip = makeZip([{ name: "run/b.rif", content: "raw" }]);
-  const chosen = [choose("a.CIF"), choose("a.daf"), choose("a.fcs", ""), { path: "run.zip", file: zip }];
+  const chosen = [choose("a.CIF", ""), choose("a.daf"), choose("a.fcs", ""), { path: "run.zip", file: zip }];
   const { items, rejected } = await planUpload(chosen, MODEL);
   assert.deepEqual(items, []);
   const reasons = Object.fromEntries(rejected.map(({ path, reason }) => [path, reason]));
-  assert.match(reasons["a.CIF"], /raw file of an Amnis instrument.*export one TIFF per cell and channel/);
-  assert.equal(reasons["run/run/b.rif"], reasons["a.CIF"]);
+  assert.match(reasons["a.CIF"], /empty; copy it again/);
+  assert.match(reasons["run/run/b.rif"], /native file of an instrument in a zip; unpack it/);
   assert.match(reasons["a.daf"], /analysis file.*no pixels.*export one TIFF per cell and channel/);
   assert.match(reasons["a.fcs"], /measurements and no images.*export one TIFF per cell and channel/);
 });
@@ -124,4 +140,40 @@ test("channels are told however they are written", async () => {
   assert.equal(items.length, paths.length);
   assert.equal(rejected.length, others.length);
   assert.ok(rejected.every(({ reason }) => reason === "channel 4; the model uses channel 1 only"));
+});
+
+test("the files of one object are one item; an object without a channel is rejected", async () => {
+  const model = { channel: "6", channels: { 1: "brightfield", 6: "darkfield" }, regex: null };
+  const zips = ["one", "two"].map((name) => ({
+    path: `${name}.zip`,
+    file: makeZip([
+      { name: "r/a_1_Ch1.tif", content: "b" },
+      { name: "r/a_1_Ch4.tif", content: "m" },
+      { name: "r/a_1_Ch06.tif", content: "dd" },
+    ]),
+  }));
+  const { items, rejected } = await planUpload(
+    [...zips, choose("s/a_2_Ch1.tif"), choose("s/a.tif"), choose("s/a_3_Ch1.tif"), choose("s/a_3_Ch6.tif")],
+    model,
+  );
+  assert.deepEqual(
+    items.map(({ path, shown, size }) => [path, shown, size]),
+    [
+      ["s/a_3_Ch6.tif", "s/a_3_Ch6.tif", 2],
+      ["r/a_1_Ch06.tif", "one/r/a_1_Ch06.tif", 3],
+      ["r/a_1_Ch06.tif", "two/r/a_1_Ch06.tif", 3],
+    ],
+  );
+  assert.deepEqual(
+    partsOf(items[1]).map(({ channel, item }) => [channel, item.path]),
+    [
+      ["6", "r/a_1_Ch06.tif"],
+      ["1", "r/a_1_Ch1.tif"],
+    ],
+  );
+  const reasons = Object.fromEntries(rejected.map(({ path, reason }) => [path, reason]));
+  assert.equal(reasons["s/a_2_Ch1.tif"], "channel 6 of this cell is missing");
+  assert.match(reasons["s/a.tif"], /its name says no channel; the model takes 6 and 1 of each cell/);
+  assert.match(reasons["one/r/a_1_Ch4.tif"], /channel 4; the model uses channels 6 and 1 only/);
+  assert.deepEqual(otherChannels({ thumbnails: { 1: "png", 6: "first" } }, model), [["1", "png"]]);
 });

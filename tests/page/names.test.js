@@ -3,14 +3,20 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { assignSamples, nameZips, NO_FOLDER, toRegExp } from "../../service/page/filenames.js";
-import { isSystemFile, readName, sameChannel } from "../../service/page/names.js";
+import { isSystemFile, readName, sameChannel, withoutChannel } from "../../service/page/names.js";
 
 const table = (name) => JSON.parse(readFileSync(new URL(name, import.meta.url), "utf8"));
-const { names, system, plain } = table("names.json");
+const { names, objects, system, plain } = table("names.json");
 
 test("the page reads channel and object as the service does", () => {
   for (const { path, pattern, object, channel } of names) {
     assert.deepEqual(readName(path, toRegExp(pattern)), { object, channel }, `${path} with ${pattern}`);
+  }
+});
+
+test("the page finds the files of one object as the service does", () => {
+  for (const { paths, pattern, key } of objects) {
+    for (const path of paths) assert.equal(withoutChannel(path, toRegExp(pattern)), key, `${path} with ${pattern}`);
   }
 });
 

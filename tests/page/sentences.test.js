@@ -7,6 +7,8 @@ import {
   differenceLine,
   modelScope,
   progress,
+  qualityCounts,
+  qualitySentence,
   rejectionLines,
   unreadableLine,
   uploadSummary,
@@ -52,6 +54,20 @@ test("what is sent and what is not is said before anything is sent", () => {
     ]),
     ["2 files, for example a.txt: not an image.", "b.tif: empty."],
   );
+});
+
+test("what is outside the quality gates is counted by reason, and said of each cell", () => {
+  const judged = [{ quality: [] }, { quality: ["focus"] }, { quality: ["doublet", "focus"] }, { quality: [] }];
+  assert.equal(
+    qualityCounts(judged, true),
+    "2 of 4 cells outside the quality gates: out of focus 2, more than one cell 1 (not counted in the composition)",
+  );
+  assert.match(qualityCounts(judged, false), /\(counted in the composition\)$/);
+  assert.equal(qualityCounts([{ quality: [] }], true), null);
+  assert.equal(qualityCounts([{}, { quality: null }], true), null);
+  assert.equal(qualitySentence(judged[2]), "Outside the quality gates: more than one cell and out of focus.");
+  assert.equal(qualitySentence(judged[0]), null);
+  assert.match(composition("r1", cells(3, 0, 0), { composition: null }), /no composition is given/);
 });
 
 test("progress says what is done, why it waits, and in the end what is missing", () => {
@@ -130,4 +146,14 @@ test("an image that could not be read is named with its zip where there are seve
     unreadableLine({ file: "0.tif", item: { shown: "day1/0.tif" }, error }),
     "day1/0.tif: the file is empty",
   );
+});
+
+test("a model of several channels says which, and cells are counted beside images", () => {
+  const two = { ...MODEL, channel: "6", channels: { 1: "brightfield", 6: "darkfield" } };
+  assert.match(
+    modelScope(two),
+    /It expects 8-bit or 12-bit images of about .* px, of each cell in darkfield \(channel 6\) and brightfield \(channel 1\)\./,
+  );
+  const cell = { sample: "r1", parts: [{}, {}] };
+  assert.match(uploadSummary([cell, cell, cell]), /^6 images of 3 cells in 1 sample will be sent/);
 });

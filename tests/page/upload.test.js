@@ -151,3 +151,27 @@ test("each cell gets the item that it was sent as, also where a name is there tw
     [2, 1, 2],
   );
 });
+
+test("all files of a cell with several channels are in one request, and its result is that of the cell", async () => {
+  const part = (name, channel) => ({ channel, item: item(`${name}_Ch${channel}.tif`) });
+  const object = (name) => ({ ...item(`${name}_Ch1.tif`), size: 20, parts: [part(name, "1"), part(name, "6")] });
+  const cells = ["a", "b"].map(object);
+  serve(() =>
+    respond(200, {
+      cells: [
+        { file: "a_Ch1.tif", upload: 0 },
+        { file: "b_Ch1.tif", upload: 2 },
+      ],
+    }),
+  );
+  let found = [];
+  await classifyInChunks(cells, model, new AbortController().signal, {
+    ...handlers,
+    onResponse: (_, response) => (found = response.cells.map((cell) => cell.item)),
+  });
+  assert.deepEqual(
+    requests[0].files.map((file) => file.name),
+    ["a_Ch1.tif", "a_Ch6.tif", "b_Ch1.tif", "b_Ch6.tif"],
+  );
+  assert.deepEqual(found, cells);
+});

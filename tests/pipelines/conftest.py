@@ -7,6 +7,7 @@ import pytest
 from tests.support.exports import write_export
 from tests.support.params import write_params
 from tests.support.pipeline import CHANGES, run_stages
+from tests.support.tracking import new_store
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,7 @@ def artifacts(folder, monkeypatch):
 @pytest.fixture
 def empty_registry(folder, tmp_path, monkeypatch):  # noqa: ARG001  after `folder`, whose store it replaces
     """A tracking server without any run."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     monkeypatch.chdir(tmp_path)
     mlflow.set_tracking_uri(None)
     yield mlflow.MlflowClient()

@@ -9,6 +9,7 @@ from tests.support.bundles import COMMITTED, EXACT, copy_bundle
 from tests.support.images import draw_cell
 from tests.support.project import ROOT
 from tests.support.servers import serving
+from tests.support.tracking import new_store
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def cell(rng):
 def registry(tmp_path, monkeypatch):
     """An MLflow registry; `registry(seed)` adds a version of the binary model and returns its number."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     mlflow.set_tracking_uri(None)
 
     def add(seed):

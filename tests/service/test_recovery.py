@@ -13,7 +13,7 @@ import pytest
 from tests.support.bundles import EXACT
 from tests.support.images import draw_cell, tiff
 from tests.support.project import ROOT
-from tests.support.servers import serving
+from tests.support.servers import RUNNER_PROCESS, serving
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +79,7 @@ def served(registry, tmp_path):
         "BENTOML_CONTAINERIZED": "1",
         "FATESCOPE_POLL_S": "0.3",
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        **RUNNER_PROCESS,
         **EXACT,
     }
     (tmp_path / "served").mkdir()
@@ -119,6 +120,14 @@ def test_a_service_gets_over_the_end_of_each_of_its_processes_and_follows_the_re
     assert versions(client) == ["1"]
 
 
+def test_a_gateway_with_the_networks_in_it_comes_back(bundles, tmp_path):
+    settings = {"BENTOML_CONTAINERIZED": "1", "FATESCOPE_BUNDLES": str(bundles), **EXACT}
+    with serving(tmp_path, ROOT, settings) as client:
+        assert helper(client, "runner") is None
+        kill(client, "gateway")
+        wait(lambda: answers(client))
+
+
 BROKEN = """
 import os
 import onnxruntime
@@ -139,7 +148,7 @@ onnxruntime.InferenceSession.run = fail
 def test_a_runner_whose_engine_fails_on_everything_is_started_anew(bundles, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BROKEN)
     (tmp_path / "broken").write_text("")
-    settings = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "BROKEN": str(tmp_path / "broken")}
+    settings = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "BROKEN": str(tmp_path / "broken"), **RUNNER_PROCESS}
     with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(bundles), **settings, **EXACT}) as client:
         broken = helper(client, "runner").pid
         (tmp_path / "broken").write_text(str(broken))

@@ -98,4 +98,4 @@ def test_every_variable_is_documented_in_one_line_and_every_engine_can_be_named(
     for name, field in variables().items():
         assert field.description, name
         assert "\n" not in field.description, name
-    assert variables()[variable("engine")].annotation.__args__[0].__args__ == tuple(ENGINES)
+    assert variables()[variable("engine")].annotation.__args__[0].__args__ == (*ENGINES, "gpu")

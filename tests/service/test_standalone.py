@@ -8,28 +8,15 @@ import pytest
 
 from fatescope.data import images
 from fatescope.inference import bundle
-from tests.support.bundles import CANVAS, EXACT
+from service.registry import model_store
+from service.runner_protocol import MEDIA_TYPE, decode, encode
+from tests.support.bundles import CANVAS
 from tests.support.images import tiff, typical
 from tests.support.project import ROOT
-from tests.support.servers import ended, free_port, ready
+from tests.support.servers import free_port, ready
+from tests.support.standalone import SECRET, start
 
 pytestmark = pytest.mark.slow
-
-
-def start(folder, part, port, bundles, **environment):
-    """Run a part as a manifest does."""
-    folder.mkdir()
-    environment = {
-        "FATESCOPE_BUNDLES": str(bundles),
-        "FATESCOPE_RECORDS": str(folder / "records"),
-        "BENTOML_HOME": str(folder / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "True",
-        "PYTHONPATH": str(ROOT),
-        **EXACT,
-        **environment,
-    }
-    command = [sys.executable, "-m", "service.standalone", part, "--port", str(port)]
-    return ended(command, folder, environment)
 
 
 def test_gateway_and_runner_are_servers_of_their_own(bundles, tmp_path):
@@ -65,3 +52,18 @@ def test_a_gateway_needs_the_address_of_its_runner(bundles):
     )
     assert done.returncode == 1
     assert "FATESCOPE_RUNNER is not set" in done.stderr
+
+
+def test_a_runner_that_cannot_use_the_gpu_that_it_has_leaves_the_service(bundles, tmp_path):
+    """Its GPU is a number only, so that no engine can load."""
+    port = free_port()
+    chosen = {"CUDA_VISIBLE_DEVICES": "0", "FATESCOPE_ENGINE": "gpu"}
+    with start(tmp_path / "runner", "runner", port, bundles, **chosen):
+        address = f"http://127.0.0.1:{port}"
+        ready(f"{address}/readyz")
+        asked = {"task": "binary", "version": model_store.list_champions(bundles)["binary"].version}
+        headers = {"content-type": MEDIA_TYPE, "authorization": f"Bearer {SECRET}"}
+        response = httpx.post(f"{address}/prepare", content=encode(asked), headers=headers, timeout=90)
+        readiness = decode(response.raise_for_status().content)
+        assert "no engine runs it on a GPU of this machine (" in readiness["error"]
+        assert [httpx.get(f"{address}/{probe}").status_code for probe in ("readyz", "livez")] == [503, 503]

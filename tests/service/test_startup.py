@@ -83,8 +83,8 @@ def test_workers_that_outlive_a_killed_parent_keep_its_folder(temporary):
 def test_the_gateway_has_no_time_limit_of_bentoml_and_the_runner_keeps_it(bundles):
     program = (
         "from service.gateway import Fatescope, Runner\n"
-        "for service in (Fatescope, Runner): "
-        "print([layer.cls.__name__ for layer in service.to_asgi().user_middleware])"
+        "for application in (Fatescope.to_asgi().bento, Runner.to_asgi()): "
+        "print([layer.cls.__name__ for layer in application.user_middleware])"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "FATESCOPE_BUNDLES": str(bundles)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)

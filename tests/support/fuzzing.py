@@ -1,7 +1,8 @@
 """Drawn inputs: the same ones in every run of `make test`, new ones in `make fuzz`, and those that once failed.
 
 `tests/corpus/KIND` has inputs that some reader once failed on, or that were written by hand because one might; all
-were made up here. `make fuzz` adds to it.
+were made up here. `make fuzz` adds to it. `tests/corpus/reached` has what the guided fuzzer kept (`make fuzz GUIDED=1
+KEEP=1`) because it reaches code that no other input does: no reader has failed on it.
 """
 
 import os

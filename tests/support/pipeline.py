@@ -2,7 +2,7 @@
 
 import json
 
-from pipelines.stages import audit, card, evaluate, ingest, register, split, train, tune
+from pipelines.stages import audit, card, evaluate, ingest, quality, register, split, train, tune
 
 CHANGES = {
     "split.seed": 7,  # the test groups are those of `old_version`, which was made when they were dealt in another way
@@ -33,16 +33,27 @@ def run_stages(folder, params):
     cells, parts, models = artifacts / "cells", artifacts / "splits.parquet", artifacts / "binary"
     of_task, best = reports / "binary", models / "best.json"
     ingest.main(params, folder / "data", cells)
-    split.main(params, cells, parts)
+    table, counts, drawn = artifacts / "quality.parquet", reports / "quality.json", reports / "quality"
+    quality.main(params, cells, table, counts, drawn)
+    split.main(params, cells, parts, table)
     audit.main(params, cells, parts, reports / "audit.json", reports / "audit")
     tune.main(params, "binary", cells, parts, models / "study.journal", best, of_task / "search")
-    train.main(params, "binary", cells, parts, best, models)
+    train.main(params, "binary", cells, parts, best, models, table)
     evaluate.main(
         params, "binary", cells, parts, reports / "audit.json", models, models / "predictions.parquet",
         of_task / "metrics.json", of_task / "plots", of_task / "tables",
     )  # fmt: skip
     card.main(
-        params, "binary", cells, models, of_task / "metrics.json", reports / "audit.json", of_task / "plots", of_task
+        params,
+        "binary",
+        cells,
+        models,
+        of_task / "metrics.json",
+        reports / "audit.json",
+        of_task / "plots",
+        of_task,
+        counts,
+        drawn,
     )
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import httpx
 
+RUNNER_PROCESS = {"FATESCOPE_RUNNER_PROCESS": "true"}
+"""The setting that runs networks in a process of their own, as on a machine with a GPU."""
+
 
 def free_port():
     with socket.socket() as probe:

@@ -18,21 +18,33 @@ from tests.support.images import typical
 from tests.support.project import ROOT
 
 
-def write_bundle(folder, task, classes, seed=0, backbone="compact", input_size=(45, 60)):
-    """Write the bundle of an untrained network: what it says means nothing, but it always says the same."""
+def scatter(seed):
+    """Return (45, 60) pixels of the darkfield of `typical(seed)`: bright where that is dark."""
+    return (1000 - typical(seed)).astype(np.uint16)
+
+
+def write_bundle(folder, task, classes, seed=0, backbone="compact", input_size=(45, 60), *, channels=None):
+    """Write the bundle of an untrained network: what it says means nothing, but it always says the same.
+
+    `channels` are those of a model that sees `typical` cells and their `scatter`.
+    """
     torch.manual_seed(len(classes) + seed)
     folder.mkdir(parents=True)
-    built = backbones.build(backbone, "none", input_size)
-    model = network.Network(built, len(classes), input_size, resize="pad", normalisation="contrast", dropout=0.0).eval()
-    native = [typical(seed) for seed in range(120)]
+    kinds = tuple((channels or {"1": "brightfield"}).values())
+    built = backbones.build(backbone, "none", input_size, len(kinds))
+    how = {"resize": "pad", "normalisation": "contrast", "dropout": 0.0, "kinds": kinds}
+    model = network.Network(built, len(classes), input_size, **how).eval()
+    native = [typical(seed) if len(kinds) == 1 else np.stack([typical(seed), scatter(seed)]) for seed in range(120)]
     known = np.stack([images.center(each, CANVAS, "x") for each in native])
     with torch.no_grad():
-        embedding = model(torch.from_numpy(known[:, None].astype(np.float32))).embedding
+        if model.unit is not None:
+            model.unit.fill_(100)
+        embedding = model(torch.from_numpy(images.stacked(known).astype(np.float32))).embedding
         # An untrained network hardly tells cells apart; this one is sure of some, and of each class.
         model.linear.weight.div_((embedding @ model.linear.weight.T).std() / 5)
         model.linear.bias.copy_(-(embedding @ model.linear.weight.T).mean(0))
     save_model(model, str(folder / bundle.WEIGHTS))
-    network.export(model, CANVAS, folder / bundle.GRAPH)
+    network.export(model, CANVAS, folder / bundle.GRAPH, len(kinds))
     graph = bundle.Graph(folder / bundle.GRAPH, 1)
     save_file({"pixels": known[:4], "logits": graph.predict(known[:4]).logits}, folder / bundle.TEST)
     found = graph.predict(known)
@@ -78,7 +90,11 @@ def write_bundle(folder, task, classes, seed=0, backbone="compact", input_size=(
         },
         "hashes": {},
     }
-    figures = pd.DataFrame(features.acquisition(np.stack(native), 16), columns=list(features.ACQUISITION))
+    if channels:
+        spec |= {"channel": next(iter(channels)), "channels": channels}
+        spec["params"]["dataset"] |= {"channels": channels, "marker_channels": []}
+    names = features.acquisition_names(list(channels or "1"))
+    figures = pd.DataFrame(features.acquisition(np.stack(native), 16), columns=list(names))
     manifest = figures.assign(label=classes[0], group=[f"g{i % 3}" for i in range(120)], height=45, width=60)
     told = bundle.Spec.model_validate(spec)
     bundle.build_reference(manifest, [found], told, outliers).to_parquet(folder / bundle.REFERENCE)

@@ -99,6 +99,8 @@ def test_folders_and_files_of_systems_are_left_out():
         (archive([("run/../../a.tif", b"x")]), "leads out of the zip"),
         (archive([(b"..\\a.tif", b"x")]), "leads out of the zip"),
         (archive([("C:\\a.tif", b"x")]), "leads out of the zip"),
+        (archive([(".", b"x")]), "an entry is called '.', which is no name of a file"),
+        (archive([("./.", b"x")]), "an entry is called './.', which is no name of a file"),
         (linked("a.tif", "/etc/passwd"), "a link"),
         (encrypted(archive([("a.tif", b"x")]), "a.tif"), "encrypted; create the zip without a password"),
         (archive([("run/inner.ZIP", b"x")]), "zip in a zip; unpack it first"),
@@ -148,6 +150,15 @@ def test_an_image_is_no_zip_whatever_its_pixels_hold():
 def test_half_a_zip_is_a_damaged_zip():
     whole = archive([("a.tif", b"x")])
     assert archives.is_zip(io.BytesIO(whole[: len(whole) // 2]))
+
+
+def test_the_last_part_of_several_is_a_damaged_zip():
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, 0, 2)
+    file = io.BytesIO(b"MZ" + bytes(60) + locator + b"PK\x05\x06" + bytes(18))
+    assert archives.is_zip(file)
+    assert file.tell() == 0
+    with pytest.raises(zipfile.BadZipFile, match="span multiple disks"):
+        archives.open_zip(file)
 
 
 def test_a_name_that_no_file_can_have_is_a_problem():

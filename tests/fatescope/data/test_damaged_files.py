@@ -2,22 +2,18 @@
 
 import resource
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fatescope import config
-from fatescope.data import images, paths
+from fatescope.data import paths
 from fatescope.data.names import is_system_file
-from fatescope.errors import ImageError
-from tests.support import damage, fuzzing
+from tests.support import damage, fuzzing, targets
 from tests.support.params import write_params
 
-MAX_PIXELS = 100_000
 MAX_GROWN = 200_000
 """Memory, kB, that a file of a few hundred bytes may take, that of tiles of `tiff` included."""
-WHOLE = damage.kinds(damage.SMALL)
 READ = {
     "TIFF",
     "LZW",
@@ -38,38 +34,16 @@ def read(raw):
     """Read a file in each way that there is; return its pages, or None if it was refused as a whole."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        return read_pages(raw)
+        return targets.read_image(raw)
     finally:
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         assert grown < MAX_GROWN, f"{len(raw)} bytes took {grown} kB to read"
 
 
-def read_pages(raw):
-    try:
-        headers = images.read_headers(raw, "cell")
-    except ImageError:
-        with pytest.raises(ImageError):
-            images.decode(raw, "cell", MAX_PIXELS)
-        return None
-    # As the service does before it decodes.
-    if sum(header.height * header.width for header in headers) > MAX_PIXELS or len(headers) > 20:
-        return None
-    pages = list(images.decode_pages(raw, headers, "cell", MAX_PIXELS))
-    assert len(pages) == len(headers)
-    for page in pages:
-        if not isinstance(page, ImageError):
-            header, pixels = page
-            assert pixels.shape == (header.height, header.width)
-            assert pixels.dtype in (np.uint8, np.uint16)
-    try:
-        assert len(images.decode(raw, "cell", MAX_PIXELS)) == len(headers)
-    except ImageError:
-        assert any(isinstance(page, ImageError) for page in pages)
-    return pages
-
-
 def test_whole_files_are_read():
-    read_whole = {kind for kind, raw in WHOLE.items() if all(isinstance(page, tuple) for page in read(raw) or [None])}
+    read_whole = {
+        kind for kind, raw in targets.IMAGES.items() if all(isinstance(page, tuple) for page in read(raw) or [None])
+    }
     assert read_whole >= READ
 
 
@@ -79,7 +53,7 @@ def test_what_once_failed_is_read_or_refused(path):
 
 
 @pytest.mark.fuzz
-@given(raw=damage.damaged(WHOLE))
+@given(raw=damage.damaged(targets.IMAGES))
 @fuzzing.settings(600)
 def test_damaged_files_are_read_or_refused(raw):
     with fuzzing.kept(raw, "images"):

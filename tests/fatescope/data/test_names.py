@@ -17,8 +17,8 @@ SAMPLES = json.loads((ROOT / "tests" / "page" / "samples.json").read_text())
 
 def parser(make_params, pattern):
     groups = [name for name in ("medium", "object") if f"?P<{name}>" in pattern]
-    channel = "1" if "?P<channel>" in pattern else None
-    changes = {"pattern": pattern, "label": groups[0], "group": groups, "input_channel": channel, "ranges": {}}
+    channel = {"1": "brightfield"} if "?P<channel>" in pattern else None
+    changes = {"pattern": pattern, "label": groups[0], "group": groups, "channels": channel, "ranges": {}}
     return PathParser(make_params({f"dataset.{name}": value for name, value in changes.items()}).dataset)
 
 
@@ -61,6 +61,16 @@ def test_a_path_is_given_another_class_where_it_can_say_it(params, path, label, 
     parser = PathParser(params.dataset)
     assert parser.relabel(path, label) == changed
     assert changed is None or parser.read(changed).label == label
+
+
+def test_the_files_of_one_object_are_found_by_their_names(make_params):
+    for row in TABLE["objects"]:
+        for path in row["paths"]:
+            if row["pattern"] is None:
+                key = names.without_channel(names.normalise(path))
+            else:
+                key = parser(make_params, row["pattern"]).object_key(path)
+            assert key == row["key"], (path, row["pattern"])
 
 
 def test_what_a_sidecar_says_holds_and_an_empty_group_is_that_of_the_path(params):
@@ -130,7 +140,7 @@ def test_values_that_differ_in_case_only_stay_apart_where_both_are_classes(make_
 
 
 def test_the_channel_of_the_model_may_be_written_with_zeros(make_params):
-    read = PathParser(make_params({"dataset.input_channel": "01"}).dataset)
+    read = PathParser(make_params({"dataset.channels": {"01": "brightfield"}}).dataset)
     assert read.is_input(read.read("a_1d2_17_Ch1.ome.tif"))
     assert not read.is_input(read.read("a_1d2_17_Ch11.ome.tif"))
 

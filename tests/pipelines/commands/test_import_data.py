@@ -334,7 +334,7 @@ def test_a_file_is_never_changed(params, source, target):
             {"dataset.pattern": r"(?P<medium>x)_(?P<day>\d)_(?P<run>\d)_(?P<channel>\d)"},
             "matches none of the 96 files; change it",
         ),
-        ({"dataset.input_channel": "9"}, r"no file has channel '9', but there are \{'1': 48, '2': 48\}"),
+        ({"dataset.channels": {"9": "brightfield"}}, r"no file has channel '9', but there are \{'1': 48, '2': 48\}"),
     ],
 )
 def test_an_export_without_cells_changes_nothing(make_params, source, target, changes, message):

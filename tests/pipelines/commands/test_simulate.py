@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 
@@ -16,6 +17,8 @@ from fatescope.data.paths import ORIGIN, PathParser, list_files
 from fatescope.errors import DataError
 from pipelines.commands import simulate as stage
 from pipelines.commands.simulate import MEDIA, draw_acquisition, groups, plant, simulate
+from pipelines.simulation.cell import DrawnCell
+from pipelines.simulation.junk import KINDS
 
 ROOT = Path(__file__).parents[3]
 SMALL = Simulate(
@@ -24,12 +27,14 @@ SMALL = Simulate(
     days=[1, 5],
     runs=3,
     marker_channels=2,
+    darkfield=False,
     height=45,
     width=60,
     shortcut=0.0,
     focus_shift=0.0,
     noise_shift=0.0,
     gain_shift=0.0,
+    junk=0.0,
 )  # 24 groups
 
 
@@ -70,6 +75,54 @@ def test_a_cell_does_not_depend_on_how_many_others_are_drawn(drawn, tmp_path):
     common = (ours.keys() & few.keys()) - {ORIGIN}
     assert len(common) > 24
     assert all(ours[name] == few[name] for name in common)
+
+
+@pytest.fixture(scope="module")
+def with_junk(tmp_path_factory):
+    """The cells of `drawn`, of which 30 % are junk, and what is in each image."""
+    target = tmp_path_factory.mktemp("junk") / "data"
+    simulate(SMALL.model_copy(update={"junk": 0.3, "days": [5], "cells": 240}), target, workers=2)
+    return target, pd.read_csv(stage.junk_file(target))
+
+
+def test_junk_changes_no_cell_but_those_that_it_replaces(with_junk, tmp_path):
+    junk, contents = with_junk
+    simulate(SMALL.model_copy(update={"days": [5], "cells": 240}), tmp_path / "clean", workers=2)
+    clean = tmp_path / "clean"
+    assert not stage.junk_file(clean).exists()
+    ours, theirs = hashes(clean), hashes(junk)
+    assert ours.keys() == theirs.keys()
+    kinds = dict(zip(contents["cell"], contents["kind"], strict=True))
+    planted = set(contents["cell"][contents["planted"]])
+    changed = {cell for cell in contents["cell"] if ours[cell] != theirs[cell]}
+    assert changed <= planted
+    # A cell that is a doublet in any case is the same one when that is asked for.
+    assert {kinds[cell] for cell in planted - changed} <= {"doublet"}
+    assert len(planted - changed) < 0.1 * len(planted)
+
+
+def test_what_is_in_each_image_is_beside_the_folder_and_not_in_it(with_junk):
+    junk, contents = with_junk
+    reader = PathParser(load(ROOT / "params.yaml").dataset)
+    assert all(reader.read(path) for path in list_files(junk))
+    assert set(contents["cell"]) == {f"{p.parent.name}/{p.name}" for p in junk.glob("*/*_Ch1.ome.tif")}
+    planted = Counter(contents["kind"][contents["planted"]])
+    assert set(planted) == set(KINDS)
+    assert 48 <= planted.total() <= 96  # 72 of 240 are expected, and 7 is their standard deviation
+    # A few doublets and blurred cells are there in any case.
+    assert set(contents["kind"][~contents["planted"]]) == {"cell", "doublet", "focus"}
+
+
+def test_planted_junk_looks_like_what_it_is_called(with_junk):
+    junk, contents = with_junk
+    cells = {kind: [tifffile.imread(junk / c) for c in rows["cell"]] for kind, rows in contents.groupby("kind")}
+    assert all((cell == 4095).mean() > 0.001 for cell in cells["saturated"])
+    assert not any((cell == 4095).any() for cell in cells["cell"])
+    # A fragment darkens or brightens few pixels, and a cell that is cut off some at the border.
+    spread = {kind: np.median([cell.std() / cell.mean() for cell in cells[kind]]) for kind in cells}
+    assert spread["debris"] < spread["cell"] < spread["doublet"]
+    at_border = {kind: np.median([images.border(cell).std() / cell.mean() for cell in cells[kind]]) for kind in cells}
+    assert at_border["clipped"] > 2 * at_border["cell"]
 
 
 def test_names_match_the_pattern_of_the_project(drawn):
@@ -121,10 +174,10 @@ def test_a_file_is_one_12_bit_page_with_ome_xml_that_both_readers_take(drawn):
 def test_crops_vary_within_the_canvas_and_not_with_the_medium(monkeypatch):
     # Only sizes are wanted, and many of them.
     monkeypatch.setattr(stage, "_write", lambda path, pixels, _: sizes[path.name.split("_")[0]].append(pixels))
-    monkeypatch.setattr(stage, "draw_cell", lambda _rng, _kind, _day, _run, size, _markers: [size])
+    monkeypatch.setattr(stage, "draw_cell", lambda *given: DrawnCell([given[4]], "cell", False))
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
     sizes: dict[str, list[tuple[int, int]]] = {medium: [] for medium in MEDIA}
-    many = SMALL.model_copy(update={"cells": 6000})
+    many = SMALL.model_copy(update={"cells": 6000, "marker_channels": 0})
     for group in groups(many):
         stage.draw_group(many, group, Path("nowhere"))
     means = np.array([np.mean(found, axis=0) for found in sizes.values()])
@@ -180,7 +233,9 @@ def test_the_origin_says_that_all_of_it_was_drawn(drawn):
         "origin": "simulated",
         "generator": "fatescope data simulate",
         "seed": 7,
-        "params": SMALL.model_dump(mode="json", exclude={"focus_shift", "noise_shift", "gain_shift"}),
+        "params": SMALL.model_dump(
+            mode="json", exclude={"focus_shift", "noise_shift", "gain_shift", "junk", "darkfield"}
+        ),
     }
 
 
@@ -236,3 +291,30 @@ def test_the_origin_tells_what_was_planted(tmp_path):
     params = json.loads((tmp_path / "data" / ORIGIN).read_text())["params"]
     assert params["focus_shift"] == 0.5
     assert "noise_shift" not in params
+
+
+def test_darkfield_is_drawn_beside_the_other_channels_which_stay_as_they_are(drawn, tmp_path):
+    simulate(SMALL.model_copy(update={"darkfield": True}), tmp_path / "data", workers=1)
+    ours, without = hashes(tmp_path / "data"), hashes(drawn)
+    assert {name for name in ours if ours[name] != without.get(name)} - {ORIGIN} == {
+        name.replace("_Ch1.", "_Ch12.") for name in without if "_Ch1." in name
+    }
+    for path in sorted((tmp_path / "data").glob("*/*_Ch12.ome.tif"))[:10]:
+        scatter = tifffile.imread(path)
+        assert scatter.shape == tifffile.imread(path.with_name(path.name.replace("_Ch12.", "_Ch1."))).shape
+        assert 40 < images.background(scatter) < 90  # no lamp: offset, and what scatters at the rim
+        assert np.quantile(scatter, 0.99) > images.background(scatter) + 20
+
+
+def test_what_granules_scatter_tells_media_apart_a_little(tmp_path):
+    simulate(SMALL.model_copy(update={"darkfield": True, "cells": 480, "days": [5]}), tmp_path / "data", workers=1)
+    total = {
+        medium: [
+            float(np.log(np.clip(tifffile.imread(path) - 50.0, 1, None).mean()))
+            for path in sorted((tmp_path / "data").glob(f"{medium}_*/*_Ch12.ome.tif"))
+        ]
+        for medium in ("a", "n")
+    }
+    granular, smooth = np.array(total["a"]), np.array(total["n"])
+    area = (granular[:, None] > smooth[None]).mean()
+    assert 0.55 < area < 0.9

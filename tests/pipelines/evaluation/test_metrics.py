@@ -2,11 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.special import expit
 from sklearn import metrics
 
 from fatescope.inference import composition
 from fatescope.inference.uncertainty import Assessment
-from pipelines.evaluation.calibration_metrics import calibration, class_weights, risk_coverage, trust
+from pipelines.evaluation.calibration_metrics import calibration, class_weights, debiased_error, risk_coverage, trust
 from pipelines.evaluation.intervals import make_units
 from pipelines.evaluation.metrics import intervals, lower_bound, score, subset_metrics
 from pipelines.evaluation.simulated_cultures import simulate_cultures
@@ -88,6 +89,36 @@ def test_calibrated_probabilities_have_no_calibration_error(called):
     assert calibration(targets, probabilities, 10, np.ones(3000)).ece < 0.03
     overconfident = probabilities**3 / (probabilities**3).sum(1, keepdims=True)
     assert calibration(targets, overconfident, 10, np.ones(3000)).ece > 0.08
+
+
+def logistic(rng, cells, sharpness):
+    """Return classes, and probabilities that are as sure as they should be at a `sharpness` of 1."""
+    logits = rng.normal(0, 2, cells)
+    said = expit(sharpness * logits)
+    targets = (rng.random(cells) < expit(logits)).astype(int)
+    return targets, np.stack([1 - said, said], 1), expit(abs(logits))
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 0.5])
+def test_the_debiased_error_of_calibration_is_the_true_one_on_average(rng, sharpness):
+    errors, true = [], []
+    for _ in range(200):
+        targets, probabilities, right = logistic(rng, 300, sharpness)
+        errors.append(debiased_error(targets, probabilities, 10, np.ones(300)))
+        true.append(np.mean((right - probabilities.max(1)) ** 2))
+    assert np.mean(errors) == pytest.approx(np.mean(true), abs=4e-4)
+
+
+@pytest.mark.parametrize(("cells", "most"), [(60, 0.07), (100, 0.05), (300, 0.02)])
+def test_few_cells_do_not_accuse_a_model_that_is_calibrated(rng, cells, most):
+    """Above 0.1, the plain error of these is in 78, 34 and 0 %; of a model three times too sure, 89 to 95 %."""
+
+    def above(sharpness):
+        drawn = (logistic(rng, cells, sharpness)[:2] for _ in range(300))
+        return np.mean([calibration(*each, 10, np.ones(cells)).debiased > 0.1 for each in drawn])
+
+    assert above(1.0) <= most
+    assert above(3.0) > 0.6
 
 
 def balanced(rng):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import time
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from fatescope import processes
 from fatescope.errors import DataError
 from pipelines.ingestion import workers
 from pipelines.ingestion.reader import Chunk
@@ -25,10 +28,11 @@ class Fragile:
             os.kill(os.getpid(), signal.SIGKILL)
         return Chunk({"cell_id": job}, np.empty(0), [], len(job))
 
-    def refuse(self, job):
-        return Chunk(
-            {"cell_id": []}, np.empty(0), [(name, "unreadable", "it ended the process") for name in job], len(job)
-        )
+    def refuse(self, job, reason):
+        return Chunk({"cell_id": []}, np.empty(0), [(name, "unreadable", reason) for name in job], len(job))
+
+    def time_limit_s(self, _job):
+        return 60
 
 
 def read(jobs, **how):
@@ -51,18 +55,68 @@ def test_processes_that_are_killed_again_and_again_end_the_stage(monkeypatch):
         read([["a", "b", "c", "d"], ["e"]], word="")
 
 
+@dataclass(frozen=True)
+class Endless(Fragile):
+    """Reads names; one that holds the word never ends, and others take a moment."""
+
+    moment_s: float = 0.0
+
+    def read(self, job):
+        while any(self.word in name for name in job):
+            pass
+        time.sleep(self.moment_s)
+        return Chunk({"cell_id": job}, np.empty(0), [], len(job))
+
+    def time_limit_s(self, _job):
+        return 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes_", [1, 2])
+def test_a_file_whose_decoder_never_ends_costs_itself(processes_):
+    names = [f"{i}{' bad' if i == 4 else ''}" for i in range(12)]
+    jobs = [names[i : i + 3] for i in range(0, 12, 3)]
+    chunks = list(workers.read_in_order(Endless(), iter(jobs), processes_))
+    assert [name for chunk in chunks for name in chunk.columns["cell_id"]] == [n for n in names if "bad" not in n]
+    assert [refusal for chunk in chunks for refusal in chunk.refused] == [("4 bad", "unreadable", workers.HANG)]
+
+
+@pytest.mark.slow
+def test_work_that_makes_progress_may_take_longer_than_the_limit():
+    jobs = [[f"{i}"] for i in range(6)]
+    chunks = list(workers.read_in_order(Endless(moment_s=0.7), iter(jobs), 1))
+    assert [chunk.columns["cell_id"] for chunk in chunks] == jobs
+
+
+class Greedy(Fragile):
+    """Reads names; one that holds the word wants nearly all memory of the machine."""
+
+    def read(self, job):
+        if any(self.word in name for name in job):
+            np.empty(int(0.95 * processes.memory_bytes()), np.uint8)
+        return Chunk({"cell_id": job}, np.empty(0), [], len(job))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems limit the memory of no process")
+def test_a_file_that_explodes_in_memory_costs_itself():
+    chunks = list(workers.read_in_order(Greedy(), iter([["a", "b bad"], ["c"]]), 1))
+    assert [chunk.columns["cell_id"] for chunk in chunks] == [["a"], [], ["c"]]
+    assert [refusal for chunk in chunks for refusal in chunk.refused] == [("b bad", "unreadable", workers.CRASH)]
+
+
 class Pool:
     """A pool in this process that breaks before it takes another job than the first ones."""
 
     def __init__(self, takes):
         self.left = takes
 
-    def submit(self, read, job):
+    def submit(self, read, *job):
         if self.left == 0:
             raise BrokenProcessPool
         self.left -= 1
         future = Future()
-        future.set_result(read(job))
+        future.set_result(read(*job))
         return future
 
     def shutdown(self, **_):

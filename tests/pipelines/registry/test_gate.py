@@ -11,6 +11,7 @@ from pipelines.evaluation.metrics_report import LowerBound, Metrics
 from pipelines.registry import difference, gate
 from pipelines.registry.gate import Champion, NoComparison
 from pipelines.registry.paired import PairedPredictions
+from pipelines.registry.protocol import RULES
 from tests.support import reports
 
 NONE_YET = NoComparison("no champion yet", None)
@@ -28,7 +29,7 @@ def metrics(verdict="clean", *, lowest=0.7, error=0.05, units="groups", scheme="
     """Return metrics of two classes; `lowest` is the lower bound of the balanced accuracy, by `units`."""
     report = Metrics.read(reports.METRICS)
     served = report.schemes["grouped"]
-    after = served.calibration.after.model_copy(update={"ece": error})
+    after = served.calibration.after.model_copy(update={"ece": 0.4, "debiased": error})
     changed = served.model_copy(
         update={
             "balanced_accuracy": 0.8,
@@ -44,6 +45,20 @@ def metrics(verdict="clean", *, lowest=0.7, error=0.05, units="groups", scheme="
     )
     audit = AuditSummary(verdict=verdict, pairs=[] if verdict == "unknown" else [accused])
     return report.model_copy(update={"classes": ["a", "b"], "schemes": {scheme: changed}, "audit": audit})
+
+
+def test_a_report_of_before_is_judged_by_its_plain_calibration_error(settings):
+    report = metrics(error=None)
+    assert report.schemes["grouped"].calibration.after.debiased is None
+    assert not gate.decide("binary", report, None, NONE_YET, settings())["calibration"].holds
+
+
+def test_the_protocol_has_each_criterion_and_no_other(settings, rng):
+    with_champion = Champion("3", paired(rng, 0.8, 0.9))
+    asked = set()
+    for champion in (NONE_YET, with_champion, NoComparison("it does not run", "3")):
+        asked |= gate.decide("binary", metrics(), None, champion, settings()).keys()
+    assert asked == RULES.keys()
 
 
 def paired(rng, before, after, *, cells=600, groups=12, spread=0.0, costs=(1.0, 1.0)):

@@ -10,7 +10,11 @@ import pytest
 from huggingface_hub import ModelCard
 
 from fatescope.data import dataset
-from pipelines.evaluation.audit_report import AuditReport
+from fatescope.data.quality_gate import REASONS
+from fatescope.data.quality_table import CellQuality
+from fatescope.inference import bundle
+from pipelines.evaluation.audit_report import AuditReport, BalancedAccuracy, FactAudit
+from pipelines.evaluation.quality_report import GateSample, QualityCounts, QualityReport
 from pipelines.registry.records import Criterion, Verdict, VersionSummary
 from pipelines.reporting import model_card
 from tests.support import reports
@@ -51,9 +55,34 @@ def test_the_card(folder, empty_registry):  # noqa: ARG001  the version must not
         for picture in re.findall(r"\]\((card/[\w.]+)\)", card.text):
             assert (path.parent / picture).stat().st_size > 1000
     page = (folder / "reports/binary/card.html").read_text()
-    assert page.count("data:image/png;base64") == 7
+    assert page.count("data:image/png;base64") == 9
     assert not re.search(r"""(src|href)=["'](?!data:|https://arxiv)""", page)
     assert "Trained on simulated cells" not in page
+
+
+def test_the_card_counts_the_cells_outside_the_gates_by_class_and_reason(sources):
+    gate = sources.quality.gate
+    one = QualityCounts(cells=200, outside=30, reasons=dict.fromkeys(REASONS, 0) | {"focus": 10, "doublet": 25})
+    none = QualityCounts(cells=150, outside=0, reasons=dict.fromkeys(REASONS, 0))
+    classes = {"astrocyte": one, "oligodendrocyte": none}
+    report = QualityReport(excluded=True, gate=gate, total=one, classes=classes, groups={})
+    text = model_card.render(replace(sources, quality=report))
+    assert "| astrocyte | 200 | 30 (15.0 %) | 10 | 25 | 0 | 0 | 0 |" in text
+    assert "| oligodendrocyte | 150 | 0 (0.0 %) | 0 | 0 | 0 | 0 | 0 |" in text
+    assert "neither trained nor tested on them" in text
+    kept = model_card.render(replace(sources, quality=report.model_copy(update={"excluded": False})))
+    assert "trained and tested on them too" in kept
+    assert "drawn at random" not in kept
+    sample = GateSample(cells=200_000, of=2_000_000, seed=0)
+    drawn = model_card.render(replace(sources, quality=report.model_copy(update={"learned_from": sample})))
+    assert "learned from 200,000 of the 2,000,000 cells, drawn at random" in drawn
+    assert "Quality of the cells" not in model_card.render(replace(sources, quality=None))
+
+
+def test_the_bundle_has_the_gates_that_the_stage_quality_learned(folder):
+    spec = bundle.read_spec(folder / "artifacts/binary/bundle")
+    assert spec.quality == CellQuality.load(folder / "artifacts/quality.parquet").gate
+    assert spec.params["quality"] == {"exclude": False, "loss": 0.02, "limits": {}}
 
 
 def test_a_card_of_simulated_cells_begins_with_that(sources):
@@ -61,6 +90,18 @@ def test_a_card_of_simulated_cells_begins_with_that(sources):
     text = model_card.render(replace(sources, spec=spec))
     assert text.startswith("> **Trained on simulated cells.**")
     assert "confounded: 1 group, 3 needed" in text
+
+
+def test_a_card_says_which_instrument_recorded_the_cells_and_what_its_files_alone_predict(sources):
+    assert "which one: missing" in model_card.render(sources)
+    cells = sources.cells.assign(native_instrument="IS100", native_magnification=60.0, native_flow_speed=44.0)
+    accuracy = BalancedAccuracy(value=0.91, low=0.8, high=0.97, chance=0.5)
+    fact = FactAudit(kind="number", known=1.0, distinct=9, accuracy={"grouped": accuracy})
+    audit = sources.audit.model_copy(update={"facts": {"flow_speed": fact}})
+    text = model_card.render(replace(sources, cells=cells, audit=audit))
+    assert "| Instrument | the one that recorded the training data: IS100 at 60x |" in text
+    assert "| Flow speed, mm/s | 44 | 0.910 (0.800 to 0.970; chance 0.500) |" in text
+    assert "| Magnification | 60 | the same for all |" in text
 
 
 def test_a_card_says_where_there_is_no_interval_and_why(sources):

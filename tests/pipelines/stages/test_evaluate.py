@@ -2,15 +2,21 @@
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
+from fatescope.data import table_parts
+from fatescope.data.dataset import CellDataset
 from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import curves, evaluated_model, metrics_report
 from pipelines.evaluation.metrics_report import CompositionMetrics
+from pipelines.evaluation.scheme_evaluation import SchemeEvaluation
+from pipelines.stages import evaluate
 from tests.support.project import copied, run
 
 CLASSES = ["G1", "G2"]
@@ -67,6 +73,29 @@ def test_intervals_are_of_groups_under_every_scheme_and_none_below_three(
     assert metrics.gain == {}
     metrics.write(tmp_path / "metrics.json")
     assert metrics_report.SchemeMetrics.read(tmp_path / "metrics.json") == metrics
+
+
+def test_predictions_are_written_a_part_at_a_time(rng, tmp_path, monkeypatch):
+    schemes, whole = {}, list[pd.DataFrame]()
+    for scheme in ("grouped", "random"):
+        evaluated, manifest = evaluated_cells(rng, scheme, [f"G{1 + i % 2}{i % 6}" for i in range(50)])
+        manifest["cell_id"] = [f"cell {i}" for i in range(50)]
+        # Every second cell of the table is of the scheme.
+        evaluated = replace(evaluated, rows=np.arange(50) * 2)
+        schemes[scheme] = SchemeEvaluation(evaluated, manifest, None, {}, None)
+        expected = manifest[["cell_id", "label", "group"]].assign(
+            split=scheme, predicted=np.array(CLASSES)[evaluated.predicted], p_G1=evaluated.probabilities[:, 0]
+        )
+        whole.append(expected)
+    source = CellDataset(manifest.loc[np.repeat(np.arange(50), 2)].reset_index(drop=True), np.zeros((100, 1, 1)))
+    monkeypatch.setattr(table_parts, "PART", 13)
+    evaluate.write_predictions(schemes, source, tmp_path / "predictions.parquet")
+    assert pq.ParquetFile(tmp_path / "predictions.parquet").num_row_groups == 16
+    written = pd.read_parquet(tmp_path / "predictions.parquet")
+    names = ["split", "cell_id", "label", "group", "predicted", "verdict", "distance", "p_G1", "p_G2"]
+    assert written.columns.tolist() == names
+    together = pd.concat(whole, ignore_index=True)
+    pd.testing.assert_frame_equal(written[together.columns], together)
 
 
 def test_what_dvc_draws(rng, params, tmp_path):

@@ -136,7 +136,7 @@ def test_nothing_but_broken_links_is_an_error_that_names_them(params, tmp_path):
 
 
 def test_a_file_that_is_gone_when_it_is_read_is_refused(make_params, export, tmp_path, monkeypatch):
-    params, whole = make_params({"ingest.max_refused_share": 0.1}), Path.read_bytes
+    params, whole = make_params({"ingest.max_refused_share": 0.1, "ingest.workers": 1}), Path.read_bytes
 
     def vanish(path):
         if path.name == "a_1d1_3_Ch1.ome.tif":
@@ -186,7 +186,7 @@ def test_an_interrupted_run_leaves_nothing_and_starts_again_clean(params, export
             {"dataset.pattern": r"(?P<medium>x+)_(?P<day>\d)_(?P<run>\d)_(?P<channel>\d)"},
             r"pattern matches none of the 96",
         ),
-        ({"dataset.input_channel": "7"}, r"no file has channel '7', but there are \{'1': 48, '2': 48\}"),
+        ({"dataset.channels": {"7": "brightfield"}}, r"no file has channel '7', but there are \{'1': 48, '2': 48\}"),
         ({"ingest.canvas": [30, 30]}, r"48 of 48 files were refused \(100\.0%\)"),
     ],
 )
@@ -199,7 +199,7 @@ def test_a_missing_or_empty_folder_says_what_to_do(params, tmp_path):
     for folder in (tmp_path / "absent", tmp_path / "empty"):
         if folder.name == "empty":
             folder.mkdir()
-        with pytest.raises(DataError, match="make adopt"):
+        with pytest.raises(DataError, match="fatescope data import SRC"):
             ingest(params, folder, tmp_path / "cells")
 
 

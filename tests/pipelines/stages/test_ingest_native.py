@@ -7,13 +7,16 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 from fatescope.config.presets import get_preset
 from fatescope.data import dataset
 from fatescope.data.native.reader import NativeFile
 from fatescope.errors import DataError
+from pipelines.evaluation.acquisition_facts import read_facts
 from pipelines.ingestion import native_reader
 from pipelines.ingestion.reader import Reader
+from pipelines.ingestion.survey import describe, survey
 from pipelines.stages import ingest as stage
 from tests.support import native
 from tests.support.images import tiff
@@ -89,6 +92,43 @@ def test_the_objects_of_a_file_are_cells(params, instrument, tmp_path):
         assert cells.manifest.loc[i, "mean"] == pytest.approx(pixels[1].mean(), rel=1e-5)
 
 
+def test_what_masks_say_stands_beside_the_features(params, tmp_path):
+    objects = drawn(4, 1)
+    objects[1][1][1, 0, :5] = 3
+    objects[2][1][1] = 0
+    objects[3][1][1] = 1
+    objects[0][1][0] = 0  # that of the other channel
+    write(tmp_path / "data", "a_1d1.cif", objects)
+    write(tmp_path / "data", "o_3d2.rif", drawn(2, 2), masks=False)
+    ingest(params, tmp_path / "data", tmp_path / "cells")
+    cells = dataset.load(tmp_path / "cells").manifest
+    inside = [covered[1] > 0 for _, covered in objects]
+    images = [pixels[1] for pixels, _ in objects]
+    assert cells["native_mask_area"].tolist()[:4] == [int(covered.sum()) for covered in inside]
+    assert cells["native_mask_clipped"].tolist()[:4] == [False, True, False, False]
+    pairs = list(zip(images, inside, strict=True))
+    outside = [np.nan if covered.all() else np.median(image[~covered]) for image, covered in pairs]
+    np.testing.assert_allclose(cells["native_background_outside"][:4], outside)
+    spread = [image[covered].std() if covered.any() else np.nan for image, covered in pairs]
+    np.testing.assert_allclose(cells["native_mask_spread"][:4], spread, rtol=1e-4)
+    of_masks = ["native_background_outside", "native_mask_area", "native_mask_spread", "native_mask_clipped"]
+    assert cells.loc[4:, of_masks].isna().all().all()
+    # What the network and an exported image know as well follows from the pixels alone.
+    assert cells["background"][3] == pytest.approx(np.median(images[3][[0, -1]]), abs=3)
+
+
+def test_a_damaged_mask_costs_no_cell(params, tmp_path):
+    directories = native.parts(drawn(3, 1), xml=XML, runs=("a_1d1",))
+    entries, stream = directories[4]
+    directories[4] = entries, stream[:-2] + bytes([stream[-2], stream[-1] ^ 1])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a_1d1.cif").write_bytes(native.pack(directories))
+    write(tmp_path / "data", "o_3d2.cif", drawn(3, 2))
+    assert ingest(params, tmp_path / "data", tmp_path / "cells").cells == 6
+    areas = dataset.load(tmp_path / "cells").manifest["native_mask_area"]
+    assert areas.isna().tolist() == [False, True, False, False, False, False]
+
+
 def test_nothing_of_people_reaches_the_cells(params, instrument, tmp_path):
     ingest(params, instrument, tmp_path / "cells")
     for path in (tmp_path / "cells").iterdir():
@@ -110,6 +150,24 @@ def test_workers_and_sizes_of_ranges_change_nothing(make_params, instrument, tmp
     assert len(one) == 64
     assert one.manifest["native_run"].notna().sum() == 16
     assert one.manifest["path"].tolist() == sorted(one.manifest["path"])
+
+
+def test_exports_of_ideas_say_how_they_were_acquired(params, export, tmp_path):
+    for run, path in enumerate(sorted(export.glob("*_Ch1.ome.tif"))):
+        if "_1d2_" not in path.name:
+            pixels = tifffile.imread(path)
+            tags = [(33003, "I", 1, run, True), (33016, "I", 1, 7 * run, True), (33012, "d", 1, 22.5, True)]
+            path.write_bytes(tiff(pixels, extratags=tags, description="D:\\A. Person\\r1.rif", metadata=None))
+    stage.ingest(params.dataset, params.ingest, export, tmp_path / "cells")
+    manifest = dataset.load(tmp_path / "cells").manifest
+    known = manifest[~manifest["path"].str.contains("_1d2_")]
+    assert (len(manifest), len(known)) == (48, 32)
+    assert known["native_camera_line"].tolist() == [7 * number for number in known["native_object"]]
+    assert set(known["native_flow_speed"]) == {22.5}
+    assert set(known["native_run"]) == {"r1"}
+    assert manifest["native_run"].isna().sum() == 16, "images of another program say nothing"
+    assert manifest["native_instrument"].isna().all()
+    assert set(read_facts(manifest)) == {"camera_line", "flow_speed"}
 
 
 def test_data_without_native_files_have_the_columns_of_before(params, export, tmp_path):
@@ -164,7 +222,7 @@ def test_an_analysis_of_another_file_gives_no_labels(params, tmp_path, analysis,
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_an_analysis_that_the_pattern_matches_is_no_image(make_params, tmp_path, share):
-    changes = {"pattern": "^(?P<medium>[^/]+)/(?P<run>[^/]+)/", "group": ["run"], "input_channel": None, "ranges": {}}
+    changes = {"pattern": "^(?P<medium>[^/]+)/(?P<run>[^/]+)/", "group": ["run"], "channels": None, "ranges": {}}
     params = make_params({f"dataset.{name}": value for name, value in changes.items()} | {"ingest.share": share})
     folder = tmp_path / "data"
     raw = write(folder / "a/1", "x.cif", drawn(6))
@@ -203,14 +261,14 @@ def test_a_file_without_objects_is_told(params, tmp_path, announced):
 
 def test_another_channel_than_that_of_the_settings_is_told_once(make_params, instrument, tmp_path, caplog):
     ingest(make_params({}), instrument, tmp_path / "cells")
-    [told] = [record for record in caplog.records if "input_channel" in record.message]
+    [told] = [record for record in caplog.records if "dataset.channels" in record.message]
     assert (
-        "2 native files are read in another channel than dataset.input_channel (1), such as a_1d1.cif in channel 5"
+        "2 native files are read in another channel than dataset.channels says (1), such as a_1d1.cif in channel 5"
         in told.message
     )
     caplog.clear()
-    ingest(make_params({"dataset.input_channel": "5"}), instrument, tmp_path / "again")
-    assert "input_channel" not in caplog.text
+    ingest(make_params({"dataset.channels": {"5": "brightfield"}}), instrument, tmp_path / "again")
+    assert "dataset.channels" not in caplog.text
 
 
 def test_two_analyses_of_a_file_are_a_question(params, tmp_path):
@@ -251,6 +309,16 @@ def test_the_group_of_merged_files_and_of_those_that_name_no_run(params, tmp_pat
     write(tmp_path / "data", "a_1d1.cif", drawn(3), runs=runs)
     ingest(params, tmp_path / "data", tmp_path / "cells")
     assert set(dataset.load(tmp_path / "cells").manifest["group"]) == {group}
+
+
+def test_a_merged_file_beside_its_parts_is_told(params, tmp_path, caplog):
+    for name, runs in (("a_1d1.cif", ("r1",)), ("a_1d2.cif", ("r1", "r2")), ("a_1d3.cif", ("r3",))):
+        write(tmp_path / "data", name, drawn(3, seed=len(runs)), runs=runs)
+    ingest(params, tmp_path / "data", tmp_path / "cells")
+    told = "the acquisition 'r1' is in a_1d1.cif and in a_1d2.cif, which are different groups"
+    assert told in caplog.text
+    assert "'r2'" not in caplog.text
+    assert told in describe(params.dataset, survey(params.dataset, tmp_path / "data"))
 
 
 @pytest.mark.parametrize("path", ["a_1d1.cif", "x/A_1d1.CIF", "a_1d1/5.cif", "a_1d1_export.cif", "o/a_1d1/5.rif"])
@@ -321,7 +389,7 @@ def test_a_file_that_announces_too_many_or_too_few_objects(make_params, instrume
     assert "holds more than the 3 objects that it announces" in reasons["n_1d2.cif"]
 
 
-def test_a_file_that_changes_while_it_is_read_costs_its_own_objects(params, instrument, tmp_path, monkeypatch):
+def test_a_file_that_changes_while_it_is_read_costs_its_own_objects(make_params, instrument, tmp_path, monkeypatch):
     genuine, calls = native_reader.NativeFile, []
 
     def vanishing(raw, path, *window):
@@ -332,7 +400,7 @@ def test_a_file_that_changes_while_it_is_read_costs_its_own_objects(params, inst
 
     monkeypatch.setattr(native_reader, "NativeFile", vanishing)
     with pytest.raises(DataError, match=r"7 of 16 files were refused"):
-        ingest(params, instrument, tmp_path / "cells")
+        ingest(make_params({"ingest.workers": 1}), instrument, tmp_path / "cells")
     assert calls
 
 

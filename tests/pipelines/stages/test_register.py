@@ -21,6 +21,8 @@ from fatescope.errors import BundleError, DataError, FatescopeError
 from fatescope.inference import bundle
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.model_registry import metric_name
+from fatescope.signing import signature
+from fatescope.signing.settings import SigningSettings
 from pipelines.commands import compare, promote, rollback
 from pipelines.registry import gate, listing, tracking, versions
 from pipelines.registry.records import Criterion
@@ -82,6 +84,9 @@ def test_the_life_of_a_champion(folder, empty_registry, tmp_path):
     # A first version has none to beat.
     first = run_register(folder, variant(folder, tmp_path, "first", always(0)))
     assert (first["version"], first["champion"], first["compared"]) == ("1", True, "no champion yet")
+    assert registry.get_model_version(name, "1").tags["signed_by"].startswith("key ")
+    with versions.download("binary", "1") as signed:
+        assert signature.verify(signed, SigningSettings.read(), registry=True).signer
     # A worse one is a challenger, and no more.
     worse = run_register(folder, variant(folder, tmp_path, "worse", swapped))
     assert (worse["version"], worse["champion"]) == ("2", False)

@@ -31,6 +31,7 @@ from tests.support.exports import write_export
 from tests.support.params import write_params
 from tests.support.project import ROOT
 from tests.support.studies import add_lost_trial, open_journal
+from tests.support.tracking import new_store
 
 SPACE = {
     "tune.trials": 3,
@@ -77,7 +78,7 @@ def project(tmp_path, monkeypatch):
     """A folder with cells and splits, and an MLflow store of its own."""
     params = write_params(tmp_path, SPACE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     mlflow.set_tracking_uri(None)
     ingest.main(params, write_export(tmp_path / "data", np.random.default_rng(0)), tmp_path / "cells")
     split.main(params, tmp_path / "cells", tmp_path / "splits.parquet")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from fatescope import config as params_module
+from fatescope.data import features, table_parts
 from fatescope.errors import DataError
 from fatescope.quality import checkpoint, expectations
 from pipelines.stages import ingest
@@ -112,6 +113,40 @@ def test_duplicates_warn_and_leaks_between_groups_stop(settings, tmp_path):
     assert across["cells", "groups with these pixels"]["where"] == ["astrocyte a_3_1: 1", "astrocyte a_3_2: 1"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "table",
+    [
+        broken(label=["mystery"] * 36, day=["31", "0", "x"], height=[61, 10], saturation=[0.5], focus=[0.01]),
+        broken(cell_id=["cell1"], bit_depth=[8], pixel_hash=[0, 0, 5, 5, 9, 12, 12], spread=[np.nan, 0.0]),
+        manifest().drop(columns=["sha256", "focus"]),
+    ],
+    ids=["values", "repeated", "columns"],
+)
+def test_a_large_table_is_counted_as_great_expectations_counts_a_small_one(settings, tmp_path, monkeypatch, table):
+    monkeypatch.setattr(table_parts, "PART", 50)
+    table.to_parquet(tmp_path / "manifest.parquet")
+    given = table_parts.FileParts(tmp_path / "manifest.parquet")
+    whole, counted = (
+        stage.validate(given, settings.dataset, settings.validation, tmp_path / f"{size}", size) for size in (240, 60)
+    )
+    assert counted == whole
+    page = (tmp_path / "60/index.html").read_text()
+    assert "They look at 60 of the 240 cells, drawn at random (seed 0)" in page
+    assert "drawn at random" not in (tmp_path / "240/index.html").read_text()
+
+
+def test_the_report_says_what_great_expectations_looked_at(tmp_path, export, monkeypatch):
+    changes = {"validate.min_cells_per_class": 10, "validate.min_cells_per_group": 1}
+    everything = run_stage(tmp_path, export, changes)
+    assert everything["looked_at"] == {"cells": 48, "by_great_expectations": 48, "seed": None}
+    monkeypatch.setattr(stage, "SAMPLE", 20)
+    stage.main(tmp_path / "params.yaml", tmp_path / "cells", tmp_path / "validation.json", tmp_path / "docs")
+    sampled = json.loads((tmp_path / "validation.json").read_text())
+    assert sampled["looked_at"] == {"cells": 48, "by_great_expectations": 20, "seed": 0}
+    assert sampled["expectations"] == everything["expectations"]
+
+
 def test_a_group_under_another_lamp_warns(settings, tmp_path):
     table = manifest()
     table.loc[table["group"] == "o_3_2", "background"] = 1100
@@ -164,3 +199,17 @@ def test_a_warning_does_not_stop_the_line(tmp_path, export, caplog):
 def test_importing_the_suite_is_cheap():
     code = "import sys, fatescope.quality.expectations; sys.exit('great_expectations' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_channel_that_is_blank_or_saturated_is_found_by_its_name(settings, make_params, tmp_path):
+    dataset = make_params({**CHANGES, "dataset.channels": {"1": "brightfield", "12": "darkfield"}}).dataset
+    table = manifest().assign(spread_12=20.0, saturation_12=0.0, focus_12=0.0)
+    table.loc[0, "spread_12"], table.loc[1, "saturation_12"] = 0.0, 0.5
+    results = stage.validate(table, dataset, settings.validation, tmp_path / "docs")
+    failed = {result["column"]: result for result in results if not result["passed"]}
+    assert set(failed) == {"spread_12", "saturation_12"}  # darkfield has no focus to ask for
+    assert "is not blank in channel 12" in failed["spread_12"]["expectation"]
+    # The exporter, which has no settings of the data, finds the channels in the window.
+    suite = expectations.image_expectations(settings.validation, ["", *features.further_channels(table.columns)])
+    of_window = checkpoint.check_tables({"window": (table, suite)}, tmp_path / "window")
+    assert {result["column"] for result in of_window if not result["passed"]} == {"spread_12", "saturation_12"}

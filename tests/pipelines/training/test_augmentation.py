@@ -56,3 +56,20 @@ def test_nothing_is_changed_where_nothing_is_asked(make_params):
     params = make_params({"train.symmetries": False, "train.max_shift": 0, "train.intensity": 0.0}).train
     images = torch.rand(4, 1, 5, 7)
     assert torch.equal(augmentation.augment(images, params, stretched=False), images)
+
+
+def test_the_channels_of_a_cell_are_moved_together(make_params):
+    torch.manual_seed(0)
+    params = make_params({"train.max_shift": 3, "train.intensity": 0.0}).train
+    image = torch.rand(50, 1, 20, 30)
+    moved = augmentation.augment(torch.cat([image, 2 * image], dim=1), params, stretched=False)
+    torch.testing.assert_close(moved[:, 1], 2 * moved[:, 0])
+    assert not torch.equal(moved[:, :1], image)
+
+
+def test_the_intensity_of_each_channel_changes_by_itself():
+    torch.manual_seed(0)
+    changed = augmentation.change_intensity(torch.ones(500, 2, 4, 4), 0.2)
+    one, other = changed[:, 0, 0, 0], changed[:, 1, 0, 0]
+    assert abs(torch.corrcoef(torch.stack([one, other]))[0, 1]) < 0.15
+    assert (changed == changed[:, :, :1, :1]).all()

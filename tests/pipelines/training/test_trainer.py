@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -174,3 +176,67 @@ def test_only_the_listed_rows_are_read(make_params, examples):
 def test_fewer_cells_than_a_batch_still_train(make_params, examples):
     few = Examples(examples.pixels, examples.targets, examples.train[:5], examples.validation[:5])
     trainer.fit(few, 2, short(make_params, epochs=1), 0, lambda *_: None)
+
+
+@pytest.fixture
+def scaled(monkeypatch):
+    """Return what scales losses as training in float16 does, beginning with a factor."""
+    return lambda factor: monkeypatch.setattr(
+        trainer, "gradient_scaler", lambda device: torch.amp.GradScaler(device.type, init_scale=factor)
+    )
+
+
+def test_scaled_gradients_train_the_same_network(make_params, examples, scaled):
+    plain, losses = (trainer.fit(examples, 2, short(make_params, epochs=2), 0, lambda *_: None), [])
+    scaled(2.0**16)
+    same = trainer.fit(examples, 2, short(make_params, epochs=2), 0, lambda _, metrics: losses.append(metrics))
+    assert (same.epochs, same.shortened) == (plain.epochs, plain.shortened)
+    pairs = zip(plain.network.state_dict().values(), same.network.state_dict().values(), strict=True)
+    assert all(torch.allclose(one, other, atol=1e-3) for one, other in pairs)
+    assert losses[0]["train_loss"] < 5, "it is not scaled"
+
+
+def test_a_step_whose_gradients_overflow_is_left_out_and_the_next_one_is_taken(make_params, examples, scaled):
+    scaled(2.0**16)
+    loop = trainer.TrainingLoop(examples, 2, short(make_params), 0)
+    compute_loss, factors = loop._loss, iter([1e36, 1.0])
+    loop._loss = lambda *batch: next(factors) * compute_loss(*batch)
+    changed, scales = [], []
+    for batch in itertools.islice(loop.batches(), 2):
+        before = loop.network.linear.weight.detach().clone()
+        loop.step(batch)
+        changed.append(not torch.equal(before, loop.network.linear.weight))
+        scales.append(loop._scaler.get_scale())
+    assert changed == [False, True]
+    assert scales == [2.0**15] * 2
+    loop.close()
+
+
+def test_a_fit_gives_back_its_pixels_and_gradients(make_params, examples, monkeypatch):
+    loops, build = [], trainer.TrainingLoop
+
+    def built(*args):
+        loops.append(build(*args))
+        return loops[-1]
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "TrainingLoop", built)
+    made = trainer.fit(examples, 2, short(make_params, epochs=1), 0, lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(examples, 2, short(make_params, epochs=1), 0, interrupt)
+    assert all(not hasattr(loop, "_training") and not hasattr(loop, "_pass") for loop in loops)
+    assert all(parameter.grad is None for parameter in made.network.parameters())
+
+
+def test_validation_cells_are_opened_once_for_all_epochs(make_params, examples, monkeypatch):
+    opened, open_loaders = [], trainer.open_loaders
+
+    def counted(pixels, parts, device):
+        opened.append([len(rows) for rows in parts])
+        return open_loaders(pixels, parts, device)
+
+    monkeypatch.setattr(trainer, "open_loaders", counted)
+    trainer.fit(examples, 2, short(make_params, epochs=3), 0, lambda *_: None)
+    assert opened == [[72, 24]]

@@ -151,13 +151,14 @@ def test_a_runner_that_fails_is_a_503_with_a_time_to_retry(app, cell, monkeypatc
             assert "gone" not in response.text
 
 
-def test_a_bug_is_a_500_that_shows_no_details(app, cell, monkeypatch, caplog):
-    def fail(*_):
+@pytest.mark.parametrize(("way", "params"), [("hot_path", {}), ("routes.classification", {"explain": True})])
+def test_a_bug_is_a_500_that_shows_no_details(app, cell, monkeypatch, caplog, way, params):
+    def fail(*_, **__):
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("service.api.routes.classification.classify_one", fail)
+    monkeypatch.setattr(f"service.api.{way}.classify_one", fail)
     with connected(app, raise_server_exceptions=False) as client:
-        response = client.post("/classify", content=tiff(cell))
+        response = client.post("/classify", params=params, content=tiff(cell))
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal")
     assert "secret detail" not in response.text
     assert "ZeroDivisionError: secret detail" in caplog.text

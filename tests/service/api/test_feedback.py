@@ -9,12 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from fatescope.data import dataset
+from fatescope.data import corrections, dataset
 from fatescope.data.paths import CORRECTIONS, read_labels
 from fatescope.data.sidecar import LABELS, Label
 from pipelines.commands import import_data
 from pipelines.stages import ingest
 from service.api import feedback
+from service.inference.files import Upload
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
 
@@ -123,7 +124,10 @@ def test_corrections_that_several_processes_store_at_the_same_time_are_all_kept(
     def store(process):
         own = feedback.FeedbackStore(folder, 100)
         for i in range(10):
-            own.add(feedback.Correction(NAME, b"%d %d" % (process, i), "oligodendrocyte", "", keep_image=True), model)
+            own.add(
+                feedback.Correction([Upload(b"%d %d" % (process, i), NAME)], "oligodendrocyte", "", keep_image=True),
+                model,
+            )
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(store, range(8)))
@@ -136,7 +140,7 @@ def test_a_folder_that_cannot_be_locked_still_takes_corrections(client, folder, 
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(feedback.fcntl, "flock", refuse)
+    monkeypatch.setattr(corrections.fcntl, "flock", refuse)
     with caplog.at_level("WARNING"):
         correct(client).raise_for_status()
     assert len(lines(folder)) == 1

@@ -18,7 +18,6 @@ from fatescope.inference import bundle
 from service.inference import engines, metrics, model_pool
 from service.inference.errors import RequestError
 from service.inference.loaded_models import LoadedModels
-from service.inference.summary import FEATURES
 from tests.support.bundles import CLASSES, copy_bundle
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
@@ -119,7 +118,8 @@ def test_example_cells_can_be_classified_and_the_reference_be_read(client):
     assert results["sample"]["cells"] == len(names)
     assert len(client.get("/examples/binary").json()["pictures"]) == len(names)
     reference = pd.read_parquet(io.BytesIO(client.get("/reference/binary").content))
-    assert set(FEATURES) <= set(reference.columns)
+    [figures] = [model["figures"] for model in client.get("/models").json() if model["task"] == "binary"]
+    assert set(figures) <= set(reference.columns)
 
 
 def test_the_openapi_document_and_its_page(client):
@@ -250,7 +250,7 @@ def test_the_service_is_unready_while_an_engine_fails_on_everything(followed, mo
     models = app.state.service.models
 
     class Broken:
-        def predict(self, _):
+        def predict(self, _, **_options):
             raise RuntimeError("CUDA error")
 
     loaded = models._runner._models._loaded["binary", "1"]

@@ -16,23 +16,25 @@ IMAGE = tiff(typical(0))
 
 
 class Connection:
-    """The server's side of a request: parts of a body, each after a pause in seconds; then the client stays or goes."""
+    """The server's side of a request: parts of a body, each after a pause in seconds, of a client that `stays`."""
 
-    def __init__(self, parts, stays_s=None):
-        self.parts, self.stays_s, self.sent, self.answered = list(parts), stays_s, [], asyncio.Event()
+    def __init__(self, parts, stays=None):
+        self.parts, self.sent, self.answered = list(parts), [], False
+        self.stays = stays or (lambda: not self.answered)
 
     async def receive(self):
         if self.parts:
             pause_s, body = self.parts.pop(0)
             await asyncio.sleep(pause_s)
             return {"type": "http.request", "body": body, "more_body": bool(self.parts)}
-        await (self.answered.wait() if self.stays_s is None else asyncio.sleep(self.stays_s))
+        while self.stays():
+            await asyncio.sleep(0.01)
         return {"type": "http.disconnect"}
 
     async def send(self, message):
         self.sent.append(message)
         if not message.get("more_body") and message["type"] == "http.response.body":
-            self.answered.set()
+            self.answered = True
 
     @property
     def response(self):
@@ -40,7 +42,7 @@ class Connection:
         return self.sent[0]["status"], json.loads(body)
 
 
-def post(app, path, parts, stays_s=None):
+def post(app, path, parts, stays=None):
     """Return the connection of a POST that was answered."""
     scope = {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "POST",
@@ -49,16 +51,16 @@ def post(app, path, parts, stays_s=None):
     }  # fmt: skip
 
     async def main():
-        connection = Connection(parts, stays_s)
+        connection = Connection(parts, stays)
         await app(scope, connection.receive, connection.send)
         return connection
 
     return asyncio.run(main())
 
 
-def request(app, path, parts, stays_s=None):
+def request(app, path, parts, stays=None):
     """Return status and JSON of the response to a POST."""
-    return post(app, path, parts, stays_s).response
+    return post(app, path, parts, stays).response
 
 
 @pytest.fixture
@@ -145,7 +147,7 @@ def test_a_response_may_take_as_long_as_its_client_needs_to_receive_it(monkeypat
 def test_no_more_is_computed_for_a_client_that_has_gone(app, calls):
     batcher = app.state.service.models.get(None).batcher
     pages = tiff(np.stack([typical(0)] * 2000), photometric="minisblack")
-    status, answer = request(app, "/classify_batch", [(0, pages)], stays_s=0.5)
+    status, answer = request(app, "/classify_batch", [(0, pages)], stays=lambda: not calls)
     assert (status, answer["error"]["code"]) == (400, "disconnected")
     # Of 2,000 cells, those in flight; chunks that the runner has not seen are dropped.
     assert 0 < sum(calls) <= MAX_IN_FLIGHT * MAX_BATCH

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fatescope.errors import BundleError, DataError
+from fatescope.inference import bundle
 from service.batch import job, listing, run, worker
+from tests.support import gates
 from tests.support.bundles import copy_bundle
 from tests.support.images import tiff, typical
 
@@ -160,7 +162,7 @@ def test_a_plan_says_what_was_classified_with_what(source, tmp_path):
     digest = job.model_store.digest(tmp_path / "bundle")
     assert json.loads((out / "plan.json").read_text()) == {
         "source": str(source), "task": "multiclass", "model": "fatescope-multiclass", "version": digest,
-        "digest": digest, "files": 12, "parts": 3,
+        "digest": digest, "files": 12, "parts": 3, "quality": True,
     }  # fmt: skip
     listed = pd.read_parquet(out / "files.parquet").set_index("file")
     status = (source / "stack.tif").stat()
@@ -253,3 +255,16 @@ def test_a_file_is_no_folder_of_results(source, tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(DataError, match="a file; name a folder for the results"):
         score(source, tmp_path / "out")
+
+
+def test_a_job_without_quality_stays_one(source, tmp_path):
+    model, out = source.parent / "bundle", tmp_path / "out"
+    bundle.finalize(model, bundle.read_spec(model).model_copy(update={"quality": gates.GATE}))
+    score(source, out, quality=False)
+    (source / "run_1" / "a_1d1_99_Ch1.ome.tif").write_bytes(tiff(typical(99)))
+    score(source, out)
+    found = pd.read_parquet(out / "cells").set_index("file")["quality"]
+    assert "run_1/a_1d1_99_Ch1.ome.tif" in found
+    assert found.isna().all()
+    with pytest.raises(DataError, match="without the quality of cells; name another folder"):
+        score(source, out, quality=True)

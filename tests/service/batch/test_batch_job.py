@@ -12,9 +12,11 @@ from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from service.batch import job, run, worker
 from service.batch.prefetch import prefetch
+from service.inference.files import Upload
 from service.registry import model_store
 from service.registry.model_store import Champion
 from service.settings import ServiceSettings
+from tests.support import gates
 from tests.support.bundles import CLASSES, copy_bundle
 from tests.support.images import tiff, typical
 from tests.support.project import ROOT
@@ -72,7 +74,7 @@ def test_rows_agree_with_the_bundle(source, tmp_path):
     score(source, tmp_path / "out")
     cells = pd.read_parquet(tmp_path / "out" / "cells").set_index("file")
     model = bundle.load(source.parent / "bundle", 1)
-    decoded = worker.CellDecoder(model.spec).decode(worker.Upload(tiff(typical(5)), "x.tif"))
+    decoded = worker.CellDecoder(model.spec).decode(Upload(tiff(typical(5)), "x.tif"))
     expected = model.assess(model.predict(next(decoded).pixels[None]))
     row = cells.loc["run_1/a_1d1_5_Ch1.ome.tif"]
     np.testing.assert_allclose(
@@ -150,3 +152,36 @@ def test_several_processes_from_the_command_line(source, tmp_path):
     assert len(pd.read_parquet(out / "cells")) == 12
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "0 of 3 parts to do" in again.stderr
+
+
+def test_each_row_says_why_its_cell_is_outside_the_gates(source, tmp_path):
+    (source / "run_1" / "a_1d1_99_Ch1.ome.tif").write_bytes(tiff(gates.EMPTY))
+    model = source.parent / "bundle"
+    score(source, tmp_path / "without")
+    before = pd.read_parquet(tmp_path / "without" / "cells")
+    assert before["quality"].isna().all(), "a bundle that is older than the gates says nothing"
+    bundle.finalize(model, bundle.read_spec(model).model_copy(update={"quality": gates.GATE}))
+    score(source, tmp_path / "with")
+    after = pd.read_parquet(tmp_path / "with" / "cells")
+    pd.testing.assert_frame_equal(after.drop(columns="quality"), before.drop(columns="quality"))
+    found = after.set_index("file")["quality"].map(list)
+    assert "debris" in found["run_1/a_1d1_99_Ch1.ome.tif"]
+    assert found["run_1/a_1d1_5_Ch1.ome.tif"] == gates.reasons(typical(5))
+
+
+def test_a_gpu_that_is_lost_ends_the_job_with_what_to_do_and_the_next_run_goes_on(source, tmp_path, monkeypatch):
+    out, calls, predict = tmp_path / "out", [], bundle.Graph.predict
+
+    def lose(self, pixels, **options):
+        calls.append(len(pixels))
+        # The first four check and warm up the engine.
+        if len(calls) > 6:
+            raise RuntimeError("CUDA error: unspecified launch failure\nmore of it")
+        return predict(self, pixels, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle.Graph, "predict", lose)
+        with pytest.raises(BundleError, match=r"the GPU is lost .*; run the same command again to continue"):
+            score(source, out)
+    assert score(source, out), "parts were left"
+    assert len(pd.read_parquet(out / "cells")) == 12

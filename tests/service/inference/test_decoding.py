@@ -8,7 +8,8 @@ from PIL import Image
 from fatescope.data import images
 from fatescope.inference import bundle
 from service.inference import decoding, files
-from service.inference.decoding import CellDecoder, DecodedCell, FailedCell
+from service.inference.decoded_cell import DecodedCell, FailedCell
+from service.inference.decoding import CellDecoder
 from service.inference.files import Upload
 from tests.support import native
 from tests.support.bundles import CANVAS, COMMITTED
@@ -117,3 +118,16 @@ def test_object_and_channel_are_parsed_from_the_name(spec, name, number, other):
     assert not CellDecoder(spec.model_copy(update={"channel": None})).is_other_channel(name), (
         "a model of one image a cell"
     )
+
+
+@pytest.mark.parametrize(("lamp", "warned"), [(5, ["channel"]), (1, [])])
+def test_a_lamp_in_another_channel_than_the_models_is_a_warning_at_every_cell(spec, lamp, warned):
+    xml = native.acquisition_xml(channels=(1, 5), brightfield=(lamp,))
+    raw = native.native(native.draw_objects(3, (1, 5), size=(44, 60)), xml=xml)
+    cells = list(CellDecoder(spec).decode_native(io.BytesIO(raw), "run.cif"))
+    assert len(cells) == 3
+    for cell in cells:
+        codes = [warning["code"] for warning in cell.warnings if warning["code"] == "channel"]
+        assert codes == warned
+    if warned:
+        assert "read in channel 5, where the brightfield lamp was" in cells[0].warnings[-1]["message"]

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
@@ -49,15 +50,17 @@ made = []
 class Flaky:
     """An engine that raises on all cells once it is broken, and always on cells that are as bright as can be."""
 
-    def __init__(self, folder, threads):
+    message = "CUDA error: an illegal memory access was encountered"
+
+    def __init__(self, folder, threads, *_):
         self.engine, self.broken, self.calls = bundle.Graph(folder / bundle.GRAPH, threads), False, 0
         made.append(self)
 
-    def predict(self, pixels):
+    def predict(self, pixels, *, maps=True):
         self.calls += 1
         if self.broken or (pixels == 65535).all(axis=(1, 2)).any():
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
-        return self.engine.predict(pixels)
+            raise RuntimeError(self.message)
+        return self.engine.predict(pixels, maps=maps)
 
 
 BAD = np.full((1, *CANVAS), 65535, np.uint16)
@@ -143,3 +146,118 @@ def test_a_model_that_cannot_be_loaded_again_ends_the_process_or_is_refused(stor
     # Tried once more by the gateway, a minute later.
     assert models.prepare("binary", "3") == {"engine": "onnxruntime", "error": None}
     assert len(models.predict("binary", "3", PIXELS)) == len(PIXELS)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with a GPU, whose engines are flaky."""
+    made.clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(engines, "gpu_candidates", lambda: (["cuda", "torch-cuda"], []))
+    monkeypatch.setitem(engines.ENGINES, "cuda", Flaky)
+    monkeypatch.setitem(engines.ENGINES, "torch-cuda", Flaky)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("supervised", [True, False])
+def test_an_error_that_stays_with_the_process_is_known_at_the_first_call(store, supervised):
+    ended = []
+    models = LoadedModels(store, None, 1, (lambda: ended.append(1)) if supervised else None)
+    assert models.prepare("binary", "3") == {"engine": "cuda", "error": None}
+    [engine] = made
+    engine.broken, calls = True, engine.calls
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        models.predict("binary", "3", PIXELS)
+    assert engine.calls == calls + 1, "no more tries in a context that is dead"
+    assert len(made) == 1
+    assert ended == ([1] if supervised else [])
+    with pytest.raises(BundleError, match="the GPU is lost to this process"):
+        models.predict("binary", "3", PIXELS)
+    assert "illegal memory access" in models.prepare("binary", "3")["error"]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_error_of_cuda_is_tried_on_known_good_input_at_once(store, monkeypatch):
+    monkeypatch.setattr(Flaky, "message", "CUDNN failure 4000: CUDNN_STATUS_INTERNAL_ERROR ; GPU=0")
+    models = LoadedModels(store, None, 1)
+    models.prepare("binary", "3")
+    made[0].broken = True
+    with pytest.raises(RuntimeError, match="CUDNN failure"):
+        models.predict("binary", "3", PIXELS)
+    assert len(made) == 2
+    assert len(models.predict("binary", "3", PIXELS)) == len(PIXELS)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_too_little_memory_for_a_call_is_no_fault_of_the_engine(store, monkeypatch):
+    monkeypatch.setattr(Flaky, "message", "CUDA failure 2: out of memory ; GPU=0")
+    ended = []
+    models = LoadedModels(store, None, 1, lambda: ended.append(1))
+    models.prepare("binary", "3")
+    for _ in range(10):
+        with pytest.raises(RuntimeError, match="out of memory"):
+            models.predict("binary", "3", BAD)
+    assert (len(made), ended) == (1, [])
+    assert len(models.predict("binary", "3", PIXELS)) == len(PIXELS)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_that_is_lost_while_a_version_is_loaded_does_not_put_it_on_the_processor(store, monkeypatch):
+    ended = []
+    models = LoadedModels(store, None, 1, lambda: ended.append(1))
+    assert models.prepare("binary", "2")["error"] is None
+    made.clear()
+
+    class Lost(Flaky):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.broken = True
+
+    with monkeypatch.context() as patch:
+        patch.setitem(engines.ENGINES, "cuda", Lost)
+        readiness = models.prepare("binary", "3")
+    assert readiness["engine"] == ""
+    assert "cuda: RuntimeError: CUDA error: an illegal memory access" in readiness["error"]
+    assert len(made) == 1, "no other engine is tried"
+    assert ended == [], "the gateway hears the reason"
+    models.prepare("binary", "2")
+    assert ended == [1]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_that_lies_idle_is_shown(store, monkeypatch):
+    def shown(name, **labels):
+        return REGISTRY.get_sample_value(name, {"task": "binary", **labels})
+
+    LoadedModels(store, None, 1).prepare("binary", "3")
+    assert (shown("fatescope_gpu_unused"), shown("fatescope_engine", engine="cuda")) == (0, 1)
+    monkeypatch.setattr(engines, "candidates", lambda: ["cuda", "onnxruntime"])
+    monkeypatch.setitem(engines.ENGINES, "cuda", lambda *_: (_ for _ in ()).throw(RuntimeError("no cuDNN")))
+    monkeypatch.setitem(engines.ENGINES, "onnxruntime", Flaky)
+    models = LoadedModels(store, None, 1)
+    assert models.prepare("binary", "3") == {"engine": "onnxruntime", "error": None}
+    assert shown("fatescope_gpu_unused") == 1
+    assert (shown("fatescope_engine", engine="cuda"), shown("fatescope_engine", engine="onnxruntime")) == (0, 1)
+    # Someone who names the engine knows.
+    LoadedModels(store, "onnxruntime", 1).prepare("binary", "3")
+    assert shown("fatescope_gpu_unused") == 0
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_runner_that_is_to_use_a_gpu_and_cannot_is_not_ready(store, monkeypatch):
+    models = LoadedModels(store, "gpu", 1)
+    assert not models.lacks_gpu, "nobody has asked yet"
+    with monkeypatch.context() as patch:
+        for name in ("cuda", "torch-cuda"):
+            patch.setitem(engines.ENGINES, name, lambda *_: (_ for _ in ()).throw(RuntimeError("no cuDNN")))
+        reason = models.prepare("binary", "3")["error"]
+        assert "no engine runs it on a GPU of this machine (cuda: RuntimeError: no cuDNN; torch-cuda: " in reason
+        assert models.lacks_gpu
+        other = LoadedModels(store, None, 1)
+        other.prepare("binary", "3")
+        assert not other.lacks_gpu
+    assert models.prepare("binary", "2") == {"engine": "cuda", "error": None}
+    assert not models.lacks_gpu
+    monkeypatch.setattr(engines, "gpu_candidates", lambda: ([], ["this process sees no GPU of NVIDIA"]))
+    assert "sees no GPU" in models.prepare("binary", "3")["error"]
+    assert not models.lacks_gpu, "version 2 is served"

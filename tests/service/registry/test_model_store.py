@@ -14,7 +14,7 @@ from tests.support.project import ROOT
 
 
 def test_an_empty_folder_is_an_error_that_says_what_to_do(tmp_path):
-    with pytest.raises(BundleError, match="no bundle folder in it; run `make repro`"):
+    with pytest.raises(BundleError, match="no bundle folder in it; run `fatescope repro`"):
         model_store.list_champions(tmp_path)
 
 

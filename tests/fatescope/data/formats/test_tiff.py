@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from fatescope.data import images
+from fatescope.data.formats import tiff as format_of_tiff
 from fatescope.data.formats import tiff_directory
 from fatescope.errors import ImageError
 from tests.support.cases import case
@@ -106,3 +107,59 @@ def test_descriptions_that_overlap_are_refused():
     """Ten thousand pages with a hundred thousand bytes each would be a gigabyte, of a file of two."""
     with pytest.raises(ImageError, match="descriptions overlap"):
         images.read_headers(chain([(start, 50_000) for start in range(100)], b"a" * 60_000), "x.tif")
+
+
+def plain(pixels, **how):
+    """Return a TIFF, and its header."""
+    raw = tiff(pixels, metadata=None, **how)
+    return raw, images.read_headers(raw, "cell")[0]
+
+
+PIXELS = (np.arange(45 * 60).reshape(45, 60) * 37 % 4096).astype(np.uint16)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("pixels", [PIXELS, (PIXELS // 16).astype(np.uint8)], ids=["16 bit", "8 bit"])
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"rowsperstrip": 7}, {"rowsperstrip": 1}, {"photometric": "miniswhite"}, {"bigtiff": True}],
+    ids=["one strip", "strips", "rows", "white is zero", "BigTIFF"],
+)
+def test_what_is_read_without_libtiff_is_what_libtiff_reads(byteorder, pixels, how, monkeypatch):
+    raw, header = plain(pixels, byteorder=byteorder, **how)
+    assert images.is_plain(raw, [header])
+    own = format_of_tiff.decode_page(bytearray(raw), header, "cell")
+    monkeypatch.setattr(format_of_tiff, "_start", lambda *_: None)
+    theirs = format_of_tiff.decode_page(bytearray(raw), header, "cell")
+    np.testing.assert_array_equal(own, theirs)
+    assert own.dtype == theirs.dtype
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"compression": "zlib"},
+        {"compression": "packbits"},
+        {"tile": (16, 16)},
+        {"pixels": PIXELS.astype(np.float32)},
+        {"pixels": PIXELS.astype(np.int16)},
+        {"pixels": np.stack([PIXELS] * 3, axis=-1), "photometric": "rgb"},
+        {"pixels": np.zeros((1100, 60), np.uint16), "rowsperstrip": 1},
+    ],
+    ids=["deflate", "packbits", "tiles", "floats", "signed", "colours", "many strips"],
+)
+def test_what_is_not_plain_is_for_libtiff(how):
+    raw, header = plain(**{"pixels": PIXELS} | how)
+    assert not images.is_plain(raw, [header])
+
+
+def test_strips_that_lead_out_of_the_file_or_are_too_short_are_for_libtiff():
+    raw, header = plain(PIXELS, rowsperstrip=7)
+    assert not images.is_plain(raw[:-1], [header])
+    whole, header = plain(PIXELS)
+    strip = header.directory.entries[279].start
+    damaged = bytearray(whole)
+    damaged[strip : strip + 4] = (len(PIXELS.tobytes()) - 2).to_bytes(4, "little")
+    assert not images.is_plain(bytes(damaged), images.read_headers(bytes(damaged), "cell"))
+    with pytest.raises(ImageError):
+        images.decode(bytes(whole[: len(whole) // 2]), "cell", 10**6)

@@ -1,0 +1,84 @@
+"""`fatescope labels`: a sheet is written, filled in and read."""
+
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from fatescope.cli.app import app
+from fatescope.data import images
+from fatescope.inference import label_queue
+from tests.support.images import draw_cell, tiff
+
+CELLS = 110
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with images, records of them, and a batch that was drawn."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    crops = [draw_cell(rng, 40 + i % 5, 60) for i in range(CELLS)]
+    (tmp_path / "export" / "deeper").mkdir(parents=True)
+    for number, crop in enumerate(crops[:-1]):
+        (tmp_path / "export" / "deeper" / f"c{number}.tif").write_bytes(tiff(crop))
+    (tmp_path / "export" / "notes.txt").write_text("no image")
+    share = rng.random(CELLS)
+    rows = pd.DataFrame(
+        {
+            "cell": np.arange(CELLS),
+            "image_hash": [images.pixel_hash(crop) for crop in crops],
+            "request_id": "ab12",
+            "time": pd.Timestamp("2026-11-24", tz="UTC").as_unit("us"),
+            "label": np.where(share > 0.5, "a", "b"),
+            "verdict": "sure",
+            "p_a": share,
+            "p_b": 1 - share,
+        }
+    )
+    records = tmp_path / "records" / "binary"
+    records.mkdir(parents=True)
+    label_queue.write_table(rows, records / "20261124T000000-3-1-1-1a2b3c4d.parquet")
+    label_queue.draw_batch(tmp_path / "records", "binary", "3", np.array([0.5, 0.5]), count=CELLS)
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["labels", *arguments])
+
+
+def fill(path, labels):
+    with path.open(newline="") as sheet:
+        rows = list(csv.DictReader(sheet))
+    with path.open("w", newline="") as sheet:
+        writer = csv.DictWriter(sheet, rows[0].keys())
+        writer.writeheader()
+        writer.writerows([row | {"label": label} for row, label in zip(rows, labels, strict=True)])
+    return rows
+
+
+def test_a_sheet_names_the_file_of_each_cell_and_what_is_filled_in_is_kept(folder):
+    written = run("sheet", "binary", "--images", "export")
+    assert written.exit_code == 0
+    assert written.output.startswith(f"{CELLS} cells in sheet.csv, {CELLS - 1} of them with their file")
+    rows = fill(folder / "sheet.csv", ["a", "?", "b"] + [""] * (CELLS - 3))
+    assert all(row["file"] in ("", f"deeper/c{row['cell'].partition('-')[2]}.tif") for row in rows)
+    assert run("read", "binary", "sheet.csv").output.startswith("3 labels of sheet.csv kept in feedback")
+    [batch] = label_queue.read_batches(folder / "records", "binary", "3")
+    assert batch.first(label_queue.read_labels(folder / "feedback")).tolist() == [0, label_queue.UNTOLD, 1]
+    assert run("sheet", "binary").output.startswith(f"{CELLS - 3} cells in sheet.csv;")
+
+
+def test_a_label_that_is_no_class_is_refused_with_its_row_and_nothing_is_kept(folder):
+    run("sheet", "binary")
+    fill(folder / "sheet.csv", ["a", "neuron"] + [""] * (CELLS - 2))
+    refused = run("read", "binary", "sheet.csv")
+    assert "sheet.csv, row 3: 'neuron' is not one of a, b" in str(refused.exception)
+    assert not (folder / "feedback").exists()
+
+
+def test_without_a_batch_the_command_says_how_to_draw_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "run `fatescope labels draw binary`" in str(run("sheet", "binary").exception)

@@ -1,0 +1,123 @@
+"""The short way to `/classify` answers as the endpoint does, and leaves to it what it cannot read."""
+
+import pytest
+
+from service.api import hot_path
+from service.api.routes import classification
+from tests.support.images import tiff, typical
+
+IMAGE = tiff(typical(0))
+BOUNDARY = "a-boundary"
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def form(*parts, end=f"--{BOUNDARY}--\r\n", boundary=BOUNDARY):
+    """Return a form of parts, each its headers and its body."""
+    return b"".join(f"--{boundary}\r\n{head}\r\n\r\n".encode() + body + b"\r\n" for head, body in parts) + end.encode()
+
+
+def disposition(name="image", filename="cell.tif"):
+    return f'Content-Disposition: form-data; name="{name}"; filename="{filename}"'
+
+
+@pytest.fixture
+def ways(monkeypatch):
+    """The names of the modules that have classified a cell, in the order of the requests."""
+    taken = []
+    for module in (hot_path, classification):
+
+        async def classify(*args, _module=module, _classify=module.classify_one, **options):
+            taken.append(_module.__name__.rpartition(".")[2])
+            return await _classify(*args, **options)
+
+        monkeypatch.setattr(module, "classify_one", classify)
+    return taken
+
+
+def both(client, content, content_type, **params):
+    """Return the responses by the short way and by the endpoint, without what is new in each."""
+    headers = {"Content-Type": content_type} if content_type else {}
+    answers = []
+    for more in (params, params | {"explain": "false"}):
+        response = client.post("/classify", params=more, content=content, headers=headers)
+        answer = response.json()
+        assert answer.pop("request_id", response.headers["x-request-id"]) == response.headers["x-request-id"]
+        answers.append((response.status_code, answer, response.headers["content-type"]))
+    return answers
+
+
+PLAIN = {
+    "a body": (IMAGE, None),
+    "a body that is called a form": (IMAGE, "application/x-www-form-urlencoded"),
+    "a form": (form((disposition(), IMAGE)), FORM),
+    "a form of curl": (form((disposition() + "\r\nContent-Type: application/octet-stream", IMAGE)), FORM),
+    "a quoted boundary": (form((disposition(), IMAGE)), f'multipart/form-data; boundary="{BOUNDARY}"'),
+    "no line break at the end": (form((disposition(), IMAGE), end=f"--{BOUNDARY}--"), FORM),
+    "no image": (b"no image", None),
+    "an empty body": (b"", None),
+    "an empty part": (form((disposition(), b"")), FORM),
+    "a damaged image": (form((disposition(), IMAGE[:100])), FORM),
+}
+OTHERS = {
+    "a name that is not ASCII": form((disposition(filename="zelle é.tif"), IMAGE)),
+    "a name with quotes": form((disposition(filename='a\\"b.tif'), IMAGE)),
+    "a name in another encoding": form((disposition() + "; filename*=UTF-8''%41.tif", IMAGE)),
+    "another header": form((disposition() + "\r\nX-More: 1", IMAGE)),
+    "no file name": form(('Content-Disposition: form-data; name="image"', b"text")),
+    "another part": form((disposition("cell"), IMAGE)),
+    "a second part": form((disposition(), IMAGE), (disposition("second"), IMAGE)),
+    "a second field": form((disposition(), IMAGE), ('Content-Disposition: form-data; name="note"', b"a note")),
+    "no parts": form(),
+    "text before the first part": b"preamble\r\n" + form((disposition(), IMAGE)),
+    "text behind the last": form((disposition(), IMAGE)) + b"epilogue",
+    "the boundary in the image": form((disposition(), IMAGE + f"\r\n--{BOUNDARY}".encode() + b"x")),
+}
+
+
+@pytest.mark.parametrize(("content", "content_type"), PLAIN.values(), ids=PLAIN)
+def test_it_answers_as_the_endpoint_does(client, ways, content, content_type):
+    short, long = both(client, content, content_type)
+    assert short == long
+    assert ways == ["hot_path", "classification"]
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
+def test_a_form_that_it_cannot_read_is_left_to_the_endpoint(client, ways, content):
+    short, long = both(client, content, FORM)
+    assert short == long
+    assert "hot_path" not in ways
+
+
+def test_a_form_without_its_end_is_none():
+    # The endpoint refuses it too, but Starlette leaves a file open then.
+    assert hot_path._only_file(FORM.encode(), form((disposition(), IMAGE))).raw == IMAGE
+    assert hot_path._only_file(FORM.encode(), form((disposition(), IMAGE), end="")) is None
+
+
+@pytest.mark.parametrize("params", [{"task": "binary"}, {"task": "no such"}, {"task": "nosuch"}, {"task": ""}])
+def test_tasks_are_those_of_the_endpoint(client, ways, params):
+    short, long = both(client, IMAGE, None, **params)
+    assert short == long
+    if params["task"] == "binary":
+        assert (short[1]["task"], ways) == ("binary", ["hot_path", "classification"])
+
+
+def test_it_is_counted_admitted_and_recorded_like_the_endpoint(client, ways, monkeypatch):
+    counted, recorded = [], []
+    monkeypatch.setattr("service.api.middleware.metrics.count_request", lambda *call: counted.append(call[:2]))
+    monkeypatch.setattr(type(client.app.state.service.prediction_log), "add", lambda *call: recorded.append(call[1]))
+    response = client.post("/classify", content=IMAGE).raise_for_status()
+    assert client.post("/classify", content=b"no image").json()["error"]["code"] == "not_an_image"
+    assert ways == ["hot_path", "hot_path"]
+    assert client.post("/classify", params={"task": "nosuch"}, content=IMAGE).status_code == 404
+    large = client.post("/classify", content=b"", headers={"Content-Length": "20000001"})
+    assert (large.status_code, large.json()["error"]["code"]) == (413, "body_too_large")
+    assert counted == [("/classify", 200), ("/classify", 400), ("/classify", 404), ("other", 413)]
+    assert recorded == [response.headers["x-request-id"]]
+
+
+def test_other_methods_and_paths_are_not_its_own(client, ways):
+    assert client.get("/classify").status_code == 405
+    redirected = client.post("/classify/", content=IMAGE, follow_redirects=False)
+    assert redirected.status_code == 307
+    assert ways == []

@@ -1,0 +1,257 @@
+"""Challengers that hang, crash and lie, as fakes: what becomes of requests, and of the challenger."""
+
+import sys
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from fatescope.inference import label_queue
+from fatescope.inference.shadow_records import read_taken_back
+from service.registry import challengers
+from service.shadow import process as process_module
+from service.shadow import shadow as shadow_module
+from service.shadow.process import ChallengerGoneError, ChallengerProcess, Job
+from service.shadow.shadow import Shadow
+from tests.support.bundles import copy_bundle
+from tests.support.images import tiff, typical
+from tests.support.in_process import application, connected
+from tests.support.waiting import until
+
+FAKE = """
+import sys, time, os
+from multiprocessing.connection import Connection
+import numpy as np
+from service.shadow import frames
+connection = Connection(int(sys.argv[1]))
+frames.send(connection, {"kind": "ready"})
+while True:
+    job, arrays = frames.receive(connection)
+    reply, kind = {"id": job["id"], "kind": job["kind"], "error": None}, job["kind"]
+    if kind == "prepare":
+        frames.send(connection, {**reply, "engine": "fake"})
+        continue
+    HOW
+"""
+"""A process that loads every version, and does HOW with cells."""
+HANG = "time.sleep(3600)"
+CRASH = "os._exit(3)"
+FAIL = 'frames.send(connection, {**reply, "error": "no engine"})'
+ANSWER = 'frames.send(connection, {**reply, "unlike": [0.0] * len(set(job["requests"]))})'
+UNLIKE = 'frames.send(connection, {**reply, "unlike": [1.0] * len(set(job["requests"]))})'
+WORSE = f"""
+    verdict = {{"verdict": "worse", "detail": "as labels say"}}
+    frames.send(connection, {{"kind": "verdict", "task": job["task"], "version": job["version"], **verdict}})
+    {ANSWER}
+""".strip()
+
+
+def command(how):
+    return lambda descriptor: [sys.executable, "-c", FAKE.replace("HOW", how), str(descriptor)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    copy_bundle(folder / "binary", "binary")
+    copy_bundle(challengers.folder(folder) / "binary", "binary", seed=7)
+    return folder
+
+
+@pytest.fixture
+def served(store, tmp_path):
+    """`served(how)` is a client and the state of a service whose challenger does HOW, and answers every request."""
+    stack = ExitStack()
+
+    def serve(how, limit_s=1.0, share=1.0, longest_wait_s=0.01):
+        app = stack.enter_context(application(tmp_path, store, shadow=True, canary=share, canary_limit_s=limit_s))
+        state = app.state.service
+        # With a fake in place of the worker.
+        shadow = Shadow(store, command(how), longest_wait_s=longest_wait_s)
+        state.canary.__init__(shadow, tmp_path / "records", share, "request", limit_s)
+        object.__setattr__(state, "shadow", shadow)
+        state.prediction_log._mirror = shadow.offer
+        shadow.start()
+        stack.callback(shadow.close)
+        until(lambda: shadow.challenger("binary"))
+        return stack.enter_context(connected(app)), state
+
+    yield serve
+    stack.close()
+
+
+def classify(client):
+    return client.post("/classify", params={"task": "binary"}, content=tiff(typical(1)))
+
+
+@pytest.mark.parametrize(("how", "reason"), [(HANG, "time"), (CRASH, "error"), (FAIL, "error")])
+def test_no_request_fails_with_its_challenger_which_loses_its_share(served, tmp_path, how, reason):
+    client, state = served(how, limit_s=0.2 if how == HANG else 60.0)
+    champion, version = (
+        state.models.get("binary").champion.version,
+        state.shadow.challengers()["binary"].champion.version,
+    )
+    for _ in range(8):
+        answer = classify(client)
+        assert answer.status_code == 200
+        assert answer.json()["model"]["version"] == champion
+    until(lambda: classify(client).status_code == 200 and version in read_taken_back(tmp_path / "records", "binary"))
+    assert read_taken_back(tmp_path / "records", "binary")[version]["reason"] == reason
+    assert state.canary.choose(state.models.get("binary"), {"headers": []}, "any") is None
+
+
+@pytest.mark.parametrize(("how", "reason"), [(UNLIKE, "unlike"), (WORSE, "labels")])
+def test_the_share_is_taken_back_on_what_is_seen_in_the_shadow(served, tmp_path, how, reason):
+    client, state = served(how, share=1e-9)
+    version = state.shadow.challengers()["binary"].champion.version
+    until(lambda: classify(client).status_code == 200 and version in read_taken_back(tmp_path / "records", "binary"))
+    assert read_taken_back(tmp_path / "records", "binary")[version]["reason"] == reason
+
+
+def test_what_does_not_fit_in_the_queue_is_dropped_and_counted(served, monkeypatch):
+    client, state = served(HANG, share=1e-9)
+    monkeypatch.setattr(shadow_module, "MAX_QUEUED_CELLS", 3)
+    for _ in range(6):
+        assert classify(client).status_code == 200
+    version = state.shadow.challengers()["binary"].champion.version
+    assert state.shadow._dropped["binary", version] == 3
+
+
+def test_large_images_do_not_fill_the_memory_while_they_wait(served, monkeypatch):
+    client, state = served(HANG, share=1e-9)
+    cell = typical(1)
+    # One is with the challenger, and two wait for it.
+    monkeypatch.setattr(shadow_module, "MAX_QUEUED_PIXELS", 2 * cell.size)
+    classify(client)
+    until(lambda: not state.shadow._queue)
+    for _ in range(5):
+        assert classify(client).status_code == 200
+    assert len(state.shadow._queue) == 2
+    version = state.shadow.challengers()["binary"].champion.version
+    assert state.shadow._dropped["binary", version] == 3
+
+
+def test_nothing_waits_for_a_challenger_that_is_gone(served, monkeypatch):
+    client, state = served(HANG, share=1e-9)
+    classify(client)
+    until(lambda: state.shadow._cells == 1 and not state.shadow._queue)
+    classify(client)
+    assert len(state.shadow._queue) == 1
+    monkeypatch.setattr(challengers, "read_challengers", lambda _: {})
+    state.shadow._checked = float("-inf")
+    until(lambda: state.shadow.idle)
+    assert not state.shadow._queue
+
+
+def test_a_label_that_cannot_be_compared_is_stored(served, tmp_path, monkeypatch, caplog):
+    client, _ = served(ANSWER)
+
+    def fail(*_):
+        raise ValueError("a damaged queue")
+
+    monkeypatch.setattr(label_queue, "is_drawn", fail)
+    files = {"image": ("cell.tif", tiff(typical(1)))}
+    data = {"label": "astrocyte", "cell": "0123456789abcdef"}
+    response = client.post("/feedback", params={"task": "binary"}, files=files, data=data)
+    assert response.status_code == 200
+    assert len((tmp_path / "feedback" / "corrections.jsonl").read_text().splitlines()) == 1
+    assert "a label could not be compared: a damaged queue" in caplog.text
+
+
+def test_a_part_that_cannot_be_closed_keeps_no_other_from_it(served, tmp_path, monkeypatch):
+    client, state = served(ANSWER)
+    classify(client)
+
+    def fail():
+        raise RuntimeError("it does not end")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state.shadow, "close", fail)
+        with pytest.raises(RuntimeError, match="it does not end"):
+            state.close()
+    assert list((tmp_path / "records" / "binary").glob("*.parquet"))
+
+
+def alone(how, jobs=()):
+    """Return a process that does HOW with `jobs`, and what it was told of its ends."""
+    ends, left = [], list(jobs)
+    process = ChallengerProcess(
+        command(how),
+        is_wanted=lambda: True,
+        on_start=lambda: ends.append("start"),
+        next_job=lambda: left.pop() if left else None,
+        on_event=lambda _: None,
+        on_end=ends.append,
+        longest_wait_s=0.01,
+    )
+    process.start()
+    return process, ends
+
+
+def test_a_process_that_crashes_is_started_again_and_its_work_fails():
+    job = Job({"kind": "compare"})
+    process, ends = alone(CRASH, [job])
+    with pytest.raises(ChallengerGoneError):
+        job.reply.result(120)
+    until(lambda: ends[:3] == ["start", "crashed", "start"])
+    process.close()
+
+
+def test_a_process_that_hangs_is_ended_and_started_again():
+    job = Job({"kind": "compare"}, limit_s=0.01)
+    process, ends = alone(HANG, [job])
+    with pytest.raises(ChallengerGoneError):
+        job.reply.result(120)
+    until(lambda: ends[:3] == ["start", "hung", "start"])
+    process.close()
+
+
+def test_a_process_that_takes_nothing_is_ended_too():
+    # More than the buffer of the connection holds, so that the sender waits.
+    jobs = [Job({"kind": "compare"}, [np.zeros(10_000_000)], limit_s=0.01), Job({"kind": "compare"}, limit_s=0.01)]
+    process, ends = alone(HANG, [])
+    until(lambda: "start" in ends)
+    replies = [process.submit(job) for job in reversed(jobs)]
+    for reply in replies:
+        with pytest.raises(ChallengerGoneError):
+            reply.result(120)
+    process.close()
+
+
+def test_a_process_that_never_gets_ready_is_ended_and_started_again(monkeypatch):
+    monkeypatch.setattr(process_module, "LOADING_S", 0.01)
+    ends = []
+    process = ChallengerProcess(
+        lambda _: [sys.executable, "-c", "import time; time.sleep(3600)"],
+        is_wanted=lambda: True,
+        on_start=lambda: ends.append("start"),
+        next_job=lambda: None,
+        on_event=lambda _: None,
+        on_end=ends.append,
+        longest_wait_s=0.01,
+    )
+    process.start()
+    until(lambda: ends[:2] == ["hung", "hung"])
+    process.close()
+
+
+def test_a_process_that_was_not_wanted_is_started_without_delay(monkeypatch):
+    """Its end was no failure, of which each makes the next wait longer."""
+    waits, wanted, starts = [], [True], []
+    monkeypatch.setattr(process_module.Backoff, "wait_s", lambda _: waits.append(1) or 0.01)
+    process = ChallengerProcess(
+        command(ANSWER),
+        is_wanted=lambda: wanted[0],
+        on_start=lambda: starts.append("start"),
+        next_job=lambda: None,
+        on_event=lambda _: None,
+        on_end=lambda _: None,
+    )
+    process.start()
+    until(lambda: len(starts) == 1)
+    wanted[0] = False
+    until(lambda: process._process is None)
+    wanted[0] = True
+    until(lambda: len(starts) == 2)
+    assert waits == []
+    process.close()
