@@ -11,9 +11,11 @@ from generators.markdown import code, docstring, sentence, table
 from generators.schema import kind
 from pipelines.evaluation.audit_report import AuditReport
 from pipelines.evaluation.metrics_report import Metrics
+from pipelines.evaluation.quality_report import QualityReport
 from pipelines.evaluation.report import Report
 from pipelines.registry.comparison import Comparison
 from pipelines.registry.records import Verdict
+from pipelines.verification.report import Verification
 
 INTRODUCTION = """\
 Paths are those of `dvc.yaml`, with TASK for the name of a task. Code that a stage depends on is left out here.
@@ -22,19 +24,26 @@ Formats are open ones; no file is a pickle.
 FORMATS = {
     "The cell table: `artifacts/cells`": "fatescope/data/dataset.py",
     "The splits: `artifacts/splits.parquet`": "fatescope/data/splits.py",
+    "The quality of cells: `artifacts/quality.parquet`": "fatescope/data/quality_table.py",
     "A bundle": "fatescope/inference/bundle.py",
     "The records of the service: `records`": "service/inference/prediction_log.py",
+    "What challengers answered: `records/TASK/shadow`": "fatescope/inference/shadow_records.py",
     "Corrections: `feedback`": "service/api/feedback.py",
     "A batch job": "service/batch/job.py",
     "Incidents: `incidents`": "monitoring/incidents.py",
+    "How a model was made: `recipe.json`": "pipelines/provenance/recipe.py",
+    "Where it comes from: `attestation.json`": "pipelines/provenance/attestation.py",
+    "What it consists of: `sbom.cdx.json`": "pipelines/provenance/components.py",
     "Versions in the registry": "pipelines/registry/versions.py",
 }
 """Heading → the module whose docstring describes the files."""
 REPORTS: dict[str, type[Report]] = {
     "The audit: `reports/audit.json`": AuditReport,
+    "The quality of cells: `reports/quality.json`": QualityReport,
     "Metrics: `reports/TASK/metrics.json`": Metrics,
     "The verdict of the gate: `reports/TASK/gate.json`": Verdict,
     "A comparison of versions: `reports/TASK/compare/A-B.json`": Comparison,
+    "A version built again: `reports/TASK/verify/VERSION.json`": Verification,
 }
 """Heading → the model of a report; its fields are those of the file."""
 

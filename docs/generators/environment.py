@@ -8,18 +8,23 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from fatescope.signing.settings import SigningSettings
 from generators.markdown import code, sentence, table
 from monitoring.settings import MonitoringSettings
 from pipelines.settings import PipelineSettings
+from service.otlp import TracingSettings
 from service.settings import ServiceSettings
 
 INTRODUCTION = """\
 What differs from machine to machine is in the environment; what decides a result is in [params.yaml](params.md). An
-empty variable counts as one that is not set (but `FATESCOPE_API_KEYS`, where it is an error), and a wrong value ends
+empty variable counts as one that is not set (but `FATESCOPE_API_KEYS` and `FATESCOPE_KEYS`,
+where it is an error), and a wrong value ends
 the program with the variable and the reason.
 """
 PROGRAMS: dict[str, type[BaseSettings]] = {
     "Service": ServiceSettings,
+    "Signatures": SigningSettings,
+    "Traces": TracingSettings,
     "Pipeline": PipelineSettings,
     "Monitoring": MonitoringSettings,
 }

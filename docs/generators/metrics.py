@@ -11,6 +11,7 @@ from monitoring.exporter import Exporter
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import connect
 from service.inference import metrics
+from service.shadow import metrics as shadow
 
 INTRODUCTION = """\
 The service publishes its metrics under `/metrics` on its own port, summed over its processes; the exporter of drift
@@ -27,9 +28,12 @@ def page(root: Path) -> str:
     validation = config.load(root / "params.yaml").validation
     settings = MonitoringSettings.read({})
     exporter = Exporter(connect(settings), settings, validation)
-    drift = [each for each in vars(exporter).values() if isinstance(each, MetricWrapperBase)]
+    exported = [*vars(exporter).values(), *vars(exporter.accuracy).values()]
+    drift = [each for each in exported if isinstance(each, MetricWrapperBase)]
+    challengers = [each for each in vars(shadow).values() if isinstance(each, MetricWrapperBase)]
     alerts = [each for each in vars(alert_receiver).values() if isinstance(each, MetricWrapperBase)]
-    parts = ["# Metrics", INTRODUCTION, "## Service", _table(service), "## Exporter of drift", _table(drift)]
+    parts = ["# Metrics", INTRODUCTION, "## Service", _table(service)]
+    parts += ["## Challengers", _table(challengers), "## Exporter of drift", _table(drift)]
     parts += ["## Incidents", _table(alerts)]
     return "\n\n".join(parts)
 
