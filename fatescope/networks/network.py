@@ -30,7 +30,10 @@ class Outputs(NamedTuple):
     embedding: Tensor
     """(B, C): the feature map averaged over positions."""
     activation_map: Tensor
-    """(B, K, h, w): the contribution of each position to each logit (class activation map, Zhou et al. 2016)."""
+    """(B, K, h, w): the contribution of each position to each logit (class activation map, Zhou et al. 2016).
+
+    (B, K, 0, 0) where it was not asked for.
+    """
 
 
 class Network(nn.Module):
@@ -71,9 +74,9 @@ class Network(nn.Module):
         normalised = normalise(pixels, self._normalisation, self.level, self._kinds, self.unit)
         return resize(normalised, self._input_size, self._resize)
 
-    def forward(self, pixels: Tensor) -> Outputs:
-        """Classify (B, C, H, W) raw pixels, float32 counts on a canvas."""
-        return self.forward_head(self.forward_features(pixels))
+    def forward(self, pixels: Tensor, maps: bool = True) -> Outputs:
+        """Classify (B, C, H, W) raw pixels, float32 counts on a canvas; without `maps`, none are computed."""
+        return self.forward_head(self.forward_features(pixels), maps)
 
     def forward_preprocessed(self, images: Tensor) -> Outputs:
         """Classify images that `preprocess` returned, without averaging over views."""
@@ -94,10 +97,12 @@ class Network(nn.Module):
         aligned = [symmetry.invert(view) for view, symmetry in zip(maps, symmetries, strict=True)]
         return torch.stack(aligned).mean(0)
 
-    def forward_head(self, feature_map: Tensor) -> Outputs:
-        """Return the outputs for a (B, C, h, w) feature map."""
+    def forward_head(self, feature_map: Tensor, maps: bool = True) -> Outputs:
+        """Return the outputs for a (B, C, h, w) feature map; without `maps`, none are computed."""
         embedding = feature_map.mean((2, 3))
         logits = self.linear(self.dropout(embedding)) / self.temperature
+        if not maps:
+            return Outputs(logits, embedding, _no_maps(logits))
         activation = functional.conv2d(feature_map, self.linear.weight[:, :, None, None]) / self.temperature
         return Outputs(logits, embedding, activation)
 
@@ -120,11 +125,11 @@ class Ensemble(nn.Module):
         self.linear = nn.Linear(sum(self._widths), classes) if join == "embeddings" else None
         self.register_buffer("temperature", torch.ones(()))
 
-    def forward(self, pixels: Tensor) -> Outputs:
-        """Classify (B, C, H, W) raw pixels, float32 counts on a canvas."""
+    def forward(self, pixels: Tensor, maps: bool = True) -> Outputs:
+        """Classify (B, C, H, W) raw pixels, float32 counts on a canvas; without `maps`, none are computed."""
         members = cast("list[Network]", list(self.members))
-        maps = [member.forward_features(pixels) for member in members]
-        embeddings = [feature_map.mean((2, 3)) for feature_map in maps]
+        features = [member.forward_features(pixels) for member in members]
+        embeddings = [feature_map.mean((2, 3)) for feature_map in features]
         embedding = torch.cat(embeddings, dim=1)
         if self.linear is not None:
             weights = torch.split(self.linear.weight, self._widths, dim=1)
@@ -134,10 +139,16 @@ class Ensemble(nn.Module):
             probabilities = [functional.softmax(head(x), dim=1) for head, x in zip(heads, embeddings, strict=True)]
             logits = torch.stack(probabilities).mean(0).clamp_min(1e-12).log()
             weights, share = tuple(head.weight for head in heads), 1.0 / len(heads)
-        activations = [functional.conv2d(x, w[:, :, None, None]) for x, w in zip(maps, weights, strict=True)]
+        if not maps:
+            return Outputs(logits / self.temperature, embedding, _no_maps(logits))
+        activations = [functional.conv2d(x, w[:, :, None, None]) for x, w in zip(features, weights, strict=True)]
         finest = max((activation.shape[2:] for activation in activations), key=lambda size: int(size[0]) * int(size[1]))
         resized = [functional.interpolate(x, size=finest, mode="bilinear", align_corners=False) for x in activations]
         return Outputs(logits / self.temperature, embedding, share * torch.stack(resized).sum(0) / self.temperature)
+
+
+def _no_maps(logits: Tensor) -> Tensor:
+    return logits.new_empty((*logits.shape, 0, 0))
 
 
 def restore(spec: Spec, weights: Path) -> Network | Ensemble:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fatescope.networks.recording import record
+
 log = logging.getLogger(__name__)
 
 Pass = Callable[[Tensor, Tensor], Tensor]
@@ -69,10 +71,7 @@ class GraphedPass:
 def record_graph(run: Pass, pixels: Tensor, targets: Tensor) -> Pass:
     """Record `run` for batches of this shape, without running it, and return what replays it."""
     inputs = (pixels.clone(), targets.clone())
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may copy the next batch meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        loss = run(*inputs)
+    graph, loss = record(lambda: run(*inputs), torch.cuda.graph_pool_handle())
 
     def replay(pixels: Tensor, targets: Tensor) -> Tensor:
         for recorded, given in zip(inputs, (pixels, targets), strict=True):

@@ -28,6 +28,7 @@ from pipelines.training.device import InFlight, autocast, gradient_scaler, selec
 from pipelines.training.early_stopping import BestEpoch
 from pipelines.training.examples import Examples, class_weights, iterate_batches, steps_per_epoch
 from pipelines.training.graphed import GraphedPass, Pass
+from pipelines.training.loss import weighted_cross_entropy
 from pipelines.training.pace import Pace
 from pipelines.training.prediction import predict_logits
 
@@ -190,7 +191,7 @@ class TrainingLoop:
         with autocast(self._device):
             logits = self._model(images)
         weights = self._weights if params.balance == "weights" else None
-        return functional.cross_entropy(logits.float(), targets, weights, label_smoothing=params.label_smoothing)
+        return weighted_cross_entropy(logits.float(), targets, weights, params.label_smoothing)
 
 
 class _Preprocessed(nn.Module):

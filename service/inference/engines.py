@@ -105,7 +105,9 @@ def start(
             running = ENGINES[name](folder, threads, *([memory_share] if name == "cuda" else []))
             disagreement = compare(running.predict(loaded.example), loaded.expected)
             for size in BUCKETS if name in GPU_ENGINES else _WARM_UP:
-                running.predict(np.resize(loaded.example, (size, *loaded.spec.shape)))
+                running.predict(np.resize(loaded.example, (size, *loaded.spec.shape)), maps=False)
+            # Maps are drawn for one cell at a time.
+            running.predict(loaded.example[:1])
         # A missing or outdated driver shows itself in as many ways as there are drivers.
         except Exception as error:
             disagreement = cuda.describe(error)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from fatescope.inference.buckets import bucket, split
 from fatescope.inference.uncertainty import Prediction
 from fatescope.networks import network
 from fatescope.networks.network import Ensemble, Network, Outputs
+from fatescope.networks.recording import record
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
@@ -75,7 +76,7 @@ class Gpu:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         self.dtype = torch.bfloat16 if native else torch.float16
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._pool: Any = None  # a handle, whose type PyTorch does not export
+        self._pool = torch.cuda.graph_pool_handle()
 
     def stream(self) -> AbstractContextManager[object]:
         """Return the context in which all work is sent to one stream."""
@@ -95,11 +96,8 @@ class Gpu:
             for _ in range(WARM_UP):
                 run()
             self._stream.synchronize()
-            graph = torch.cuda.CUDAGraph()
             # Other threads use the GPU meanwhile: the version that this one replaces still answers.
-            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-                outputs = run()
-        self._pool = graph.pool()
+            graph, outputs = record(run, self._pool, self._stream)
 
         def replay() -> tuple[Tensor, ...]:
             graph.replay()
@@ -139,7 +137,8 @@ class TorchOnGpu:
         with self._device.stream(), torch.inference_mode():
             restored = network.restore(bundle.read_spec(folder), folder / bundle.WEIGHTS).to(self._device.name)
             self._network = reduce_precision(restored, self._device.dtype)
-        self._batches: dict[int, _Batch] = {}
+        self._batches: dict[tuple[int, bool], _Batch] = {}
+        """Size and whether maps are asked for → what computes them, and no more than that."""
         self._records = True
         """Whether graphs can be recorded."""
         self._lock = threading.Lock()
@@ -152,21 +151,21 @@ class TorchOnGpu:
 
     def _classify(self, cells: Pixels, maps: bool) -> Prediction:
         count, size = len(cells), bucket(len(cells))
-        if size not in self._batches:
-            self._batches[size] = self._prepare(cells[:1], size)
-        batch = self._batches[size]
+        if (size, maps) not in self._batches:
+            self._batches[size, maps] = self._prepare(cells[:1], size, maps)
+        batch = self._batches[size, maps]
         # The rest are cells of earlier calls, or copies of the first one.
         batch.given[:count] = cells
         batch.on_device.copy_(batch.pinned, non_blocking=True)
         outputs = batch.run()
-        wanted = list(zip(batch.results, outputs, strict=True))[: None if maps else -1]
-        for result, output in wanted:
+        # The last output has no cells where maps are not asked for.
+        for result, output in zip(batch.results, outputs, strict=False):
             result[:count].copy_(output[:count], non_blocking=True)
         self._device.wait()
         # Copied, because the next call writes to the same memory.
-        return Prediction.of(*(result[:count].numpy().copy() for result, _ in wanted))
+        return Prediction.of(*(result[:count].numpy().copy() for result in batch.results))
 
-    def _prepare(self, cell: Pixels, size: int) -> _Batch:
+    def _prepare(self, cell: Pixels, size: int, maps: bool) -> _Batch:
         shape = (size, *cell.shape[1:])
         # Signed, because PyTorch has few operations on uint16; the mask restores the values.
         pinned = self._device.pinned(shape, torch.int16)
@@ -175,10 +174,11 @@ class TorchOnGpu:
         on_device = pinned.to(self._device.name, copy=True)
 
         def run() -> Outputs:
-            return cast("Outputs", self._network((on_device.to(torch.int32) & 0xFFFF).float()))
+            return cast("Outputs", self._network((on_device.to(torch.int32) & 0xFFFF).float(), maps))
 
         repeat = self._record(run)
-        results = tuple(self._device.pinned(tuple(output.shape), output.dtype) for output in repeat())
+        outputs = repeat()[: None if maps else -1]
+        results = tuple(self._device.pinned(tuple(output.shape), output.dtype) for output in outputs)
         return _Batch(given, pinned, on_device, repeat, results)
 
     def _record(self, run: Run) -> Run:

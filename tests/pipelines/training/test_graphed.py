@@ -1,14 +1,14 @@
 """A pass that is recorded and replayed; what records is made up, because graphs need a GPU."""
 
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipelines.training import trainer
 from pipelines.training.examples import Examples
 from pipelines.training.graphed import WARM_UP, GraphedPass, record_graph
+from tests.support import fake_graphs
 from tests.support.images import draw_cell
 
 
@@ -102,23 +102,29 @@ def test_all_batches_of_a_fit_have_one_shape_and_a_recorded_fit_is_the_same_fit(
 
 def test_a_recording_is_fed_by_copying_and_its_loss_is_a_copy(monkeypatch):
     """The calls of CUDA, which are made up: a replay runs on the memory of the recording."""
-    recorded, modes = [], []
-    loss = torch.zeros(())
-
-    class Graph:
-        def replay(self):
-            loss.copy_(mean(*recorded))
-
-    @contextmanager
-    def record(graph, *, capture_error_mode):
-        modes.append((type(graph), capture_error_mode))
-        yield
-
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", record)
+    recorded, loss = [], torch.zeros(())
+    fakes = fake_graphs.install(monkeypatch, replay=lambda: loss.copy_(mean(*recorded)))
     first = batch(1)
     replay = record_graph(lambda pixels, targets: recorded.extend((pixels, targets)) or loss, *first)
     losses = [replay(*batch(i)) for i in range(3)]
     assert [float(value) for value in losses] == [0.0, 2.0, 4.0]
     assert torch.equal(first[0], batch(1)[0]), "the batch itself is not written to"
-    assert modes == [(Graph, "thread_local")]
+    assert fakes.said == ["graph", ("record", (0, 1), None, False), "recorded", *["replay"] * 3]
+
+
+@pytest.mark.parametrize("balance", ["weights", "sampling", "none"])
+@pytest.mark.parametrize("normalisation", ["contrast", "background", "fixed"])
+def test_no_part_of_a_pass_waits_for_values_of_the_gpu(make_params, rng, balance, normalisation):
+    """Tensors without values, of which PyTorch refuses what would have to wait for them, as a recording does."""
+    cells = np.stack([draw_cell(rng, 60, 80) for _ in range(16)])
+    examples = Examples(cells, np.arange(16) % 2, np.arange(16), np.arange(0))
+    settings = {
+        "backbone": "compact", "batch_size": 8, "threads": 1, "balance": balance, "normalisation": normalisation,
+        "label_smoothing": 0.05, "dropout": 0.2, "max_shift": 2, "intensity": 0.1, "symmetries": True,
+    }  # fmt: skip
+    params = make_params({f"train.{name}": value for name, value in settings.items()}).train
+    loop = trainer.TrainingLoop(examples, 2, params, 0)
+    pixels, targets = torch.from_numpy(cells[:8, None].astype(np.float32)), torch.from_numpy(examples.targets[:8])
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert loop._loss(mode.from_tensor(pixels), mode.from_tensor(targets)).shape == ()
+    loop.close()

@@ -9,6 +9,7 @@ import torch
 from fatescope.networks import backbones, network
 from service.inference import engines, torch_engine
 from service.inference.torch_engine import Gpu, Torch, TorchOnGpu, reduce_precision
+from tests.support import fake_graphs
 from tests.support.bundles import CANVAS, COMMITTED
 from tests.support.images import draw_cell
 from tests.support.predictions import assert_agree
@@ -67,6 +68,8 @@ def test_batches_of_any_size_are_those_of_the_cpu(folder):
     for cells, prediction in predictions.items():
         assert_agree(prediction, reference.predict(many[:cells]))
     assert gpu.recorded == [1, 8, 256], "each size once"
+    engine.predict(many[:3], maps=False)
+    assert gpu.recorded == [1, 8, 256, 8], "and once more without maps"
 
 
 def test_bright_pixels_are_not_taken_for_negative_ones(folder):
@@ -79,6 +82,7 @@ def test_maps_are_left_out_where_nobody_asks_for_them(folder):
         whole, without = engine.predict(PIXELS), engine.predict(PIXELS, maps=False)
         np.testing.assert_array_equal(without.logits, whole.logits)
         assert whole.activation_map.shape[:2] == (5, 2)
+        assert np.ptp(whole.activation_map) > 0
         assert without.activation_map.shape == (5, 2, 0, 0)
 
 
@@ -139,21 +143,8 @@ def test_backbones_and_ensembles_run_in_lower_precision_with_channels_last(name)
 @pytest.mark.parametrize("native", [True, False])
 def test_a_gpu_records_after_a_warm_up_and_shares_its_memory(monkeypatch, native):
     """The calls of CUDA that PyTorch is given, without CUDA."""
-    said, stream = [], type("Stream", (), {"synchronize": lambda _: said.append("synchronize")})()
-
-    class Graph:
-        def pool(self):
-            return (0, 1)
-
-        def replay(self):
-            said.append("replay")
-
-    @contextmanager
-    def recording(graph, pool, on, capture_error_mode):
-        assert (type(graph), on, capture_error_mode) == (Graph, stream, "thread_local")
-        said.append(("record", pool, torch.backends.cudnn.benchmark))
-        yield
-        said.append("recorded")
+    fakes = fake_graphs.install(monkeypatch)
+    said, stream = fakes.said, type("Stream", (), {"synchronize": lambda _: fakes.said.append("synchronize")})()
 
     def supported(including_emulation):
         assert not including_emulation
@@ -162,8 +153,6 @@ def test_a_gpu_records_after_a_warm_up_and_shares_its_memory(monkeypatch, native
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
     monkeypatch.setattr(torch.cuda, "stream", nullcontext)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", recording)
     gpu = Gpu()
     assert gpu.dtype == (torch.bfloat16 if native else torch.float16)
     output = (torch.zeros(1),)
@@ -173,9 +162,10 @@ def test_a_gpu_records_after_a_warm_up_and_shares_its_memory(monkeypatch, native
         return output
 
     first = gpu.record(run)
-    assert said == [*["run"] * torch_engine.WARM_UP, "synchronize", ("record", None, True), "run", "recorded"]
+    recording = ("record", (0, 1), stream, True)
+    assert said == [*["run"] * torch_engine.WARM_UP, "synchronize", "graph", recording, "run", "recorded"]
     gpu.record(run)
-    assert ("record", (0, 1), True) in said
+    assert said.count(recording) == 2, "graphs share their memory"
     assert not torch.backends.cudnn.benchmark, "as it was"
     said.clear()
     assert first() is output
