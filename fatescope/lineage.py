@@ -8,7 +8,6 @@ Off unless the settings of the package `openlineage-python` say where to, the va
 A server that does not answer is a warning: no stage fails because nobody takes notes.
 """
 
-import hashlib
 import inspect
 import logging
 import os
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from fatescope.errors import FatescopeError
+from fatescope.file_hash import sha256
 
 if TYPE_CHECKING:
     from openlineage.client import OpenLineageClient
@@ -195,9 +195,7 @@ def _facets(path: Path) -> "dict[str, DatasetFacet]":
 
     if not path.is_file():
         return {}
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"version": DatasetVersionDatasetFacet(datasetVersion=f"sha256:{digest}", producer=PRODUCER)}
+    return {"version": DatasetVersionDatasetFacet(datasetVersion=f"sha256:{sha256(path)}", producer=PRODUCER)}
 
 
 def _version() -> str:
