@@ -20,7 +20,6 @@ from service.inference.classify import Record, predict, predictions
 from service.inference.decoded_cell import DecodedCell, FailedCell, TooManyCells
 from service.inference.errors import RequestError
 from service.inference.files import Origin, OtherChannel, RejectedFile, Upload, unpack
-from service.inference.model_pool import ServedModel
 from service.inference.quality import Reasons
 from service.inference.results import (
     CellCountsDict,
@@ -31,6 +30,7 @@ from service.inference.results import (
     SampleDict,
 )
 from service.inference.runner_output import RunnerOutput
+from service.inference.served_model import ServedModel
 from service.inference.slices import MAX_CELLS, SlicedFile
 
 

@@ -29,8 +29,8 @@ from service.api.state import ServiceState, state_of
 from service.inference import summary
 from service.inference.errors import RequestError
 from service.inference.files import Upload, shorten
-from service.inference.model_pool import ServedModel
 from service.inference.results import BatchDict
+from service.inference.served_model import ServedModel
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
