@@ -234,7 +234,10 @@ def _judge(chunks: Iterator[list[Item]], spec: Spec, *, wanted: bool) -> Iterato
 def _decode(files: list[tuple[str, IO[bytes]]], model: ServedModel, *, details: bool, max_cells: int) -> Iterator[Item]:
     cells, decoder = 0, model.decoder
     unpacked = unpack(
-        files, decoder.is_other_channel, decoder.parser.object_key if decoder.several else None, decoder.pages.expand
+        files,
+        decoder.channels.is_other,
+        decoder.parser.object_key if decoder.channels.several else None,
+        decoder.pages.expand,
     )
     for of_object in _objects(decoder.pages.decode_ahead(unpacked)):
         file = of_object[0]
