@@ -89,8 +89,7 @@ def tensorrt_peer(folder: Path, pixels: Pixels) -> Callable[[], object] | None:
 
 def measure_engine(folder: Path, device: torch.device, seconds: float) -> tuple[list[Figure], float]:
     """Return the figures of the engine that the service chooses for the bundle in `folder`, and its rate."""
-    # Here, because a bare machine may lack what the service is made of.
-    from service.inference import engines  # noqa: PLC0415
+    from service.inference import engines  # noqa: PLC0415  a bare machine may lack what the service is made of
 
     model, name = engines.start(folder)
     figures, best = [], {"engine": 0.0, "CUDA graph": 0.0, "TensorRT": 0.0}
@@ -115,9 +114,9 @@ def measure_engine(folder: Path, device: torch.device, seconds: float) -> tuple[
 def measure_score(folder: Path, paths: list[Path], out: Path, engine: float) -> list[Figure]:
     """Return the figures of `score` in one process on the files of `paths`, beside decoding and the `engine`'s rate."""
     from service.batch import job  # noqa: PLC0415  as above
-    from service.batch.worker import Scorer  # noqa: PLC0415
-    from service.inference import engines  # noqa: PLC0415
-    from service.registry.model_store import Champion  # noqa: PLC0415
+    from service.batch.worker import Scorer  # noqa: PLC0415  as above
+    from service.inference import engines  # noqa: PLC0415  as above
+    from service.registry.model_store import Champion  # noqa: PLC0415  as above
 
     start = time.perf_counter()
     canvas = bundle.read_spec(folder).canvas

@@ -37,7 +37,7 @@ from service.api.state import ServiceState
 from service.inference import engines, footprint
 from service.inference.loaded_models import LoadedModels
 from service.inference.local_runner import LocalRunner
-from service.inference.model_pool import RunnerClient
+from service.inference.served_model import RunnerClient
 from service.registry import model_store
 from service.runner import Runner
 from service.settings import read_or_exit, variable

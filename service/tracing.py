@@ -52,15 +52,14 @@ _propagator = TraceContextTextMapPropagator()
 
 def start(program: str) -> None:
     """Trace the requests of this process from now on, if the environment names a collector; raises ParamsError."""
-    # Its packages take a tenth of a second, for which there is no reason without a collector.
-    from service import otlp  # noqa: PLC0415
+    from service import otlp  # noqa: PLC0415  a tenth of a second, for which a process that is not traced has no reason
 
     settings = otlp.TracingSettings.read()
     if settings.address is None:
         return
-    from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415  as above
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  as above
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415  as above
 
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come first; the provider reads the variables of the sampler.
     resource = Resource({"service.name": program}).merge(OTELResourceDetector().detect())

@@ -3,12 +3,12 @@
 import ast
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import packages_distributions
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from fatescope import packages
 from tests.support.project import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -29,24 +29,6 @@ def imports(folder):
     return names - sys.stdlib_module_names - OWN
 
 
-def closure(lines):
-    """Return the canonical names of the distributions that requirements bring."""
-    known, waiting = set(), [(Requirement(line), "") for line in lines]
-    while waiting:
-        requirement, extra = waiting.pop()
-        name = canonicalize_name(requirement.name)
-        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
-            continue
-        for chosen in {"", *requirement.extras}:
-            if (name, chosen) not in known:
-                known.add((name, chosen))
-                try:
-                    waiting += [(Requirement(line), chosen) for line in requires(name) or []]
-                except PackageNotFoundError:
-                    continue
-    return {name for name, _ in known}
-
-
 @pytest.mark.parametrize(
     ("extra", "folders"),
     [
@@ -56,16 +38,18 @@ def closure(lines):
     ],
 )
 def test_an_extra_brings_what_its_package_imports(extra, folders):
-    brought = closure(PROJECT["dependencies"] + PROJECT["optional-dependencies"][extra])
+    brought = packages.closure(PROJECT["dependencies"] + PROJECT["optional-dependencies"][extra])
     distributions = packages_distributions()
     imported = set().union(*map(imports, folders)) - OPTIONAL
-    missing = {name for name in imported if not {canonicalize_name(owner) for owner in distributions[name]} & brought}
+    missing = {
+        name for name in imported if not {canonicalize_name(owner) for owner in distributions[name]} & brought.keys()
+    }
     assert not missing, f"add to the extra {extra} in pyproject.toml"
 
 
 def test_training_brings_no_tool_of_tests_clusters_or_clouds():
-    brought = closure(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["pipelines"])
-    assert not brought & {
+    brought = packages.closure(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["pipelines"])
+    assert not brought.keys() & {
         "bentoml",
         "openvino",
         "ray",

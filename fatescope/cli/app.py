@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fatescope import command
-from fatescope.cli import audit_log, data, demo, doctor, kept, labels, models, pipeline, serving, verification
+from fatescope.cli import audit_log, data, demo, doctor, kept, labels, models, pipeline, serving
 from fatescope.cli.console import examples
 
 ENVIRONMENT = dict(
@@ -79,13 +79,6 @@ app.command(epilog=examples("fatescope audit", "fatescope audit export.zip --pre
 )
 app.command(epilog=examples("fatescope tune binary"))(pipeline.tune)
 app.command("held-out", epilog=examples("fatescope held-out multiclass NT3"))(pipeline.held_out)
-models.models.command(
-    epilog=examples(
-        "fatescope models verify binary 3",
-        "fatescope models verify binary champion --here",
-        "fatescope models verify binary 3 --data /mnt/cells --repository https://example.org/fatescope.git --json",
-    )
-)(verification.verify)
 app.add_typer(models.models, name="models")
 app.command(epilog=examples("fatescope serve", "fatescope serve --bundles bundles --port 3001"))(serving.serve)
 app.command(epilog=examples("fatescope watch"))(serving.watch)

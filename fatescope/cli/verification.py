@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from fatescope.cli import console, models
+from fatescope.cli import console
+from fatescope.cli.registry import Task, registry
 
 NOT_REPRODUCED = 4
 """The exit code of a version that could not be reproduced, unlike an error of the rebuild."""
 
 
 def verify(  # noqa: PLR0913, PLR0917  options of the command
-    task: models.Task,
+    task: Task,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="Its number, or an alias such as champion.")],
     repository: Annotated[
         str | None,
@@ -37,7 +38,7 @@ def verify(  # noqa: PLR0913, PLR0917  options of the command
     for the recorded epochs: once with the recorded seed, and a few times with others. Exit code 4 where the version is
     not reproduced: its logits differ, and a metric is outside what other seeds give.
     """
-    with models.registry():
+    with registry():
         from pipelines.commands import verify as command
 
         choices = command.Choices(repository, data, here, rebuilds, keep)

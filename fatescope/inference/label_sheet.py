@@ -1,8 +1,8 @@
 """A sheet of the cells to label, which a person fills in: `cell`, `file`, `called`, `verdict`, `time`, `label`.
 
 The service keeps no images. `file` is filled in where a folder holds the image: a cell is found by the hash of its
-pixels, so that its file may have been renamed or moved since. That is for images of one channel, and for pages of a
-TIFF; cells of a native file are found on the page.
+pixels, so that its file may have been renamed or moved since. Of a TIFF with several pages the page is named too, of a
+native file (.cif, .rif) the object. Cells of models that take several channels are not found.
 """
 
 import csv
@@ -12,6 +12,8 @@ from pathlib import Path
 from fatescope.atomic import replacing
 from fatescope.data import images
 from fatescope.data.native.names import is_native
+from fatescope.data.native.objects import NativeObject
+from fatescope.data.native.reader import NativeFile
 from fatescope.data.paths import list_files
 from fatescope.errors import DataError, ImageError
 from fatescope.inference.classification import MAX_PIXELS
@@ -68,17 +70,19 @@ def _find(folder: Path, wanted: set[int]) -> dict[int, str]:
     """Return the hash of the pixels → the file, of those `wanted` that are below `folder`."""
     found: dict[int, str] = {}
     for name in list_files(folder, lambda *_: None):
-        if len(found) == len(wanted):
-            break
         for place, digest in _digests(folder / name):
             if digest in wanted:
                 found.setdefault(digest, f"{name}, {place}" if place else name)
+            # A native file may have a million objects.
+            if len(found) == len(wanted):
+                return found
     return found
 
 
 def _digests(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield the page, where there are several, and the hash of the pixels of the images in a file."""
+    """Yield the page, where there are several, or the object, and the hash of the pixels of the images in a file."""
     if is_native(path.name):
+        yield from _native_digests(path)
         return
     try:
         pages = images.decode(path.read_bytes(), path.name, MAX_PIXELS)
@@ -86,3 +90,18 @@ def _digests(path: Path) -> Iterator[tuple[str, int]]:
         return
     for number, (_, pixels) in enumerate(pages):
         yield f"page {number + 1}" if len(pages) > 1 else "", images.pixel_hash(pixels)
+
+
+def _native_digests(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the object and the hash of the pixels of every channel in a native file, up to where it is damaged."""
+    try:
+        with path.open("rb") as file:
+            native = NativeFile(file, path.name)
+            for place in native.places():
+                # Which channel the model was given, the records do not say; decoding one decodes them all.
+                found = native.read(place, native.acquisition.channels, MAX_PIXELS)
+                if isinstance(found, NativeObject):
+                    for pixels in found.images:
+                        yield f"object {found.facts.object}", images.pixel_hash(pixels)
+    except (ImageError, OSError):
+        return

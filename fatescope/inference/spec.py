@@ -16,7 +16,6 @@
 All formats are open, and none is a pickle. Loading needs neither PyTorch nor `params.yaml`.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from fatescope.config.names import BRIGHTFIELD, ChannelKind
 from fatescope.data.quality_gate import QualityGate
 from fatescope.errors import BundleError
+from fatescope.file_hash import sha256
 
 FORMAT = 2
 GRAPH, WEIGHTS, SPEC, TEST = "model.onnx", "weights.safetensors", "spec.json", "test.safetensors"
@@ -123,7 +123,7 @@ def finalize(folder: Path, spec: Spec) -> None:
     # safetensors writes files that only their owner may read; a bundle is copied and mounted for others to run.
     for path in folder.iterdir():
         path.chmod((folder / GRAPH).stat().st_mode)
-    hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != SPEC}
+    hashes = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != SPEC}
     (folder / SPEC).write_text(
         spec.model_copy(update={"hashes": hashes}).model_dump_json(indent=2) + "\n", encoding="utf-8"
     )
@@ -141,7 +141,7 @@ def open_spec(folder: Path) -> Spec:
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{folder}: {name} is missing; download the bundle again")
-        if _sha256(path) != expected:
+        if sha256(path) != expected:
             raise BundleError(f"{folder}: {name} was changed or damaged after training; download the bundle again")
     return spec
 
@@ -163,8 +163,3 @@ def read_spec(folder: Path) -> Spec:
         return Spec.model_validate_json(text)
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder / SPEC}: damaged ({error}); download the bundle again") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

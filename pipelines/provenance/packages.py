@@ -1,12 +1,13 @@
 """The installed packages that training and the model need."""
 
-from importlib.metadata import PackageNotFoundError, distributions, requires, version
+from importlib.metadata import distributions
 
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("pipelines",)
-"""Extras of fatescope that training needs."""
+from fatescope import packages
+
+PROJECT, EXTRAS = "fatescope", "pipelines"
+"""The package, and its extras that training needs."""
 
 
 def installed() -> dict[str, str]:
@@ -14,24 +15,8 @@ def installed() -> dict[str, str]:
 
     All that is installed, where fatescope itself is not, because then nothing says what it needs.
     """
-    try:
-        waiting = [(line, extra) for line in requires("fatescope") or [] for extra in ("", *EXTRAS)]
-    except PackageNotFoundError:
+    needed = packages.closure([f"{PROJECT}[{EXTRAS}]"])
+    if needed.pop(PROJECT) is None:
         return dict(sorted((canonicalize_name(item.name), item.version) for item in distributions()))
-    seen, found = set[tuple[str, str]](), dict[str, str]()
-    while waiting:
-        line, extra = waiting.pop()
-        requirement = Requirement(line)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
-            continue
-        name = canonicalize_name(requirement.name)
-        for chosen in {"", *requirement.extras}:
-            if (name, chosen) in seen:
-                continue
-            seen.add((name, chosen))
-            try:
-                found[name] = version(name)
-                waiting += [(needed, chosen) for needed in requires(name) or []]
-            except PackageNotFoundError:  # needed on other machines, or not installed
-                continue
-    return dict(sorted(found.items()))
+    # What is not installed here is needed on other machines, or was left out.
+    return {name: version for name, version in sorted(needed.items()) if version is not None}

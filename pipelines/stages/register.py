@@ -43,6 +43,7 @@ from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.data.splits import load as load_splits
 from fatescope.errors import BundleError, DataError, FatescopeError, ImageError
+from fatescope.file_hash import sha256
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 from fatescope.model_registry import CHALLENGER, CHAMPION, model_name
@@ -100,7 +101,7 @@ def register(
     params: Params,
 ) -> Verdict:
     """Register the bundle of `task`, decide on it, move the aliases, and return the verdict."""
-    digest, documents = _sha256(models / "bundle" / bundle.SPEC), document(models, sources.spec, parts)
+    digest, documents = sha256(models / "bundle" / bundle.SPEC), document(models, sources.spec, parts)
     existing = versions.find_by_bundle(task, digest)
     if existing is not None and (verdict := versions.verdict_of(existing)) is not None:
         if reason := versions.find_damage(task, verdict.version):
@@ -113,7 +114,7 @@ def register(
     verdict = decide(task, models / "bundle", sources, cells, load_splits(parts), params, number)
     complete = replace(sources, gate=verdict, history=tuple(versions.history(task, without=number)))
     if existing is None:
-        tags = {"bundle": digest, "splits_hash": _sha256(parts)}
+        tags = {"bundle": digest, "splits_hash": sha256(parts)}
         tags["attestation"] = hashlib.sha256(documents[ATTESTATION].encode()).hexdigest()
         logged = partial(log_version, task, metrics=sources.metrics, tags=tags)
         registered = _with_card(models, complete, documents, logged)
@@ -156,16 +157,11 @@ def is_experiment() -> bool:
 def document(models: Path, spec: Spec, parts: Path) -> Documents:
     """Return what says where the bundle of `models` comes from, the same whenever it is made."""
     folder, run_id = models / "bundle", TrainingReport.load(models).models[0].run_id
-    recipe, digest = Recipe.read(folder), _sha256(folder / bundle.SPEC)
+    recipe, digest = Recipe.read(folder), sha256(folder / bundle.SPEC)
     return {
-        ATTESTATION: to_text(attest(spec, digest, _sha256(parts), run_id, recipe)),
+        ATTESTATION: to_text(attest(spec, digest, sha256(parts), run_id, recipe)),
         SBOM: to_text(list_components(spec, digest, recipe)),
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _with_card(

@@ -30,7 +30,7 @@ from fatescope.data.sidecar import LABELS, Label, read_table, write_table
 from fatescope.errors import DataError
 from service.inference.errors import RequestError
 from service.inference.files import Upload
-from service.inference.model_pool import ServedModel
+from service.inference.served_model import ServedModel
 from service.settings import variable
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")

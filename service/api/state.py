@@ -16,9 +16,10 @@ from service.api.auth import APIKeyAuth
 from service.api.browsers import BrowserGuard
 from service.api.feedback import FeedbackStore
 from service.api.usage import open_usage
-from service.inference.model_pool import ModelPool, RunnerClient
+from service.inference.model_pool import ModelPool
 from service.inference.page_decoder import PageDecoder
 from service.inference.prediction_log import PredictionLog
+from service.inference.served_model import RunnerClient
 from service.registry import model_store
 from service.settings import ServiceSettings
 from service.shadow.canary import Canary, challenge

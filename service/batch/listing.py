@@ -82,9 +82,9 @@ def look(source: Path, decoder: CellDecoder, piece_objects: int) -> Iterator[Lis
                 yield entry._replace(file=str(piece))
             if not cut:
                 yield entry
-        elif decoder.is_other_channel(file):
+        elif decoder.channels.is_other(file):
             continue
-        elif decoder.several and (channel := decoder.parser.read_name(file).channel) is not None:
+        elif decoder.channels.several and (channel := decoder.parser.read_name(file).channel) is not None:
             place = decoder.parser.channel_index(channel) or 0
             objects.setdefault(decoder.parser.object_key(file), []).append((place, _look_at(source, file)))
         else:

@@ -17,10 +17,10 @@ def decode_entry(decoder: CellDecoder, source: Path, entry: str) -> Iterator[Dec
     try:
         if piece is not None and not (source / entry).exists():
             with (source / piece.path).open("rb") as raw:
-                yield from decoder.decode_native(raw, piece.path, piece.start, objects=piece.objects or None)
+                yield from decoder.native.decode(raw, piece.path, piece.start, objects=piece.objects or None)
         elif is_native(entry):
             with (source / entry).open("rb") as raw:
-                yield from decoder.decode_native(raw, entry)
+                yield from decoder.native.decode(raw, entry)
         else:
             yield from decoder.decode_object([Upload(_read(source, file), file) for file in pieces.files_of(entry)])
     except ImageError as error:

@@ -103,9 +103,7 @@ class Batcher:
         tracing.make_current(span)
         try:
             pixels = np.concatenate([request.pixels for request in batch])
-            rows = await self._call(pixels)
-            if np.shape(rows)[:1] != (len(pixels),):
-                raise ValueError(f"the runner returned rows of shape {np.shape(rows)} for {len(pixels)} cells")  # noqa: TRY301
+            rows = _checked(await self._call(pixels), len(pixels))
         except Exception as error:  # noqa: BLE001  every request in the batch must receive it, whatever it is
             for request in batch:
                 if not request.rows.done():
@@ -117,3 +115,9 @@ class Batcher:
             if not request.rows.done():
                 request.rows.set_result(rows[start : start + len(request.pixels)])
             start += len(request.pixels)
+
+
+def _checked(rows: npt.NDArray[np.float32], cells: int) -> npt.NDArray[np.float32]:
+    if np.shape(rows)[:1] != (cells,):
+        raise ValueError(f"the runner returned rows of shape {np.shape(rows)} for {cells} cells")
+    return rows

@@ -20,11 +20,12 @@ from service.inference import metrics, quality
 from service.inference.decoded_cell import DecodedCell
 from service.inference.errors import RequestError
 from service.inference.files import Upload
-from service.inference.model_pool import ModelPool, ServedModel
+from service.inference.model_pool import ModelPool
 from service.inference.quality import Reasons
 from service.inference.requester import count_cells
 from service.inference.results import ActivationDict, AnswerDict, PredictionDict
 from service.inference.runner_output import RunnerOutput
+from service.inference.served_model import ServedModel
 
 Record = Callable[..., None]
 """Writes answered cells to the prediction log: model, cells, output, assessment, and their numbers in the request."""

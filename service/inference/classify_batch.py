@@ -20,7 +20,6 @@ from service.inference.classify import Record, predict, predictions
 from service.inference.decoded_cell import DecodedCell, FailedCell, TooManyCells
 from service.inference.errors import RequestError
 from service.inference.files import Origin, OtherChannel, RejectedFile, Upload, unpack
-from service.inference.model_pool import ServedModel
 from service.inference.quality import Reasons
 from service.inference.results import (
     CellCountsDict,
@@ -31,6 +30,7 @@ from service.inference.results import (
     SampleDict,
 )
 from service.inference.runner_output import RunnerOutput
+from service.inference.served_model import ServedModel
 from service.inference.slices import MAX_CELLS, SlicedFile
 
 
@@ -234,7 +234,10 @@ def _judge(chunks: Iterator[list[Item]], spec: Spec, *, wanted: bool) -> Iterato
 def _decode(files: list[tuple[str, IO[bytes]]], model: ServedModel, *, details: bool, max_cells: int) -> Iterator[Item]:
     cells, decoder = 0, model.decoder
     unpacked = unpack(
-        files, decoder.is_other_channel, decoder.parser.object_key if decoder.several else None, decoder.pages.expand
+        files,
+        decoder.channels.is_other,
+        decoder.parser.object_key if decoder.channels.several else None,
+        decoder.pages.expand,
     )
     for of_object in _objects(decoder.pages.decode_ahead(unpacked)):
         file = of_object[0]

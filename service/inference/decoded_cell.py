@@ -11,6 +11,7 @@ from fatescope.data.cell_facts import CellFacts
 from fatescope.data.images import Header
 from fatescope.errors import ImageError
 from fatescope.inference.bundle import Spec
+from fatescope.inference.classification import wrong_bit_depth
 from service.inference import thumbnails
 from service.inference.results import DetailsDict, WarningDict
 
@@ -55,6 +56,36 @@ def no_object(name: str) -> FailedCell:
 
 class TooManyCells(Exception):  # noqa: N818  not an error of the file
     """A request has more cells than it may have."""
+
+
+def build_cell(
+    page: tuple[Header, images.Pixels] | ImageError,
+    spec: Spec,
+    name: str,
+    index: int | None,
+    number: int | None,
+    *,
+    details: bool,
+    facts: CellFacts | None = None,
+) -> DecodedCell | FailedCell:
+    """Return the cell of a page, whose `facts` its header says where they are not given."""
+    if isinstance(page, ImageError):
+        return FailedCell(name, index, number, page)
+    header, pixels = page
+    if header.bit_depth not in spec.bit_depths:
+        return FailedCell(name, index, number, wrong_bit_depth(header, spec, name))
+    return DecodedCell(
+        file=name,
+        page=index,
+        object=number,
+        pixels=images.center(images.cut(pixels, spec.canvas), spec.canvas, name),
+        native=pixels,
+        bit_depth=header.bit_depth,
+        size=(header.height, header.width),
+        warnings=find_unusual(header, spec),
+        details=describe(header, pixels, spec) if details else {},
+        facts=facts or (CellFacts.of_export(header.facts) if header.facts else None),
+    )
 
 
 def describe(header: Header, pixels: images.Pixels, spec: Spec) -> DetailsDict:

@@ -3,15 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fatescope.errors import BundleError
-from fatescope.inference.bundle import Spec
 from fatescope.model_registry import model_name
 from service import background, tracing
 from service.background import Worker
@@ -20,8 +17,8 @@ from service.inference.batcher import Batcher
 from service.inference.decoding import CellDecoder
 from service.inference.errors import RequestError
 from service.inference.page_decoder import PageDecoder
-from service.inference.results import ModelDict
-from service.inference.runner_output import Readiness, RunnerOutput
+from service.inference.runner_output import Readiness
+from service.inference.served_model import Pixels, RunnerClient, ServedModel
 from service.registry import model_store
 from service.registry.model_store import Champion, Refused
 
@@ -36,46 +33,6 @@ ABSENT_S = 60.0
 START_TIMEOUT_S = 60.0
 """Time that a runner may take to answer at first."""
 _START_POLL_S = 0.1
-
-Pixels = npt.NDArray[np.uint16]
-Floats = npt.NDArray[np.float32]
-
-
-class RunnerClient(Protocol):
-    """The calls of a gateway to the runner: a LocalRunner, or BentoML's proxy of `service.runner.Runner`."""
-
-    async def prepare(self, task: str, version: str) -> Readiness:
-        """Load, check and warm up a version; the reply has the reason if that fails."""
-
-    async def predict(self, task: str, version: str, pixels: Pixels, traceparent: str | None = None) -> Floats:
-        """Return the packed RunnerOutput, (B, K + 1 + C), for (B, H, W) pixels; `traceparent` is a traced caller."""
-
-    async def explain(self, task: str, version: str, pixels: Pixels) -> Floats:
-        """Return the (B, K, h, w) activation maps of (B, H, W) pixels."""
-
-    async def keep_alive(self) -> None:
-        """Note that a gateway is running."""
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """A version that is ready to answer requests."""
-
-    champion: Champion
-    spec: Spec
-    engine: str
-    """Name of the engine that runs it."""
-    decoder: CellDecoder
-    batcher: Batcher
-
-    @property
-    def identity(self) -> ModelDict:
-        """Return the name and the version, as responses have them."""
-        return {"name": self.champion.name, "version": self.champion.version}
-
-    async def predict(self, pixels: Pixels) -> RunnerOutput:
-        """Return the output of the runner for (n, H, W) pixels; see Batcher.predict."""
-        return RunnerOutput.unpack(await self.batcher.predict(pixels), len(self.spec.classes))
 
 
 def _describe_withdrawn(champion: Champion) -> str:

@@ -40,9 +40,9 @@ from service import background
 from service.background import Worker
 from service.inference import metrics
 from service.inference.decoded_cell import DecodedCell
-from service.inference.model_pool import ServedModel
 from service.inference.requester import key_name
 from service.inference.runner_output import RunnerOutput
+from service.inference.served_model import ServedModel
 
 MAX_ROWS, MAX_AGE_S = 5_000, 10.0
 """A file is written once so many rows are queued, or the oldest of them is so old."""

@@ -7,8 +7,9 @@ from fatescope.data.native.slices import Cursor, MissingBytesError, SlicedSource
 from fatescope.errors import ImageError
 from fatescope.inference.classification import MAX_PIXELS
 from service.inference.decoded_cell import DecodedCell, FailedCell, no_object
-from service.inference.decoding import MAX_FILE_PIXELS, CellDecoder
+from service.inference.decoding import CellDecoder
 from service.inference.decoding_parts import Found
+from service.inference.file_limits import MAX_FILE_PIXELS
 
 MAX_CELLS = 1000
 """Cells that are answered at a time, so that answers follow each other and stay small."""
@@ -33,10 +34,10 @@ class SlicedFile:
         header: list[Span] = []
         missing = None
         try:
-            native, channels = decoder.open_native(self._source, self._name)
+            native, channels = decoder.native.open(self._source, self._name)
             header, self.objects = merge(self._source.used, self._source.size), native.acquisition.objects
             found = self._find(native, channels, max_cells)
-            yield from decoder.native_cells(native, found, channels, details=details)
+            yield from decoder.native.cells(native, found, channels, details=details)
             if self._ended:
                 if self.cursor is None:
                     yield no_object(self._name)

@@ -34,9 +34,9 @@ from service.inference.classify import Record, classify_one, predict
 from service.inference.decoded_cell import DecodedCell
 from service.inference.decoding import CellDecoder
 from service.inference.files import Upload
-from service.inference.model_pool import ServedModel
 from service.inference.page_decoder import PageDecoder
 from service.inference.results import PredictionDict
+from service.inference.served_model import ServedModel
 from service.registry import challengers
 from service.settings import ServiceSettings
 from service.shadow import metrics

@@ -22,8 +22,8 @@ from fatescope.inference.bundle import Spec
 from fatescope.inference.engine_names import GPU_ENGINES, EngineChoice
 from fatescope.inference.uncertainty import Assessment
 from service.inference.decoded_cell import DecodedCell
-from service.inference.model_pool import ServedModel
 from service.inference.runner_output import RunnerOutput
+from service.inference.served_model import ServedModel
 from service.registry import challengers, model_store
 from service.registry.model_store import Champion
 from service.settings import ServiceSettings

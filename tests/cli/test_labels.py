@@ -1,6 +1,8 @@
 """`fatescope labels`: a sheet is written, filled in and read."""
 
 import csv
+import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,13 @@ from typer.testing import CliRunner
 from fatescope.cli.app import app
 from fatescope.data import images
 from fatescope.inference import label_queue
+from fatescope.inference.bundle import read_spec
+from fatescope.inference.label_queue import Labels
+from fatescope.inference.label_sheet import write_sheet
+from service.inference.decoding import CellDecoder
+from service.inference.files import Upload
+from tests.support import native
+from tests.support.bundles import COMMITTED
 from tests.support.images import draw_cell, tiff
 
 CELLS = 110
@@ -69,6 +78,29 @@ def test_a_sheet_names_the_file_of_each_cell_and_what_is_filled_in_is_kept(folde
     [batch] = label_queue.read_batches(folder / "records", "binary", "3")
     assert batch.first(label_queue.read_labels(folder / "feedback")).tolist() == [0, label_queue.UNTOLD, 1]
     assert run("sheet", "binary").output.startswith(f"{CELLS - 3} cells in sheet.csv;")
+
+
+def test_a_sheet_names_file_and_object_of_cells_in_native_files(folder):
+    """In whichever channel, also where the end of a file is damaged or another one is none."""
+    [batch] = label_queue.read_batches(folder / "records", "binary", "3")
+    objects = native.draw_objects(4, (1, 5), seed=3)
+    raw = native.native(objects, xml=native.acquisition_xml(channels=(1, 5), brightfield=(5,)))
+    (folder / "native").mkdir()
+    (folder / "native" / "whole.cif").write_bytes(raw)
+    (folder / "native" / "none.rif").write_bytes(b"no native file")
+    cells = CellDecoder(read_spec(COMMITTED / "multiclass")).decode(Upload(b"", "x.cif", file=io.BytesIO(raw)))
+    sent = {cell.object: images.pixel_hash(cell.native) for cell in cells}
+    assert len(sent) == 4
+    hashes = batch.rows["image_hash"].to_numpy().copy()
+    hashes[:4] = list(sent.values())
+    changed = replace(batch, rows=batch.rows.assign(image_hash=hashes))
+    waiting, found = write_sheet(changed, Labels({}, {}), folder / "sheet.csv", folder / "native")
+    assert (waiting, found) == (CELLS, 4)
+    rows = fill(folder / "sheet.csv", [""] * CELLS)
+    assert [row["file"] for row in rows] == [f"whole.cif, object {number}" for number in sent] + [""] * (CELLS - 4)
+    (folder / "native" / "whole.cif").write_bytes(raw[: len(raw) * 3 // 4])
+    _, found = write_sheet(changed, Labels({}, {}), folder / "sheet.csv", folder / "native")
+    assert 0 < found < 4
 
 
 def test_a_label_that_is_no_class_is_refused_with_its_row_and_nothing_is_kept(folder):

@@ -103,7 +103,8 @@ def test_the_protocol_is_printed_written_and_read_by_scripts(tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_the_protocol_has_what_each_test_said_of_a_version(registry, tmp_path, fatescope):  # noqa: ARG001
+@pytest.mark.usefixtures("registry")
+def test_the_protocol_has_what_each_test_said_of_a_version(tmp_path, fatescope):
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     page = fatescope("models", "protocol", "binary", "challenger").output
@@ -122,7 +123,8 @@ def listed(fatescope, *arguments):
 
 
 @pytest.mark.slow
-def test_versions_are_listed_with_what_the_gate_decided(registry, fatescope):  # noqa: ARG001
+@pytest.mark.usefixtures("registry")
+def test_versions_are_listed_with_what_the_gate_decided(fatescope):
     second, first = listed(fatescope)
     assert (second["version"], second["aliases"], second["verdict"]) == ("2", ["challenger"], "refused")
     assert (second["failed"], second["balanced_accuracy"], second["split"]) == (["better"], 0.911, "grouped")
@@ -205,7 +207,8 @@ def test_what_cannot_be_promoted(registry, fatescope, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_bundle_is_downloaded_whole(registry, fatescope, tmp_path):  # noqa: ARG001
+@pytest.mark.usefixtures("registry")
+def test_a_bundle_is_downloaded_whole(fatescope, tmp_path):
     assert fatescope("models", "pull", "binary", "--out", "bundles/binary").code == 0
     bundle.load(tmp_path / "bundles" / "binary", threads=1).check()
     again = fatescope("models", "pull", "binary", "2", "--out", "bundles/binary")
@@ -223,7 +226,8 @@ def required(monkeypatch, tmp_path):
     monkeypatch.setenv("FATESCOPE_SIGNING_KEY", str(tmp_path / "secret" / "key.pem"))
 
 
-def test_a_version_is_signed_and_refused_once_it_is_changed(registry, fatescope, required, tmp_path):  # noqa: ARG001
+@pytest.mark.usefixtures("required")
+def test_a_version_is_signed_and_refused_once_it_is_changed(registry, fatescope, tmp_path):
     stored = tmp_path / "model0" / "artifacts" / "bundle"
     # Nobody is trusted before a key is there.
     assert fatescope("models", "pull", "binary", "--out", "before").code == 0
@@ -258,7 +262,8 @@ def test_a_version_is_signed_and_refused_once_it_is_changed(registry, fatescope,
     assert "rollback" in champion.remedy
 
 
-def test_the_doctor_says_who_is_trusted(registry, fatescope, required, tmp_path):  # noqa: ARG001
+@pytest.mark.usefixtures("registry", "required")
+def test_the_doctor_says_who_is_trusted(fatescope, tmp_path):
     [key, signatures] = doctor.check_signatures(tmp_path, "sqlite:///mlflow.db")
     assert "made when a version is registered" in key.detail
     assert (signatures.state, "nobody is trusted" in signatures.detail) == ("warning", True)

@@ -174,6 +174,20 @@ def test_the_variables_are_those_that_the_code_reads():
     assert named <= read_by_programs, f"nothing reads {named - read_by_programs}"
 
 
+def test_prices_of_running_are_asked_for_and_there_is_none_where_they_are_empty(monkeypatch):
+    compose = read(ROOT / "deploy" / "compose.yaml")[0]["services"]["service"]["environment"]
+    prices = {service_settings.variable(name): name for name in ("price_per_hour", "price_per_kwh")}
+    for variable, name in prices.items():
+        assert compose[variable] == f"${{{variable}:-}}", "from deploy/.env"
+        assert f"# {variable}=" in (ROOT / "deploy" / ".env.example").read_text()
+        assert of("ConfigMap")["fatescope"]["data"][variable] == ""
+        monkeypatch.setenv(variable, "")
+        assert getattr(service_settings.ServiceSettings.read(), name) is None
+    for kind in ALL:
+        [gateway] = pods(kind)["fatescope-gateway"]["spec"]["containers"]
+        assert {"configMapRef": {"name": "fatescope"}} in gateway["envFrom"]
+
+
 def test_runners_are_scaled_by_a_metric_that_there_is():
     [metric] = of("HorizontalPodAutoscaler")["fatescope-runner"]["spec"]["metrics"]
     name = metric["external"]["metric"]["name"]

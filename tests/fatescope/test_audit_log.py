@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fatescope import audit_log, audit_verification
-from fatescope.audit_log import AuditLogError, Entry, Head
+from fatescope.audit_log import AuditLogError, Entry, Head, writing
+from fatescope.audit_log import entries as entry_format
 from fatescope.errors import DataError
 
 MOVED = {"model": "fatescope-binary", "alias": "champion"}
@@ -40,7 +41,7 @@ def forge(line, **changes):
     """Return a line with changes, and the hash that goes with them."""
     content = json.loads(line) | changes
     del content["hash"]
-    return Entry(**content, hash=audit_log._digest(content)).line()
+    return Entry(**content, hash=entry_format.digest(content)).line()
 
 
 def test_an_entry_says_who_did_what_when_and_on_what_evidence(folder):
@@ -129,7 +130,7 @@ def test_a_log_forged_with_its_head_passes_but_for_a_kept_head(folder):
     folder.mkdir()
     (folder / audit_log.FILE).write_bytes(b"".join(lines[:3]))
     last = Entry.parse(lines[2])
-    (folder / audit_log.HEAD).write_bytes(audit_log._canonical(last.head._asdict()))
+    (folder / audit_log.HEAD).write_bytes(entry_format.canonical(last.head._asdict()))
     assert damage(folder) is None, "what the documentation says cannot be detected without a kept head"
     assert damage(folder, kept) == (4, "the end is missing: the kept head is of entry 5, the log ends with 3")
     for who in ("bob", "eve"):
@@ -261,8 +262,8 @@ def test_a_user_without_a_name_is_entered_by_number(tmp_path, monkeypatch):
     def refuse():
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr(audit_log.getpass, "getuser", refuse)
-    monkeypatch.setattr(audit_log.os, "getuid", lambda: 12345)
+    monkeypatch.setattr(writing.getpass, "getuser", refuse)
+    monkeypatch.setattr(writing.os, "getuid", lambda: 12345)
     assert audit_log.append("retention", "feedback", folder=tmp_path).who == "12345"
     audit_log.append("retention", "feedback", folder=tmp_path)
     assert audit_log.prune(tmp_path, datetime(2100, 1, 1, tzinfo=UTC)) == 1

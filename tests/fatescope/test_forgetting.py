@@ -14,7 +14,7 @@ from fatescope import audit_log, forgetting
 from fatescope.data import corrections
 from fatescope.data.sidecar import LABELS, Label, read_table, write_table
 from fatescope.errors import DataError
-from fatescope.forgetting import Places, Selection
+from fatescope.forgetting import Places, Selection, deletion, images, tables
 from fatescope.inference import label_queue
 
 SAMPLE, CELLS = "donor-jane", 6
@@ -169,14 +169,14 @@ def test_what_a_service_is_writing_is_left_alone_and_what_it_deletes_meanwhile_i
     part = folder / ".20261126T120001-1-1-1-a.parquet"
     part.write_bytes(b"half of a table")
     (folder / "20261126T110000-1-1-1-a.parquet").write_bytes((folder / "20261126T120000-1-1-0-a.parquet").read_bytes())
-    rewrite = forgetting._rewrite
+    rewrite = tables._rewrite
 
     def expire_first(path, *arguments):
         if "T110000" in path.name:
             path.unlink()
         rewrite(path, *arguments)
 
-    monkeypatch.setattr(forgetting, "_rewrite", expire_first)
+    monkeypatch.setattr(tables, "_rewrite", expire_first)
     proof = forgetting.forget(places, Selection(requests=frozenset({"r1"})), "ann", settle_s=0)
     assert proof["complete"]
     assert part.read_bytes() == b"half of a table"
@@ -204,7 +204,7 @@ def test_a_correction_that_is_sent_meanwhile_is_not_lost(places):
 
 
 def test_what_is_left_makes_a_proof_incomplete(places, monkeypatch):
-    monkeypatch.setattr(forgetting, "_remove_images", lambda *_: None)
+    monkeypatch.setattr(images, "remove", lambda *_: None)
     proof = forgetting.forget(places, Selection(samples=frozenset({SAMPLE})), "ann", settle_s=0)
     assert not proof["complete"]
     assert not next(audit_log.read(Path(audit_log.configured()))).evidence["complete"]
@@ -352,7 +352,7 @@ def test_a_batch_that_is_drawn_while_a_sample_goes_has_none_of_it(live, monkeypa
     draw(live)
     for path in live.records.glob("binary/queue/*.parquet"):
         path.unlink()
-    thin, drawing = forgetting._thin_tables, []
+    thin, drawing = tables._thin_tables, []
 
     def draw_first(folder, selection):
         drawing.append(threading.Thread(target=draw_in_vain, args=(live,)))
@@ -361,7 +361,7 @@ def test_a_batch_that_is_drawn_while_a_sample_goes_has_none_of_it(live, monkeypa
         assert drawing[0].is_alive(), "it waits until all rows are gone"
         thin(folder, selection)
 
-    monkeypatch.setattr(forgetting, "_thin_tables", draw_first)
+    monkeypatch.setattr(tables, "_thin_tables", draw_first)
     assert forgetting.forget(live, Selection(requests=frozenset({"jane"})), "ann", settle_s=0)["complete"]
     drawing[0].join()
     assert not list(live.records.glob("binary/queue/*.parquet")), "the sixty that are left are too few"
@@ -389,6 +389,6 @@ def test_a_correction_with_the_id_of_another_persons_cell_takes_nothing_of_that_
 
 def test_what_a_service_still_writes_is_waited_for_however_a_sample_is_named(live, monkeypatch):
     waited = []
-    monkeypatch.setattr(forgetting.time, "sleep", waited.append)
+    monkeypatch.setattr(deletion.time, "sleep", waited.append)
     forgetting.forget(live, Selection(paths=frozenset({"cell_3.tif"})), "ann")
-    assert waited == [forgetting.SETTLE_S]
+    assert waited == [deletion.SETTLE_S]

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import packages_distributions
 
 import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from fatescope import packages
 from fatescope.inference import bundle
 from tests.support.bundles import CLASSES, copy_bundle
 from tests.support.images import tiff, typical
@@ -20,7 +21,7 @@ CORE = {
     Requirement(line).name
     for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 }  # fmt: skip
-EXTRAS = ("networks", "quality", "signing", "ray_session.py", "energy.py", "lineage.py", "cli")
+EXTRAS = ("networks", "quality", "signing", "ray_session.py", "energy.py", "lineage", "packages.py", "cli")
 """What in the library needs more than the core dependencies."""
 USE = """
 import json, sys
@@ -41,7 +42,7 @@ print(json.dumps([logits, cell.label, cell.probabilities]))
 def test_a_bundle_predicts_with_the_core_dependencies_alone(tmp_path):
     copy_bundle(tmp_path / "bundle", "multiclass")
     (tmp_path / "cell_Ch1.ome.tif").write_bytes(tiff(typical(3)))
-    installed = _with_dependencies(CORE) | {"fatescope"}
+    installed = packages.closure(CORE).keys() | {"fatescope"}
     others = [
         module
         for module, owners in packages_distributions().items()
@@ -82,24 +83,6 @@ def _imports(tree):
             yield node.module.partition(".")[0]
         elif isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
-
-
-def _with_dependencies(names):
-    """Return the canonical names of distributions and of all that they need."""
-    known, waiting = set(), [canonicalize_name(name) for name in names]
-    while waiting:
-        name = waiting.pop()
-        if name in known:
-            continue
-        known.add(name)
-        try:
-            needs = map(Requirement, requires(name) or [])
-        except PackageNotFoundError:
-            continue
-        waiting += [
-            canonicalize_name(need.name) for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})
-        ]
-    return known
 
 
 def _python(code, *arguments):

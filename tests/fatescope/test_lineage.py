@@ -91,6 +91,7 @@ def test_a_stage_that_fails_says_why(run, tmp_path, capsys):
 
 def test_it_is_off_where_nothing_says_where_to(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openlineage.client", None)
+    monkeypatch.delitem(sys.modules, "fatescope.lineage.events", raising=False)
     assert run() == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["read", "written"]
     # Set and not installed, it says so before the stage has done anything.

@@ -19,7 +19,10 @@ CELLS = 40
 def cells(runs, seed=0, magnification=20.0, power=0.0, **columns):
     """Draw cells of runs of an instrument whose lamp and flow differ from run to run; `power` is added to the lamp."""
     rng = np.random.default_rng(seed)
-    of_run = lambda mean, spread: np.repeat(rng.normal(mean, spread, runs), CELLS)  # noqa: E731
+
+    def of_run(mean, spread):
+        return np.repeat(rng.normal(mean, spread, runs), CELLS)
+
     table = pd.DataFrame(
         {
             "group": np.repeat([f"r{i}" for i in range(runs)], CELLS),

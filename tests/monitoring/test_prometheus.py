@@ -62,3 +62,24 @@ def test_rules_and_board_ask_for_metrics_that_exist(path):
     assert asked <= made, asked - made
     recorded = set(re.findall(r"record: (\S+)", (FOLDER / "rules.yml").read_text()))
     assert set(re.findall(r"\b\w+:fatescope_\w+:\w+", text)) <= recorded
+
+
+def test_the_board_shows_what_a_thousand_cells_take():
+    recorded = set(re.findall(r"record: (\S+:per_1000_cells_1h)", (FOLDER / "rules.yml").read_text()))
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    shown = {target["expr"] for panel in panels for target in panel["targets"]}
+    assert len(recorded) == 3
+    assert recorded <= shown, recorded - shown
+
+
+def test_panels_of_the_board_have_their_own_number_and_place():
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(taken)) == len(taken)
+    assert max(x for x, _ in taken) < 24

@@ -39,8 +39,13 @@ def runs(count, cells, seed, *, medium=0.0):
     Cells of another `medium` lie elsewhere in the embedding, by that many standard deviations.
     """
     rng = np.random.default_rng(seed)
-    each = lambda *shape: rng.normal(0, 1, (count, cells, *shape)).reshape(count * cells, *shape)  # noqa: E731
-    of_run = lambda values: np.repeat(values, cells, axis=0)  # noqa: E731
+
+    def each(*shape):
+        return rng.normal(0, 1, (count, cells, *shape)).reshape(count * cells, *shape)
+
+    def of_run(values):
+        return np.repeat(values, cells, axis=0)
+
     light = of_run(rng.uniform(620, 880, count)) * (1 + 0.035 * each())
     table = pd.DataFrame(
         {

@@ -13,7 +13,7 @@ from service.api.routes.parameters import Task
 from service.api.schemas import ModelVersion
 from service.api.state import state_of
 from service.inference.errors import RequestError
-from service.inference.model_pool import ServedModel
+from service.inference.served_model import ServedModel
 from service.settings import variable
 
 router = APIRouter(tags=["labels"])

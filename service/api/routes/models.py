@@ -18,7 +18,7 @@ from service.api.schemas import ModelVersion
 from service.api.state import ServiceState, state_of
 from service.inference import quality, summary, thumbnails
 from service.inference.errors import RequestError
-from service.inference.model_pool import ServedModel
+from service.inference.served_model import ServedModel
 
 router = APIRouter(tags=["models"])
 

@@ -29,8 +29,8 @@ from service.api.state import ServiceState, state_of
 from service.inference import summary
 from service.inference.errors import RequestError
 from service.inference.files import Upload, shorten
-from service.inference.model_pool import ServedModel
 from service.inference.results import BatchDict
+from service.inference.served_model import ServedModel
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
@@ -118,7 +118,7 @@ def correct(  # noqa: PLR0913, PLR0917  the parts of a form
         return _store(state, Correction([], label, called, keep_image=False, cell=cell), model)
     try:
         # An image that cannot be decoded could not be imported later either.
-        files = model.decoder.in_order(files)
+        files = model.decoder.channels.in_order(files)
         decoded = model.decoder.decode_one(*files)
     except ImageError as error:
         raise RequestError(400, error.code, str(error), files[0].name) from error

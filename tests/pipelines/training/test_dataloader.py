@@ -45,8 +45,13 @@ def make_card(monkeypatch):
 
     def make(total, **used):
         card = Card(total, **used)
-        in_bytes = lambda cells: CELL_BYTES * cells  # noqa: E731
-        driver_free = lambda _: in_bytes(card.total - card.others - card.allocated - card.cached)  # noqa: E731
+
+        def in_bytes(cells):
+            return CELL_BYTES * cells
+
+        def driver_free(_):
+            return in_bytes(card.total - card.others - card.allocated - card.cached)
+
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (driver_free(_), in_bytes(card.total)))
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: in_bytes(card.allocated + card.cached))
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: in_bytes(card.allocated))

@@ -117,7 +117,10 @@ def test_a_fit_on_prefetched_batches_is_the_same_fit(make_params, rng, monkeypat
         return list(fit.network.state_dict().values())
 
     plain = fitted()
-    opened = lambda pixels, parts, device: [PrefetchLoader(pixels, device) for _ in parts]  # noqa: E731
+
+    def opened(pixels, parts, device):
+        return [PrefetchLoader(pixels, device) for _ in parts]
+
     monkeypatch.setattr(trainer, "open_loaders", opened)
     prefetched = fitted()
     assert all(torch.equal(one, other) for one, other in zip(plain, prefetched, strict=True))

@@ -21,6 +21,7 @@ from service.api.app import build_app
 from service.api.key_file import Key
 from service.api.middleware import PUBLIC
 from service.api.usage import Usage
+from service.inference.requester import Requester, count_cells, requester
 from service.settings import ServiceSettings
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
@@ -399,8 +400,6 @@ def test_a_file_of_keys_is_checked(tmp_path, file):
 
 
 def test_counting_in_a_request_reaches_the_tasks_that_answer_it():
-    from service.inference.requester import Requester, count_cells, requester  # noqa: PLC0415
-
     async def answer():
         await asyncio.gather(asyncio.to_thread(count_cells, 2), asyncio.create_task(count()))
 

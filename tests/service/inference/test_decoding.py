@@ -7,7 +7,7 @@ from PIL import Image
 
 from fatescope.data import images
 from fatescope.inference import bundle
-from service.inference import decoding, files
+from service.inference import file_limits, files
 from service.inference.decoded_cell import DecodedCell, FailedCell
 from service.inference.decoding import CellDecoder
 from service.inference.files import Upload
@@ -92,7 +92,7 @@ def test_objects_that_share_their_bytes_end_at_a_number_of_pixels(spec, monkeypa
     whole = list(CellDecoder(spec.model_copy(update={"bit_depths": [16]})).decode(upload))
     assert len(whole) == 50
     assert all(isinstance(cell, DecodedCell) for cell in whole)
-    monkeypatch.setattr(decoding, "MAX_FILE_PIXELS", 0)
+    monkeypatch.setattr(file_limits, "MAX_FILE_PIXELS", 0)
     *cells, last = CellDecoder(spec).decode(upload)
     assert len(cells) == 2 * len(raw) // pixels.size + 1 < 50
     assert (last.error.code, last.object) == ("too_large", None)
@@ -112,10 +112,10 @@ def test_objects_that_share_their_bytes_end_at_a_number_of_pixels(spec, monkeypa
 )
 def test_object_and_channel_are_parsed_from_the_name(spec, name, number, other):
     decoder = CellDecoder(spec)
-    assert decoder.is_other_channel(name) == other
+    assert decoder.channels.is_other(name) == other
     [cell] = decoder.decode(Upload(tiff(typical(0)), name))
     assert cell.object == number
-    assert not CellDecoder(spec.model_copy(update={"channel": None})).is_other_channel(name), (
+    assert not CellDecoder(spec.model_copy(update={"channel": None})).channels.is_other(name), (
         "a model of one image a cell"
     )
 
@@ -124,7 +124,7 @@ def test_object_and_channel_are_parsed_from_the_name(spec, name, number, other):
 def test_a_lamp_in_another_channel_than_the_models_is_a_warning_at_every_cell(spec, lamp, warned):
     xml = native.acquisition_xml(channels=(1, 5), brightfield=(lamp,))
     raw = native.native(native.draw_objects(3, (1, 5), size=(44, 60)), xml=xml)
-    cells = list(CellDecoder(spec).decode_native(io.BytesIO(raw), "run.cif"))
+    cells = list(CellDecoder(spec).native.decode(io.BytesIO(raw), "run.cif"))
     assert len(cells) == 3
     for cell in cells:
         codes = [warning["code"] for warning in cell.warnings if warning["code"] == "channel"]

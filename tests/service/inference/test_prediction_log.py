@@ -13,9 +13,9 @@ from service.inference import metrics, prediction_log
 from service.inference.batcher import Batcher
 from service.inference.decoding import CellDecoder
 from service.inference.files import Upload
-from service.inference.model_pool import ServedModel
 from service.inference.prediction_log import PredictionLog
 from service.inference.runner_output import RunnerOutput
+from service.inference.served_model import ServedModel
 from service.registry import model_store
 from service.registry.model_store import Champion
 from tests.support.bundles import CLASSES, copy_bundle

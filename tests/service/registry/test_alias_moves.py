@@ -22,13 +22,13 @@ def registry(monkeypatch):
     state = {"aliases": {"champion": "1"}, "error": None}
 
     class Client:
-        def search_registered_models(self, filter_string, page_token):  # noqa: ARG002
+        def search_registered_models(self, filter_string, page_token):  # noqa: ARG002  as MLflow's
             if state["error"]:
                 raise state["error"]
             model = SimpleNamespace(name="fatescope-binary", aliases=dict(state["aliases"]))
             return Page([model] if state["aliases"] else [])
 
-        def get_model_version(self, name, version):  # noqa: ARG002
+        def get_model_version(self, name, version):  # noqa: ARG002  as MLflow's
             return SimpleNamespace(tags={}, creation_timestamp=0)
 
     monkeypatch.setattr(mlflow, "MlflowClient", Client)
