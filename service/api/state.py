@@ -21,7 +21,8 @@ from service.inference.page_decoder import PageDecoder
 from service.inference.prediction_log import PredictionLog
 from service.registry import model_store
 from service.settings import ServiceSettings
-from service.shadow.canary import Canary, challenge
+from service.shadow.canary import Canary
+from service.shadow.challenge import challenge
 from service.shadow.shadow import Shadow
 
 MAX_DECODERS = 4

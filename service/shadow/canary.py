@@ -38,10 +38,10 @@ from service.inference.model_pool import ServedModel
 from service.inference.page_decoder import PageDecoder
 from service.inference.results import PredictionDict
 from service.registry import challengers
-from service.settings import ServiceSettings
 from service.shadow import metrics
 from service.shadow.process import ChallengerGoneError, Job
-from service.shadow.shadow import BATCH, CANARY_BATCH, Challenger, Shadow, worker_command
+from service.shadow.shadow import Shadow
+from service.shadow.versions import Challenger
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
@@ -52,7 +52,6 @@ UNLIKE_MARGIN = 0.1
 UNLIKE_EVIDENCE = 100.0
 """Evidence that it is above: without it being so, it ever gets there once in a hundred."""
 _HANG_S = 10.0
-_WITHOUT_RECORDS = ".canary"
 _Version = tuple[str, str]
 Reason = Literal["error", "time", "unlike", "labels"]
 
@@ -235,17 +234,6 @@ class Canary:
     def _watch_labels(self, task: str, version: str, verdict: str, detail: str) -> None:
         if verdict == "worse":
             self.take_back(task, version, "labels", detail)
-
-
-def challenge(settings: ServiceSettings, store: Path) -> tuple[Shadow, Canary | None]:
-    """Return what the settings ask for; the process of the challengers is not started yet."""
-    batch = CANARY_BATCH if settings.canary else BATCH
-    shadow = Shadow(store, worker_command(settings), everything=settings.shadow, batch=batch)
-    if not settings.canary:
-        return shadow, None
-    # Not where the bundles are: another file in a bundle is not what was signed, and old versions are deleted.
-    folder = settings.records or challengers.folder(store) / _WITHOUT_RECORDS
-    return shadow, Canary(shadow, folder, settings.canary, settings.canary_by, settings.canary_limit_s)
 
 
 def _client(scope: Scope) -> str:

@@ -12,8 +12,9 @@ from service.registry import challengers
 from service.registry.model_store import Champion
 from service.settings import ServiceSettings
 from service.shadow import metrics
-from service.shadow.canary import Canary, challenge
-from service.shadow.shadow import Challenger
+from service.shadow.canary import Canary
+from service.shadow.challenge import challenge
+from service.shadow.versions import Challenger
 from tests.support.bundles import COMMITTED, copy_bundle
 
 SPEC = bundle.read_spec(COMMITTED / "binary")

@@ -9,8 +9,8 @@ import pytest
 from fatescope.inference import label_queue
 from fatescope.inference.shadow_records import read_taken_back
 from service.registry import challengers
+from service.shadow import cell_queue
 from service.shadow import process as process_module
-from service.shadow import shadow as shadow_module
 from service.shadow.process import ChallengerGoneError, ChallengerProcess, Job
 from service.shadow.shadow import Shadow
 from tests.support.bundles import copy_bundle
@@ -110,37 +110,37 @@ def test_the_share_is_taken_back_on_what_is_seen_in_the_shadow(served, tmp_path,
 
 def test_what_does_not_fit_in_the_queue_is_dropped_and_counted(served, monkeypatch):
     client, state = served(HANG, share=1e-9)
-    monkeypatch.setattr(shadow_module, "MAX_QUEUED_CELLS", 3)
+    monkeypatch.setattr(cell_queue, "MAX_CELLS", 3)
     for _ in range(6):
         assert classify(client).status_code == 200
     version = state.shadow.challengers()["binary"].champion.version
-    assert state.shadow._dropped["binary", version] == 3
+    assert state.shadow._queue._dropped["binary", version] == 3
 
 
 def test_large_images_do_not_fill_the_memory_while_they_wait(served, monkeypatch):
     client, state = served(HANG, share=1e-9)
     cell = typical(1)
     # One is with the challenger, and two wait for it.
-    monkeypatch.setattr(shadow_module, "MAX_QUEUED_PIXELS", 2 * cell.size)
+    monkeypatch.setattr(cell_queue, "MAX_PIXELS", 2 * cell.size)
     classify(client)
-    until(lambda: not state.shadow._queue)
+    until(lambda: not state.shadow._queue._entries)
     for _ in range(5):
         assert classify(client).status_code == 200
-    assert len(state.shadow._queue) == 2
+    assert len(state.shadow._queue._entries) == 2
     version = state.shadow.challengers()["binary"].champion.version
-    assert state.shadow._dropped["binary", version] == 3
+    assert state.shadow._queue._dropped["binary", version] == 3
 
 
 def test_nothing_waits_for_a_challenger_that_is_gone(served, monkeypatch):
     client, state = served(HANG, share=1e-9)
     classify(client)
-    until(lambda: state.shadow._cells == 1 and not state.shadow._queue)
+    until(lambda: state.shadow._queue._cells == 1 and not state.shadow._queue._entries)
     classify(client)
-    assert len(state.shadow._queue) == 1
+    assert len(state.shadow._queue._entries) == 1
     monkeypatch.setattr(challengers, "read_challengers", lambda _: {})
-    state.shadow._checked = float("-inf")
+    state.shadow._versions._checked = float("-inf")
     until(lambda: state.shadow.idle)
-    assert not state.shadow._queue
+    assert not state.shadow._queue._entries
 
 
 def test_a_label_that_cannot_be_compared_is_stored(served, tmp_path, monkeypatch, caplog):
