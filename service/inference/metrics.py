@@ -1,6 +1,5 @@
 """Prometheus metrics, summed over the processes of the service."""
 
-import contextlib
 import os
 from collections.abc import Iterable
 from functools import cache
@@ -9,11 +8,12 @@ from typing import get_args
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from fatescope.inference.engine_names import EngineName
 from service.background import Worker
+from service.inference import metrics_files
 from service.registry.follower import WORKER, Status
 
 __all__ = [
@@ -194,8 +194,8 @@ def collect(follower: Status | None = None) -> bytes:
     """Return the metrics of all processes in the text format of Prometheus, and those of a `follower`."""
     registry = CollectorRegistry()
     registry.register(_Processes(follower))
-    _forget_dead_processes(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-    return generate_latest(registry)
+    with metrics_files.tidied(Path(os.environ[metrics_files.FOLDER])):
+        return generate_latest(registry)
 
 
 class _Processes(Collector):
@@ -219,25 +219,3 @@ class _Processes(Collector):
                 suffix, value = self._more[metric.name]
                 metric.add_sample(metric.name + suffix, {"worker": WORKER}, value)
             yield metric
-
-
-def _forget_dead_processes(folder: Path) -> None:
-    """Delete the gauges of processes that have ended without doing so: what waited in them waits no more.
-
-    Their counters stay, because a counter must not fall.
-    """
-    for pid in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*.db")}:
-        if pid.isdecimal() and not _is_alive(int(pid)):
-            # Another process may be doing the same.
-            with contextlib.suppress(FileNotFoundError):
-                mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call]  # as above
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -218,9 +218,11 @@ class Canary:
         if len(failures) == MAX_FAILURES and now - failures[0] < FAILURES_S:
             self.take_back(*version, reason, f"{MAX_FAILURES} failures within {FAILURES_S:.0f} s, the last: {detail}")
 
-    def _watch_process(self) -> None:
+    def _watch_process(self, at: str | None) -> None:
         for task, found in self._shadow.challengers().items():
-            self._fail((task, found.champion.version), "error", "its process crashed or hung")
+            # Not one for the fault of another.
+            if at in (task, None):
+                self._fail((task, found.champion.version), "error", "its process crashed or hung")
 
     def _watch_unlike(self, found: Challenger, differences: list[float]) -> None:
         version = found.champion.task, found.champion.version

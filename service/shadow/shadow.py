@@ -22,7 +22,7 @@ from service.inference.runner_output import RunnerOutput
 from service.registry import challengers
 from service.shadow.cell_queue import CellQueue, Entry
 from service.shadow.process import ChallengerProcess, Job, Reply
-from service.shadow.versions import Challenger, Versions
+from service.shadow.versions import Challenger, Standing, Versions
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
@@ -58,8 +58,8 @@ class Shadow:
         """Called with the differences of each request that `ShadowRecords.add` returns."""
         self.on_verdict: Callable[[str, str, str, str], None] = lambda *_: None
         """Called with task, version, verdict of the labels, and its description."""
-        self.on_failure: Callable[[], None] = lambda: None
-        """Called when the process has crashed or was ended because it hung."""
+        self.on_failure: Callable[[str | None], None] = lambda _: None
+        """Called when the process has crashed or was ended because it hung, with the task that it was at, if any."""
         self.on_check: Callable[[], None] = lambda: None
         """Called each time that it was looked which versions challenge."""
         # A GPU belongs to the champion.
@@ -94,6 +94,10 @@ class Shadow:
     def challengers(self) -> dict[str, Challenger]:
         """Return task → version that challenges, loaded or not."""
         return self._versions.all()
+
+    def standings(self) -> dict[str, Standing]:
+        """Return task → how the version fares that has the alias, whether it challenges or not."""
+        return self._versions.standings()
 
     def offer(
         self,
@@ -154,9 +158,11 @@ class Shadow:
             self._queue.clear()
         return bool(self._versions)
 
-    def _note_end(self, _: str) -> None:
+    def _note_end(self, reason: str, job: Job | None) -> None:
         self._versions.unload_all()
-        self.on_failure()
+        self.on_failure(job.header["task"] if job else None)
+        if job and job.header["kind"] == "prepare":
+            self._versions.delay(job.header["task"], job.header["version"], reason)
 
     def _hear(self, event: dict[str, Any]) -> None:
         self.on_verdict(event["task"], event["version"], event["verdict"], event["detail"])

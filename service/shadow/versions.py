@@ -1,7 +1,9 @@
 """Which versions challenge: found in the store, verified, loaded by the process of the challengers, or refused."""
 
 import logging
+import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from fatescope.inference.bundle import Spec
 from service.registry import challengers, model_store
 from service.registry.model_store import Champion
 from service.shadow import metrics
+from service.shadow.metrics import State
 from service.shadow.process import LOADING_S, Job, Reply
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
@@ -20,6 +23,8 @@ CHECK_INTERVAL_S = 5.0
 """Time between two looks at which version is the challenger."""
 RETRY_S = 600.0
 """Time after which a version that was refused is tried again."""
+LOADING_WAITS_S = (10.0, 60.0, 300.0)
+"""How long a version waits after each end of the process while it was loaded; after the next one it is given up."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,16 @@ class Challenger:
     """Name of the engine that runs it; empty until it is loaded."""
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How a version fares that has the alias challenger."""
+
+    version: str
+    state: State
+    reason: str | None = None
+    """Why it does not challenge."""
+
+
 class Versions:
     """The versions that challenge; they may be asked for from any thread."""
 
@@ -43,6 +58,9 @@ class Versions:
         self._retry_at: dict[Champion, float] = {}
         self._checked = float("-inf")
         self._reasons: dict[Champion, str] = {}
+        self._ends: Counter[Champion] = Counter()
+        """How often the process ended while it loaded a version, since that last succeeded."""
+        self._standings: dict[str, Standing] = {}
 
     def __bool__(self) -> bool:
         """Return whether some version challenges."""
@@ -61,6 +79,10 @@ class Versions:
         """Return task → version that challenges, loaded or not."""
         return dict(self._found)
 
+    def standings(self) -> dict[str, Standing]:
+        """Return task → how the version fares that has the alias, whether it challenges or not."""
+        return dict(self._standings)
+
     def check(self) -> bool:
         """Note which versions challenge now, every CHECK_INTERVAL_S; return whether that was done."""
         if time.monotonic() - self._checked < CHECK_INTERVAL_S:
@@ -71,12 +93,17 @@ class Versions:
         except (BundleError, OSError, ValueError) as error:
             log.warning("the challengers cannot be read: %s", error)
             return False
-        for task in self._found.keys() - present.keys():
-            del self._found[task]
+        for task in self._standings.keys() - present.keys():
+            self._found.pop(task, None)
+            del self._standings[task]
             metrics.publish_state(task, "absent")
+        for known in (self._retry_at, self._reasons, self._ends):
+            # Whoever gives the alias again, wants it tried again.
+            for champion in known.keys() - set(present.values()):
+                del known[champion]
         for champion in present.values():
-            known = self._found.get(champion.task)
-            if known is None or known.champion != champion:
+            found = self._found.get(champion.task)
+            if found is None or found.champion != champion:
                 self._find(champion)
         return True
 
@@ -89,16 +116,38 @@ class Versions:
         """Note that the process has ended."""
         for task, found in list(self._found.items()):
             self._found[task] = replace(found, engine="")
-            metrics.publish_state(task, "waiting")
+            self._publish(found.champion, "waiting", "the process of the challengers has ended, and is started again")
+
+    def delay(self, task: str, version: str, reason: str) -> None:
+        """Let a version wait during whose loading the process ended; after a few times, until it has the alias anew."""
+        found = self._found.get(task)
+        if found is None or found.champion.version != version:
+            return
+        self._ends[found.champion] += 1
+        ends = self._ends[found.champion]
+        if ends > len(LOADING_WAITS_S):
+            why = f"its process {reason} {ends} times while it was loaded; it is tried again once it has the alias anew"
+            self._stop(found.champion, "given_up", why, math.inf)
+        else:
+            wait_s = LOADING_WAITS_S[ends - 1]
+            why = f"its process {reason} while it was loaded; it is tried again after {wait_s:.0f} s"
+            self._stop(found.champion, "waiting", why, wait_s)
 
     def refuse(self, champion: Champion, reason: str) -> None:
         """Let a version not challenge for RETRY_S, and say why."""
+        self._stop(champion, "refused", reason, RETRY_S)
+
+    def _stop(self, champion: Champion, state: State, reason: str, wait_s: float) -> None:
         self._found.pop(champion.task, None)
-        self._retry_at[champion] = time.monotonic() + RETRY_S
-        metrics.publish_state(champion.task, "refused")
+        self._retry_at[champion] = time.monotonic() + wait_s
+        self._publish(champion, state, reason)
         if self._reasons.get(champion) != reason:
             log.error("%s version %s does not challenge: %s", champion.name, champion.version, reason)
             self._reasons[champion] = reason
+
+    def _publish(self, champion: Champion, state: State, reason: str | None = None) -> None:
+        self._standings[champion.task] = Standing(champion.version, state, reason)
+        metrics.publish_state(champion.task, state)
 
     def _find(self, champion: Champion) -> None:
         """Have a version that is new, or was refused a while ago, loaded."""
@@ -114,7 +163,7 @@ class Versions:
 
     def _prepare(self, found: Challenger) -> None:
         own = {"kind": "prepare", "task": found.champion.task, "version": found.champion.version}
-        metrics.publish_state(found.champion.task, "starting")
+        self._publish(found.champion, "starting")
 
         def note(reply: Future[Reply]) -> None:
             if reply.exception() or self._found.get(found.champion.task) != found:
@@ -124,7 +173,8 @@ class Versions:
                 self.refuse(found.champion, header["error"])
                 return
             self._found[found.champion.task] = replace(found, engine=header["engine"])
-            metrics.publish_state(found.champion.task, "running")
+            self._ends.pop(found.champion, None)
+            self._publish(found.champion, "running")
             name, version, engine = found.champion.name, found.champion.version, header["engine"]
             log.info("%s version %s challenges, run by %s", name, version, engine)
 

@@ -5,14 +5,16 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from prometheus_client.mmap_dict import MmapedDict
 
 from fatescope.inference import label_queue
 from fatescope.inference.shadow_records import read_taken_back
 from service.registry import challengers
-from service.shadow import cell_queue
+from service.shadow import cell_queue, metrics, versions
 from service.shadow import process as process_module
 from service.shadow.process import ChallengerGoneError, ChallengerProcess, Job
 from service.shadow.shadow import Shadow
+from service.shadow.versions import Standing
 from tests.support.bundles import copy_bundle
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
@@ -172,6 +174,87 @@ def test_a_part_that_cannot_be_closed_keeps_no_other_from_it(served, tmp_path, m
     assert list((tmp_path / "records" / "binary").glob("*.parquet"))
 
 
+@pytest.fixture
+def loading(tmp_path, monkeypatch):
+    """A shadow whose process crashes while it loads version BAD of the task binary; what it was started for."""
+    monkeypatch.setattr(versions, "CHECK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(versions, "LOADING_WAITS_S", (0.01, 0.02))
+    store, starts = tmp_path / "store", []
+    for task in ("binary", "multiclass"):
+        copy_bundle(challengers.folder(store) / task, task, seed=7)
+    bad = challengers.read_challengers(store)["binary"].version
+    crashing = FAKE.replace("    if kind ==", f"    if job.get('version') == '{bad}': os._exit(3)\n    if kind ==")
+
+    def start(descriptor):
+        starts.append(descriptor)
+        return [sys.executable, "-c", crashing.replace("HOW", ANSWER), str(descriptor)]
+
+    shadow = Shadow(store, start, longest_wait_s=0.01)
+    yield shadow, store, starts
+    shadow.close()
+
+
+def test_a_version_that_crashes_while_it_loads_is_given_up_until_it_changes(loading, tmp_path, caplog):
+    shadow, store, starts = loading
+    blamed = []
+    shadow.on_failure = blamed.append
+    shadow.start()
+    until(lambda: shadow.standings().get("binary", Standing("", "absent")).state == "given_up")
+    # The other one challenges, and no end is put down to it.
+    until(lambda: shadow.challenger("multiclass"))
+    assert set(blamed) == {"binary"}
+    assert len(blamed) == 3
+    tries = len(starts)
+    assert "crashed 3 times while it was loaded" in shadow.standings()["binary"].reason
+    assert "does not challenge: its process crashed 3 times while it was loaded" in caplog.text
+    assert metrics.STATE.labels("binary", "given_up")._value.get() == 1
+    shadow._versions._checked = float("-inf")
+    until(lambda: shadow._versions._checked > 0)
+    assert shadow.standings()["binary"].state == "given_up"
+    assert (len(starts), shadow.challengers().keys()) == (tries, {"multiclass"})
+    copy_bundle(tmp_path / "other", "binary", seed=8)
+    place = challengers.folder(store) / "binary"
+    place.rename(tmp_path / "aside")
+    (tmp_path / "other").rename(place)
+    until(lambda: shadow.challenger("binary"))
+    assert metrics.STATE.labels("binary", "given_up")._value.get() == 0
+
+
+def test_a_version_that_was_given_up_is_tried_again_once_it_has_the_alias_anew(loading, tmp_path):
+    shadow, store, starts = loading
+    shadow.start()
+    until(lambda: shadow.standings().get("binary", Standing("", "absent")).state == "given_up")
+    tries, place = len(starts), challengers.folder(store) / "binary"
+    place.rename(tmp_path / "aside")
+    until(lambda: "binary" not in shadow.standings())
+    (tmp_path / "aside").rename(place)
+    until(lambda: len(starts) > tries)
+
+
+def test_what_challenges_and_why_not_is_in_the_list_of_models(served):
+    client, state = served(ANSWER)
+    version = state.shadow.challengers()["binary"].champion.version
+    [model] = client.get("/models").json()
+    assert model["challenger"] == {"version": version, "state": "running", "reason": None}
+    state.shadow._versions.refuse(state.shadow.challengers()["binary"].champion, "it is too large")
+    [model] = client.get("/models").json()
+    assert model["challenger"] == {"version": version, "state": "refused", "reason": "it is too large"}
+
+
+def test_a_process_that_ended_leaves_no_files_of_metrics(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    counting = f"""
+    from prometheus_client.mmap_dict import MmapedDict
+    MmapedDict({str(tmp_path)!r} + f"/counter_{{os.getpid()}}.db").write_value("a", 1, 0)
+    {CRASH}
+    """.strip()
+    process, ends = alone(counting, [Job({"kind": "compare"}) for _ in range(3)])
+    until(lambda: ends.count("crashed") == 3)
+    process.close()
+    assert [path.name for path in tmp_path.glob("*.db")] == ["counter_ended.db"]
+    assert next(MmapedDict.read_all_values_from_file(tmp_path / "counter_ended.db"))[:2] == ("a", 3)
+
+
 def alone(how, jobs=()):
     """Return a process that does HOW with `jobs`, and what it was told of its ends."""
     ends, left = [], list(jobs)
@@ -181,7 +264,7 @@ def alone(how, jobs=()):
         on_start=lambda: ends.append("start"),
         next_job=lambda: left.pop() if left else None,
         on_event=lambda _: None,
-        on_end=ends.append,
+        on_end=lambda reason, _: ends.append(reason),
         longest_wait_s=0.01,
     )
     process.start()
@@ -227,7 +310,7 @@ def test_a_process_that_never_gets_ready_is_ended_and_started_again(monkeypatch)
         on_start=lambda: ends.append("start"),
         next_job=lambda: None,
         on_event=lambda _: None,
-        on_end=ends.append,
+        on_end=lambda reason, _: ends.append(reason),
         longest_wait_s=0.01,
     )
     process.start()
@@ -245,7 +328,7 @@ def test_a_process_that_was_not_wanted_is_started_without_delay(monkeypatch):
         on_start=lambda: starts.append("start"),
         next_job=lambda: None,
         on_event=lambda _: None,
-        on_end=lambda _: None,
+        on_end=lambda *_: None,
     )
     process.start()
     until(lambda: len(starts) == 1)
