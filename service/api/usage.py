@@ -1,14 +1,16 @@
 """How much each API key was used: quotas, and what the audit log says of it; shared by the gateways of one machine.
 
-A file that all of them map has a slot for each key. A request with a key that has a quota takes a lock of the system,
-which goes with the process however that ends; others are counted in the process, and added every few seconds. What a
-key was used in an hour becomes one entry of the audit log, or a few where gateways are late.
+A file that all of them have open has a slot for each key. A request with a key that has a quota takes a lock of the
+system, which goes with the process however that ends; others are counted in the process, and added every few seconds.
+What a key was used in an hour becomes one entry of the audit log, or a few where gateways are late.
+
+The file is read and written, not mapped: the system ends a process that touches a part of a map whose file was cut off,
+or that finds no room on the disk. Where the file was deleted or replaced, all go on with the one that is there.
 """
 
 import fcntl
 import logging
 import math
-import mmap
 import os
 import re
 import struct
@@ -92,13 +94,12 @@ class Usage:
 
     def __init__(self, folder: Path) -> None:
         """`folder` is the same for all gateways; raises OSError where the file cannot be made or locked there."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if os.fstat(self._file).st_size < _SLOTS * _SIZE:
-            os.ftruncate(self._file, _SLOTS * _SIZE)
-        self._map = mmap.mmap(self._file, _SLOTS * _SIZE)
+        self._path = folder / FILE
+        self._file, self._identity = _open(self._path)
         self._offsets: dict[str, int] = {}
         self._threads = threading.Lock()
+        self._problem = ""
+        """What kept counts from the file the last time."""
         with self._locked():  # not every file system can
             pass
         self._done = list[Use]()
@@ -152,10 +153,7 @@ class Usage:
         now = int(time.time())
         self._merge()
         with self._locked():
-            for offset in range(0, _SLOTS * _SIZE, _SIZE):
-                counts = self._load(offset)
-                if not counts.name:
-                    break  # slots are taken one after the other
+            for offset, counts in self._taken():
                 if counts.hour < now - now % HOUR_S:
                     self._finish(counts)
                     self._store(offset, counts)
@@ -198,8 +196,7 @@ class Usage:
     @contextmanager
     def _counts(self, name: str, now: float) -> Iterator[_Counts]:
         with self._locked():
-            offset = self._offset(name.encode())
-            counts = self._load(offset)
+            offset, counts = self._slot(name.encode())
             hour = int(now) - int(now) % HOUR_S
             if counts.hour != hour:
                 self._finish(counts)
@@ -214,43 +211,102 @@ class Usage:
             )
         counts.accepted = counts.refused = counts.hour_cells = 0
 
-    def _offset(self, name: bytes) -> int:
-        """Return the slot of a key, which is taken where it has none."""
+    def _slot(self, name: bytes) -> tuple[int, _Counts]:
+        """Return the offset of the slot of a key, one that it may take where it has none, and what is in it."""
         known = self._offsets.get(name.decode())
-        if known is not None and self._load(known).name == name:
-            return known
-        offset, oldest = 0, math.inf
-        for place in range(0, _SLOTS * _SIZE, _SIZE):
-            counts = self._load(place)
-            if counts.name in (name, b""):
-                offset = place
-                break
-            if counts.hour < oldest:
-                offset, oldest = place, counts.hour
-        counts = self._load(offset)
-        if counts.name != name:
+        if known is not None:
+            counts = _unpack(self._read(known, _SIZE))
+            if counts.name == name:
+                return known, counts
+        taken = list(self._taken())
+        own = next((slot for slot in taken if slot[1].name == name), None)
+        if own is None:
             # A free one; or, where none is, that of a key which has not been used for longest.
-            self._finish(counts)
-            self._store(offset, _Counts(name))
-        self._offsets[name.decode()] = offset
-        return offset
+            offset = len(taken) * _SIZE
+            if len(taken) == _SLOTS:
+                offset, outdated = min(taken, key=lambda slot: slot[1].hour)
+                self._finish(outdated)
+            own = offset, _Counts(name)
+        self._offsets[name.decode()] = own[0]
+        return own
 
-    def _load(self, offset: int) -> _Counts:
-        name, *counts = _SLOT.unpack_from(self._map, offset)
-        name = name.rstrip(b"\0")
-        if name and not _NAME.fullmatch(name):
-            # Of a damaged file: it is counted anew, under a name that no key has.
-            return _Counts(_DAMAGED)
-        return _Counts(name, *counts) if all(0 <= count <= _MOST for count in counts) else _Counts(name)
+    def _taken(self) -> Iterator[tuple[int, _Counts]]:
+        """Yield the slots that keys have, with their offsets; they are taken one after the other."""
+        content = self._read(0, _SLOTS * _SIZE)
+        for offset in range(0, len(content), _SIZE):
+            counts = _unpack(content[offset : offset + _SIZE])
+            if not counts.name:
+                return
+            yield offset, counts
+
+    def _read(self, offset: int, size: int) -> bytes:
+        """Return a part of the file, which may have been cut off."""
+        try:
+            return os.pread(self._file, size, offset)
+        except OSError as error:
+            self._note_problem(error)
+            return b""
 
     def _store(self, offset: int, counts: _Counts) -> None:
-        _SLOT.pack_into(self._map, offset, *vars(counts).values())
+        try:
+            os.pwrite(self._file, _SLOT.pack(*vars(counts).values()), offset)
+        except OSError as error:
+            self._note_problem(error)
+        else:
+            self._problem = ""
+
+    def _note_problem(self, error: OSError) -> None:
+        """Say once that uses are not counted, as on a full disk; no request is refused for it."""
+        if self._problem != str(error):
+            self._problem = str(error)
+            log.error("%s: uses of keys are not counted, quotas not kept: %s", self._path, error)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self._threads:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._lock()
             try:
                 yield
             finally:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _lock(self) -> None:
+        """Lock the file that the other gateways find too."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            while _identify(self._path) != self._identity:
+                fresh, identity = _open(self._path)
+                os.close(self._file)
+                self._file, self._identity = fresh, identity
+                # Another may have replaced it until it is locked.
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+        except OSError as error:
+            # What is open is counted in for as long as it lasts.
+            self._note_problem(error)
+
+
+def _open(path: Path) -> tuple[int, tuple[int, int]]:
+    """Return a descriptor of the file, which is made if need be, and what it is known by; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    status = os.fstat(file)
+    return file, (status.st_dev, status.st_ino)
+
+
+def _identify(path: Path) -> tuple[int, int] | None:
+    """Return what the file at a path is known by, None where there is none."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _unpack(slot: bytes) -> _Counts:
+    """Return what is in a slot, of which the end may be missing."""
+    name, *counts = _SLOT.unpack_from(slot.ljust(_SLOT.size, b"\0"))
+    name = name.rstrip(b"\0")
+    if name and not _NAME.fullmatch(name):
+        # Of a damaged file: it is counted anew, under a name that no key has.
+        return _Counts(_DAMAGED)
+    return _Counts(name, *counts) if all(0 <= count <= _MOST for count in counts) else _Counts(name)

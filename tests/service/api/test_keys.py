@@ -6,6 +6,10 @@ import hashlib
 import hmac
 import json
 import logging
+import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -24,6 +28,7 @@ from service.api.usage import Usage
 from service.settings import ServiceSettings
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
+from tests.support.project import ROOT
 
 IMAGE = tiff(typical(0))
 OLD = "old"
@@ -208,6 +213,55 @@ def test_a_damaged_file_of_uses_is_counted_anew(tmp_path):
     assert counting.admit(other) is None
     for use in counting.take_finished():
         datetime.fromtimestamp(use.hour, UTC)
+
+
+CUT_OFF = """
+import os, sys
+from pathlib import Path
+from service.api.key_file import Key
+from service.api.usage import FILE, Usage
+counting, key = Usage(Path(sys.argv[1])), Key("few", b"", frozenset(), requests=2)
+counting.admit(key)
+os.truncate(Path(sys.argv[1]) / FILE, 0)
+print([counting.admit(key) is None for _ in range(3)], len(counting.take_finished()))
+"""
+
+
+def test_a_file_of_uses_that_is_cut_off_ends_no_gateway(tmp_path):
+    """In a process of its own, because the system would end it."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CUT_OFF, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "[True, True, False] 0\n"), done.stderr
+
+
+def test_gateways_go_on_with_one_file_where_it_is_deleted_or_replaced(tmp_path):
+    key = Key("few", b"", frozenset(), requests=3)
+    folder = tmp_path / "log"
+    gateways = [Usage(folder) for _ in range(3)]
+    assert [gateway.admit(key) is None for gateway in gateways] == [True] * 3
+    (folder / usage.FILE).unlink()
+    assert [gateway.admit(key) is None for gateway in gateways * 2] == [True] * 3 + [False] * 3
+    copy = folder / "copy"
+    copy.write_bytes(b"")
+    copy.replace(folder / usage.FILE)
+    assert [gateway.admit(key) is None for gateway in gateways * 2] == [True] * 3 + [False] * 3
+    shutil.rmtree(folder)
+    assert [gateway.admit(key) is None for gateway in gateways * 2] == [True] * 3 + [False] * 3
+    assert Usage(folder).used(key) == (3, 0)
+
+
+def test_a_disk_without_room_for_counts_refuses_no_request_and_is_told_once(tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    key, counting = Key("few", b"", frozenset(), requests=1), Usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(usage.os, "pwrite", full)
+        assert [counting.admit(key) for _ in range(3)] == [None] * 3
+    assert caplog.text.count("quotas not kept: [Errno 28] No space left on device") == 1
+    assert counting.admit(key) is None
+    assert counting.admit(key) > 0
 
 
 def test_more_keys_than_slots_take_those_that_are_unused_for_longest(tmp_path, monkeypatch):
