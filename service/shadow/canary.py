@@ -1,10 +1,10 @@
 """The canary: a share of the requests for one cell is answered by the challenger, until an alarm takes the share back.
 
 The same request, or the same client, always gets the same version. Where the challenger fails, or takes longer than the
-limit, the champion answers. An alarm is `error` or `time` (MAX_FAILURES of these within FAILURES_S, or as many ends of
-its process), `unlike` (it finds cells unlike its training cells much more often than the champion), or `labels` (it is
-worse, see `fatescope.inference.shadow_labels`). A version whose share was taken back gets none any more, after a
-restart either, as `RECORDS/TASK/shadow/taken_back.json` says, until somebody deletes its entry.
+limit for a decoded cell, the champion answers. An alarm is `error` or `time` (MAX_FAILURES of these within FAILURES_S,
+or as many ends of its process), `unlike` (it finds cells unlike its training cells much more often than the champion),
+or `labels` (it is worse, see `fatescope.inference.shadow_labels`). A version whose share was taken back gets none any
+more, after a restart either, as `RECORDS/TASK/shadow/taken_back.json` says, until somebody deletes its entry.
 
 Cells of a culture (/classify_batch, /classify_slices) stay with the champion, because one version must answer them all.
 """
@@ -29,10 +29,12 @@ from fatescope.atomic import replacing
 from fatescope.inference.bets import Bets
 from fatescope.inference.classification import place
 from fatescope.inference.shadow_records import read_taken_back, taken_back_path
+from service import tracing
 from service.inference.batcher import Batcher, Pixels, Rows
-from service.inference.classify import Record, classify_one, predict
+from service.inference.classify import Record, answer_cell, classify_one, decode_cell, predict
 from service.inference.decoded_cell import DecodedCell
 from service.inference.decoding import CellDecoder
+from service.inference.errors import NO_DECODER, RequestError
 from service.inference.files import Upload
 from service.inference.model_pool import ServedModel
 from service.inference.page_decoder import PageDecoder
@@ -62,7 +64,10 @@ class Canary:
     def __init__(
         self, shadow: Shadow, folder: Path, share: float, by: Literal["request", "client"], limit_s: float
     ) -> None:
-        """`folder` is that of the prediction log, or another that lasts; `limit_s` is the time that a request waits."""
+        """`folder` is that of the prediction log, or another that lasts.
+
+        `limit_s` is the time that a decoded cell waits for the challenger.
+        """
         self._shadow, self._folder, self._share, self._by, self._limit_s = shadow, folder, share, by, limit_s
         self._trials: dict[str, tuple[Challenger, ServedModel]] = {}
         self._failures: dict[_Version, deque[float]] = {}
@@ -105,6 +110,7 @@ class Canary:
         trial = self.choose(model, scope, request_id)
         if trial is None:
             return model, *await classify_one(uploads, model, record, judge_quality=judge_quality)
+        tracing.annotate(task=trial.spec.task, version=trial.champion.version, cells=1)
         kept = list[Callable[[], None]]()
 
         def keep(*answered: object) -> None:
@@ -112,13 +118,16 @@ class Canary:
 
         own = trial.champion
         try:
-            answering = classify_one(uploads, trial, keep, judge_quality=judge_quality)
-            cell, prediction = await asyncio.wait_for(answering, self._limit_s)
+            # The decoders are those of the champion, who would wait for them too.
+            cell = await decode_cell(uploads, trial)
+            answering = answer_cell(cell, trial, keep, judge_quality=judge_quality)
+            prediction = await asyncio.wait_for(answering, self._limit_s)
         except Exception as error:  # noqa: BLE001  whatever it is, the champion answers
             # What the champion refuses too is no fault of the challenger.
             cell, prediction = await classify_one(uploads, model, record, judge_quality=judge_quality)
             metrics.CANARY_REQUESTS.labels(own.task, own.version, "champion").inc()
-            self._fail((own.task, own.version), "time" if isinstance(error, TimeoutError) else "error", repr(error))
+            if not _lacked_decoder(error):
+                self._fail((own.task, own.version), "time" if isinstance(error, TimeoutError) else "error", repr(error))
             return model, cell, prediction
         metrics.CANARY_REQUESTS.labels(own.task, own.version, "challenger").inc()
         for add in kept:
@@ -236,6 +245,11 @@ class Canary:
     def _watch_labels(self, task: str, version: str, verdict: str, detail: str) -> None:
         if verdict == "worse":
             self.take_back(task, version, "labels", detail)
+
+
+def _lacked_decoder(error: Exception) -> bool:
+    """Return whether no process could decode a file, which may be otherwise a moment later."""
+    return isinstance(error, RequestError) and error.code == NO_DECODER
 
 
 def _client(scope: Scope) -> str:

@@ -1,6 +1,7 @@
 """Challengers that hang, crash and lie, as fakes: what becomes of requests, and of the challenger."""
 
 import sys
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -9,6 +10,8 @@ from prometheus_client.mmap_dict import MmapedDict
 
 from fatescope.inference import label_queue
 from fatescope.inference.shadow_records import read_taken_back
+from service.inference.decoding import CellDecoder
+from service.inference.errors import NO_DECODER, RequestError
 from service.registry import challengers
 from service.shadow import cell_queue, metrics, versions
 from service.shadow import process as process_module
@@ -41,6 +44,12 @@ CRASH = "os._exit(3)"
 FAIL = 'frames.send(connection, {**reply, "error": "no engine"})'
 ANSWER = 'frames.send(connection, {**reply, "unlike": [0.0] * len(set(job["requests"]))})'
 UNLIKE = 'frames.send(connection, {**reply, "unlike": [1.0] * len(set(job["requests"]))})'
+PREDICT = f"""
+    if kind == "predict":
+        frames.send(connection, reply, [np.zeros((len(arrays[0]), 11), np.float32)])
+    else:
+        {ANSWER}
+""".strip()
 WORSE = f"""
     verdict = {{"verdict": "worse", "detail": "as labels say"}}
     frames.send(connection, {{"kind": "verdict", "task": job["task"], "version": job["version"], **verdict}})
@@ -100,6 +109,40 @@ def test_no_request_fails_with_its_challenger_which_loses_its_share(served, tmp_
     until(lambda: classify(client).status_code == 200 and version in read_taken_back(tmp_path / "records", "binary"))
     assert read_taken_back(tmp_path / "records", "binary")[version]["reason"] == reason
     assert state.canary.choose(state.models.get("binary"), {"headers": []}, "any") is None
+
+
+def test_the_time_for_a_decoder_is_none_of_the_challenger(served, monkeypatch):
+    client, state = served(PREDICT, limit_s=3.0)
+    own = state.shadow.challengers()["binary"].champion.version
+    decode_one = CellDecoder.decode_one
+
+    def wait(decoder, *uploads):
+        """Take longer than the limit, as where other files wait for a decoder."""
+        time.sleep(3.5)
+        return decode_one(decoder, *uploads)
+
+    monkeypatch.setattr(CellDecoder, "decode_at_once", lambda *_: None)
+    monkeypatch.setattr(CellDecoder, "decode_one", wait)
+    assert classify(client).json()["model"]["version"] == own
+    assert not state.canary._failures
+
+
+def test_a_file_that_nothing_could_decode_for_a_moment_is_no_failure_of_the_challenger(served, monkeypatch):
+    client, state = served(PREDICT, limit_s=60.0)
+    at_once = CellDecoder.decode_at_once
+    busy = [True, False] * 3
+
+    def decode(decoder, *uploads):
+        if busy.pop():
+            raise RequestError(503, NO_DECODER, "no process could be started")
+        return at_once(decoder, *uploads)
+
+    busy.reverse()
+    monkeypatch.setattr(CellDecoder, "decode_at_once", decode)
+    champion = state.models.get("binary").champion.version
+    for _ in range(3):
+        assert classify(client).json()["model"]["version"] == champion
+    assert not state.canary._failures
 
 
 @pytest.mark.parametrize(("how", "reason"), [(UNLIKE, "unlike"), (WORSE, "labels")])
