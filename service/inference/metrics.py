@@ -1,5 +1,6 @@
 """Prometheus metrics, summed over the processes of the service."""
 
+import math
 import os
 from collections.abc import Iterable
 from functools import cache
@@ -37,9 +38,13 @@ __all__ = [
     "count_key",
     "count_key_cells",
     "count_request",
+    "forget",
     "publish_engine",
     "publish_worker",
 ]
+
+_GONE = -math.inf
+"""Less than any value of a gauge, the largest of which counts."""
 
 REFUSED = Counter("fatescope_refused", "Rejected files and requests, by error code.", ["code"])
 WAITING = Gauge(
@@ -190,6 +195,14 @@ def publish_worker(worker: Worker, failures: int) -> None:
     _WORKER_RESTARTS.labels(worker.name).inc(failures)
 
 
+def forget(gauge: Gauge, *labels: str) -> None:
+    """Publish a gauge of mode `livemax` no more for these labels, unless another process does.
+
+    prometheus-client cannot remove labels where there are several processes.
+    """
+    gauge.labels(*labels).set(_GONE)
+
+
 def collect(follower: Status | None = None) -> bytes:
     """Return the metrics of all processes in the text format of Prometheus, and those of a `follower`."""
     registry = CollectorRegistry()
@@ -218,4 +231,5 @@ class _Processes(Collector):
             if metric.name in self._more:
                 suffix, value = self._more[metric.name]
                 metric.add_sample(metric.name + suffix, {"worker": WORKER}, value)
+            metric.samples = [sample for sample in metric.samples if sample.value != _GONE]
             yield metric

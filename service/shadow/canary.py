@@ -36,6 +36,7 @@ from service.inference.decoded_cell import DecodedCell
 from service.inference.decoding import CellDecoder
 from service.inference.errors import NO_DECODER, RequestError
 from service.inference.files import Upload
+from service.inference.metrics import forget
 from service.inference.model_pool import ServedModel
 from service.inference.page_decoder import PageDecoder
 from service.inference.results import PredictionDict
@@ -164,7 +165,7 @@ class Canary:
     def _publish_taken_back(self, version: _Version, reason: Reason | None) -> None:
         known = self._taken_back.get(version)
         if known and known != reason:
-            metrics.TAKEN_BACK.labels(*version, known).set(0)
+            forget(metrics.TAKEN_BACK, *version, known)
         if reason:
             metrics.TAKEN_BACK.labels(*version, reason).set(1)
             # Requests of another thread never find it without.

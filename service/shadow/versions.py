@@ -94,7 +94,7 @@ class Versions:
             log.warning("the challengers cannot be read: %s", error)
             return False
         for task in self._standings.keys() - present.keys():
-            self._found.pop(task, None)
+            self._let_go(task)
             del self._standings[task]
             metrics.publish_state(task, "absent")
         for known in (self._retry_at, self._reasons, self._ends):
@@ -138,12 +138,18 @@ class Versions:
         self._stop(champion, "refused", reason, RETRY_S)
 
     def _stop(self, champion: Champion, state: State, reason: str, wait_s: float) -> None:
-        self._found.pop(champion.task, None)
+        self._let_go(champion.task)
         self._retry_at[champion] = time.monotonic() + wait_s
         self._publish(champion, state, reason)
         if self._reasons.get(champion) != reason:
             log.error("%s version %s does not challenge: %s", champion.name, champion.version, reason)
             self._reasons[champion] = reason
+
+    def _let_go(self, task: str) -> None:
+        """Have the process done with the version that challenges in a task, if it has loaded one."""
+        found = self._found.pop(task, None)
+        if found and found.engine:
+            self._submit(Job({"kind": "forget", "task": task, "version": found.champion.version}))
 
     def _publish(self, champion: Champion, state: State, reason: str | None = None) -> None:
         self._standings[champion.task] = Standing(champion.version, state, reason)
@@ -158,6 +164,7 @@ class Versions:
         except BundleError as error:
             self.refuse(champion, str(error))
             return
+        self._let_go(champion.task)
         self._found[champion.task] = Challenger(champion, spec)
         self._prepare(self._found[champion.task])
 

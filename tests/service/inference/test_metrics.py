@@ -49,6 +49,24 @@ def test_cells_that_waited_in_a_killed_process_wait_no_more_but_its_counts_stay(
     assert not (tmp_path / f"gauge_livesum_{pid}.db").exists()
 
 
+FORGETTING = """
+import sys
+from service.inference import metrics
+from service.shadow.metrics import EVIDENCE
+for version in ("3", "4"):
+    EVIDENCE.labels("binary", version, "better").set(50)
+metrics.forget(EVIDENCE, "binary", "3", "better")
+lines = metrics.collect().decode().splitlines()
+print([line for line in lines if line.startswith("fatescope_challenger_evidence")])
+"""
+
+
+def test_labels_that_were_removed_are_published_by_no_process(run):
+    """Of the real files, where prometheus-client cannot remove labels."""
+    kept = 'fatescope_challenger_evidence{direction="better",task="binary",version="4"} 50.0'
+    assert run(FORGETTING) == f"{[kept]}\n"
+
+
 COUNTING = """
 import os, signal
 from service.inference import metrics

@@ -17,7 +17,7 @@ from service.shadow import cell_queue, metrics, versions
 from service.shadow import process as process_module
 from service.shadow.process import ChallengerGoneError, ChallengerProcess, Job
 from service.shadow.shadow import Shadow
-from service.shadow.versions import Standing
+from service.shadow.versions import Standing, Versions
 from tests.support.bundles import copy_bundle
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
@@ -261,6 +261,30 @@ def test_a_version_that_crashes_while_it_loads_is_given_up_until_it_changes(load
     (tmp_path / "other").rename(place)
     until(lambda: shadow.challenger("binary"))
     assert metrics.STATE.labels("binary", "given_up")._value.get() == 0
+
+
+def test_the_process_has_done_with_what_challenges_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(versions, "CHECK_INTERVAL_S", -1.0)
+    place, jobs = challengers.folder(tmp_path) / "binary", []
+
+    def submit(job):
+        jobs.append((job.header["kind"], job.header["version"]))
+        job.reply.set_result(({"error": None, "engine": "fake"}, []))
+        return job.reply
+
+    def put(seed):
+        copy_bundle(place, "binary", seed=seed)
+        return challengers.read_challengers(tmp_path)["binary"].version
+
+    one = Versions(tmp_path, submit)
+    first = put(7)
+    one.check()
+    place.rename(tmp_path / "aside")
+    second = put(8)
+    one.check()
+    place.rename(tmp_path / "gone")
+    one.check()
+    assert jobs == [("prepare", first), ("forget", first), ("prepare", second), ("forget", second)]
 
 
 def test_a_version_that_was_given_up_is_tried_again_once_it_has_the_alias_anew(loading, tmp_path):
