@@ -20,7 +20,7 @@ from prometheus_client import REGISTRY
 
 from fatescope import audit_log, audit_verification
 from fatescope.errors import ParamsError
-from service.api import access, audit_trail, auth, key_file, usage
+from service.api import access, audit_trail, auth, key_file, usage, usage_file
 from service.api.app import build_app
 from service.api.key_file import Key
 from service.api.middleware import PUBLIC
@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_locked_gives_way_to_that_of_the_metrics(tmp_pat
     (tmp_path / "file").touch()
     assert usage.open_usage(ServiceSettings(audit_log=tmp_path / "file")) is not None
     assert (tmp_path / "metrics" / usage.FILE).exists()
-    monkeypatch.setattr(usage.fcntl, "flock", refuse)
+    monkeypatch.setattr(usage_file.fcntl, "flock", refuse)
     assert usage.open_usage(settings) is None
     assert "quotas of keys are not kept: set FATESCOPE_AUDIT_LOG to a folder" in caplog.text
 
@@ -203,7 +203,7 @@ def test_a_damaged_file_of_uses_is_counted_anew(tmp_path):
         assert counting.admit(each) is None
     content = bytearray((tmp_path / usage.FILE).read_bytes())
     content[0] = 0xFF  # of a name, which is UTF-8 no more
-    begin = usage._SIZE + usage._SLOT.size - 8
+    begin = usage_file._SIZE + usage_file._SLOT.size - 8
     content[begin - 24 : begin - 16] = b"\x7f" * 8  # an hour that no calendar has
     with (tmp_path / usage.FILE).open("r+b") as file:
         file.write(content)
@@ -257,7 +257,7 @@ def test_a_disk_without_room_for_counts_refuses_no_request_and_is_told_once(tmp_
 
     key, counting = Key("few", b"", frozenset(), requests=1), Usage(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(usage.os, "pwrite", full)
+        patch.setattr(usage_file.os, "pwrite", full)
         assert [counting.admit(key) for _ in range(3)] == [None] * 3
     assert caplog.text.count("quotas not kept: [Errno 28] No space left on device") == 1
     assert counting.admit(key) is None
@@ -265,7 +265,7 @@ def test_a_disk_without_room_for_counts_refuses_no_request_and_is_told_once(tmp_
 
 
 def test_more_keys_than_slots_take_those_that_are_unused_for_longest(tmp_path, monkeypatch):
-    monkeypatch.setattr(usage, "_SLOTS", 4)
+    monkeypatch.setattr(usage_file, "_SLOTS", 4)
     counts = Usage(tmp_path)
     for number in range(6):
         monkeypatch.setattr(usage.time, "time", lambda number=number: 3600.0 * (number + 1))
