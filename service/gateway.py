@@ -34,7 +34,7 @@ from service import otlp, runner_protocol, server, startup, tracing
 from service.api import key_file
 from service.api.app import build_app
 from service.api.state import ServiceState
-from service.inference import engines, footprint
+from service.inference import engines, footprint, metrics_files
 from service.inference.loaded_models import LoadedModels
 from service.inference.local_runner import LocalRunner
 from service.inference.served_model import RunnerClient
@@ -59,6 +59,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load the models before the first request, and follow the champions until the last one is answered."""
     threadpool_limits(1, user_api="blas")  # see service.runner
     server.lengthen_keep_alive()
+    metrics_files.tidy()  # of gateways and runners before
     app.state.service = state = ServiceState.from_settings(SETTINGS, _runner())
     await asyncio.gather(state.models.start(), asyncio.to_thread(state.pages.start))
     # What exists now is permanent. Otherwise the garbage collector would scan all modules again and again, and delay

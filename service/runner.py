@@ -19,7 +19,7 @@ from bentoml import server_context
 from threadpoolctl import threadpool_limits
 
 from service import runner_protocol, server, tracing
-from service.inference import engines, footprint
+from service.inference import engines, footprint, metrics_files
 from service.inference.loaded_models import LoadedModels
 from service.inference.runner_output import Readiness
 from service.registry import model_store
@@ -64,6 +64,7 @@ class Runner:
         # Gateways keep connections for longer than BentoML does, and would meet closed ones.
         server.lengthen_keep_alive()
         tracing.start("fatescope-runner")
+        metrics_files.tidy()  # of gateways and runners before
         footprint.start(gpus=(server_context.worker_index or 1) == 1)
         store = model_store.store_folder(SETTINGS)
         self._models = LoadedModels(store, SETTINGS.engine, SETTINGS.threads, _end_process, SETTINGS.gpu_memory_share)

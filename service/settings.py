@@ -162,7 +162,7 @@ class ServiceSettings(BaseSettings):
     canary_by: Literal["request", "client"] = "request"
     """What decides whether the challenger answers: the request, or the client (its key or address) once for all."""
     canary_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Seconds after which the champion answers a request in place of the challenger."""
+    """Seconds after which the champion answers a decoded cell in place of the challenger."""
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,15 @@ from pydantic import Field
 from fatescope.config.names import ChannelKind
 from service.api.schemas import ClassShare, Count, ModelVersion, Verdict
 from service.inference.errors import Schema
+from service.shadow.metrics import State
+
+
+class ChallengerInfo(Schema):
+    """The version that answers the same cells in the shadow, as far as the gateway that answers knows."""
+
+    version: str
+    state: State = Field(description="What it does, or `given_up` after it could not be loaded several times.")
+    reason: str | None = Field(description="Why it does not challenge.")
 
 
 class ModelInfo(Schema):
@@ -51,6 +60,9 @@ class ModelInfo(Schema):
         "in a browser for a day.",
     )
     made: datetime | None = Field(description="When it was trained; null for older bundles.")
+    challenger: ChallengerInfo | None = Field(
+        default=None, description="The version with the alias `challenger`; null without one, or without a shadow."
+    )
 
 
 class SummariseCell(Schema):

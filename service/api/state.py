@@ -22,7 +22,8 @@ from service.inference.prediction_log import PredictionLog
 from service.inference.served_model import RunnerClient
 from service.registry import model_store
 from service.settings import ServiceSettings
-from service.shadow.canary import Canary, challenge
+from service.shadow.canary import Canary
+from service.shadow.challenge import challenge
 from service.shadow.shadow import Shadow
 
 MAX_DECODERS = 4

@@ -1,17 +1,13 @@
 """How much each API key was used: quotas, and what the audit log says of it; shared by the gateways of one machine.
 
-A file that all of them map has a slot for each key. A request with a key that has a quota takes a lock of the system,
-which goes with the process however that ends; others are counted in the process, and added every few seconds. What a
-key was used in an hour becomes one entry of the audit log, or a few where gateways are late.
+A request with a key that has a quota is counted in a file that all of them share (`service.api.usage_file`), under its
+lock; others are counted in the process, and added every few seconds. What a key was used in an hour becomes one entry
+of the audit log, or a few where gateways are late.
 """
 
-import fcntl
 import logging
 import math
-import mmap
 import os
-import re
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -19,36 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.api import key_file
 from service.api.key_file import Key
+from service.api.usage_file import Counts, UsageFile
 from service.settings import ServiceSettings, variable
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
 FILE = "usage.bin"
 HOUR_S = 3600
-_SLOT = struct.Struct("<40s7q")
-_SLOTS = 2048
-_SIZE = 128
-"""Bytes of a slot."""
-_NAME, _DAMAGED = re.compile(key_file.NAME.encode()), b"-"
-_MOST = 1 << 40
-"""More than any count, and than the time for 30,000 years."""
-
-
-@dataclass
-class _Counts:
-    """What a slot has: of the current period of the quota, and of an hour for the audit log."""
-
-    name: bytes
-    period: int = 0
-    """Its beginning, seconds since the epoch, as that of the hour."""
-    requests: int = 0
-    cells: int = 0
-    hour: int = 0
-    accepted: int = 0
-    refused: int = 0
-    hour_cells: int = 0
 
 
 @dataclass(slots=True)
@@ -92,14 +66,8 @@ class Usage:
 
     def __init__(self, folder: Path) -> None:
         """`folder` is the same for all gateways; raises OSError where the file cannot be made or locked there."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if os.fstat(self._file).st_size < _SLOTS * _SIZE:
-            os.ftruncate(self._file, _SLOTS * _SIZE)
-        self._map = mmap.mmap(self._file, _SLOTS * _SIZE)
-        self._offsets: dict[str, int] = {}
-        self._threads = threading.Lock()
-        with self._locked():  # not every file system can
+        self._file, self._threads = UsageFile(folder / FILE), threading.Lock()
+        with self._file.locked():  # not every file system can
             pass
         self._done = list[Use]()
         self._own = dict[tuple[str, int], _Own]()
@@ -152,13 +120,10 @@ class Usage:
         now = int(time.time())
         self._merge()
         with self._locked():
-            for offset in range(0, _SLOTS * _SIZE, _SIZE):
-                counts = self._load(offset)
-                if not counts.name:
-                    break  # slots are taken one after the other
+            for offset, counts in self._file.taken():
                 if counts.hour < now - now % HOUR_S:
                     self._finish(counts)
-                    self._store(offset, counts)
+                    self._file.store(offset, counts)
             done, self._done = self._done, []
         return done
 
@@ -190,67 +155,33 @@ class Usage:
                 counts.hour_cells += counted.cells
 
     @staticmethod
-    def _renew(counts: _Counts, key: Key, now: float) -> None:
+    def _renew(counts: Counts, key: Key, now: float) -> None:
         period = int(now) - int(now) % key.period_s
         if counts.period != period:
             counts.period, counts.requests, counts.cells = period, 0, 0
 
     @contextmanager
-    def _counts(self, name: str, now: float) -> Iterator[_Counts]:
+    def _counts(self, name: str, now: float) -> Iterator[Counts]:
         with self._locked():
-            offset = self._offset(name.encode())
-            counts = self._load(offset)
+            offset, counts = self._file.find(name.encode())
+            if counts.name != name.encode():
+                self._finish(counts)
+                counts = Counts(name.encode())
             hour = int(now) - int(now) % HOUR_S
             if counts.hour != hour:
                 self._finish(counts)
                 counts.hour = hour
             yield counts
-            self._store(offset, counts)
+            self._file.store(offset, counts)
 
-    def _finish(self, counts: _Counts) -> None:
+    def _finish(self, counts: Counts) -> None:
         if counts.accepted or counts.refused or counts.hour_cells:
             self._done.append(
                 Use(counts.name.decode(), counts.hour, counts.accepted, counts.refused, counts.hour_cells)
             )
         counts.accepted = counts.refused = counts.hour_cells = 0
 
-    def _offset(self, name: bytes) -> int:
-        """Return the slot of a key, which is taken where it has none."""
-        known = self._offsets.get(name.decode())
-        if known is not None and self._load(known).name == name:
-            return known
-        offset, oldest = 0, math.inf
-        for place in range(0, _SLOTS * _SIZE, _SIZE):
-            counts = self._load(place)
-            if counts.name in (name, b""):
-                offset = place
-                break
-            if counts.hour < oldest:
-                offset, oldest = place, counts.hour
-        counts = self._load(offset)
-        if counts.name != name:
-            # A free one; or, where none is, that of a key which has not been used for longest.
-            self._finish(counts)
-            self._store(offset, _Counts(name))
-        self._offsets[name.decode()] = offset
-        return offset
-
-    def _load(self, offset: int) -> _Counts:
-        name, *counts = _SLOT.unpack_from(self._map, offset)
-        name = name.rstrip(b"\0")
-        if name and not _NAME.fullmatch(name):
-            # Of a damaged file: it is counted anew, under a name that no key has.
-            return _Counts(_DAMAGED)
-        return _Counts(name, *counts) if all(0 <= count <= _MOST for count in counts) else _Counts(name)
-
-    def _store(self, offset: int, counts: _Counts) -> None:
-        _SLOT.pack_into(self._map, offset, *vars(counts).values())
-
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._threads:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+        with self._threads, self._file.locked():
+            yield

@@ -46,6 +46,12 @@ async def classify_one(
     Raises RequestError if it cannot be classified.
     """
     tracing.annotate(task=model.spec.task, version=model.champion.version, cells=1)
+    cell = await decode_cell(uploads, model)
+    return cell, await answer_cell(cell, model, record, judge_quality=judge_quality)
+
+
+async def decode_cell(uploads: list[Upload], model: ServedModel) -> DecodedCell:
+    """Return the cell in the `uploads`, one for each channel of the model; raises RequestError if it has none."""
     try:
         small = sum(len(upload.raw) for upload in uploads) < SMALL_FILE_BYTES
         with tracing.span("decode"):
@@ -54,6 +60,13 @@ async def classify_one(
                 cell = await run_in_threadpool(model.decoder.decode_one, *uploads)
     except ImageError as error:
         raise RequestError(400, error.code, str(error), uploads[0].name) from error
+    return cell
+
+
+async def answer_cell(
+    cell: DecodedCell, model: ServedModel, record: Record, *, judge_quality: bool | None = None
+) -> PredictionDict:
+    """Return the prediction for a cell, as `classify_one` does; raises RequestError if the runner fails."""
     if quality.is_wanted(model.spec, requested=judge_quality):
         sent = asyncio.create_task(predict(model, cell.pixels[None]))
         await asyncio.sleep(0)
@@ -64,7 +77,7 @@ async def classify_one(
         judged, output = [None], await predict(model, cell.pixels[None])
     assessment = output.assess(model.spec)
     record(model, *quality.monitored([cell], output, assessment, judged, model.spec))
-    return cell, predictions([cell], assessment, model.spec, judged)[0]
+    return predictions([cell], assessment, model.spec, judged)[0]
 
 
 def answer(prediction: PredictionDict, model: ServedModel, request_id: str) -> AnswerDict:

@@ -7,6 +7,9 @@ from starlette.exceptions import HTTPException
 
 from fatescope.errors import FatescopeError
 
+NO_DECODER = "decoding"
+"""Code of the error where no process can decode a file for now."""
+
 
 class Schema(BaseModel):
     """Base of all schemas: a field that is not declared is an error."""

@@ -1,6 +1,6 @@
 """Prometheus metrics, summed over the processes of the service."""
 
-import contextlib
+import math
 import os
 from collections.abc import Iterable
 from functools import cache
@@ -9,11 +9,12 @@ from typing import get_args
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from fatescope.inference.engine_names import EngineName
 from service.background import Worker
+from service.inference import metrics_files
 from service.registry.follower import WORKER, Status
 
 __all__ = [
@@ -37,9 +38,13 @@ __all__ = [
     "count_key",
     "count_key_cells",
     "count_request",
+    "forget",
     "publish_engine",
     "publish_worker",
 ]
+
+_GONE = -math.inf
+"""Less than any value of a gauge, the largest of which counts."""
 
 REFUSED = Counter("fatescope_refused", "Rejected files and requests, by error code.", ["code"])
 WAITING = Gauge(
@@ -190,12 +195,20 @@ def publish_worker(worker: Worker, failures: int) -> None:
     _WORKER_RESTARTS.labels(worker.name).inc(failures)
 
 
+def forget(gauge: Gauge, *labels: str) -> None:
+    """Publish a gauge of mode `livemax` no more for these labels, unless another process does.
+
+    prometheus-client cannot remove labels where there are several processes.
+    """
+    gauge.labels(*labels).set(_GONE)
+
+
 def collect(follower: Status | None = None) -> bytes:
     """Return the metrics of all processes in the text format of Prometheus, and those of a `follower`."""
     registry = CollectorRegistry()
     registry.register(_Processes(follower))
-    _forget_dead_processes(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-    return generate_latest(registry)
+    with metrics_files.tidied(Path(os.environ[metrics_files.FOLDER])):
+        return generate_latest(registry)
 
 
 class _Processes(Collector):
@@ -218,26 +231,5 @@ class _Processes(Collector):
             if metric.name in self._more:
                 suffix, value = self._more[metric.name]
                 metric.add_sample(metric.name + suffix, {"worker": WORKER}, value)
+            metric.samples = [sample for sample in metric.samples if sample.value != _GONE]
             yield metric
-
-
-def _forget_dead_processes(folder: Path) -> None:
-    """Delete the gauges of processes that have ended without doing so: what waited in them waits no more.
-
-    Their counters stay, because a counter must not fall.
-    """
-    for pid in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*.db")}:
-        if pid.isdecimal() and not _is_alive(int(pid)):
-            # Another process may be doing the same.
-            with contextlib.suppress(FileNotFoundError):
-                mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call]  # as above
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -22,7 +22,7 @@ from fatescope.guarded_pool import Fatal, GuardedPool, PoolError
 from fatescope.inference.classification import MAX_PIXELS
 from service.inference import decoding_parts as parts
 from service.inference.decoding_parts import Found, Page, decode_pages
-from service.inference.errors import RequestError
+from service.inference.errors import NO_DECODER, RequestError
 from service.inference.files import OtherChannel, RejectedFile, Upload
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
@@ -183,7 +183,7 @@ def _run(pool: GuardedPool, function: Callable[..., T], calls: Sequence[tuple[An
     except PoolError as error:
         log.error("files cannot be decoded: %s", error)  # noqa: TRY400  one line says it
         message = "files cannot be decoded for now; try again in a few seconds"
-        raise RequestError(503, "decoding", message, headers={"Retry-After": "5"}) from error
+        raise RequestError(503, NO_DECODER, message, headers={"Retry-After": "5"}) from error
 
 
 def _headers(file: Upload) -> list[Header] | None:

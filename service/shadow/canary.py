@@ -1,10 +1,10 @@
 """The canary: a share of the requests for one cell is answered by the challenger, until an alarm takes the share back.
 
 The same request, or the same client, always gets the same version. Where the challenger fails, or takes longer than the
-limit, the champion answers. An alarm is `error` or `time` (MAX_FAILURES of these within FAILURES_S, or as many ends of
-its process), `unlike` (it finds cells unlike its training cells much more often than the champion), or `labels` (it is
-worse, see `fatescope.inference.shadow_labels`). A version whose share was taken back gets none any more, after a
-restart either, as `RECORDS/TASK/shadow/taken_back.json` says, until somebody deletes its entry.
+limit for a decoded cell, the champion answers. An alarm is `error` or `time` (MAX_FAILURES of these within FAILURES_S,
+or as many ends of its process), `unlike` (it finds cells unlike its training cells much more often than the champion),
+or `labels` (it is worse, see `fatescope.inference.shadow_labels`). A version whose share was taken back gets none any
+more, after a restart either, as `RECORDS/TASK/shadow/taken_back.json` says, until somebody deletes its entry.
 
 Cells of a culture (/classify_batch, /classify_slices) stay with the champion, because one version must answer them all.
 """
@@ -29,19 +29,22 @@ from fatescope.atomic import replacing
 from fatescope.inference.bets import Bets
 from fatescope.inference.classification import place
 from fatescope.inference.shadow_records import read_taken_back, taken_back_path
+from service import tracing
 from service.inference.batcher import Batcher, Pixels, Rows
-from service.inference.classify import Record, classify_one, predict
+from service.inference.classify import Record, answer_cell, classify_one, decode_cell, predict
 from service.inference.decoded_cell import DecodedCell
 from service.inference.decoding import CellDecoder
+from service.inference.errors import NO_DECODER, RequestError
 from service.inference.files import Upload
+from service.inference.metrics import forget
 from service.inference.page_decoder import PageDecoder
 from service.inference.results import PredictionDict
 from service.inference.served_model import ServedModel
 from service.registry import challengers
-from service.settings import ServiceSettings
 from service.shadow import metrics
 from service.shadow.process import ChallengerGoneError, Job
-from service.shadow.shadow import BATCH, CANARY_BATCH, Challenger, Shadow, worker_command
+from service.shadow.shadow import Shadow
+from service.shadow.versions import Challenger
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
@@ -52,7 +55,6 @@ UNLIKE_MARGIN = 0.1
 UNLIKE_EVIDENCE = 100.0
 """Evidence that it is above: without it being so, it ever gets there once in a hundred."""
 _HANG_S = 10.0
-_WITHOUT_RECORDS = ".canary"
 _Version = tuple[str, str]
 Reason = Literal["error", "time", "unlike", "labels"]
 
@@ -63,7 +65,10 @@ class Canary:
     def __init__(
         self, shadow: Shadow, folder: Path, share: float, by: Literal["request", "client"], limit_s: float
     ) -> None:
-        """`folder` is that of the prediction log, or another that lasts; `limit_s` is the time that a request waits."""
+        """`folder` is that of the prediction log, or another that lasts.
+
+        `limit_s` is the time that a decoded cell waits for the challenger.
+        """
         self._shadow, self._folder, self._share, self._by, self._limit_s = shadow, folder, share, by, limit_s
         self._trials: dict[str, tuple[Challenger, ServedModel]] = {}
         self._failures: dict[_Version, deque[float]] = {}
@@ -106,6 +111,7 @@ class Canary:
         trial = self.choose(model, scope, request_id)
         if trial is None:
             return model, *await classify_one(uploads, model, record, judge_quality=judge_quality)
+        tracing.annotate(task=trial.spec.task, version=trial.champion.version, cells=1)
         kept = list[Callable[[], None]]()
 
         def keep(*answered: object) -> None:
@@ -113,13 +119,16 @@ class Canary:
 
         own = trial.champion
         try:
-            answering = classify_one(uploads, trial, keep, judge_quality=judge_quality)
-            cell, prediction = await asyncio.wait_for(answering, self._limit_s)
+            # The decoders are those of the champion, who would wait for them too.
+            cell = await decode_cell(uploads, trial)
+            answering = answer_cell(cell, trial, keep, judge_quality=judge_quality)
+            prediction = await asyncio.wait_for(answering, self._limit_s)
         except Exception as error:  # noqa: BLE001  whatever it is, the champion answers
             # What the champion refuses too is no fault of the challenger.
             cell, prediction = await classify_one(uploads, model, record, judge_quality=judge_quality)
             metrics.CANARY_REQUESTS.labels(own.task, own.version, "champion").inc()
-            self._fail((own.task, own.version), "time" if isinstance(error, TimeoutError) else "error", repr(error))
+            if not _lacked_decoder(error):
+                self._fail((own.task, own.version), "time" if isinstance(error, TimeoutError) else "error", repr(error))
             return model, cell, prediction
         metrics.CANARY_REQUESTS.labels(own.task, own.version, "challenger").inc()
         for add in kept:
@@ -156,7 +165,7 @@ class Canary:
     def _publish_taken_back(self, version: _Version, reason: Reason | None) -> None:
         known = self._taken_back.get(version)
         if known and known != reason:
-            metrics.TAKEN_BACK.labels(*version, known).set(0)
+            forget(metrics.TAKEN_BACK, *version, known)
         if reason:
             metrics.TAKEN_BACK.labels(*version, reason).set(1)
             # Requests of another thread never find it without.
@@ -219,9 +228,11 @@ class Canary:
         if len(failures) == MAX_FAILURES and now - failures[0] < FAILURES_S:
             self.take_back(*version, reason, f"{MAX_FAILURES} failures within {FAILURES_S:.0f} s, the last: {detail}")
 
-    def _watch_process(self) -> None:
+    def _watch_process(self, at: str | None) -> None:
         for task, found in self._shadow.challengers().items():
-            self._fail((task, found.champion.version), "error", "its process crashed or hung")
+            # Not one for the fault of another.
+            if at in (task, None):
+                self._fail((task, found.champion.version), "error", "its process crashed or hung")
 
     def _watch_unlike(self, found: Challenger, differences: list[float]) -> None:
         version = found.champion.task, found.champion.version
@@ -237,15 +248,9 @@ class Canary:
             self.take_back(task, version, "labels", detail)
 
 
-def challenge(settings: ServiceSettings, store: Path) -> tuple[Shadow, Canary | None]:
-    """Return what the settings ask for; the process of the challengers is not started yet."""
-    batch = CANARY_BATCH if settings.canary else BATCH
-    shadow = Shadow(store, worker_command(settings), everything=settings.shadow, batch=batch)
-    if not settings.canary:
-        return shadow, None
-    # Not where the bundles are: another file in a bundle is not what was signed, and old versions are deleted.
-    folder = settings.records or challengers.folder(store) / _WITHOUT_RECORDS
-    return shadow, Canary(shadow, folder, settings.canary, settings.canary_by, settings.canary_limit_s)
+def _lacked_decoder(error: Exception) -> bool:
+    """Return whether no process could decode a file, which may be otherwise a moment later."""
+    return isinstance(error, RequestError) and error.code == NO_DECODER
 
 
 def _client(scope: Scope) -> str:

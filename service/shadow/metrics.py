@@ -1,12 +1,14 @@
 """Prometheus metrics of challengers; those of their process are summed with those of the gateways."""
 
+from typing import Literal, get_args
+
 from prometheus_client import Counter, Gauge, Histogram
 
-STATES = ("absent", "starting", "running", "waiting", "refused")
+State = Literal["absent", "starting", "running", "waiting", "refused", "given_up"]
 
 STATE = Gauge(
     "fatescope_challenger_state",
-    "Gateways whose challenger is absent, starting, running, waiting to be started again, or refused.",
+    "Gateways whose challenger is absent, starting, running, waiting to be started again, refused, or given up.",
     ["task", "state"],
     multiprocess_mode="livesum",
 )
@@ -70,7 +72,7 @@ TAKEN_BACK = Gauge(
 )
 
 
-def publish_state(task: str, state: str) -> None:
-    """Publish the state, one of STATES, of the challenger of a task."""
-    for name in STATES:
+def publish_state(task: str, state: State) -> None:
+    """Publish the state of the challenger of a task."""
+    for name in get_args(State):
         STATE.labels(task, name).set(name == state)

@@ -20,6 +20,7 @@ from typing import Any
 
 from fatescope.backoff import LONGEST_S, Backoff
 from fatescope.errors import FatescopeError
+from service.inference import metrics_files
 from service.shadow import frames, metrics
 from service.shadow.frames import Array
 
@@ -65,15 +66,15 @@ class ChallengerProcess:
         on_start: Callable[[], None],
         next_job: Callable[[], Job | None],
         on_event: Callable[[dict[str, Any]], None],
-        on_end: Callable[[str], None],
+        on_end: Callable[[str, Job | None], None],
         environment: dict[str, str] | None = None,
         longest_wait_s: float = LONGEST_S,
     ) -> None:
         """`command` gets the number of the file descriptor of its end of the connection.
 
         It runs while `is_wanted`. `on_start` is called once it does, `next_job` when it has nothing else to do,
-        `on_event` with what it sends unasked, and `on_end` with the reason when it has ended by itself or hung; all in
-        threads of this object.
+        `on_event` with what it sends unasked, and `on_end` when it has ended by itself or hung, with the reason and the
+        job that it was at; all in threads of this object.
         """
         self._command, self._environment = command, {**os.environ, **(environment or {})}
         self._is_wanted, self._on_start, self._next_job = is_wanted, on_start, next_job
@@ -229,6 +230,8 @@ class ChallengerProcess:
         with self._changing:
             left = [job for job, _ in self._outstanding.values()]
             self._outstanding.clear()
+        # It does one after the other.
+        guilty = left[0] if left else None
         with suppress(queue.Empty):
             while True:
                 left.append(self._urgent.get_nowait())
@@ -238,7 +241,8 @@ class ChallengerProcess:
             return True
         metrics.RESTARTS.labels("hung" if reason == "hung" else "crashed").inc()
         log.error("the process of the challengers %s (exit status %s), and is started again", reason, code)
-        self._on_end(reason)
+        metrics_files.tidy()
+        self._on_end(reason, guilty)
         return False
 
 

@@ -30,6 +30,7 @@ MAX_ROWS, MAX_AGE_S = 5_000, 10.0
 """A file is written once so many rows are there, or the oldest of them is so old."""
 JUDGED_S = 60.0
 """Time between two looks at the labels."""
+_DIRECTIONS = "better", "worse"
 _Key = tuple[str, str, str]
 """Task, champion and challenger."""
 
@@ -107,6 +108,12 @@ class ShadowRecords:
             self._judged = now
             yield from self._judge(self._folder)
 
+    def forget(self, task: str, version: str) -> None:
+        """Judge a version that challenges no more no further, and publish nothing of what its labels said."""
+        self._watched = {known for known in self._watched if (known[0], known[2]) != (task, version)}
+        for direction in _DIRECTIONS:
+            service_metrics.forget(metrics.EVIDENCE, task, version, direction)
+
     def flush(self) -> None:
         """Write all rows."""
         kept, self._rows = self._rows, defaultdict(list)
@@ -121,6 +128,8 @@ class ShadowRecords:
     def _keep(self, key: _Key, rows: list[dict[str, Any]], *, labelled: bool) -> None:
         if key not in self._watched:
             # Another version may have challenged before.
+            for replaced in {known[2] for known in self._watched if known[0] == key[0]} - {key[2]}:
+                self.forget(key[0], replaced)
             self._watched = {known for known in self._watched if known[0] != key[0]} | {key}
         if self._folder is None:
             return
@@ -153,8 +162,8 @@ class ShadowRecords:
             except Exception as error:  # noqa: BLE001  see above
                 log.error("the labels of version %s of %s cannot be judged: %s", version, task, error)  # noqa: TRY400  the error says it all
                 continue
-            metrics.EVIDENCE.labels(task, version, "better").set(judged.better)
-            metrics.EVIDENCE.labels(task, version, "worse").set(judged.worse)
+            for direction, evidence in zip(_DIRECTIONS, (judged.better, judged.worse), strict=True):
+                metrics.EVIDENCE.labels(task, version, direction).set(evidence)
             yield {"task": task, "version": version, "verdict": judged.verdict, "detail": judged.describe()}
 
     @staticmethod

@@ -78,11 +78,18 @@ class Worker:
         rows = self.records.add(job, champion, probabilities, assessment, crops, milliseconds)
         return {"unlike": rows}, []
 
+    def forget(self, job: dict[str, Any], _: list[Array]) -> Reply:
+        """Have done with a version that challenges no more."""
+        self._specs.pop((job["task"], job["version"]), None)
+        self.records.forget(job["task"], job["version"])
+        return {}, []
+
 
 _JOBS: dict[str, Callable[[Worker, dict[str, Any], list[Array]], Reply]] = {
     "prepare": Worker.prepare,
     "predict": Worker.predict,
     "compare": Worker.compare,
+    "forget": Worker.forget,
 }
 
 

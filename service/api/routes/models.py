@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,13 @@ from fatescope.data import images
 from fatescope.inference import bundle
 from service.api.formats import FORMATS
 from service.api.headers import CARD_HEADERS
-from service.api.model_schemas import ExamplesResponse, ModelInfo
+from service.api.model_schemas import ChallengerInfo, ExamplesResponse, ModelInfo
 from service.api.schemas import ModelVersion
 from service.api.state import ServiceState, state_of
 from service.inference import quality, summary, thumbnails
 from service.inference.errors import RequestError
 from service.inference.served_model import ServedModel
+from service.shadow.versions import Standing
 
 router = APIRouter(tags=["models"])
 
@@ -29,7 +31,8 @@ _CARD_HTML, _CARD_MARKDOWN = "card.html", "card.md"
 def list_models(request: Request) -> list[ModelInfo]:
     """List the models in service; that of the default task comes first."""
     state = state_of(request.scope)
-    return [_describe(model, state) for model in state.models]
+    standings = state.shadow.standings() if state.shadow else {}
+    return [_describe(model, state, standings.get(model.champion.task)) for model in state.models]
 
 
 @router.get(
@@ -95,7 +98,7 @@ def _example_cells(model: ServedModel) -> list[npt.NDArray[np.uint16]]:
     return [images.cut(cell, size) for cell in load_file(model.champion.path / bundle.TEST)["pixels"]]
 
 
-def _describe(model: ServedModel, state: ServiceState) -> ModelInfo:
+def _describe(model: ServedModel, state: ServiceState, standing: Standing | None) -> ModelInfo:
     spec, champion = model.spec, model.champion
     return ModelInfo(
         task=spec.task,
@@ -120,4 +123,5 @@ def _describe(model: ServedModel, state: ServiceState) -> ModelInfo:
         max_cells=state.max_cells,
         card=state.auth.link(f"/card/{spec.task}"),
         made=spec.made,
+        challenger=ChallengerInfo(**asdict(standing)) if standing else None,
     )

@@ -6,6 +6,10 @@ import hashlib
 import hmac
 import json
 import logging
+import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -16,7 +20,7 @@ from prometheus_client import REGISTRY
 
 from fatescope import audit_log, audit_verification
 from fatescope.errors import ParamsError
-from service.api import access, audit_trail, auth, key_file, usage
+from service.api import access, audit_trail, auth, key_file, usage, usage_file
 from service.api.app import build_app
 from service.api.key_file import Key
 from service.api.middleware import PUBLIC
@@ -25,6 +29,7 @@ from service.inference.requester import Requester, count_cells, requester
 from service.settings import ServiceSettings
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
+from tests.support.project import ROOT
 
 IMAGE = tiff(typical(0))
 OLD = "old"
@@ -187,7 +192,7 @@ def test_a_folder_that_cannot_be_locked_gives_way_to_that_of_the_metrics(tmp_pat
     (tmp_path / "file").touch()
     assert usage.open_usage(ServiceSettings(audit_log=tmp_path / "file")) is not None
     assert (tmp_path / "metrics" / usage.FILE).exists()
-    monkeypatch.setattr(usage.fcntl, "flock", refuse)
+    monkeypatch.setattr(usage_file.fcntl, "flock", refuse)
     assert usage.open_usage(settings) is None
     assert "quotas of keys are not kept: set FATESCOPE_AUDIT_LOG to a folder" in caplog.text
 
@@ -199,7 +204,7 @@ def test_a_damaged_file_of_uses_is_counted_anew(tmp_path):
         assert counting.admit(each) is None
     content = bytearray((tmp_path / usage.FILE).read_bytes())
     content[0] = 0xFF  # of a name, which is UTF-8 no more
-    begin = usage._SIZE + usage._SLOT.size - 8
+    begin = usage_file._SIZE + usage_file._SLOT.size - 8
     content[begin - 24 : begin - 16] = b"\x7f" * 8  # an hour that no calendar has
     with (tmp_path / usage.FILE).open("r+b") as file:
         file.write(content)
@@ -211,8 +216,57 @@ def test_a_damaged_file_of_uses_is_counted_anew(tmp_path):
         datetime.fromtimestamp(use.hour, UTC)
 
 
+CUT_OFF = """
+import os, sys
+from pathlib import Path
+from service.api.key_file import Key
+from service.api.usage import FILE, Usage
+counting, key = Usage(Path(sys.argv[1])), Key("few", b"", frozenset(), requests=2)
+counting.admit(key)
+os.truncate(Path(sys.argv[1]) / FILE, 0)
+print([counting.admit(key) is None for _ in range(3)], len(counting.take_finished()))
+"""
+
+
+def test_a_file_of_uses_that_is_cut_off_ends_no_gateway(tmp_path):
+    """In a process of its own, because the system would end it."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CUT_OFF, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "[True, True, False] 0\n"), done.stderr
+
+
+def test_gateways_go_on_with_one_file_where_it_is_deleted_or_replaced(tmp_path):
+    key = Key("few", b"", frozenset(), requests=3)
+    folder = tmp_path / "log"
+    gateways = [Usage(folder) for _ in range(3)]
+    assert [gateway.admit(key) is None for gateway in gateways] == [True] * 3
+    (folder / usage.FILE).unlink()
+    assert [gateway.admit(key) is None for gateway in gateways * 2] == [True] * 3 + [False] * 3
+    copy = folder / "copy"
+    copy.write_bytes(b"")
+    copy.replace(folder / usage.FILE)
+    assert [gateway.admit(key) is None for gateway in gateways * 2] == [True] * 3 + [False] * 3
+    shutil.rmtree(folder)
+    assert [gateway.admit(key) is None for gateway in gateways * 2] == [True] * 3 + [False] * 3
+    assert Usage(folder).used(key) == (3, 0)
+
+
+def test_a_disk_without_room_for_counts_refuses_no_request_and_is_told_once(tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    key, counting = Key("few", b"", frozenset(), requests=1), Usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(usage_file.os, "pwrite", full)
+        assert [counting.admit(key) for _ in range(3)] == [None] * 3
+    assert caplog.text.count("quotas not kept: [Errno 28] No space left on device") == 1
+    assert counting.admit(key) is None
+    assert counting.admit(key) > 0
+
+
 def test_more_keys_than_slots_take_those_that_are_unused_for_longest(tmp_path, monkeypatch):
-    monkeypatch.setattr(usage, "_SLOTS", 4)
+    monkeypatch.setattr(usage_file, "_SLOTS", 4)
     counts = Usage(tmp_path)
     for number in range(6):
         monkeypatch.setattr(usage.time, "time", lambda number=number: 3600.0 * (number + 1))

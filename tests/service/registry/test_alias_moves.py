@@ -9,6 +9,7 @@ import pytest
 from fatescope import alias_moves, audit_log
 from fatescope.alias_moves import AliasWatch
 from service.registry import registry_sync
+from service.registry.downloads import Downloads
 from service.settings import ServiceSettings
 
 
@@ -84,8 +85,9 @@ def test_looks_are_often_enough_whatever_the_time_between_two_queries(tmp_path, 
 
     monkeypatch.setattr(registry_sync, "_end_with_parent", lambda: None)
     monkeypatch.setattr(registry_sync.time, "sleep", sleep)
+    settings = ServiceSettings(poll_s=3600, audit_log=tmp_path / "log")
     with pytest.raises(EnoughError):
-        registry_sync._follow(tmp_path / "store", {}, ServiceSettings(poll_s=3600, audit_log=tmp_path / "log"))
+        registry_sync._follow(Downloads(tmp_path / "store"), None, {}, settings)
     assert slept == [registry_sync.LOOK_S] * 4
     assert 2 * registry_sync.LOOK_S + alias_moves.SETTLING.total_seconds() <= 30
     assert moves(tmp_path / "log") == [("alias first seen", "champion", "1")]

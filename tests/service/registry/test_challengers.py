@@ -8,8 +8,9 @@ import pytest
 
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
-from service.registry import challengers, model_store, registry_sync
-from service.registry.model_store import Refused
+from fatescope.signing.signature import SignatureError
+from service.registry import challengers, downloads, model_store, registry_queries, registry_sync
+from service.registry.downloads import Downloads
 from tests.support.bundles import COMMITTED, copy_bundle
 
 
@@ -31,12 +32,20 @@ def test_versions_of_other_classes_or_channels_are_not_compared():
     assert "takes the channels" in challengers.why_incomparable(spec, spec.model_copy(update={"channels": channels}))
 
 
+def in_step(store, champions, tell=registry_sync._warn):
+    """Have the challengers of `champions` in the store; return what does it."""
+    fetching = Downloads(challengers.folder(store), tell)
+    registry_sync.sync_challengers(fetching, champions)
+    fetching.wait()
+    return fetching
+
+
 def test_challengers_that_cannot_be_fetched_leave_the_champions_alone(tmp_path, monkeypatch, capsys):
     def away(_):
         raise BundleError("the registry cannot be read")
 
-    monkeypatch.setattr(registry_sync, "challenging_versions", away)
-    registry_sync.sync_challengers(tmp_path, {"binary": "1"})
+    monkeypatch.setattr(registry_queries, "challenging_versions", away)
+    in_step(tmp_path, {"binary": "1"})
     assert "not in step with the registry: the registry cannot be read" in capsys.readouterr().err
 
 
@@ -44,40 +53,41 @@ def test_no_error_of_a_store_of_artifacts_ends_the_follower(tmp_path, monkeypatc
     def fail(*_, **__):
         raise RuntimeError("an error of botocore")
 
-    monkeypatch.setattr(registry_sync, "challenging_versions", lambda _: {"binary": "2"})
+    monkeypatch.setattr(registry_queries, "challenging_versions", lambda _: {"binary": "2"})
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fail)
-    registry_sync.sync_challengers(tmp_path, {"binary": "1"})
+    in_step(tmp_path, {"binary": "1"})
     assert "version 2 cannot be downloaded: an error of botocore" in capsys.readouterr().err
     with pytest.raises(BundleError, match="an error of botocore"):
-        registry_sync.download(tmp_path, {"binary": "1"})
+        downloads.download(Downloads(tmp_path), {"binary": "1"})
 
 
 def test_a_challenger_that_is_refused_is_not_fetched_at_each_query(tmp_path, monkeypatch, capsys):
-    fetched = []
+    fetched, now = [], [1000.0]
 
-    def refuse(_, versions):
-        fetched.append(versions)
-        return {"binary": Refused("2", "it is not signed")}
+    def refuse(_, version, folder):  # noqa: ARG001
+        fetched.append(version)
+        raise SignatureError("it is not signed")
 
-    now = [1000.0]
-    monkeypatch.setattr(registry_sync, "challenging_versions", lambda _: {"binary": "2"})
-    monkeypatch.setattr(registry_sync, "download", refuse)
-    monkeypatch.setattr(registry_sync.time, "monotonic", lambda: now[0])
-    last = None
+    monkeypatch.setattr(registry_queries, "challenging_versions", lambda _: {"binary": "2"})
+    monkeypatch.setattr(registry_queries, "fetch", refuse)
+    monkeypatch.setattr(downloads.time, "monotonic", lambda: now[0])
+    fetching = Downloads(challengers.folder(tmp_path), registry_sync._warn)
     for now[0] in (1000.0, 1030.0, 1059.0, 1060.0, 1090.0):
-        last = registry_sync.sync_challengers(tmp_path, {"binary": "1"}, last)
-    assert len(fetched) == 2
+        registry_sync.sync_challengers(fetching, {"binary": "1"})
+        fetching.wait()
+    assert fetched == ["2", "2"]
     assert capsys.readouterr().err.count("it is not signed") == 2
-    monkeypatch.setattr(registry_sync, "challenging_versions", lambda _: {"binary": "3"})
-    registry_sync.sync_challengers(tmp_path, {"binary": "1"}, last)
-    assert fetched[2:] == [{"binary": "3"}]
+    monkeypatch.setattr(registry_queries, "challenging_versions", lambda _: {"binary": "3"})
+    registry_sync.sync_challengers(fetching, {"binary": "1"})
+    fetching.wait()
+    assert fetched[2:] == ["3"]
 
 
 def test_the_service_starts_without_waiting_for_challengers(tmp_path, monkeypatch, capsys):
     seen = []
     monkeypatch.setenv("FATESCOPE_SHADOW", "true")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry_sync, "target_versions", lambda _: {"binary": "1"})
+    monkeypatch.setattr(registry_queries, "target_versions", lambda _: {"binary": "1"})
     monkeypatch.setattr(registry_sync, "download", lambda *_: {})
     monkeypatch.setattr(registry_sync, "sync_challengers", lambda *_: seen.append(capsys.readouterr().out))
     registry_sync.main(tmp_path / "store", once=True)
@@ -95,12 +105,12 @@ def test_the_alias_names_the_challenger_unless_it_is_the_champion_too(tmp_path, 
 
     monkeypatch.setattr(mlflow, "MlflowClient", lambda: None)
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
-    monkeypatch.setattr(registry_sync, "_find", lambda _, task, alias: aliased.get((task, alias)))
-    registry_sync.sync_challengers(tmp_path, {"binary": "1", "multiclass": "1"})
+    monkeypatch.setattr(registry_queries, "_find", lambda _, task, alias: aliased.get((task, alias)))
+    fetching = in_step(tmp_path, {"binary": "1", "multiclass": "1"})
     found = challengers.read_challengers(tmp_path)
     assert {task: each.version for task, each in found.items()} == {"binary": "2"}
     assert fetched == ["models:/fatescope-binary/2/artifacts/bundle"]
     assert model_store.locate(challengers.folder(tmp_path), "binary", "2") == found["binary"].path
     # It was promoted.
-    registry_sync.sync_challengers(tmp_path, {"binary": "2"})
+    registry_sync.sync_challengers(fetching, {"binary": "2"})
     assert challengers.read_challengers(tmp_path) == {}

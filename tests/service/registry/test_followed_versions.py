@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel, Regist
 
 from fatescope.errors import BundleError
 from fatescope.model_registry import is_missing
-from service.registry import model_store, registry_sync
+from service.registry import model_store, registry_queries
 from tests.support.project import ROOT
 
 SERVED = {"binary": "1", "multiclass": "2"}
@@ -65,22 +65,22 @@ def registry(monkeypatch):
 
 def test_a_task_whose_alias_or_model_is_gone_is_gone(registry):
     registry({"binary": "1", "multiclass": None})
-    assert registry_sync.followed_versions(None, SERVED) == {"binary": "1"}
+    assert registry_queries.followed_versions(None, SERVED) == {"binary": "1"}
     registry({"binary": "3"})
-    assert registry_sync.followed_versions(None, SERVED) == {"binary": "3"}
+    assert registry_queries.followed_versions(None, SERVED) == {"binary": "3"}
     registry({"binary": None, "multiclass": None})
-    assert registry_sync.followed_versions(None, SERVED) == {}
+    assert registry_queries.followed_versions(None, SERVED) == {}
 
 
 def test_a_task_that_a_list_lacks_is_asked_for_by_name(registry):
     registry({"binary": "1", "multiclass": "4"}, listed={"binary": "1"})
-    assert registry_sync.followed_versions(None, SERVED) == {"binary": "1", "multiclass": "4"}
+    assert registry_queries.followed_versions(None, SERVED) == {"binary": "1", "multiclass": "4"}
 
 
 def test_all_tasks_are_found_however_many(registry):
     models = {f"task{i:03}": str(i) for i in range(1, 8)}
     registry(models)
-    assert registry_sync.target_versions(None) == models
+    assert registry_queries.target_versions(None) == models
 
 
 @pytest.mark.parametrize(
@@ -103,21 +103,21 @@ def test_an_outage_of_the_registry_is_no_answer(registry, monkeypatch, error, pi
 
     monkeypatch.setattr(Client, "get_model_version_by_alias", away)
     with pytest.raises(BundleError, match="the registry cannot be read"):
-        registry_sync.followed_versions(pins, SERVED)
+        registry_queries.followed_versions(pins, SERVED)
 
 
 def test_an_empty_registry_is_another_one(registry):
     registry({})
     with pytest.raises(BundleError, match=r"no model at all, where it had those of \['binary', 'multiclass'\]"):
-        registry_sync.followed_versions(None, SERVED)
+        registry_queries.followed_versions(None, SERVED)
 
 
 def test_a_pin_that_is_gone_ends_its_task_and_one_that_never_was_is_an_error(registry):
     registry({"binary": None, "multiclass": "2"})
     pins = {"binary": "champion", "multiclass": "champion"}
-    assert registry_sync.followed_versions(pins, SERVED) == {"multiclass": "2"}
+    assert registry_queries.followed_versions(pins, SERVED) == {"multiclass": "2"}
     with pytest.raises(BundleError, match=r"there is no fatescope-binary version champion; correct FATESCOPE_PIN"):
-        registry_sync.target_versions(pins)
+        registry_queries.target_versions(pins)
 
 
 def test_only_what_does_not_exist_is_missing():

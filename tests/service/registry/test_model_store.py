@@ -8,7 +8,8 @@ import pytest
 
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
-from service.registry import model_store, registry_sync
+from service.registry import downloads, model_store, registry_queries
+from service.registry.downloads import Downloads
 from tests.support.bundles import CLASSES, copy_bundle
 from tests.support.project import ROOT
 
@@ -97,9 +98,9 @@ def test_the_champion_of_a_moved_project_is_fetched(registry, tmp_path, monkeypa
 def test_versions_may_be_pinned(registry, tmp_path):
     first, second = registry(0), registry(1)
     for pins, version in ((None, second), ({"binary": first}, first), ({"binary": "champion"}, second)):
-        versions = registry_sync.target_versions(pins)
+        versions = registry_queries.target_versions(pins)
         assert versions == {"binary": version}
-        registry_sync.download(tmp_path / "pinned", versions)
+        downloads.download(Downloads(tmp_path / "pinned"), versions)
         assert model_store.list_champions(tmp_path / "pinned")["binary"].version == version
     with pytest.raises(BundleError, match="99"):
-        registry_sync.target_versions({"binary": "99"})
+        registry_queries.target_versions({"binary": "99"})

@@ -17,7 +17,8 @@ from fatescope.signing.signature import SIGNATURE, SignatureError
 from service.batch import run
 from service.inference import metrics
 from service.inference.loaded_models import LoadedModels
-from service.registry import model_store, registry_sync
+from service.registry import downloads, model_store, registry_queries, registry_sync
+from service.registry.downloads import Downloads
 from service.settings import ServiceSettings
 from tests.support.bundles import copy_bundle
 from tests.support.images import tiff, typical
@@ -85,7 +86,7 @@ CHANGES = {change_a_byte: "model.onnx was changed", sign_by_another: "not truste
 
 
 def sync(store):
-    return registry_sync.download(store, registry_sync.target_versions(None))
+    return downloads.download(Downloads(store), registry_queries.target_versions(None))
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -13,6 +13,7 @@ from fatescope.data import images
 from fatescope.inference import shadow_records
 from fatescope.inference.uncertainty import assess
 from service.inference.prediction_log import PredictionLog
+from service.shadow import metrics
 from service.shadow import records as module
 from service.shadow.records import ShadowRecords
 from tests.support.waiting import until
@@ -68,6 +69,26 @@ def test_labels_are_judged_while_the_challenger_runs(tmp_path, monkeypatch):
     records.flush()
     [event] = records.work()
     assert (event["task"], event["version"], event["verdict"]) == ("binary", "4", "worse")
+
+
+def test_a_version_that_was_replaced_is_judged_no_more_and_its_evidence_is_not_published(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "JUDGED_S", -1)
+    records = ShadowRecords(tmp_path)
+    more = {"truths": ["a"] * 12, "groups": [None] * 12, "asked": [False] * 12}
+
+    def judged(version):
+        add(records, [0.9] * 12, [0.2] * 12, version=version, **more)
+        records.flush()
+        return [event["version"] for event in records.work()]
+
+    def published():
+        values = {version: metrics.EVIDENCE.labels("binary", version, "worse")._value.get() for version in ("4", "5")}
+        return {version for version, value in values.items() if value > 0}
+
+    assert (judged("4"), published()) == (["4"], {"4"})
+    assert (judged("5"), published()) == (["5"], {"5"})
+    records.forget("binary", "5")
+    assert (list(records.work()), published()) == ([], set())
 
 
 def test_labels_that_cannot_be_read_do_not_end_the_challenger(tmp_path, monkeypatch, caplog):
