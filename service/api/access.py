@@ -47,7 +47,7 @@ class Access:
         if key is None:
             yield
             return
-        current = Requester(key.name)
+        current = Requester(key.name, key.scopes)
         token = requester.set(current)
         try:
             yield

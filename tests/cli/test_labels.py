@@ -1,6 +1,7 @@
 """`fatescope labels`: a sheet is written, filled in and read."""
 
 import csv
+import json
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,20 @@ def test_a_sheet_names_the_file_of_each_cell_and_what_is_filled_in_is_kept(folde
     [batch] = label_queue.read_batches(folder / "records", "binary", "3")
     assert batch.first(label_queue.read_labels(folder / "feedback")).tolist() == [0, label_queue.UNTOLD, 1]
     assert run("sheet", "binary").output.startswith(f"{CELLS - 3} cells in sheet.csv;")
+
+
+def test_cells_on_which_people_disagree_are_a_sheet_of_their_own_and_what_is_read_back_decides(folder):
+    [batch] = label_queue.read_batches(folder / "records", "binary", "3")
+    cells, feedback = batch.rows["cell"].tolist(), folder / "feedback"
+    feedback.mkdir()
+    said = [("ann", cells[0], "a"), ("ann", cells[1], "a"), ("bob", cells[0], "b"), ("bob", cells[1], "a")]
+    lines = [json.dumps({"task": "binary", "by": by, "cell": cell, "label": label}) for by, cell, label in said]
+    (feedback / "corrections.jsonl").write_text("\n".join(lines) + "\n")
+    assert run("sheet", "binary", "--disputed").output.startswith("1 cells in sheet.csv;")
+    assert [row["cell"] for row in fill(folder / "sheet.csv", ["b"])] == [cells[0]]
+    run("read", "binary", "sheet.csv")
+    assert batch.first(label_queue.read_labels(feedback)).tolist() == [1, 0]
+    assert run("sheet", "binary", "--disputed").output.startswith("0 cells")
 
 
 def test_a_label_that_is_no_class_is_refused_with_its_row_and_nothing_is_kept(folder):
