@@ -9,7 +9,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import c_longlong
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -23,6 +23,8 @@ LIMIT_S = 10.0
 """After which a call that has not come to an end is given up; those made here take milliseconds."""
 START_S = 60.0
 """In which a process starts, at the latest."""
+_END_S = 10.0
+"""In which the end of a process is seen, at the latest."""
 _IDLE = -1
 """In place of the number of a call where none was begun."""
 _UNKNOWN_EXIT = 255
@@ -67,9 +69,18 @@ class _EndedError(Exception):
 class GuardedPool:
     """Processes that are started when they are needed and, where a call has ended one, started again."""
 
-    def __init__(self, size: int, modules: Sequence[str], *, limit_s: float = LIMIT_S) -> None:
-        """`size` is how many there are at most; they import `modules` once."""
-        self._modules, self._limit_s = list(modules), limit_s
+    def __init__(
+        self,
+        size: int,
+        modules: Sequence[str],
+        *,
+        limit_s: float = LIMIT_S,
+        memory_bytes: int = processes.LEAST_BYTES,
+    ) -> None:
+        """`size` is how many there are at most; they import `modules` once, and may each take `memory_bytes` more."""
+        self._modules, self._limit_s, self._memory_bytes = list(modules), limit_s, memory_bytes
+        self.failure: str | None = None
+        """Why no process could be started the last time that one was needed; None where one could."""
         self._free = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()
         self._idle: list[_Process] = []
@@ -91,7 +102,8 @@ class GuardedPool:
                 if error.call == _IDLE:
                     starts += 1
                     if starts >= _MAX_STARTS:
-                        raise PoolError("the processes that decode files end as soon as they have started") from error
+                        self.failure = "the processes that decode files end as soon as they have started"
+                        raise PoolError(self.failure) from error
                     continue
                 # The results of those before it are lost with the process. They are made again.
                 results[left.pop(error.call)] = Fatal(error.hung)
@@ -99,6 +111,7 @@ class GuardedPool:
                 if left and hung >= _MAX_HUNG:
                     raise PoolError(f"{hung} files one after the other did not come to an end") from error
                 continue
+            self.failure = None
             for call, result in zip(left, done, strict=True):
                 if isinstance(result, _Raised):
                     raise result.error
@@ -123,15 +136,27 @@ class GuardedPool:
 
     def _new_process(self) -> "_Process":
         try:
-            return _Process(self._modules)
+            return _Process(self._modules, self._memory_bytes)
         # The second is of the server that would have forked it, and ended because it could not.
         except (OSError, EOFError) as error:
             reason = str(error) or type(error).__name__
-            raise PoolError(f"no process that decodes files can be started ({reason})") from error
+            self.failure = f"no process that decodes files can be started ({reason})"
+            raise PoolError(self.failure) from error
 
     def start(self) -> None:
         """Start a process, so that the first call does not wait for it; raises PoolError where that cannot be."""
         self.run(_nothing, [()])
+
+    def check(self) -> None:
+        """Find out whether processes can be started, and set `failure`; those that are at work show it by themselves.
+
+        Without that, what was unusable once would be so until somebody uses it.
+        """
+        if not self._free.acquire(blocking=False):
+            return
+        self._free.release()
+        with suppress(PoolError):
+            self.start()
 
     def close(self) -> None:
         """End the processes that have nothing to do."""
@@ -144,12 +169,12 @@ class GuardedPool:
 class _Process:
     """A process that makes calls."""
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    def __init__(self, modules: Sequence[str], memory_bytes: int) -> None:
         context = processes.context(modules)
         self._at = context.RawValue(c_longlong, _IDLE)
         """The number of the call that it is at."""
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._at), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, self._at, memory_bytes), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -163,7 +188,8 @@ class _Process:
             self._wait(limit_s)
             answer = self._connection.recv_bytes()
         except (EOFError, OSError) as error:
-            self._process.join(processes.TICK_S)
+            # Its connection is closed before its end can be seen, which takes longer on a busy machine.
+            self._process.join(_END_S)
             # Whoever asks processes to end has not asked because of a call, and may have asked all of them.
             asked = self._process.exitcode in {-signal.SIGTERM, _UNKNOWN_EXIT}
             raise _EndedError(_IDLE if asked else min(self._at.value, len(calls) - 1)) from error
@@ -188,11 +214,12 @@ class _Process:
         self._connection.close()
 
 
-def _serve(connection: Connection, at: Any) -> None:  # noqa: ANN401  ctypes has no type for it
+def _serve(connection: Connection, at: Any, memory_bytes: int) -> None:  # noqa: ANN401  ctypes has no type for it
     """Make the calls that come through the connection until it is closed."""
     # Of a terminal, which is for the process that started this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    processes.limit_bytes(processes.LEAST_BYTES)
+    processes.end_with_parent()
+    processes.limit_bytes(memory_bytes)
     processes.end_first()
     # What was imported is permanent, and calls leave hardly any reference cycles.
     gc.freeze()

@@ -1,11 +1,15 @@
 """Processes for work that may crash, hang or take all memory, such as the decoding of files that come from anywhere."""
 
+import fcntl
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import suppress
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +42,12 @@ def start(workers: int, modules: Iterable[str]) -> ProcessPoolExecutor:
     deadlock, but where the platform has one from a server that has imported the modules, so that another one takes
     milliseconds.
     """
-    return ProcessPoolExecutor(workers, mp_context=context(modules), initializer=limit_memory, initargs=(workers,))
+    return ProcessPoolExecutor(workers, mp_context=context(modules), initializer=_prepare, initargs=(workers,))
+
+
+def _prepare(workers: int) -> None:
+    end_with_parent()
+    limit_memory(workers)
 
 
 def context(modules: Iterable[str]) -> Any:  # noqa: ANN401  the types of multiprocessing have none for both
@@ -88,6 +97,11 @@ def limit_memory(processes: int) -> None:
         limit_bytes(max(LEAST_BYTES, int(_SHARE * memory_bytes()) // processes))
 
 
+def share_bytes(processes: int, share: float, *, least: int, most: int) -> int:
+    """Return the memory that each of so many processes may take, of a `share` of all, between `least` and `most`."""
+    return max(least, min(most, int(share * memory_bytes()) // max(processes, 1)))
+
+
 def limit_bytes(more: int) -> None:
     """Let this process take so many bytes of memory `more` than now; beyond, an allocation fails. Linux only."""
     if sys.platform != "linux":
@@ -99,6 +113,33 @@ def limit_bytes(more: int) -> None:
     limit = _data_bytes() + more
     bounds = [bound for bound in (limit, soft, hard) if bound != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
+
+
+def end_with_parent() -> None:
+    """End this process, of `context`, once the one that asked for it has ended, however that was and whatever it does.
+
+    Otherwise a call that hangs would go on for ever after its caller was killed.
+    """
+    parent = parent_process()
+    if parent is None:
+        return
+    if sys.platform == "linux":
+        # The sentinel is a pipe that the caller holds open. When it closes, the system ends this process: code in C
+        # that hangs may hold the interpreter, so that no thread could. PR_SET_PDEATHSIG would not do: the parent is
+        # the server that has forked this process, which stays for as long as this process does.
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, fcntl.fcntl(parent.sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+    else:
+        threading.Thread(target=_end_after, args=(parent,), name="parent", daemon=True).start()
+    # It may have ended before.
+    if not parent.is_alive():
+        os._exit(1)
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def end_first() -> None:

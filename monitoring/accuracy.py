@@ -21,7 +21,6 @@ from scipy.stats import t
 from fatescope.inference import accuracy, label_queue
 from fatescope.inference.accuracy import Error, Estimate
 from fatescope.inference.evidence import LEVEL, evidence
-from fatescope.inference.label_queue import UNLABELLED
 from fatescope.inference.labelling import MIN_LABELS, Labelled
 from fatescope.inference.reference import ACCURACY
 from fatescope.inference.uncertainty import UNLIKE
@@ -61,6 +60,8 @@ class FromLabels:
     """That count, of all batches of the version."""
     waiting: int
     """Cells of the newest batch without a label."""
+    disputed: int
+    """Cells of all batches of the version on whose label people disagree."""
     evidence: float
     """Logarithm of the evidence for less accuracy than promised, divided by that of an alarm: from 1 on, alarm."""
 
@@ -138,7 +139,8 @@ class AccuracyWatch:
             estimate,
             combined,
             sum(map(len, first)),
-            int((batches[-1].targets(labels) == UNLABELLED).sum()),
+            len(batches[-1].waiting(labels)),
+            sum(len(batch.disputed(labels)) for batch in batches),
             logarithm / -math.log(LEVEL),
         )
 
@@ -167,6 +169,8 @@ def describe_labels(labelled: FromLabels | None, floor: float | None) -> str:
         sentences.append(f"With the estimate of these cells: {both.value:.2f} ({both.low:.2f} to {both.high:.2f}).")
     if labelled.waiting:
         sentences.append(f"{labelled.waiting} cells wait for a label.")
+    if labelled.disputed:
+        sentences.append(f"Of {labelled.disputed} cells people say different things; what was said first counts.")
     if floor is not None:
         verdict = "it is less" if labelled.evidence >= 1 else "nothing says that it is less"
         sentences.append(

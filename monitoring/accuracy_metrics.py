@@ -28,6 +28,7 @@ class AccuracyMetrics:
         )
         self.labels = gauge("fatescope_accuracy_labels", "Labels that count, of all batches of the version.")
         self.waiting = gauge("fatescope_queue_cells", "Cells of the newest batch that wait for a label.")
+        self.disputed = gauge("fatescope_labels_disputed", "Drawn cells of the version on whose label people disagree.")
         self.evidence = gauge(
             "fatescope_accuracy_evidence_ratio", "Evidence for less accuracy than promised; from 1 on, alarm."
         )
@@ -49,6 +50,7 @@ class AccuracyMetrics:
             self.floor: floor,
             self.labels: labelled.labels if labelled else None,
             self.waiting: labelled.waiting if labelled else None,
+            self.disputed: labelled.disputed if labelled else None,
             self.evidence: labelled.evidence if labelled else None,
         }
         for metric, value in values.items():
@@ -66,6 +68,7 @@ class AccuracyMetrics:
             self.combined,
             self.labels,
             self.waiting,
+            self.disputed,
             self.evidence,
             self.floor,
         ):

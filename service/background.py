@@ -5,6 +5,7 @@
 | `recording` | thread of a gateway | writes the prediction log (`service.inference.prediction_log`) |
 | `expiry` | thread of a gateway | deletes files of the prediction log after the retention time |
 | `champions` | task of a gateway | serves new champions, keeps the runner awake (`service.inference.model_pool`) |
+| `decoders` | task of a gateway | tries to start processes that decode (`service.inference.page_decoder`) |
 | `registry` | process of the service | follows the registry (`service.registry.follower`) |
 
 Challengers run in processes that have a supervision and a state of their own (`service.shadow.process`).

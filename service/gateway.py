@@ -70,11 +70,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     tracing.start("fatescope")
     footprint.publish_prices(SETTINGS.price_per_hour, SETTINGS.price_per_kwh)
     counting = footprint.start(gpus=False)
-    following = asyncio.create_task(state.models.follow())
+    following = [asyncio.create_task(work) for work in (state.models.follow(), state.pages.watch())]
     if state.shadow:
         state.shadow.start()
     yield
-    following.cancel()
+    for task in following:
+        task.cancel()
     counting.set()
     await asyncio.to_thread(tracing.stop)
     await asyncio.to_thread(state.close)
@@ -139,9 +140,9 @@ class Fatescope:
         self._resources.enter_context(_lasting_socket())
 
     async def __is_ready__(self) -> bool:
-        """Affirm on `/readyz` where there is a model in service and each can be loaded; otherwise say why not."""
+        """Affirm on `/readyz` where each model can be loaded and files can be decoded; otherwise say why not."""
         state: ServiceState = _application.state.service
-        if reason := state.models.unready_reason:
+        if reason := state.unready_reason:
             # BentoML's own response would not have it.
             raise HTTPException(503, reason)
         return True

@@ -14,7 +14,7 @@ import typer
 
 from fatescope import artifact_places
 from fatescope.cli import console, machine
-from fatescope.cli.engine_checks import Check, State, check_engines, check_inference, engine_check
+from fatescope.cli.engine_checks import Check, State, check_decoding, check_engines, check_inference, engine_check
 from fatescope.cli.signature_checks import check_signatures
 from fatescope.errors import FatescopeError
 from fatescope.inference import cuda
@@ -65,6 +65,7 @@ def diagnose(folder: Path) -> list[Check]:
         check_gpu(),
         *check_engines(required),
         *check_inference(),
+        check_decoding(),
         *(check_program(name, name in required) for name in PROGRAMS),
         *(check_port(port) for port in PORTS),
         *check_registry(folder, os.environ.get("MLFLOW_TRACKING_URI")),

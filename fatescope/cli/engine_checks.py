@@ -70,6 +70,20 @@ def engine_check(name: str, process: "subprocess.Popen[str]", required: bool) ->
     return Check(name, "missing", reason, required, remedy)
 
 
+def check_decoding() -> Check:
+    """Start a process that decodes files, in a process of its own."""
+    return decoding_check(_start_probe("probe_decoding"))
+
+
+def decoding_check(process: "subprocess.Popen[str]") -> Check:
+    """Wait for the probe of decoding, and return what it found."""
+    found, reason = _answer(process)
+    if found is not None:
+        return Check("decoding", "ok", "processes that decode files can be started")
+    detail = f"no process that decodes files can be started: {reason}; the service answers compressed images with 503"
+    return Check("decoding", "warning", detail, remedy="python -m fatescope.cli.probe_decoding")
+
+
 def check_inference() -> list[Check]:
     """Ask in a process of its own which engine the service would take, and what a GPU lacks for it."""
     found, reason = _answer(_start_probe("probe_inference"))

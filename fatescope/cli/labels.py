@@ -67,7 +67,9 @@ def draw(
 
 @labels.command(
     epilog=console.examples(
-        "fatescope labels sheet binary --out sheet.csv", "fatescope labels sheet binary --images export"
+        "fatescope labels sheet binary --out sheet.csv",
+        "fatescope labels sheet binary --images export",
+        "fatescope labels sheet binary --disputed",
     )
 )
 def sheet(
@@ -76,6 +78,9 @@ def sheet(
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images that were sent, to name the file of each cell.")
     ] = None,
+    disputed: Annotated[
+        bool, typer.Option(help="The cells on whose label people disagree, in place of those that have none.")
+    ] = False,
     records: Records = None,
     feedback: Feedback = None,
 ) -> None:
@@ -84,13 +89,20 @@ def sheet(
     The service keeps no images: name the folder that has them. Write the class into the column `label`, or `?` where
     nobody can tell it, from the top, and leave none out: labels count up to the first cell that has none.
     """
+    import pandas as pd
+
     from fatescope.inference import label_queue, label_sheet
 
     settings = _settings(records=records, feedback=feedback)
-    known = label_queue.read_labels(settings.feedback, task)
-    waiting, found = label_sheet.write_sheet(_newest(settings, task), known, out, images)
+    known, newest = label_queue.read_labels(settings.feedback, task), _newest(settings, task)
+    cells = newest.waiting(known)
+    if disputed:
+        # Labels of earlier batches count too.
+        batches = label_queue.read_batches(settings.records, task, newest.version)
+        cells = pd.concat([batch.disputed(known) for batch in batches])
+    found = label_sheet.write_sheet(cells, out, images)
     where = f", {found} of them with their file" if images else ""
-    print(f"{waiting} cells in {out}{where}; fill in the column label, then `fatescope labels read {task} {out}`")
+    print(f"{len(cells)} cells in {out}{where}; fill in the column label, then `fatescope labels read {task} {out}`")
 
 
 @labels.command(epilog=console.examples("fatescope labels read binary sheet.csv"))
@@ -100,7 +112,10 @@ def read(
     records: Records = None,
     feedback: Feedback = None,
 ) -> None:
-    """Read the labels of a sheet, and keep them as corrections."""
+    """Read the labels of a sheet, and keep them as corrections.
+
+    They overrule what was sent to the service with keys that lack the scope admin.
+    """
     from fatescope.inference import label_queue, label_sheet
 
     settings = _settings(records=records, feedback=feedback)
@@ -167,6 +182,7 @@ def _as_json(labelled: "FromLabels") -> dict[str, object]:
         "combined": _bounds(labelled.combined),
         "labels": labelled.labels,
         "waiting": labelled.waiting,
+        "disputed": labelled.disputed,
         "evidence": labelled.evidence,
     }
 

@@ -7,12 +7,14 @@ that the answer of the service had), `image_hash`, `time`, `label` and `verdict`
 `q_CLASS` (the probability in the mixture of the batch), and `size` (how often such a cell is drawn).
 
 Labels are lines of `corrections.jsonl` that have the id of a cell, or the hash of its pixels. Of several for one cell
-the last counts. Labels count up to the first cell of a batch that has none: whoever labels what is easy and leaves out
-the rest would make the model look better.
+the first counts, until its author changes it or a stronger one says otherwise (`fatescope.data.statements`). Labels
+count up to the first cell of a batch that has none: whoever labels what is easy and leaves out the rest would make the
+model look better.
 """
 
 import fcntl
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +31,9 @@ import pyarrow.parquet as pq
 
 from fatescope.atomic import replacing
 from fatescope.data import corrections
+from fatescope.data.statements import ADMIN, Settled, Statement, settle
 from fatescope.errors import DataError
+from fatescope.file_cache import FileCache
 from fatescope.inference import accuracy, labelling
 from fatescope.inference.evidence import Answers
 from fatescope.inference.labelling import Labelled
@@ -74,12 +78,25 @@ class Batch:
     def targets(self, labels: "Labels") -> Indices:
         """Return the (m,) index of the class of each cell, UNLABELLED or UNTOLD."""
         places = {name: place for place, name in enumerate(self.classes)}
-        found = (
-            labels.of(cell, pixels) for cell, pixels in zip(self.rows["cell"], self.rows["image_hash"], strict=True)
-        )
         return np.array(
-            [UNLABELLED if each is None else places.get(each, UNTOLD) for each in found], np.int64
+            [UNLABELLED if each is None else places.get(each.label, UNTOLD) for each in self._settled(labels)], np.int64
         )  # fmt: skip
+
+    def waiting(self, labels: "Labels") -> pd.DataFrame:
+        """Return the rows of the cells that have no label, in their order."""
+        return self._chosen(self.targets(labels) == UNLABELLED)
+
+    def disputed(self, labels: "Labels") -> pd.DataFrame:
+        """Return the rows of the cells on whose label people disagree, in their order."""
+        return self._chosen(np.array([each is not None and each.disputed for each in self._settled(labels)], bool))
+
+    def _chosen(self, rows: npt.NDArray[np.bool_]) -> pd.DataFrame:
+        chosen: pd.DataFrame = self.rows.loc[rows]
+        return chosen
+
+    def _settled(self, labels: "Labels") -> "list[Settled | None]":
+        cells = zip(self.rows["cell"], self.rows["image_hash"], strict=True)
+        return [labels.settle([cell], [pixels]) for cell, pixels in cells]
 
     def first(self, labels: "Labels") -> Indices:
         """Return the classes of the cells before the first one that has no label."""
@@ -109,12 +126,22 @@ class Batch:
 class Labels:
     """What persons have said of cells; an empty text where they could not tell."""
 
-    by_cell: Mapping[str, str]
-    by_pixels: Mapping[int, str]
+    by_cell: Mapping[str, list[Statement]]
+    by_pixels: Mapping[int, list[Statement]]
+
+    def settle(self, cells: Iterable[str], pixels: Iterable[int]) -> Settled | None:
+        """Return which label counts of one cell with these ids and these pixels, None if there is none.
+
+        Of all together: otherwise whoever names a cell in another way than the first one did would overrule that.
+        """
+        named = [statement for cell in cells for statement in self.by_cell.get(cell, ())]
+        seen = [statement for digest in pixels for statement in self.by_pixels.get(int(digest), ())]
+        return settle([*named, *seen])
 
     def of(self, cell: str, pixels: int) -> str | None:
         """Return the label of a cell; None if there is none."""
-        return self.by_cell.get(cell, self.by_pixels.get(int(pixels)))
+        settled = self.settle([cell], [pixels])
+        return None if settled is None else settled.label
 
 
 def draw_batch(
@@ -167,15 +194,32 @@ def draw_batch(
 
 
 def read_batches(records: Path, task: str, version: str) -> list[Batch]:
-    """Return the batches of a version, the oldest first."""
-    paths = sorted((records / task / FOLDER).glob(f"*-{version}-*.parquet"))
-    return [_read(path) for path in paths]
+    """Return the batches of a version, the oldest first; they are shared by all callers, and must not be changed.
+
+    A file is read once: it stays as it is, unless a sample is forgotten (`fatescope.forgetting`), which replaces it.
+    """
+    folder = records / task / FOLDER
+    return _files.read((folder, version), sorted(folder.glob(f"*-{version}-*.parquet")))
 
 
 def is_drawn(records: Path, task: str, version: str, cell: str) -> bool:
     """Return whether a cell, the id of an answer, is in a batch of a version."""
     named = cell_of(cell)
     return any((batch.rows["cell"] == named).any() for batch in read_batches(records, task, version))
+
+
+def names_of(
+    records: Path | None, task: str, version: str, cell: str | None, pixels: int | None
+) -> tuple[set[str], set[int]]:
+    """Return all ids and hashes of pixels of a cell, of which one is given: the batches of a version know both."""
+    cells = set() if cell is None else {cell_of(cell)}
+    hashes = set() if pixels is None else {pixels}
+    for batch in read_batches(records, task, version) if records else ():
+        same = batch.rows["cell"].isin(cells) | batch.rows["image_hash"].isin(hashes)
+        if same.any():
+            cells |= set(batch.rows.loc[same, "cell"])
+            hashes |= set(batch.rows.loc[same, "image_hash"].tolist())
+    return cells, hashes
 
 
 def _write(folder: Path, batch: Batch) -> None:
@@ -223,33 +267,38 @@ def _read(path: Path) -> Batch:
     )
 
 
+_files = FileCache(_read)
+
+
 def read_labels(feedback: Path, task: str | None = None) -> Labels:
     """Return what the corrections in a folder say of cells, those of a `task` alone if it is given.
 
     A line that was cut off, or that names no cell, says nothing.
     """
-    by_cell, by_pixels = dict[str, str](), dict[int, str]()
-    for entry in corrections.read(feedback):
+    by_cell, by_pixels = defaultdict[str, list[Statement]](list), defaultdict[int, list[Statement]](list)
+    for place, entry in enumerate(corrections.read(feedback)):
         # The same image is another cell to another task, with other classes.
         if task is not None and entry.get("task", task) != task:
             continue
         try:
-            label = entry["label"] or ""
+            statement = Statement.of(place, entry)
             if cell := str(entry.get("cell") or ""):
-                by_cell[cell_of(cell)] = label
+                by_cell[cell_of(cell)].append(statement)
             if entry.get("image_hash"):
-                by_pixels[int(entry["image_hash"])] = label
+                by_pixels[int(entry["image_hash"])].append(statement)
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return Labels(by_cell, by_pixels)
 
 
 def append_labels(feedback: Path, task: str, labels: Iterable[tuple[str, str]]) -> int:
-    """Write (cell, label) as corrections, an empty label where a person could not tell; return how many there were."""
+    """Write (cell, label) as corrections, an empty label where a person could not tell; return how many there were.
+
+    They overrule those of keys without the scope `admin`: whoever may write to the folder may do all.
+    """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    lines = [
-        json.dumps({"time": now, "task": task, "cell": cell, "label": label or None}) + "\n" for cell, label in labels
-    ]
+    common = {"time": now, "task": task, "by": None, "scope": ADMIN}
+    lines = [json.dumps({**common, "cell": cell, "label": label or None}) + "\n" for cell, label in labels]
     with corrections.locked(feedback) as file:
         file.write("".join(lines))
     return len(lines)

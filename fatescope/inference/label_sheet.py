@@ -9,6 +9,8 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
+
 from fatescope.atomic import replacing
 from fatescope.data import images
 from fatescope.data.native.names import is_native
@@ -17,27 +19,26 @@ from fatescope.data.native.reader import NativeFile
 from fatescope.data.paths import list_files
 from fatescope.errors import DataError, ImageError
 from fatescope.inference.classification import MAX_PIXELS
-from fatescope.inference.label_queue import UNLABELLED, Batch, Labels
 
 COLUMNS = ("cell", "file", "called", "verdict", "time", "label")
 UNKNOWN = "?"
 """In the column `label`: nobody can tell."""
 
 
-def write_sheet(batch: Batch, labels: Labels, path: Path, folder: Path | None = None) -> tuple[int, int]:
-    """Write the cells of a batch that have no label, in the order in which they are to be labelled.
+def write_sheet(cells: pd.DataFrame, path: Path, folder: Path | None = None) -> int:
+    """Write rows of batches (`label_queue.Batch`), in the order in which they are to be labelled.
 
-    Files are sought in `folder` and below. Returns how many cells there are, and of how many a file was found.
+    Files are sought in `folder` and below. Returns of how many cells a file was found.
     """
-    waiting = batch.rows.loc[batch.targets(labels) == UNLABELLED]
-    files = _find(folder, set(waiting["image_hash"].tolist())) if folder else {}
+    files = _find(folder, set(cells["image_hash"].tolist())) if folder else {}
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as sheet:
         writer = csv.writer(sheet)
         writer.writerow(COLUMNS)
-        for row in waiting.itertuples(index=False):
-            found = files.get(int(row.image_hash), "")
-            writer.writerow([row.cell, found, row.label, row.verdict, row.time.isoformat(timespec="seconds"), ""])
-    return len(waiting), sum(int(pixels) in files for pixels in waiting["image_hash"])
+        columns = cells[["cell", "image_hash", "label", "verdict", "time"]]
+        for cell, pixels, label, verdict, time in columns.itertuples(index=False):
+            found = files.get(int(pixels), "")
+            writer.writerow([cell, found, label, verdict, time.isoformat(timespec="seconds"), ""])
+    return sum(int(pixels) in files for pixels in cells["image_hash"])
 
 
 def read_sheet(path: Path, classes: list[str]) -> list[tuple[str, str]]:

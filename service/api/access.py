@@ -24,10 +24,18 @@ SCOPES = {
     **dict.fromkeys(("models", "card", "examples", "sample", "reference", "key")),
 }
 """First part of a path → the scope that a key needs for it, None where any key will do; `admin` for all others."""
+_CLOSED = frozenset(part for part, scope in SCOPES.items() if scope == "admin")
+"""What is closed where no key is asked for, because nobody is known to be an operator there: not whoever asks from this
+machine either, since a proxy on it, or a page in a browser on it, asks for others."""
 KEY_NAME = "fatescope.key_name"
 """Key of the name of the API key in the ASGI scope of a request, for the access log."""
 LINK, UNKNOWN = "link", "unknown"
 """What requests without an accepted key are called: those of a link, and those that are refused."""
+
+
+def _first_part(path: str) -> str:
+    # Some servers pass on the `*` of `OPTIONS *`, which has none.
+    return path.removeprefix("/").partition("/")[0]
 
 
 class Access:
@@ -41,13 +49,19 @@ class Access:
     def grant(self, request: Request, path: str) -> Iterator[None]:
         """Admit a request until the block ends; raises RequestError 401, 403 or 429."""
         if not self._auth.active:
+            if _first_part(path) in _CLOSED:
+                raise RequestError(
+                    403, "scope", "this service has no keys, so that it cannot know who may see this; on its machine, "
+                    "`fatescope audit-log show` does, and with a key of the scope 'admin' (`fatescope keys new NAME "
+                    "--scope admin`) the service",
+                )  # fmt: skip
             yield
             return
         key = self._check(request, path)
         if key is None:
             yield
             return
-        current = Requester(key.name)
+        current = Requester(key.name, key.scopes)
         token = requester.set(current)
         try:
             yield
@@ -66,8 +80,7 @@ class Access:
             self._refuse(UNKNOWN, "unknown")
             raise
         request.scope[KEY_NAME] = key.name if key else LINK
-        # Some servers pass on the `*` of `OPTIONS *`, which has no first part.
-        needed = SCOPES.get(path.removeprefix("/").partition("/")[0], "admin")
+        needed = SCOPES.get(_first_part(path), "admin")
         if key is None:
             if needed is not None:
                 # Whoever has all keys of a service, as of one that has a single key, can sign any link.

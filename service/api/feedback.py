@@ -4,10 +4,12 @@
 answer, if it was sent), `image_hash` (as in the prediction log) and `sha256` (of the file, or of all files of a cell
 with several channels after each other), both null where no image was sent, `label` (the true class; null where the user
 cannot tell it), `called` (the predicted class), `path` (of the image, if the user allowed it to be stored), `group`
-(the acquisition group, if the name of the file says it) and `correction` (a random number, by which the audit log has
-it). An image is stored under a path that `dataset.pattern` parses as its true class, so that `fatescope data import
-feedback` imports it. Because such a path may say another acquisition group, `fatescope_labels.csv`
-(`fatescope.data.sidecar`) has the true class and the group in which the cell was acquired, which hold instead.
+(the acquisition group, if the name of the file says it), `correction` (a random number, by which the audit log has it),
+and `by` and `scope` (whose it is, see `fatescope.data.statements`). An image is stored under a path that
+`dataset.pattern` parses as its true class, so that `fatescope data import feedback` imports it. Because such a path may
+say another acquisition group, `fatescope_labels.csv` (`fatescope.data.sidecar`) has the true class and the group in
+which the cell was acquired, which hold instead. What is stored of an image is replaced by corrections of the same
+author, or of one with a stronger scope.
 """
 
 import contextlib
@@ -27,9 +29,11 @@ from fatescope.data import corrections
 from fatescope.data.names import normalise, without_copy_marks
 from fatescope.data.paths import PathParser
 from fatescope.data.sidecar import LABELS, Label, read_table, write_table
+from fatescope.data.statements import ADMIN, FEEDBACK, Statement, may_replace, settle
 from fatescope.errors import DataError
 from service.inference.errors import RequestError
 from service.inference.files import Upload
+from service.inference.requester import requester
 from service.inference.served_model import ServedModel
 from service.settings import variable
 
@@ -70,7 +74,7 @@ class StoredCorrection:
     kept: bool
     """Whether the image was stored."""
     reason: str | None
-    """Why a stored image cannot be imported as it is."""
+    """Why an image was not stored, or cannot be imported as it is."""
     correction: str
     """Its number, by which the audit log has it."""
 
@@ -120,16 +124,15 @@ class FeedbackStore:
         }
         images = dict(zip(paths, (file.raw for file in correction.files), strict=True))
         label = Label(correction.label, parsed.group) if importable and parsed else None
-        self._write(line, images if correction.keep_image else {}, label)
-        reason = (
-            "its name does not match dataset.pattern, so that `fatescope data import` cannot read its class from it"
-        )
-        return StoredCorrection(
-            digest,
-            correction.keep_image,
-            reason if correction.keep_image and not importable else None,
-            str(line["correction"]),
-        )
+        kept = self._write(line, images if correction.keep_image else {}, label)
+        reason = None
+        if correction.keep_image and not kept:
+            reason = "it is stored already with what somebody else has said of it, which holds"
+        elif kept and not importable:
+            reason = (
+                "its name does not match dataset.pattern, so that `fatescope data import` cannot read its class from it"
+            )
+        return StoredCorrection(digest, kept, reason, str(line["correction"]))
 
     @staticmethod
     def _line(correction: Correction, model: ServedModel) -> dict[str, object]:
@@ -146,6 +149,7 @@ class FeedbackStore:
             "path": None,
             "group": None,
             "correction": secrets.token_hex(8),
+            **_author(),
         }
 
     def _write(
@@ -153,20 +157,35 @@ class FeedbackStore:
         line: dict[str, object],
         images: Mapping[PurePosixPath, bytes] | None = None,
         label: Label | None = None,
-    ) -> None:
-        """Write a correction and its `images`; raises RequestError where that cannot be done."""
-        text = json.dumps(line) + "\n"
+    ) -> bool:
+        """Write a correction and its `images`, and return whether there are any, and these were stored.
+
+        Raises RequestError where that cannot be done.
+        """
         try:
-            with self._locked() as corrections:
+            with self._locked() as file:
+                if images and not self._may_replace(line):
+                    images, line = None, line | {"path": None}
+                text = json.dumps(line) + "\n"
                 self._claim(len(text) + sum(map(len, (images or {}).values())))
                 if images:
                     self._replace(images, label)
-                corrections.write(text)
+                file.write(text)
         except OSError as error:
             message = f"corrections cannot be stored ({error.strerror}); set {variable('feedback')} to a folder"
             raise RequestError(503, "feedback", message) from error
         except DataError as error:
             raise RequestError(503, "feedback", f"corrections cannot be stored: {error}") from error
+        return bool(images)
+
+    def _may_replace(self, line: dict[str, object]) -> bool:
+        """Return whether the author of a correction may replace what is stored of its image, if anything is."""
+        own = _folder_of(line)
+        if not (self._folder / own).exists():
+            return True
+        known = [each for each in corrections.read(self._folder) if _folder_of(each) == own]
+        settled = settle(Statement.of(place, each) for place, each in enumerate(known))
+        return settled is None or may_replace(settled.statement, Statement.of(len(known), line))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[IO[str]]:
@@ -206,6 +225,19 @@ class FeedbackStore:
             rows |= {str(path): label for path in images}
         if rows != known:
             write_table(table, rows)
+
+
+def _author() -> dict[str, object]:
+    """Return who sends the correction of the current request, as its line has it."""
+    current = requester.get()
+    if current is None:
+        return {"by": None, "scope": FEEDBACK}
+    return {"by": current.key, "scope": ADMIN if ADMIN in current.scopes else FEEDBACK}
+
+
+def _folder_of(line: Mapping[str, object]) -> str:
+    """Return the folder of the image of a correction; empty where none was stored."""
+    return str(line.get("path") or "").partition("/")[0]
 
 
 def _size_on_disk(folder: Path) -> int:

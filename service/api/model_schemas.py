@@ -112,7 +112,12 @@ class FeedbackResponse(Schema):
 
     sha256: str | None = Field(description="Of the image; null where only the id of the cell was sent.")
     kept: bool = Field(description="Whether the image was stored, as the user allowed.")
-    reason: str | None = Field(description="Why a stored image cannot be imported as it is.")
+    reason: str | None = Field(description="Why an image was not stored, or cannot be imported as it is.")
+    counts: bool = Field(
+        default=True,
+        description="Whether it is the label that counts of the cell; false where somebody else has said otherwise "
+        "before: it is kept beside that.",
+    )
 
 
 class QueuedCell(Schema):
@@ -135,4 +140,9 @@ class QueueResponse(Schema):
     cells: list[QueuedCell] = Field(
         description="The others, in the order in which they should be labelled. Answers count up to the first cell "
         "that has none, so that none should be left out; say of one that nobody can tell that it is so."
+    )
+    disputed: list[QueuedCell] = Field(
+        default=[],
+        description="Cells of the batch on whose label people disagree. What was said first counts, until who said it "
+        "changes it, or somebody with the scope `admin` says otherwise.",
     )

@@ -59,7 +59,8 @@ class ServiceState:
         Raises ParamsError where the file of keys cannot be read.
         """
         decoders = min(MAX_DECODERS, max(1, available_cores() // settings.gateways))
-        pages = PageDecoder.with_processes(decoders if settings.decoders is None else settings.decoders)
+        count = decoders if settings.decoders is None else settings.decoders
+        pages = PageDecoder.with_processes(count, settings.gateways)
         auth = APIKeyAuth(settings.api_keys, settings.keys)
         usage = open_usage(settings) if auth.active else None
         store = model_store.store_folder(settings)
@@ -80,6 +81,11 @@ class ServiceState:
             shadow=shadow,
             canary=canary,
         )
+
+    @property
+    def unready_reason(self) -> str | None:
+        """Return why requests should go elsewhere; None where all can be answered."""
+        return "; ".join(filter(None, (self.models.unready_reason, self.pages.unready_reason))) or None
 
     def close(self) -> None:
         """Write what waits to be written, and stop what goes on beside the requests."""

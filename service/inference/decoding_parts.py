@@ -33,8 +33,10 @@ def decode_pages(source: bytes | Path, headers: Sequence[Header], name: str) -> 
     """Return the pages of a file or, if given its path, of a copy of it; each decoded or as the reason why not."""
     if isinstance(source, bytes):
         return [_pixels(page) for page in images.decode_pages(source, list(headers), name, MAX_PIXELS)]
-    with source.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    with source.open("r+b") as file:
+        # Nobody writes to it, but libraries ask for a buffer that they could write to; a private one would count as
+        # memory of the process, which is limited.
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE)
     return [_pixels(page) for page in images.decode_pages(mapped, list(headers), name, MAX_PIXELS)]
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "AUDIT_INTACT",
     "BATCH",
     "CONTENT_TYPE_LATEST",
+    "DECODING",
     "ENERGY",
     "ENGINE_RESTARTS",
     "PRICE",
@@ -65,6 +66,11 @@ TASK_SERVED = Gauge(
     "fatescope_task_served",
     "1 where a task is served; 0 where its version has lost its alias, or cannot be loaded.",
     ["task"],
+    multiprocess_mode="livemin",
+)
+DECODING = Gauge(
+    "fatescope_decoding",
+    "1 where the processes that decode files can be started; 0 where not, and only plain images are answered.",
     multiprocess_mode="livemin",
 )
 ENGINE_RESTARTS = Counter(

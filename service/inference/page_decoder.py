@@ -3,6 +3,7 @@
 See `docs/explanation/decisions/010-decoding-in-processes.md`.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,7 +21,11 @@ from fatescope.data.native.reader import decode_stored
 from fatescope.errors import ImageError
 from fatescope.guarded_pool import Fatal, GuardedPool, PoolError
 from fatescope.inference.classification import MAX_PIXELS
+from fatescope.processes import share_bytes
+from service import background
+from service.background import Worker
 from service.inference import decoding_parts as parts
+from service.inference import metrics
 from service.inference.decoding_parts import Found, Page, decode_pages
 from service.inference.errors import NO_DECODER, RequestError
 from service.inference.files import OtherChannel, RejectedFile, Upload
@@ -34,6 +39,12 @@ Pages = Callable[[bytes | Path, Sequence[Header], str], list[Pixels | ImageError
 Objects = Callable[[StoredImage], npt.NDArray[np.uint16] | ImageError]
 """What decodes an object of a native file in a process."""
 
+CHECK_INTERVAL_S = 10.0
+"""Time between two looks at whether processes can be started."""
+MEMORY_SHARE = 0.4
+"""Of the memory of the machine, or its container, that all decoders may take together: the networks need the rest."""
+LEAST_BYTES, MOST_BYTES = 256 << 20, 1 << 30
+"""What each decoder may take in any case, and at most: 48 MB were enough for PNG, JPEG and TIFFs of 100 megapixels."""
 MODULES = ["fatescope.data.archives", "fatescope.data.images", "fatescope.data.native.reader", parts.__name__]
 """What the processes of a pool for this need."""
 
@@ -60,9 +71,31 @@ class PageDecoder:
         self._pool, self._pages, self._objects, self._entries = pool, pages, objects, entries
 
     @classmethod
-    def with_processes(cls, count: int) -> Self:
-        """Return one with a pool of so many processes, of none for 0."""
-        return cls(GuardedPool(count, MODULES) if count else None)
+    def with_processes(cls, count: int, gateways: int = 1) -> Self:
+        """Return one with a pool of so many processes, of none for 0; each of the `gateways` of a machine has one."""
+        if not count:
+            return cls()
+        memory = share_bytes(count * gateways, MEMORY_SHARE, least=LEAST_BYTES, most=MOST_BYTES)
+        return cls(GuardedPool(count, MODULES, memory_bytes=memory))
+
+    @property
+    def unready_reason(self) -> str | None:
+        """Return why no process of the pool can be started; None where one can, or none is needed."""
+        return self._pool.failure if self._pool else None
+
+    async def watch(self) -> None:
+        """Find out again and again whether processes can be started, until cancelled."""
+        worker = Worker("decoders", CHECK_INTERVAL_S, metrics.publish_worker, longest_wait_s=CHECK_INTERVAL_S)
+        await background.repeat(worker, self.check)
+
+    async def check(self) -> None:
+        """Do it once, and publish it."""
+        if self._pool:
+            before = self._pool.failure
+            await asyncio.to_thread(self._pool.check)
+            if self._pool.failure != before:
+                log.warning("%s", self._pool.failure or "files can be decoded again")
+        metrics.DECODING.set(self.unready_reason is None)
 
     def start(self) -> None:
         """Start a process of the pool, so that the first file does not wait for it; raises OSError if none can be."""

@@ -10,6 +10,8 @@ class Requester:
 
     key: str
     """Name of the key."""
+    scopes: frozenset[str] = frozenset()
+    """What it may do."""
     cells: int = 0
     """Cells that were classified."""
 

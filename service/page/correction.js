@@ -40,7 +40,14 @@ async function sendCorrection(cell, item, task, { label, keepImage }) {
   body.append("called", cell.label);
   body.append("keep_image", keepImage && files.length > 0);
   try {
-    const { kept, reason } = await (await request(forTask("feedback", task), { method: "POST", body })).json();
+    const {
+      kept,
+      reason,
+      counts = true,
+    } = await (await request(forTask("feedback", task), { method: "POST", body })).json();
+    if (!counts) {
+      return "Thank you. Somebody else has said otherwise before, which counts; what you say is kept beside it.";
+    }
     if (!label) return "Thank you. Recorded as a cell that nobody can tell.";
     return `Thank you. Recorded as ${label}, ${kept ? "with" : "without"} the image${reason ? `; but ${reason}` : ""}.`;
   } catch (error) {

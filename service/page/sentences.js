@@ -143,12 +143,17 @@ export const differenceLine = ({ name, here, known }) =>
   `${name}: typically ${round(here)} here, ${round(known)} in the training images`;
 
 /** Say how many cells wait for a label, and how many of them are `here`, in this run. */
-export function queueSentence({ drawn, labelled, cells }, here) {
+export function queueSentence({ drawn, labelled, cells, disputed = [] }, here) {
   const why = "Their labels tell how often the model is right now.";
   if (!drawn) return `No cells wait for a label. Draw some at random, and say what each of them is. ${why}`;
-  if (!cells.length) return `All ${number(drawn)} drawn cells have a label. Draw more when new cells have come.`;
+  const doubt = disputed.length
+    ? ` Of ${number(disputed.length)} people say different things: what was said first counts until an operator decides.`
+    : "";
+  if (!cells.length) {
+    return `All ${number(drawn)} drawn cells have a label. Draw more when new cells have come.${doubt}`;
+  }
   const found = here
     ? `${number(here)} of the others are among the cells below: label them in order, also those that the model got right.`
     : "None of the others is among the cells below: classify the files that they came from.";
-  return `${number(labelled)} of ${number(drawn)} drawn cells have a label. ${found}`;
+  return `${number(labelled)} of ${number(drawn)} drawn cells have a label.${doubt} ${found}`;
 }

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from fatescope.cli import doctor, machine
+from fatescope.cli import doctor, engine_checks, machine
 from tests.support.project import ROOT
 
 
@@ -24,7 +24,9 @@ def test_this_machine_has_all_that_is_required(fatescope, monkeypatch):
     assert {name for name, check in checks.items() if check["required"]} == {
         "Python", "onnxruntime", "torch", "git", "dvc",
     }  # fmt: skip
-    assert {"processor", "memory", "disk", "GPU", "openvino", "port 3000", "port 5000", "port 9090"} <= set(checks)
+    assert {"processor", "memory", "disk", "GPU", "openvino", "decoding", "port 3000", "port 5000", "port 9090"} <= set(
+        checks
+    )
     assert all(check["remedy"] for check in checks.values() if check["state"] == "missing")
 
 
@@ -63,6 +65,24 @@ def test_an_engine_that_cannot_run_here_is_missing():
     assert absent.state == "missing"
     assert absent.detail == "ModuleNotFoundError: No module named 'a_library_that_is_not_here'"
     assert absent.remedy == "pip install -e '.[service]'"
+
+
+def test_processes_that_decode_and_cannot_start_are_a_warning():
+    def probe(code):
+        command = [sys.executable, "-c", code]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    failing = """
+import multiprocessing.context, runpy
+def fail(_):
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+multiprocessing.context.ForkServerProcess.start = multiprocessing.context.SpawnProcess.start = fail
+runpy.run_module("fatescope.cli.probe_decoding", run_name="__main__")
+"""
+    check = engine_checks.decoding_check(probe(failing))
+    assert (check.name, check.state) == ("decoding", "warning")
+    assert "Resource temporarily unavailable" in check.detail
+    assert engine_checks.check_decoding().state == "ok"
 
 
 def test_a_port_in_use_is_a_warning():

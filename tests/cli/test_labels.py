@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,6 @@ from fatescope.cli.app import app
 from fatescope.data import images
 from fatescope.inference import label_queue
 from fatescope.inference.bundle import read_spec
-from fatescope.inference.label_queue import Labels
 from fatescope.inference.label_sheet import write_sheet
 from service.inference.decoding import CellDecoder
 from service.inference.files import Upload
@@ -94,13 +94,25 @@ def test_a_sheet_names_file_and_object_of_cells_in_native_files(folder):
     hashes = batch.rows["image_hash"].to_numpy().copy()
     hashes[:4] = list(sent.values())
     changed = replace(batch, rows=batch.rows.assign(image_hash=hashes))
-    waiting, found = write_sheet(changed, Labels({}, {}), folder / "sheet.csv", folder / "native")
-    assert (waiting, found) == (CELLS, 4)
+    assert write_sheet(changed.rows, folder / "sheet.csv", folder / "native") == 4
     rows = fill(folder / "sheet.csv", [""] * CELLS)
     assert [row["file"] for row in rows] == [f"whole.cif, object {number}" for number in sent] + [""] * (CELLS - 4)
     (folder / "native" / "whole.cif").write_bytes(raw[: len(raw) * 3 // 4])
-    _, found = write_sheet(changed, Labels({}, {}), folder / "sheet.csv", folder / "native")
-    assert 0 < found < 4
+    assert 0 < write_sheet(changed.rows, folder / "sheet.csv", folder / "native") < 4
+
+
+def test_cells_on_which_people_disagree_are_a_sheet_of_their_own_and_what_is_read_back_decides(folder):
+    [batch] = label_queue.read_batches(folder / "records", "binary", "3")
+    cells, feedback = batch.rows["cell"].tolist(), folder / "feedback"
+    feedback.mkdir()
+    said = [("ann", cells[0], "a"), ("ann", cells[1], "a"), ("bob", cells[0], "b"), ("bob", cells[1], "a")]
+    lines = [json.dumps({"task": "binary", "by": by, "cell": cell, "label": label}) for by, cell, label in said]
+    (feedback / "corrections.jsonl").write_text("\n".join(lines) + "\n")
+    assert run("sheet", "binary", "--disputed").output.startswith("1 cells in sheet.csv;")
+    assert [row["cell"] for row in fill(folder / "sheet.csv", ["b"])] == [cells[0]]
+    run("read", "binary", "sheet.csv")
+    assert batch.first(label_queue.read_labels(feedback)).tolist() == [1, 0]
+    assert run("sheet", "binary", "--disputed").output.startswith("0 cells")
 
 
 def test_a_label_that_is_no_class_is_refused_with_its_row_and_nothing_is_kept(folder):

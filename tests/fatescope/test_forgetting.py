@@ -333,6 +333,9 @@ def test_a_batch_is_of_a_request_also_where_the_prediction_log_is_gone_after_its
     drawn = draw(live)
     for path in (*live.records.glob("binary/*.parquet"), *live.records.glob("binary/shadow/*.parquet")):
         path.unlink()
+    # As a service has done before, which keeps what it has read.
+    [before] = label_queue.read_batches(live.records, "binary", "7")
+    assert any(cell.startswith("jane-") for cell in before.rows["cell"])
     assert forgetting.forget(live, Selection(requests=frozenset({"jane"})), "ann", settle_s=0)["complete"]
     [batch] = label_queue.read_batches(live.records, "binary", "7")
     assert batch.rows["cell"].tolist() == [cell for cell in drawn.rows["cell"] if cell.startswith("john-")]

@@ -1,7 +1,9 @@
 """Calls that end their process, never end or want all memory cost their own results, and nobody else's."""
 
+import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import pytest
 
 from fatescope import processes
 from fatescope.guarded_pool import Fatal, GuardedPool, PoolError
+from tests.support.project import ROOT
 
 CRASH, HANG = Fatal(hung=False), Fatal(hung=True)
 
@@ -179,6 +182,94 @@ def test_a_process_that_cannot_be_forked_is_an_error_of_its_own(monkeypatch, err
     monkeypatch.undo()
     assert run(pool, "a") == ["a!"]
     pool.close()
+
+
+@pytest.mark.parametrize(
+    "failing", ["multiprocessing.context.ForkServerProcess.start", "fatescope.guarded_pool._serve"]
+)
+def test_a_pool_that_cannot_start_processes_says_so_until_it_can(monkeypatch, failing):
+    def fail(_):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    pool = GuardedPool(1, [__name__])
+    monkeypatch.setattr(failing, _end_at_once if failing.endswith("_serve") else fail)
+    assert pool.failure is None
+    pool.check()
+    assert "processes that decode" in pool.failure.replace("process that decodes", "processes that decode")
+    monkeypatch.undo()
+    pool.check()
+    assert pool.failure is None
+    pool.close()
+
+
+def test_a_pool_at_work_is_not_asked_whether_it_could_start_processes():
+    pool = GuardedPool(1, [__name__])
+    pool.failure = "as it was"
+    with pool._free:
+        pool.check()
+    assert pool.failure == "as it was"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems limit the memory of no process")
+def test_a_process_may_take_the_memory_that_the_pool_gives_it():
+    pool = GuardedPool(1, [__name__], memory_bytes=64 << 20)
+    try:
+        assert pool.run(allocate, [(32 << 20,), (128 << 20,)]) == [32 << 20, CRASH]
+    finally:
+        pool.close()
+
+
+def allocate(size):
+    return len(np.ones(size, np.uint8))
+
+
+HANGING = """
+import ctypes, os, sys
+from tests.fatescope.test_guarded_pool import hang_in_c
+from fatescope.guarded_pool import GuardedPool
+GuardedPool(1, ["tests.fatescope.test_guarded_pool"], limit_s=600).run(hang_in_c, [(sys.argv[1],)])
+"""
+
+
+def hang_in_c(path):
+    """Write the number of this process, and hang in C, with the interpreter held."""
+    part = Path(f"{path}.part")
+    part.write_text(str(os.getpid()), encoding="utf-8")
+    part.rename(path)
+    ctypes.PyDLL(None).sleep(120)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems end what hangs in Python alone")
+def test_a_call_that_hangs_ends_with_a_caller_that_is_killed(tmp_path):
+    marker = tmp_path / "pid"
+    caller = subprocess.Popen([sys.executable, "-c", HANGING, str(marker)], cwd=ROOT)
+    try:
+        assert wait_until(marker.exists)
+        pid = int(marker.read_text(encoding="utf-8"))
+    finally:
+        caller.kill()
+        caller.wait()
+    try:
+        assert wait_until(lambda: not is_running(pid)), "the process lives on"
+    finally:
+        if is_running(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def wait_until(condition, timeout_s=60):
+    end = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def is_running(pid):
+    """Return whether a process is neither gone nor waits for somebody to note its end."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_process_that_has_ended_while_it_had_nothing_to_do_is_replaced():

@@ -62,6 +62,15 @@ def test_the_time_counts_from_the_last_work_that_has_ended(monkeypatch):
     assert processes.result(Slow(7, others), others, lambda: 5) == "read"
 
 
+@pytest.mark.parametrize(
+    ("memory_gb", "count", "expected_mb"), [(64, 4, 1000), (8, 8, 400), (2, 4, 256), (0.5, 8, 256)]
+)
+def test_a_share_of_the_memory_is_divided_between_a_least_and_a_most(monkeypatch, memory_gb, count, expected_mb):
+    monkeypatch.setattr(processes, "memory_bytes", lambda: memory_gb * 10**9)
+    least, most = 256 * 10**6, 10**9
+    assert processes.share_bytes(count, 0.4, least=least, most=most) == expected_mb * 10**6
+
+
 def take(share):
     return len(np.empty(int(share * processes.memory_bytes()), np.uint8)) > 0
 

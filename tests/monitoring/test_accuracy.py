@@ -1,9 +1,12 @@
 """How right a model is now: when it is estimated, when not, and when labels raise the alarm."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from fatescope.data import corrections
 from fatescope.inference import label_queue
 from fatescope.inference.accuracy import Error
 from fatescope.inference.reference import ACCURACY
@@ -108,7 +111,15 @@ def test_labels_raise_the_alarm_where_the_model_has_got_worse(tmp_path, skill, a
         told = recorded["truth"].to_numpy()[[int(cell.partition("-")[2]) for cell in batch.rows["cell"]]]
         label_queue.append_labels(tmp_path / "feedback", "binary", zip(batch.rows["cell"], told, strict=True))
     found = watch.from_labels(tmp_path / "records", tmp_path / "feedback", "binary", "3", like=not alarm)
-    assert (found.labels, found.waiting) == (300, 0)
+    assert (found.labels, found.waiting, found.disputed) == (300, 0, 0)
+    with corrections.locked(tmp_path / "feedback") as file:
+        for cell, label in zip(batch.rows["cell"], told, strict=True):
+            other = next(name for name in watch.classes if name != label)
+            file.write(json.dumps({"task": "binary", "by": "bob", "cell": cell, "label": other}) + "\n")
+    again = watch.from_labels(tmp_path / "records", tmp_path / "feedback", "binary", "3", like=not alarm)
+    assert (again.disputed, again.labels, again.evidence) == (100, found.labels, found.evidence)
+    assert (again.estimate.low, again.estimate.high) == (found.estimate.low, found.estimate.high)
+    assert "Of 100 cells people say different things" in accuracy.describe_labels(again, watch.floor)
     assert (found.evidence >= 1) == alarm
     assert found.estimate.low <= right(recorded) <= found.estimate.high
     assert (found.combined is None) == alarm

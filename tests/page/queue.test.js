@@ -41,6 +41,9 @@ test("the sentence says how many cells wait, and where they are", () => {
   assert.match(queueSentence(waiting, 0), /None of the others is among the cells below/);
   assert.match(queueSentence({ drawn: 0, labelled: 0, cells: [] }, 0), /^No cells wait for a label/);
   assert.match(queueSentence({ drawn: 100, labelled: 100, cells: [] }, 0), /^All 100 drawn cells have a label/);
+  for (const cells of [[], waiting.cells]) {
+    assert.match(queueSentence({ ...waiting, cells, disputed: [{}, {}] }, 0), /Of 2 people say different things/);
+  }
 });
 
 test("who has no queue, or a key that may not label, sees none; what goes wrong otherwise is told", async () => {

@@ -67,7 +67,7 @@ def show_audit_log(
     after: Annotated[int, Query(ge=0, description="Entries behind this number alone.")] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000, description="Most entries in an answer.")] = 1000,
 ) -> list[AuditEntry]:
-    """Return entries of the audit log of this machine, the oldest first; needs the scope admin where there are keys."""
+    """Return entries of the audit log of this machine, the oldest first; needs a key with the scope admin."""
     folder = state_of(request.scope).audit.folder
     if folder is None:
         raise RequestError(404, "no_audit_log", "this service keeps no audit log")

@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 from fastapi import APIRouter, Query, Request
 
 from fatescope.errors import DataError
 from fatescope.inference import label_queue
-from fatescope.inference.label_queue import UNLABELLED
 from service.api.model_schemas import QueuedCell, QueueResponse
 from service.api.routes.parameters import Task
 from service.api.schemas import ModelVersion
@@ -66,18 +66,24 @@ def _list(request: Request, model: ServedModel) -> QueueResponse:
     batches = label_queue.read_batches(state.records, task, champion.version)
     if not batches:
         return QueueResponse(model=version, task=task, drawn=0, labelled=0, cells=[])
-    targets = batches[-1].targets(label_queue.read_labels(state.feedback.folder, task))
-    waiting = batches[-1].rows.loc[targets == UNLABELLED, ["cell", "image_hash", "time", "label", "verdict"]]
+    newest, labels = batches[-1], label_queue.read_labels(state.feedback.folder, task)
+    waiting = newest.waiting(labels)
     return QueueResponse(
         model=version,
         task=task,
-        drawn=len(targets),
-        labelled=int((targets != UNLABELLED).sum()),
-        cells=[
-            QueuedCell(id=cell, image_hash=str(pixels), time=time, label=label, verdict=verdict)
-            for cell, pixels, time, label, verdict in waiting.itertuples(index=False)
-        ],
+        drawn=len(newest.rows),
+        labelled=len(newest.rows) - len(waiting),
+        cells=_cells(waiting),
+        disputed=_cells(newest.disputed(labels)),
     )
+
+
+def _cells(rows: pd.DataFrame) -> list[QueuedCell]:
+    columns = rows[["cell", "image_hash", "time", "label", "verdict"]]
+    return [
+        QueuedCell(id=cell, image_hash=str(pixels), time=time, label=label, verdict=verdict)
+        for cell, pixels, time, label, verdict in columns.itertuples(index=False)
+    ]
 
 
 def _no_records() -> RequestError:

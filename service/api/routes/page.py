@@ -105,7 +105,8 @@ def correct(  # noqa: PLR0913, PLR0917  the parts of a form
 ) -> FeedbackResponse:
     """Store a correction for the next version of the data; the image only if the user allows it.
 
-    What is said of the cells in /queue also tells how right the model is now.
+    What is said of the cells in /queue also tells how right the model is now. The first label of a cell counts, until
+    the same key changes it, or one with the scope `admin` says otherwise; those of other keys are kept beside it.
     """
     state = state_of(request.scope)
     model = state.models.get(task)
@@ -124,7 +125,7 @@ def correct(  # noqa: PLR0913, PLR0917  the parts of a form
         raise RequestError(400, error.code, str(error), files[0].name) from error
     digest = images.pixel_hash(decoded.native)
     response = _store(state, Correction(files, label, called, keep_image, cell, digest), model)
-    if state.shadow and label:
+    if state.shadow and label and response.counts:
         try:
             asked = asked or _is_drawn(state, model, cell)
             from_thread.run(partial(state.shadow.add_label, model, decoded, label, asked=asked))
@@ -144,7 +145,11 @@ def _store(state: ServiceState, correction: Correction, model: ServedModel) -> F
     stored = state.feedback.add(correction, model)
     evidence = {"label": correction.label, "called": correction.called, "image_kept": stored.kept}
     state.audit.enter_correction(stored.correction, model.champion.name, model.champion.version, evidence)
-    return FeedbackResponse(sha256=stored.sha256, kept=stored.kept, reason=stored.reason)
+    task, version = model.spec.task, model.champion.version
+    named = label_queue.names_of(state.records, task, version, correction.cell, correction.image_hash)
+    settled = label_queue.read_labels(state.feedback.folder, task).settle(*named)
+    counts = settled is None or settled.label == correction.label
+    return FeedbackResponse(sha256=stored.sha256, kept=stored.kept, reason=stored.reason, counts=counts)
 
 
 @router.get("/", include_in_schema=False)

@@ -46,7 +46,7 @@ def lines(folder):
 
 def test_without_consent_only_the_correction_is_stored(client, folder):
     response = correct(client).raise_for_status().json()
-    assert response == {"sha256": hashlib.sha256(IMAGE).hexdigest(), "kept": False, "reason": None}
+    assert response == {"sha256": hashlib.sha256(IMAGE).hexdigest(), "kept": False, "reason": None, "counts": True}
     [line] = lines(folder)
     assert (line["label"], line["called"], line["path"]) == ("oligodendrocyte", "astrocyte", None)
     assert [path.name for path in folder.iterdir()] == [CORRECTIONS]

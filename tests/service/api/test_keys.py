@@ -421,6 +421,19 @@ def test_what_goes_after_its_time_is_verified_first_and_tried_again_where_it_can
     assert all(applied)
 
 
+@pytest.mark.parametrize("path", ["/audit_log", "/audit_log/", "/audit_log?after=1"])
+def test_a_service_without_keys_shows_its_audit_log_to_nobody(bundles, tmp_path, path):
+    """Also not to this machine: what a proxy on it passes on comes from there too."""
+    with application(tmp_path, bundles) as app, connected(app, client=("127.0.0.1", 50_000)) as client:
+        client.post("/feedback", files={"image": ("a.tif", IMAGE)}, data={"label": "astrocyte"}).raise_for_status()
+        response = client.get(path)
+        assert (response.status_code, response.json()["error"]["code"]) == (403, "scope")
+        assert "fatescope audit-log show" in response.text
+        assert client.get("/nothing").status_code == 404
+        with connected(app, root_path="/cells") as behind:
+            assert behind.get(f"/cells{path}").status_code == 403
+
+
 def test_operators_read_the_audit_log(client):
     correct(client, "curator").raise_for_status()
     correct(client, "curator").raise_for_status()

@@ -1,12 +1,15 @@
 """What only libraries in C read is decoded in processes: with the same pixels, and at the cost of one file."""
 
+import asyncio
 import io
+import os
 import zipfile
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from prometheus_client import REGISTRY
 
 from fatescope import processes
 from fatescope.data import images
@@ -20,6 +23,7 @@ from service.inference.page_decoder import PageDecoder
 from tests.support import hostile
 from tests.support.bundles import COMMITTED
 from tests.support.images import tiff, typical
+from tests.support.in_process import application
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +171,38 @@ def test_a_channel_of_an_object_that_takes_its_process_along_costs_the_object(pa
         decoder.decode_one(Upload(KINDS["zlib"], "exit.tif"))
     assert decoder.decode_at_once(Upload(KINDS["zlib"], "exit.tif")) is None
     assert decoder.decode_at_once(Upload(KINDS["plain"], "cell.tif")).size == (45, 60)
+
+
+def test_decoders_share_the_memory_that_there_is_with_those_of_other_gateways(monkeypatch):
+    monkeypatch.setattr(processes, "memory_bytes", lambda: 8 << 30)
+    made = []
+    monkeypatch.setattr(page_decoder, "GuardedPool", lambda *_, memory_bytes: made.append(memory_bytes))
+    for count, gateways in ((1, 1), (4, 2), (4, 8)):
+        PageDecoder.with_processes(count, gateways)
+    assert made == [1 << 30, int(0.4 * (8 << 30)) // 8, 256 << 20]
+
+
+def test_a_service_whose_decoders_cannot_start_is_not_ready_until_they_can(bundles, tmp_path, monkeypatch):
+    def fail(_):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    def exported():
+        return REGISTRY.get_sample_value("fatescope_decoding", {"pid": str(os.getpid())}) or REGISTRY.get_sample_value(
+            "fatescope_decoding"
+        )
+
+    with application(tmp_path, bundles, decoders=1) as app:
+        state = app.state.service
+        asyncio.run(state.pages.check())
+        assert (state.unready_reason, exported()) == (None, 1)
+        state.pages.close()
+        monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", fail)
+        asyncio.run(state.pages.check())
+        assert "no process that decodes files can be started (" in state.unready_reason
+        assert not exported()
+        monkeypatch.undo()
+        asyncio.run(state.pages.check())
+        assert (state.unready_reason, exported()) == (None, 1)
 
 
 def test_a_process_that_cannot_be_started_is_no_fault_of_a_file(monkeypatch):
