@@ -6,6 +6,7 @@ import { startOver, startRun } from "./classify.js";
 import { byId, showProblem } from "./dom.js";
 import { download } from "./downloads.js";
 import { fromInput, fromTransfer } from "./files.js";
+import { initKept } from "./kept-offer.js";
 import { describeModel, loadModels } from "./models.js";
 import { initQueue } from "./queue.js";
 import { printReport } from "./report.js";
@@ -70,6 +71,7 @@ byId("exclude-outside").addEventListener("change", ({ target }) => {
 onClick("print", () => printReport(state.run));
 initCells();
 initQueue();
+initKept();
 acceptDrops();
 await loadModels();
 // A link may ask for an answer at once, as the one that `fatescope demo` opens does.

@@ -2,6 +2,7 @@
 
 import { showNoCell } from "./detail.js";
 import { byId, showProblem, showSections } from "./dom.js";
+import { offerKept } from "./kept-offer.js";
 import { showQueue } from "./queue.js";
 import { drawResults } from "./results.js";
 import { Run } from "./run.js";
@@ -84,4 +85,5 @@ export function startOver() {
   byId("by-queue").checked = false;
   showNoCell();
   showSections("drop");
+  offerKept();
 }

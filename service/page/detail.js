@@ -43,6 +43,12 @@ export function showCell(cell, run) {
     ...(cell.warnings ?? []).map((warning) => element("p", { class: "hint" }, warning.message)),
   );
   if (!item) return;
+  if (item.gone) {
+    note.textContent =
+      "These results were kept without the image files: to see its activation map, classify them again.";
+    byId("detail").append(correctionForm(cell, null, run.model));
+    return;
+  }
   if (item.native) {
     note.textContent =
       "Cells of a native file have no activation maps here. To train on them, label them in a table or in IDEAS.";

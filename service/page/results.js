@@ -5,6 +5,7 @@ import { showCells } from "./cells.js";
 import { compositionChart } from "./charts.js";
 import { byId, element, fillFilter, showProblem, showSections } from "./dom.js";
 import { number, plural } from "./format.js";
+import { keepRun } from "./kept.js";
 import { composedCells } from "./quality.js";
 import { groupBy, isMostlyUnlike } from "./samples.js";
 import { composition, qualityCounts, unreadableLine, verdictCounts } from "./sentences.js";
@@ -50,18 +51,22 @@ async function drawRun(run) {
   fillFilter(byId("by-sample"), names);
   byId("sample-filter").hidden = names.length < 2;
   showCells(run);
+  keepRun(run);
 }
 
 async function summariseSamples(run) {
   const cells = run.classified;
   const bySample = groupBy(cells, (cell) => cell.sample);
   for (const [name, its] of bySample) {
-    if (run.samples.get(name)?.cells.length === its.length) continue;
-    run.samples.set(name, await summarised(run, its));
+    if (!isOf(its, run.samples.get(name))) run.samples.set(name, await summarised(run, its));
   }
   const [only] = run.samples.values();
-  run.overall = bySample.size > 1 ? await summarised(run, cells) : only;
+  if (bySample.size < 2) run.overall = only;
+  else if (!isOf(cells, run.overall)) run.overall = await summarised(run, cells);
 }
+
+// A run only grows, so that as many cells are the same.
+const isOf = (cells, sample) => sample?.cells.length === cells.length;
 
 async function summarised({ model, excludesOutside }, cells) {
   return { cells, excludesOutside, summary: await summarise(model, composedCells(cells, excludesOutside)) };

@@ -104,6 +104,7 @@ export class Run {
   excludeOutside(excluded) {
     this.excludesOutside = excluded;
     this.samples.clear();
+    this.overall = null;
   }
 
   /** Return the images that could not be read. */
