@@ -12,6 +12,7 @@ from fatescope.data.images import Header
 from fatescope.data.native.names import is_native
 from fatescope.data.native.objects import NativeObject, Place
 from fatescope.data.native.reader import BIT_DEPTH, NativeFile
+from fatescope.data.native.slices import Cursor
 from fatescope.data.native.source import Source
 from fatescope.errors import ImageError
 from fatescope.inference.bundle import Spec
@@ -115,7 +116,11 @@ class CellDecoder:
             if isinstance(cell, ImageError):
                 yield FailedCell(native.name, None, place.object, cell)
             else:
-                yield self._native_cell(native, cell, channels, details=details)
+                decoded = self._native_cell(native, cell, channels, details=details)
+                if details and isinstance(decoded, DecodedCell):
+                    at = str(Cursor(place, answered=False))
+                    decoded = replace(decoded, details={**decoded.details, "place": at})
+                yield decoded
 
     def _native_cell(
         self, native: NativeFile, found: NativeObject, channels: tuple[int, ...], *, details: bool
@@ -207,17 +212,20 @@ class CellDecoder:
         read = [replace(file, headers=read_headers(file)) for file in files]
         return self.decode_one(*read) if all(self.pages.is_quick(file) for file in read) else None
 
-    def decode_one(self, *files: Upload) -> DecodedCell:
-        """Return the cell of a file with a single page, or of one for each channel of the model; raises ImageError."""
-        pages = [self._decode_page(file, place) for place, file in enumerate(files)]
+    def decode_one(self, *files: Upload, page: int | None = None) -> DecodedCell:
+        """Return the cell of a file with a single page, or of one for each channel of the model; raises ImageError.
+
+        With `page`, from 0, the files may have several.
+        """
+        pages = [self._decode_page(file, place, page) for place, file in enumerate(files)]
         number, name = self.parser.read_name(files[0].name).object, files[0].name
         cell = self._cell(_join(pages, self._spec, name), name, None, number, details=False)
         if isinstance(cell, FailedCell):
             raise cell.error
         return cell
 
-    def _decode_page(self, file: Upload, place: int) -> tuple[Header, images.Pixels] | ImageError:
-        """Return the page of a file that is of the channel at `place`; raises ImageError where it is not."""
+    def _decode_page(self, file: Upload, place: int, page: int | None) -> tuple[Header, images.Pixels] | ImageError:
+        """Return the page of a file that is of the channel at `place`; raises ImageError where there is none."""
         channel, expected = self.parser.read_name(file.name).channel, (*self._spec.inputs, None)[place]
         if channel is not None and expected is not None and not names.same_channel(channel, expected):
             raise ImageError(
@@ -225,13 +233,18 @@ class CellDecoder:
                 f"{file.name}: channel {channel}, but the model was trained on channel {expected}; send that channel",
             )
         headers = read_headers(file)
+        if page is not None:
+            if page >= len(headers):
+                raise ImageError("pages", f"{file.name}: no page {page}; it has {len(headers):,}, counted from 0")
+            [only] = self.pages.decode(replace(file, headers=None), [headers[page]])
+            return only
         if len(headers) != 1:
             raise ImageError(
                 "pages",
                 f"{file.name}: {len(headers)} pages where 1 was expected; send many cells to /classify_batch",
             )
-        [page] = self.pages.decode(file, headers)
-        return page
+        [only] = self.pages.decode(file, headers)
+        return only
 
     def is_other_channel(self, name: str) -> bool:
         """Return whether the name of a file says that it is of another channel than the model's.

@@ -111,7 +111,9 @@ def test_half_a_run_is_there_after_a_reload(page):
             route.continue_()
 
     page.route("**/classify_batch*", hold)
-    page.set_input_files("#files", packed({f"run_1/{i}_{name[6:]}": raw for i in range(9) for name, raw in EXPORT.items()}))
+    page.set_input_files(
+        "#files", packed({f"run_1/{i}_{name[6:]}": raw for i in range(9) for name, raw in EXPORT.items()})
+    )
     page.click("#start")
     expect(page.locator("#cell-count")).to_have_text("100 cells")
     page.wait_for_function("indexedDB.databases().then((all) => all.length)")
