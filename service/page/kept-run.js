@@ -12,11 +12,11 @@ export const MAX_DAYS = 30;
 
 const NUMBER_BYTES = 20; // as text, about
 
-/** Return what is kept of all cells from the one at `start` on, with at most `bytes` bytes of pictures and in how many. */
-export function packCells(run, start, bytes) {
+/** Return the { cells, size } that are kept of the `count` cells from `start` on; those beyond `bytes` without pictures. */
+export function packCells(run, start, bytes, count = Infinity) {
   const cells = [];
   let size = 0;
-  for (const { item, upload, map, queued, ...cell } of run.cells.slice(start)) {
+  for (const { item, upload, map, queued, ...cell } of run.cells.slice(start, start + count)) {
     const pictures = (cell.thumbnail?.length ?? 0) + lengths(cell.thumbnails);
     if (size + pictures > bytes) cell.thumbnail = cell.thumbnails = undefined;
     const kept = { ...cell, ...place(item) };

@@ -12,6 +12,8 @@ const FULL = `These results are not kept: the browser has no room for them. ${LO
 const TOO_LARGE = `These results are not kept: they take more than ${bytes(MAX_BYTES)}. ${LOSS}`;
 const REPLACED = `These results are not kept: another tab has kept or deleted results since. ${LOSS}`;
 
+const PART = 2_000; // cells that are written at a time, so that the page stays responsive
+
 let current = null; // { run, id, count, size, pictures, stopped } of the run that is being kept
 let last = Promise.resolve();
 
@@ -38,9 +40,26 @@ const begin = (run) =>
     : { run, id: crypto.getRandomValues(new Uint32Array(2)).join("-"), count: 0, size: 0, pictures: 0 };
 
 async function keep(kept) {
+  const { run } = kept;
+  // The first part also where nothing is new, for the summaries.
+  do await keepPart(kept);
+  while (!kept.stopped && kept.count < run.cells.length && run === state.run);
+  // Not with each answer: a screen reader says it.
+  if (kept.stopped || !run.finished || kept.count < run.cells.length) return;
+  const isCut = kept.pictures < run.cells.filter((cell) => cell.thumbnail).length;
+  const ofFirst = isCut ? ` Pictures are kept of the first ${number(kept.pictures)} cells.` : "";
+  const used = `${bytes(kept.size)} of at most ${bytes(MAX_BYTES)}`;
+  note(
+    `These results are kept on this computer, in this browser alone, for ${MAX_DAYS} days or until other cells are classified (${used}). The image files are not kept.${ofFirst}`,
+    true,
+  );
+}
+
+async function keepPart(kept) {
   const { run, id } = kept;
   const isFirst = kept.count === 0;
-  const { cells, size } = packCells(run, kept.count, Math.max(0, MAX_BYTES_WITH_PICTURES - kept.size));
+  const room = Math.max(0, MAX_BYTES_WITH_PICTURES - kept.size);
+  const { cells, size } = packCells(run, kept.count, room, PART);
   kept.count += cells.length;
   kept.size += size;
   kept.pictures += cells.filter((cell) => cell.thumbnail).length;
@@ -51,19 +70,7 @@ async function keep(kept) {
   const { count, pictures } = kept;
   const head = packHead(run, { id, count, size: kept.size, pictures, now: run.kept?.now ?? Date.now() });
   if (isFirst) await store.replace(head, cells);
-  else if (!(await store.append(head, cells))) {
-    await stop(kept, REPLACED);
-    return;
-  }
-  // Not with each answer: a screen reader says it.
-  if (!run.finished) return;
-  const isCut = pictures < run.cells.filter((cell) => cell.thumbnail).length;
-  const ofFirst = isCut ? ` Pictures are kept of the first ${number(pictures)} cells.` : "";
-  const used = `${bytes(kept.size)} of at most ${bytes(MAX_BYTES)}`;
-  note(
-    `These results are kept on this computer, in this browser alone, for ${MAX_DAYS} days or until other cells are classified (${used}). The image files are not kept.${ofFirst}`,
-    true,
-  );
+  else if (!(await store.append(head, cells))) await stop(kept, REPLACED);
 }
 
 /** Keep no more of the run that is being kept. */

@@ -90,6 +90,9 @@ export function mapSentences({ label, scale, total, rows, columns, version: draw
     `Red areas are evidence for ${label}, blue areas against it.`,
     scale === 0 ? "No position of this map adds anything." : positions,
     `The logit is the score that the probability is computed from: each +1 multiplies the odds of ${label} by 2.7.`,
+    total < 0
+      ? `Where all together take from it, ${label} may still be the most probable class: the other classes may lose more, and a part of each logit is the same for all cells.`
+      : "",
     drawn === version ? "" : `Version ${drawn} of the model has drawn it; version ${version} has classified the cell.`,
   ].filter(Boolean);
 }
@@ -101,7 +104,7 @@ function mapScale({ label, scale }) {
     "div",
     { class: "map-scale", role: "img", "aria-label": `Scale of the map, in logits of ${label}: ${least} to ${most}` },
     element("span", { class: "ramp" }),
-    ...[least, "0", most].map((tick) => element("span", {}, tick)),
+    ...[least, "0", `${most} logit`].map((tick) => element("span", {}, tick)),
   );
 }
 

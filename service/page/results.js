@@ -15,8 +15,8 @@ import { warningBanners } from "./warnings.js";
 const DELAY_MS = 800; // responses of that time are drawn together
 const MANY = 2_000; // cells
 // How much the cells grow before they are drawn again. What is drawn is computed of all of them, by the service: of many,
-// each is sent three times at most.
-const growth = (cells) => (cells < MANY ? 1.05 : 1.5);
+// each is sent twice with its sample, and once with all.
+const growth = (cells) => (cells < MANY ? 1.05 : 2);
 const MAX_LISTED = 500; // images that could not be read
 
 let timer = 0;
@@ -37,6 +37,8 @@ export function drawResults(run, { now = false } = {}) {
 async function drawRun(run) {
   if (run !== state.run) return;
   drawnCells = run.cells.length;
+  // At once: of many cells, the summaries take seconds.
+  drawCells(run);
   try {
     await summariseSamples(run);
   } catch (error) {
@@ -46,12 +48,16 @@ async function drawRun(run) {
   showSections("progress", ...(run.cells.length ? ["answer", "cells"] : []));
   drawSamples(run);
   byId("warnings").replaceChildren(...warningBanners(run, state.examples));
+  keepRun(run);
+}
+
+function drawCells(run) {
+  byId("cells").hidden = !run.cells.length;
   drawUnreadable(run);
-  const names = [...run.samples.keys()].sort();
+  const names = [...new Set(run.classified.map((cell) => cell.sample))].sort();
   fillFilter(byId("by-sample"), names);
   byId("sample-filter").hidden = names.length < 2;
   showCells(run);
-  keepRun(run);
 }
 
 async function summariseSamples(run) {
@@ -62,7 +68,9 @@ async function summariseSamples(run) {
   }
   const [only] = run.samples.values();
   if (bySample.size < 2) run.overall = only;
-  else if (!isOf(cells, run.overall)) run.overall = await summarised(run, cells);
+  else if (!isOf(cells, run.overall) && (run.finished || !run.overall || cells.length < MANY)) {
+    run.overall = await summarised(run, cells);
+  }
 }
 
 // A run only grows, so that as many cells are the same.

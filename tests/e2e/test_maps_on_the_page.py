@@ -46,6 +46,7 @@ def check_map(page, service, number):
 def check_scale(page, drawn):
     ticks = page.eval_on_selector_all(".map-scale span:not(.ramp)", "all => all.map((tick) => tick.textContent)")
     assert ticks[1] == "0"
+    ticks[2] = ticks[2].removesuffix(" logit")
     assert float(ticks[2]) == pytest.approx(drawn["scale"], rel=0.06)
     assert float(ticks[0].replace("\u2212", "-")) == -float(ticks[2])
     page.focus(".map-note summary")

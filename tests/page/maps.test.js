@@ -26,7 +26,9 @@ test("the scale is told in the unit of the map", () => {
     sentences[1],
     "The map has 8 × 8 positions: one at full red adds +0.31 to the logit of A, one at full blue adds −0.31. All together add −1.9.",
   );
-  assert.equal(sentences.length, 3);
+  assert.equal(sentences.length, 4);
+  assert.match(sentences[3], /A may still be the most probable class/);
+  assert.equal(mapSentences({ ...MAP, total: 1, version: "3" }, "3").length, 3);
   assert.match(mapSentences({ ...MAP, version: "4" }, "3").at(-1), /Version 4 .* version 3 has classified/);
   assert.match(mapSentences({ ...MAP, scale: 0, version: "3" }, "3")[1], /No position/);
 });
