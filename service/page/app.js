@@ -12,6 +12,7 @@ import { initQueue } from "./queue.js";
 import { printReport } from "./report.js";
 import { drawResults } from "./results.js";
 import { receiveFiles } from "./selection.js";
+import { initShare } from "./share.js";
 import { currentModel, state } from "./state.js";
 
 const onClick = (id, act) => byId(id).addEventListener("click", act);
@@ -72,6 +73,7 @@ onClick("print", () => printReport(state.run));
 initCells();
 initQueue();
 initKept();
+initShare();
 acceptDrops();
 await loadModels();
 // A link may ask for an answer at once, as the one that `fatescope demo` opens does.

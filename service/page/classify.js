@@ -81,6 +81,8 @@ export function startOver() {
   byId("files").value = byId("folder").value = "";
   byId("unreadable").open = false;
   showProblem("");
+  byId("share-box").hidden = true;
+  byId("share").setAttribute("aria-expanded", "false");
   byId("queue").hidden = byId("queue-filter").hidden = true;
   byId("by-queue").checked = false;
   showNoCell();
