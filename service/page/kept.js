@@ -23,7 +23,7 @@ export const inTurn = (act) => (last = last.then(act, act));
 /** Keep what has come of a run since the last call. */
 export function keepRun(run) {
   return inTurn(async () => {
-    if (run !== state.run || !run.cells.length) return;
+    if (run !== state.run || !run.classified.length) return;
     if (current?.run !== run) current = begin(run);
     if (current.stopped) return;
     try {

@@ -8,7 +8,7 @@ import { number, plural } from "./format.js";
 import { keepRun } from "./kept.js";
 import { composedCells } from "./quality.js";
 import { groupBy, isMostlyUnlike } from "./samples.js";
-import { composition, qualityCounts, unreadableLine, verdictCounts } from "./sentences.js";
+import { composition, noneReadable, qualityCounts, unreadableLine, verdictCounts } from "./sentences.js";
 import { state } from "./state.js";
 import { warningBanners } from "./warnings.js";
 
@@ -91,7 +91,7 @@ async function summarise({ task, classes }, cells) {
 
 function drawSamples(run) {
   const cards = [...run.samples].sort().map(([name, sample]) => sampleCard(name, sample, run.model.classes));
-  const none = element("p", {}, "None of these images could be read. The reasons are listed below.");
+  const none = element("p", {}, noneReadable(run.unreadable.length));
   byId("samples").replaceChildren(...(run.classified.length ? cards : [none]));
   byId("exports").hidden = !run.classified.length;
   const judges = run.model.excludes_outside != null;
@@ -121,6 +121,7 @@ function drawUnreadable({ unreadable: cells, classified }) {
   box.hidden = !cells.length;
   // Where nothing could be read there is no gallery, and the reasons are all that there is to see.
   byId("filters").hidden = byId("gallery-and-detail").hidden = !classified.length;
+  byId("cells-title").textContent = classified.length ? "Cells" : "Images that could not be read";
   if (!classified.length) box.open = true;
   box.querySelector("summary").textContent = `${plural(cells.length, "image")} could not be read`;
   const lines = cells.slice(0, MAX_LISTED).map((cell) => element("li", {}, unreadableLine(cell)));

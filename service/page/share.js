@@ -34,8 +34,11 @@ async function offer() {
   byId("share-box").hidden = false;
   byId("share").setAttribute("aria-expanded", "true");
   byId(fits ? "share-link" : "save-shared").focus();
-  byId("share-link").select();
+  selectLink();
 }
+
+// From its end to its begin, which is what stays in sight.
+const selectLink = () => byId("share-link").setSelectionRange(0, byId("share-link").value.length, "backward");
 
 function explain({ samples }, fits) {
   const what = `compositions, counts and warnings of ${plural(samples.length, "sample")}, with ${samples.length === 1 ? "its name" : "their names"}, and no images`;
@@ -45,13 +48,13 @@ function explain({ samples }, fits) {
 }
 
 async function copy() {
-  const field = byId("share-link");
-  field.select();
   try {
-    await navigator.clipboard.writeText(field.value);
+    await navigator.clipboard.writeText(byId("share-link").value);
     byId("share-status").textContent = "Copied.";
   } catch {
     // Browsers refuse it to pages without HTTPS.
+    byId("share-link").focus();
+    selectLink();
     byId("share-status").textContent = "The link is selected: copy it with Ctrl+C (⌘C on a Mac).";
   }
 }
@@ -69,7 +72,7 @@ function show({ at, model, classes, versions, unreadable, lossy, unusualSizes, s
   const cells = samples.reduce((sum, sample) => sum + sample.cells.length, 0);
   const images = unreadable ? ` ${plural(unreadable, "image")} could not be read.` : "";
   byId("shared-text").textContent =
-    `Shared on ${day}: ${plural(cells, "cell")} in ${plural(samples.length, "sample")}, classified by ${model.name}, version ${model.version} (${model.backbone}).${images} It holds numbers only and no images. Nothing of it was sent to this service, which cannot confirm it either: trust it as far as you trust whoever sent it.`;
+    `Shared on ${day}: ${plural(cells, "cell")} in ${plural(samples.length, "sample")}, classified by ${model.name}, version ${model.version} (${model.backbone}).${images} The result holds numbers only and no images. Nothing of it was sent to this service, which cannot confirm it either: trust it as far as you trust whoever sent it.`;
   byId("shared-simulated").hidden = !model.simulated;
   byId("warnings").replaceChildren(
     ...[versionsBanner(versions), differenceBanner(differences), ...fileBanners(lossy, unusualSizes)].filter(Boolean),
