@@ -75,10 +75,23 @@ def overlay(
     limits = (padded.shape[1], padded.shape[0]) * 2
     box = [min(max(edge, 0.0), limit) for edge, limit in zip(box, limits, strict=True)]
     resized = np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.BILINEAR, box=tuple(box)))
-    strength = np.clip(resized / (float(np.abs(activation).max()) or 1.0), -1, 1)
+    strength = np.clip(resized / (_strongest(activation) or 1.0), -1, 1)
     image = np.zeros((height, width, 4), np.uint8)
     image[..., 0] = np.where(strength > 0, 214, 33)
     image[..., 1] = np.where(strength > 0, 47, 102)
     image[..., 2] = np.where(strength > 0, 39, 172)
     image[..., 3] = np.round(np.abs(strength) * 170)
     return Image.fromarray(image, "RGBA")
+
+
+def contributions(activation: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Return what one position of an (h, w) map adds to the logit where `overlay` is fully red, and what all add.
+
+    Where it is fully blue, a position takes as much from it. The logit is the mean over the map and a bias, which is
+    the same for all cells, so that each of the positions has its part of that mean.
+    """
+    return _strongest(activation) / activation.size, float(activation.mean())
+
+
+def _strongest(activation: npt.NDArray[np.float32]) -> float:
+    return float(np.abs(activation).max())

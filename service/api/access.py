@@ -16,6 +16,8 @@ SCOPES = {
     "classify": "classify",
     "classify_batch": "classify",
     "classify_slices": "classify",
+    "explain": "classify",
+    "explain_slices": "classify",
     "summarise": "classify",
     "export": "classify",
     "feedback": "feedback",

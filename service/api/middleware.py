@@ -28,6 +28,8 @@ log = logging.getLogger("bentoml.access")
 MAX_BODY = {
     "/classify_batch": 500_000_000,
     "/classify_slices": 50_000_000,
+    "/explain": 200_000_000,
+    "/explain_slices": 50_000_000,
     "/summarise": 200_000_000,
     "/export": 200_000_000,
 }

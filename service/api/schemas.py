@@ -23,6 +23,16 @@ class ActivationMap(Schema):
 
     label: str = Field(description="The class that the map speaks for (red) or against (blue).")
     png: str = Field(description="A translucent PNG of the size of the image, base64.")
+    scale: float = Field(
+        ge=0,
+        description="What one position of the map adds to the logit of the class where it is fully red, and takes from "
+        "it where it is fully blue.",
+    )
+    total: float = Field(
+        description="What all positions together add to the logit; what is left of it is the same for all cells."
+    )
+    rows: Count = Field(description="Positions of the map from top to bottom.")
+    columns: Count = Field(description="Positions of the map from left to right.")
 
 
 class Prediction(Schema):
@@ -111,6 +121,12 @@ class CellResult(Schema):
     )
     figures: list[float] | None = Field(
         default=None, description="With `details=true`: the image features that /models lists, in that order."
+    )
+    place: str | None = Field(
+        default=None,
+        examples=["29-31-482133-0"],
+        description="With `details=true`, of an object of a native file: where it is in the file, for /explain_slices. "
+        "The third number is the byte at which its directory begins.",
     )
     error: ErrorDetail | None = None
 

@@ -1,8 +1,6 @@
 """Classify one cell: decode, run inference, and assess the output."""
 
 import asyncio
-import base64
-import io
 import logging
 from collections.abc import Callable
 
@@ -11,7 +9,6 @@ import numpy.typing as npt
 from starlette.concurrency import run_in_threadpool
 
 from fatescope.errors import ImageError
-from fatescope.inference import cam
 from fatescope.inference.bundle import Spec
 from fatescope.inference.classification import from_assessment
 from fatescope.inference.uncertainty import Assessment
@@ -20,10 +17,9 @@ from service.inference import metrics, quality
 from service.inference.decoded_cell import DecodedCell
 from service.inference.errors import RequestError
 from service.inference.files import Upload
-from service.inference.model_pool import ModelPool
 from service.inference.quality import Reasons
 from service.inference.requester import count_cells
-from service.inference.results import ActivationDict, AnswerDict, PredictionDict
+from service.inference.results import AnswerDict, PredictionDict
 from service.inference.runner_output import RunnerOutput
 from service.inference.served_model import ServedModel
 
@@ -85,30 +81,17 @@ def answer(prediction: PredictionDict, model: ServedModel, request_id: str) -> A
     return {**prediction, "model": model.identity, "task": model.spec.task, "request_id": request_id}
 
 
-async def explain_cell(cell: DecodedCell, label: str, model: ServedModel, models: ModelPool) -> ActivationDict:
-    """Return the activation map of one cell for the class `label`."""
-    try:
-        maps = await models.explain(model, cell.pixels)
-    except Exception as error:
-        raise _runner_failed(error) from error
-    canvas = model.spec.canvas
-    size = min(cell.size[0], canvas[0]), min(cell.size[1], canvas[1])
-    picture = cam.overlay(maps[model.spec.classes.index(label)], size, canvas, model.spec.params["train"])
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return {"label": label, "png": base64.b64encode(buffer.getvalue()).decode()}
-
-
 async def predict(model: ServedModel, pixels: npt.NDArray[np.uint16]) -> RunnerOutput:
     """Return the output of the runner for n cells; raises RequestError if it fails."""
     try:
         return await model.predict(pixels)
     # BentoML's client passes on the exceptions of its parts.
     except Exception as error:
-        raise _runner_failed(error) from error
+        raise runner_failed(error) from error
 
 
-def _runner_failed(error: Exception) -> RequestError:
+def runner_failed(error: Exception) -> RequestError:
+    """Return the error of a request for which the runner did not answer, and log why."""
     log.error("the runner failed", exc_info=error)
     message = "the runner does not answer; try again in a few seconds"
     return RequestError(503, "runner", message, headers={"Retry-After": "5"})

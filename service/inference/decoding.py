@@ -107,23 +107,31 @@ class CellDecoder:
         read = [replace(file, headers=read_headers(file)) for file in files]
         return self.decode_one(*read) if all(self.pages.is_quick(file) for file in read) else None
 
-    def decode_one(self, *files: Upload) -> DecodedCell:
-        """Return the cell of a file with a single page, or of one for each channel of the model; raises ImageError."""
-        pages = [self._decode_page(file, place) for place, file in enumerate(files)]
+    def decode_one(self, *files: Upload, page: int | None = None) -> DecodedCell:
+        """Return the cell of a file with a single page, or of one for each channel of the model; raises ImageError.
+
+        With `page`, from 0, the files may have several.
+        """
+        pages = [self._decode_page(file, place, page) for place, file in enumerate(files)]
         number, name = self.parser.read_name(files[0].name).object, files[0].name
         cell = build_cell(self.channels.join(pages, name), self._spec, name, None, number, details=False)
         if isinstance(cell, FailedCell):
             raise cell.error
         return cell
 
-    def _decode_page(self, file: Upload, place: int) -> Page:
-        """Return the page of a file that is of the channel at `place`; raises ImageError where it is not."""
+    def _decode_page(self, file: Upload, place: int, page: int | None) -> Page:
+        """Return the page of a file that is of the channel at `place`; raises ImageError where there is none."""
         self.channels.check(file.name, place)
         headers = read_headers(file)
+        if page is not None:
+            if page >= len(headers):
+                raise ImageError("pages", f"{file.name}: no page {page}; it has {len(headers):,}, counted from 0")
+            [only] = self.pages.decode(replace(file, headers=None), [headers[page]])
+            return only
         if len(headers) != 1:
             raise ImageError(
                 "pages",
                 f"{file.name}: {len(headers)} pages where 1 was expected; send many cells to /classify_batch",
             )
-        [page] = self.pages.decode(file, headers)
-        return page
+        [only] = self.pages.decode(file, headers)
+        return only

@@ -9,6 +9,7 @@ from fatescope.data.cell_facts import CellFacts
 from fatescope.data.images import Header
 from fatescope.data.native.objects import NativeObject, Place
 from fatescope.data.native.reader import BIT_DEPTH, NativeFile
+from fatescope.data.native.slices import Cursor
 from fatescope.data.native.source import Source
 from fatescope.errors import ImageError
 from fatescope.inference.bundle import Spec
@@ -75,7 +76,11 @@ class NativeDecoder:
             if isinstance(cell, ImageError):
                 yield FailedCell(native.name, None, place.object, cell)
             else:
-                yield self._cell(native, cell, channels, details=details)
+                decoded = self._cell(native, cell, channels, details=details)
+                if details and isinstance(decoded, DecodedCell):
+                    at = str(Cursor(place, answered=False))
+                    decoded = replace(decoded, details={**decoded.details, "place": at})
+                yield decoded
 
     def _cell(
         self, native: NativeFile, found: NativeObject, channels: tuple[int, ...], *, details: bool

@@ -39,6 +39,10 @@ class ActivationDict(TypedDict):
 
     label: str
     png: str
+    scale: float
+    total: float
+    rows: int
+    columns: int
 
 
 class DetailsDict(TypedDict, total=False):
@@ -48,6 +52,7 @@ class DetailsDict(TypedDict, total=False):
     thumbnail: str
     thumbnails: dict[str, str]
     figures: list[float]
+    place: str
 
 
 class CellDict(TypedDict, total=False):
@@ -70,6 +75,7 @@ class CellDict(TypedDict, total=False):
     thumbnail: str
     thumbnails: dict[str, str]
     figures: list[float]
+    place: str
     error: ErrorDict
 
 

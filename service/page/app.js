@@ -6,11 +6,13 @@ import { startOver, startRun } from "./classify.js";
 import { byId, showProblem } from "./dom.js";
 import { download } from "./downloads.js";
 import { fromInput, fromTransfer } from "./files.js";
+import { initKept } from "./kept-offer.js";
 import { describeModel, loadModels } from "./models.js";
 import { initQueue } from "./queue.js";
 import { printReport } from "./report.js";
 import { drawResults } from "./results.js";
 import { receiveFiles } from "./selection.js";
+import { initShare } from "./share.js";
 import { currentModel, state } from "./state.js";
 
 const onClick = (id, act) => byId(id).addEventListener("click", act);
@@ -70,6 +72,8 @@ byId("exclude-outside").addEventListener("change", ({ target }) => {
 onClick("print", () => printReport(state.run));
 initCells();
 initQueue();
+initKept();
+initShare();
 acceptDrops();
 await loadModels();
 // A link may ask for an answer at once, as the one that `fatescope demo` opens does.

@@ -2,6 +2,7 @@
 
 import { showNoCell } from "./detail.js";
 import { byId, showProblem, showSections } from "./dom.js";
+import { offerKept } from "./kept-offer.js";
 import { showQueue } from "./queue.js";
 import { drawResults } from "./results.js";
 import { Run } from "./run.js";
@@ -80,8 +81,11 @@ export function startOver() {
   byId("files").value = byId("folder").value = "";
   byId("unreadable").open = false;
   showProblem("");
+  byId("share-box").hidden = true;
+  byId("share").setAttribute("aria-expanded", "false");
   byId("queue").hidden = byId("queue-filter").hidden = true;
   byId("by-queue").checked = false;
   showNoCell();
   showSections("drop");
+  offerKept();
 }

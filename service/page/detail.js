@@ -1,10 +1,10 @@
 // The chosen cell: its image, its activation map, its probabilities, and a way to correct it.
 
-import { forTask, request } from "./api.js";
 import { correctionForm } from "./correction.js";
 import { byId, element, picture } from "./dom.js";
-import { otherChannels, partsOf } from "./files.js";
+import { otherChannels } from "./files.js";
 import { percent } from "./format.js";
+import { askButton, bytesToAskFor, drawMap, mapOf, reasonWithoutMap } from "./maps.js";
 import { qualitySentence, shownPath, verdictSentence } from "./sentences.js";
 
 const HOVER_MS = 150; // a pointer that only passes over cells does not request their maps
@@ -30,7 +30,7 @@ export function showCell(cell, run) {
   clearTimeout(timer);
   const { item } = cell;
   const box = element("div", { class: "cell-image" }, picture(cell.thumbnail, { alt: `Cell ${shownPath(cell)}` }));
-  const note = element("p", { class: "hint" });
+  const note = element("div", { class: "map-note" });
   byId("detail").replaceChildren(
     box,
     ...otherPictures(cell, run.model),
@@ -42,20 +42,18 @@ export function showCell(cell, run) {
     probabilityList(cell.probabilities),
     ...(cell.warnings ?? []).map((warning) => element("p", { class: "hint" }, warning.message)),
   );
-  if (!item) return;
-  if (item.native) {
-    note.textContent =
-      "Cells of a native file have no activation maps here. To train on them, label them in a table or in IDEAS.";
-    byId("detail").append(correctionForm(cell, null, run.model));
+  // What is one of many in a file is named by the id of its answer alone.
+  const isFile = item && !item.gone && !item.native && cell.page == null;
+  byId("detail").append(correctionForm(cell, isFile ? item : null, run.model));
+  const reason = reasonWithoutMap(cell);
+  if (reason) {
+    note.append(element("p", { class: "hint" }, reason));
     return;
   }
-  if (cell.page != null) {
-    note.textContent = "Files with several pages have no activation maps.";
-    byId("detail").append(correctionForm(cell, null, run.model));
-    return;
-  }
-  byId("detail").append(correctionForm(cell, item, run.model));
-  timer = setTimeout(() => showMap(cell, item, run.model.task, { box, note }), HOVER_MS);
+  const show = () => showMap(cell, run, { box, note });
+  const size = bytesToAskFor(cell);
+  if (size && !cell.map) note.append(...askButton(cell, size, show));
+  else timer = setTimeout(show, HOVER_MS);
 }
 
 // Beside the first channel, over which the map is drawn.
@@ -95,22 +93,12 @@ function probabilityList(probabilities) {
   return element("dl", {}, ...rows);
 }
 
-async function showMap(cell, item, task, { box, note }) {
+async function showMap(cell, run, { box, note }) {
+  note.replaceChildren(element("p", { class: "hint" }, "The activation map is being drawn …"));
   try {
-    cell.map ??= await requestMap(item, task);
-    if (!box.isConnected) return;
-    box.append(picture(cell.map.png, { class: "map", alt: `Activation map for ${cell.map.label}` }));
-    note.textContent = `Red areas are evidence for ${cell.map.label}, blue areas against it.`;
-  } catch {
-    note.textContent = "The activation map could not be loaded.";
+    const map = await mapOf(cell, run.model.task);
+    if (box.isConnected) drawMap(map, run.lastResponse.model.version, { box, note });
+  } catch (error) {
+    note.replaceChildren(element("p", { class: "hint" }, `The activation map could not be loaded: ${error.message}.`));
   }
-}
-
-async function requestMap(item, task) {
-  const body = new FormData();
-  for (const { channel, item: file } of partsOf(item)) {
-    body.append(channel == null ? "image" : `image_${channel}`, await file.read(), file.path);
-  }
-  const response = await request(forTask("classify?explain=true", task), { method: "POST", body });
-  return (await response.json()).activation_map;
 }

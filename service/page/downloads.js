@@ -31,7 +31,9 @@ export function toBatchResponse(run) {
       composition: summary.composition,
     })),
     // Without what the page added, but its samples, and without pictures and figures, which the file does not hold.
-    cells: run.cells.map(({ item, upload, map, corrected, queued, thumbnail, image_hash, figures, ...cell }) => cell),
+    cells: run.cells.map(
+      ({ item, upload, map, corrected, queued, thumbnail, image_hash, figures, place, ...cell }) => cell,
+    ),
   };
 }
 

@@ -30,7 +30,7 @@ export class Gallery {
   /** `box` scrolls over `canvas`; onSelect(cell) is called when the user moves to a cell. */
   constructor(box, canvas, onSelect) {
     Object.assign(this, { box, canvas, onSelect, cells: [], classes: [], tiles: new Map(), selected: -1 });
-    box.addEventListener("scroll", () => requestAnimationFrame(() => this.draw()), { passive: true });
+    box.addEventListener("scroll", () => this.drawSoon(), { passive: true });
     box.addEventListener("keydown", (event) => this.handleKey(event));
     // Not `pointerover`: a page that scrolls or grows has another cell below a pointer that rests.
     canvas.addEventListener("pointermove", (event) => this.handlePointer(event));
@@ -57,7 +57,14 @@ export class Gallery {
     this.tiles.clear();
   }
 
+  /** Draw in the next frame, once however often it is asked for. */
+  drawSoon() {
+    this.frame ??= requestAnimationFrame(() => this.draw());
+  }
+
   draw() {
+    cancelAnimationFrame(this.frame);
+    this.frame = undefined;
     const { columns, tileWidth } = columnLayout(this.box.clientWidth);
     if (tileWidth !== this.tileWidth) this.clear();
     this.tileWidth = tileWidth;
@@ -68,6 +75,7 @@ export class Gallery {
       tile.remove();
       this.tiles.delete(i);
     }
+    const created = [];
     for (let i = first; i < last; i++) {
       if (this.tiles.has(i)) continue;
       const tile = this.createTile(this.cells[i], i);
@@ -75,8 +83,9 @@ export class Gallery {
       tile.style.width = `${tileWidth}px`;
       tile.style.transform = `translate(${x}px, ${Math.floor(i / columns) * ROW + TILE.gap}px)`;
       this.tiles.set(i, tile);
-      this.canvas.append(tile);
+      created.push(tile);
     }
+    this.canvas.append(...created);
   }
 
   createTile(cell, i) {
@@ -127,7 +136,8 @@ export class Gallery {
     };
     if (!(event.key in steps) || !this.cells.length) return;
     event.preventDefault();
-    const next = this.selected < 0 ? 0 : this.selected + steps[event.key];
+    const step = steps[event.key];
+    const next = this.selected < 0 && Number.isFinite(step) ? 0 : this.selected + step;
     const index = Math.min(this.cells.length - 1, Math.max(0, next));
     this.scrollTo(index);
     this.select(index);

@@ -4,12 +4,22 @@ import { isOutside } from "./quality.js";
 
 const confidence = (cell) => cell.probabilities[cell.label];
 
-const ORDERS = {
-  class: (classes) => (a, b) => classes.indexOf(a.label) - classes.indexOf(b.label) || confidence(b) - confidence(a),
-  unsure: () => (a, b) => confidence(a) - confidence(b),
-  sure: () => (a, b) => confidence(b) - confidence(a),
-  odd: () => (a, b) => b.distance - a.distance,
+// Each a number, the smallest first: to compare cells themselves takes ten times as long, of 100,000 a second.
+const KEYS = {
+  class: (classes) => {
+    const places = new Map(classes.map((name, place) => [name, place]));
+    return (cell) => 2 * places.get(cell.label) - confidence(cell);
+  },
+  unsure: () => confidence,
+  sure: () => (cell) => -confidence(cell),
+  odd: () => (cell) => -cell.distance,
 };
+
+function sortBy(cells, key) {
+  const keys = Float64Array.from(cells, key);
+  const places = Uint32Array.from(cells.keys()).sort((a, b) => keys[a] - keys[b] || a - b);
+  return Array.from(places, (place) => cells[place]);
+}
 
 function hasQuality(cell, quality) {
   if (!quality) return true;
@@ -27,5 +37,5 @@ export function selectCells(cells, classes, { order, label, verdict, sample, qua
     (!sample || cell.sample === sample) &&
     hasQuality(cell, quality);
   // Whoever labels what is easy first would make the model look better than it is.
-  return cells.filter(passes).sort(queue ? (a, b) => a.queued - b.queued : ORDERS[order](classes));
+  return sortBy(cells.filter(passes), queue ? (cell) => cell.queued : KEYS[order](classes));
 }

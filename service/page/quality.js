@@ -16,8 +16,12 @@ export const isOutside = ({ quality }) => Boolean(quality?.length);
 export const composedCells = (cells, excludesOutside) =>
   excludesOutside ? cells.filter((cell) => !isOutside(cell)) : cells;
 
-/** Return how many cells are outside, and reason → cells; nothing where the model has no gates. */
+/**
+ * Return how many cells are outside, and reason → cells; nothing where the model has no gates.
+ * `cells` may be the counts of a shared result.
+ */
 export function countOutside(cells) {
+  if (cells.outside) return cells.outside;
   const judged = cells.filter(({ quality }) => quality);
   if (!judged.length) return {};
   const reasons = Object.fromEntries(Object.keys(REASONS).map((reason) => [reason, 0]));

@@ -5,17 +5,18 @@ import { showCells } from "./cells.js";
 import { compositionChart } from "./charts.js";
 import { byId, element, fillFilter, showProblem, showSections } from "./dom.js";
 import { number, plural } from "./format.js";
+import { keepRun } from "./kept.js";
 import { composedCells } from "./quality.js";
 import { groupBy, isMostlyUnlike } from "./samples.js";
-import { composition, qualityCounts, unreadableLine, verdictCounts } from "./sentences.js";
+import { composition, noneReadable, qualityCounts, unreadableLine, verdictCounts } from "./sentences.js";
 import { state } from "./state.js";
 import { warningBanners } from "./warnings.js";
 
 const DELAY_MS = 800; // responses of that time are drawn together
 const MANY = 2_000; // cells
 // How much the cells grow before they are drawn again. What is drawn is computed of all of them, by the service: of many,
-// each is sent three times at most.
-const growth = (cells) => (cells < MANY ? 1.05 : 1.5);
+// each is sent twice with its sample, and once with all.
+const growth = (cells) => (cells < MANY ? 1.05 : 2);
 const MAX_LISTED = 500; // images that could not be read
 
 let timer = 0;
@@ -36,6 +37,8 @@ export function drawResults(run, { now = false } = {}) {
 async function drawRun(run) {
   if (run !== state.run) return;
   drawnCells = run.cells.length;
+  // At once: of many cells, the summaries take seconds.
+  drawCells(run);
   try {
     await summariseSamples(run);
   } catch (error) {
@@ -45,8 +48,13 @@ async function drawRun(run) {
   showSections("progress", ...(run.cells.length ? ["answer", "cells"] : []));
   drawSamples(run);
   byId("warnings").replaceChildren(...warningBanners(run, state.examples));
+  keepRun(run);
+}
+
+function drawCells(run) {
+  byId("cells").hidden = !run.cells.length;
   drawUnreadable(run);
-  const names = [...run.samples.keys()].sort();
+  const names = [...new Set(run.classified.map((cell) => cell.sample))].sort();
   fillFilter(byId("by-sample"), names);
   byId("sample-filter").hidden = names.length < 2;
   showCells(run);
@@ -56,12 +64,17 @@ async function summariseSamples(run) {
   const cells = run.classified;
   const bySample = groupBy(cells, (cell) => cell.sample);
   for (const [name, its] of bySample) {
-    if (run.samples.get(name)?.cells.length === its.length) continue;
-    run.samples.set(name, await summarised(run, its));
+    if (!isOf(its, run.samples.get(name))) run.samples.set(name, await summarised(run, its));
   }
   const [only] = run.samples.values();
-  run.overall = bySample.size > 1 ? await summarised(run, cells) : only;
+  if (bySample.size < 2) run.overall = only;
+  else if (!isOf(cells, run.overall) && (run.finished || !run.overall || cells.length < MANY)) {
+    run.overall = await summarised(run, cells);
+  }
 }
+
+// A run only grows, so that as many cells are the same.
+const isOf = (cells, sample) => sample?.cells.length === cells.length;
 
 async function summarised({ model, excludesOutside }, cells) {
   return { cells, excludesOutside, summary: await summarise(model, composedCells(cells, excludesOutside)) };
@@ -78,7 +91,7 @@ async function summarise({ task, classes }, cells) {
 
 function drawSamples(run) {
   const cards = [...run.samples].sort().map(([name, sample]) => sampleCard(name, sample, run.model.classes));
-  const none = element("p", {}, "None of these images could be read. The reasons are listed below.");
+  const none = element("p", {}, noneReadable(run.unreadable.length));
   byId("samples").replaceChildren(...(run.classified.length ? cards : [none]));
   byId("exports").hidden = !run.classified.length;
   const judges = run.model.excludes_outside != null;
@@ -108,6 +121,7 @@ function drawUnreadable({ unreadable: cells, classified }) {
   box.hidden = !cells.length;
   // Where nothing could be read there is no gallery, and the reasons are all that there is to see.
   byId("filters").hidden = byId("gallery-and-detail").hidden = !classified.length;
+  byId("cells-title").textContent = classified.length ? "Cells" : "Images that could not be read";
   if (!classified.length) box.open = true;
   box.querySelector("summary").textContent = `${plural(cells.length, "image")} could not be read`;
   const lines = cells.slice(0, MAX_LISTED).map((cell) => element("li", {}, unreadableLine(cell)));

@@ -41,6 +41,7 @@ export class Run {
     for (const cell of response.cells) {
       cell.item ??= chunk.find(({ path }) => path === cell.file);
       cell.sample = cell.item?.sample ?? NO_FOLDER;
+      if (this.cells.length >= MAX_PICTURES) cell.thumbnail = cell.thumbnails = undefined;
       this.cells.push(cell);
     }
   }
@@ -49,10 +50,7 @@ export class Run {
   addSlices(item, response) {
     const { answered, announced } = this.objects.get(item) ?? { answered: 0 };
     const cells = response.cells.slice(0, MAX_CELLS - this.cells.length);
-    for (const [i, cell] of cells.entries()) {
-      cell.item = item;
-      if (this.cells.length + i >= MAX_PICTURES) cell.thumbnail = cell.thumbnails = undefined;
-    }
+    for (const cell of cells) cell.item = item;
     this.addResponse([], { ...response, cells });
     const isFull = this.cells.length >= MAX_CELLS;
     const cut = isFull && Boolean(response.next || cells.length < response.cells.length);
@@ -104,6 +102,7 @@ export class Run {
   excludeOutside(excluded) {
     this.excludesOutside = excluded;
     this.samples.clear();
+    this.overall = null;
   }
 
   /** Return the images that could not be read. */

@@ -13,8 +13,9 @@ export function groupBy(items, key) {
   return groups;
 }
 
-/** Return verdict → number of cells. */
+/** Return verdict → number of cells; `cells` may be the counts of a shared result. */
 export function countVerdicts(cells) {
+  if (cells.verdicts) return cells.verdicts;
   const counts = Object.fromEntries(Object.keys(VERDICTS).map((verdict) => [verdict, 0]));
   for (const cell of cells) counts[cell.verdict]++;
   return counts;

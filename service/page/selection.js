@@ -4,11 +4,16 @@ import { byId, element, showProblem, showSections } from "./dom.js";
 import { planUpload } from "./files.js";
 import { plural } from "./format.js";
 import { rejectionLines, uploadSummary } from "./sentences.js";
+import { isShared, openShared } from "./share.js";
 import { currentModel, state } from "./state.js";
 
 /** Show what of [{ path, file }] would be sent, and what would not and why. */
 export async function receiveFiles(chosen) {
   showProblem("");
+  if (chosen.length === 1 && isShared(chosen[0].path)) {
+    await openShared(chosen[0].file);
+    return;
+  }
   if (!state.models.length) return;
   state.plan = await planUpload(chosen, currentModel());
   const { items, rejected } = state.plan;

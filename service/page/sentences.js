@@ -132,6 +132,12 @@ export function verdictSentence({ verdict, conformal_set: classes }) {
 /** Return the path of the file of a cell, with the name of its zip where there are several. */
 export const shownPath = ({ item, file }) => item?.shown ?? file;
 
+/** Say that there is no composition, because none of `count` images could be read. */
+export const noneReadable = (count) =>
+  count === 1
+    ? "This image could not be read, so that there is no composition. The reason is below."
+    : `None of these ${number(count)} images could be read, so that there is no composition. The reasons are below.`;
+
 /** Say why an image could not be read, with the name of its zip where there are several. */
 export function unreadableLine(cell) {
   const { message } = cell.error;

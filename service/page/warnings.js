@@ -12,39 +12,49 @@ const banner = (text) => element("p", { class: "banner warn" }, text);
 
 /** Return the banners of a run; `examples` are base64 PNGs of training cells. */
 export function warningBanners(run, examples) {
+  const messages = sizeMessages(run.cells);
   return [
-    run.versions.size > 1
-      ? banner(
-          "The model was updated while these cells were being sent, so that two versions have classified them. Classify them again to get consistent results.",
-        )
-      : null,
-    differenceBanner(run.overall, examples),
-    ...[lossyWarning(run.cells), sizeWarning(run.cells)].map((text) => (text ? banner(text) : null)),
+    versionsBanner(run.versions.size),
+    differenceBanner(run.overall?.summary.differences ?? [], picturesBeside(run.overall, examples)),
+    ...fileBanners(countLossy(run.cells), messages.length, messages[0]),
   ].filter(Boolean);
 }
 
+/** Return the banner of cells that several versions of a model have classified; null of one. */
+export const versionsBanner = (versions) =>
+  versions > 1
+    ? banner(
+        "The model was updated while these cells were being sent, so that two versions have classified them. Classify them again to get consistent results.",
+      )
+    : null;
+
 const isLossy = (warning) => warning.code === "lossy";
 
-function lossyWarning(cells) {
-  const lossy = cells.filter((cell) => cell.warnings?.some(isLossy)).length;
-  if (!lossy) return null;
-  return `${plural(lossy, "image")} ${lossy === 1 ? "is a JPEG file" : "are JPEG files"}. JPEG compression destroys the fine structure of a cell; export TIFF, PNG or BMP.`;
+/** Return how many cells came in a file that lost a part of its image. */
+export const countLossy = (cells) => cells.filter((cell) => cell.warnings?.some(isLossy)).length;
+
+/** Return what the service says of cells of an unusual size, each. */
+export const sizeMessages = (cells) =>
+  cells.map((cell) => cell.warnings?.find((warning) => !isLossy(warning))?.message).filter(Boolean);
+
+/** Return the banners of `lossy` images, and of those of an unusual size. */
+export function fileBanners(lossy, unusual, example = "") {
+  const jpeg = `${plural(lossy, "image")} ${lossy === 1 ? "is a JPEG file" : "are JPEG files"}. JPEG compression destroys the fine structure of a cell; export TIFF, PNG or BMP.`;
+  const verb = unusual === 1 ? "has" : "have";
+  const size = `${plural(unusual, "image")} ${verb} a size that the model was not trained on${example && ` (for example: ${example})`}.`;
+  return [lossy ? banner(jpeg) : null, unusual ? banner(size) : null];
 }
 
-function sizeWarning(cells) {
-  const messages = cells.map((cell) => cell.warnings?.find((warning) => !isLossy(warning))?.message).filter(Boolean);
-  if (!messages.length) return null;
-  const verb = messages.length === 1 ? "has" : "have";
-  return `${plural(messages.length, "image")} ${verb} a size that the model was not trained on (for example: ${messages[0]}).`;
-}
-
-function differenceBanner(overall, examples) {
-  const worst = overall?.summary.differences ?? [];
-  if (!worst.length) return null;
-  const { cells } = overall;
-  const pictured = cells.filter((cell) => cell.thumbnail);
+function picturesBeside(overall, examples) {
+  const pictured = (overall?.cells ?? []).filter((cell) => cell.thumbnail);
   const every = Math.ceil(pictured.length / PICTURES);
   const shown = pictured.filter((_, i) => i % every === 0).map((cell) => cell.thumbnail);
+  return [figure(strip(examples), "Typical cells for this model"), figure(strip(shown), "Cells in this upload")];
+}
+
+/** Return the banner of the `worst` differences between these images and those of the training, the largest first. */
+export function differenceBanner(worst, figures = []) {
+  if (!worst.length) return null;
   return element(
     "div",
     { class: "banner warn", id: "drift" },
@@ -59,8 +69,7 @@ function differenceBanner(overall, examples) {
       "div",
       { class: "pair" },
       figure(histogramChart(worst[0]), `${capitalise(worst[0].name)}: training images in grey, this upload in orange`),
-      figure(strip(examples), "Typical cells for this model"),
-      figure(strip(shown), "Cells in this upload"),
+      ...figures,
     ),
   );
 }

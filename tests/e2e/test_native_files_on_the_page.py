@@ -55,7 +55,7 @@ def test_a_native_file_is_sent_in_slices(page, cif):
     expect(page.locator("#unreadable")).to_contain_text("day3_run7.cif#30: ")
     page.locator("#gallery .cell").first.click()
     expect(page.locator("#detail")).to_contain_text("day3_run7.cif, object ")
-    expect(page.locator("#detail")).to_contain_text("Cells of a native file have no activation maps here")
+    expect(page.locator("#detail .map-note")).to_contain_text("Red areas are evidence for")
     with page.expect_download() as download:
         page.click("[data-format=csv]")
     lines = download.value.path().read_text().splitlines()

@@ -163,7 +163,7 @@ def test_a_folder_is_read_as_its_samples_and_bad_images_say_why(page, tmp_path):
 
 def test_where_nothing_can_be_read_the_reasons_are_there_and_no_empty_gallery(page):
     classify(page, packed({"run_1/a.tif": b"x" * 100, "run_1/b.tif": cell(1)[:-60]}))
-    assert "None of these images could be read" in page.inner_text("#samples")
+    assert "None of these 2 images could be read" in page.inner_text("#samples")
     told = page.inner_text("#unreadable ul")
     assert "run_1/a.tif: not an image" in told
     assert "run_1/b.tif: the header is intact but the pixels cannot be decoded" in told

@@ -9,26 +9,20 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from fatescope.data.native.slices import Cursor, SlicedSource
 from service import tracing
 from service.api import formats
 from service.api.forms import FILES_PART, IMAGE_PART, SLICES_PART, openapi_body, read_many, read_one
 from service.api.middleware import REQUEST_ID
-from service.api.routes.parameters import FormatName, Task, download
+from service.api.routes.parameters import FormatName, Name, Offsets, Size, Task, download, sliced_file
 from service.api.schemas import ClassifyBatchResponse, ClassifyResponse, ClassifySlicesResponse
 from service.api.state import state_of
-from service.inference.classify import Record, answer, classify_one, explain_cell
+from service.inference.classify import Record, answer, classify_one
 from service.inference.classify_batch import classify_many, classify_sliced
-from service.inference.errors import RequestError
-from service.inference.files import shorten
+from service.inference.explain import explain_cell
 from service.inference.quality import excludes
 from service.inference.results import BatchDict
-from service.inference.slices import SlicedFile
 
 router = APIRouter(tags=["classification"])
-
-MAX_SIZE = 1 << 50
-"""Of a file that is sent in slices, bytes; no file is as large."""
 
 Explain = Annotated[bool, Query(description="Add the activation map.")]
 Details = Annotated[bool, Query(description="Add a thumbnail and the image features of each cell.")]
@@ -139,12 +133,9 @@ async def classify_batch(
 )
 async def classify_slices(
     request: Request,
-    name: Annotated[str, Query(description="Name of the file, for messages.")],
-    size: Annotated[int, Query(ge=0, le=MAX_SIZE, description="Size of the whole file, bytes.")],
-    offset: Annotated[
-        list[Annotated[int, Query(ge=0, le=MAX_SIZE)]],
-        Query(description="Where in the file each slice begins, bytes, in the order of the slices."),
-    ],
+    name: Name,
+    size: Size,
+    offset: Offsets,
     cursor: Annotated[str | None, Query(description="`next.cursor` of the answer before, none for the first.")] = None,
     task: Task = None,
     details: Details = False,
@@ -157,15 +148,7 @@ async def classify_slices(
     """
     model = state_of(request.scope).models.get(task)
     async with read_many(request) as parts:
-        if len(parts) != len(offset):
-            raise RequestError(
-                422, "parameters", f"{len(parts)} slices, but {len(offset)} offsets; send an offset for each slice"
-            )
-        try:
-            source = SlicedSource([(at, part.read()) for at, (_, part) in zip(offset, parts, strict=True)], size)
-            file = SlicedFile(source, shorten(name), None if cursor is None else Cursor.parse(cursor))
-        except ValueError as error:
-            raise RequestError(422, "parameters", str(error)) from error
+        file = sliced_file(parts, offset, name, size, cursor)
     cells = await classify_sliced(file, model, _record(request), request_id=request.scope[REQUEST_ID], details=details)
     response = {
         "model": model.identity,

@@ -34,3 +34,11 @@ def test_the_overlay_has_the_size_of_the_crop_and_its_maximum_where_the_map_has_
     y, x = 3 + 8 * 6 - 2, 3 + 8 * 1 - 7
     assert image[y, x, 2] > image[y, x, 0], "blue is evidence against it"
     assert image[0, 0, 3] == 0
+
+
+def test_the_contributions_of_all_positions_add_up_to_what_the_map_adds_to_the_logit():
+    activation = np.array([[4.0, -8.0], [2.0, 0.0]], np.float32)
+    scale, total = cam.contributions(activation)
+    assert scale == 2.0, "the strongest of the four, of which the mean is taken"
+    assert total == pytest.approx(1.0 - 2.0 + 0.5 + 0.0)
+    assert cam.contributions(np.zeros((2, 2), np.float32)) == (0.0, 0.0)
