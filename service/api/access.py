@@ -20,6 +20,7 @@ SCOPES = {
     "export": "classify",
     "feedback": "feedback",
     "queue": "feedback",
+    "teach": "teach",
     "audit_log": "admin",
     **dict.fromkeys(("models", "card", "examples", "sample", "reference", "key")),
 }

@@ -15,7 +15,7 @@ from service.api.forms import MAX_IN_MEMORY
 from service.api.headers import CACHE, DOCS_HEADERS
 from service.api.hot_path import HotPathMiddleware
 from service.api.middleware import AccessLogMiddleware, AdmissionMiddleware
-from service.api.routes import access, classification, labels, models, page
+from service.api.routes import access, classification, labels, models, page, teaching
 from service.api.schemas import ErrorResponse
 from service.api.state import state_of
 from service.inference import metrics
@@ -47,7 +47,15 @@ def build_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] |
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(AccessLogMiddleware)  # outermost, so that rejected requests are counted too
     add_error_handlers(app)
-    for router in (classification.router, models.router, page.router, labels.router, access.router, _operations):
+    for router in (
+        classification.router,
+        models.router,
+        page.router,
+        labels.router,
+        teaching.router,
+        access.router,
+        _operations,
+    ):
         app.include_router(router)
     app.mount("/page", _PageFiles(directory=page.PAGE), name="page")
     return app

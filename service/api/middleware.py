@@ -30,6 +30,9 @@ MAX_BODY = {
     "/classify_slices": 50_000_000,
     "/summarise": 200_000_000,
     "/export": 200_000_000,
+    "/teach/cells": 500_000_000,
+    "/teach/head": 200_000_000,
+    "/teach/bundle": 200_000_000,
 }
 """Path → longest request body, bytes, where that of many cells is expected."""
 DEFAULT_MAX_BODY = 20_000_000
