@@ -41,13 +41,13 @@ from pipelines.training.trainer import fit
 
 SEED = 0
 CLASSES = {"malaria": ("Parasitized", "Uninfected"), "jurkat_ifc": ("G1", "S_phase", "G2")}
-CELLS_PER_CLASS = {"malaria": 4_000, "jurkat_ifc": 900}
+CELLS_PER_CLASS = {"malaria": 2_000, "jurkat_ifc": 900}
 LABELS, DRAWS = (10, 50, 200), 5
 CANVAS = [50, 50]
 """One for both, so that no cell is cut off."""
-EPOCHS = {"malaria": 8, "jurkat_ifc": 24}
+EPOCHS = {"malaria": 8, "jurkat_ifc": 16}
 FIT = {
-    "backbone": "compact", "weights": "none", "input_size": [48, 48], "resize": "stretch", "batch_size": 64,
+    "backbone": "compact", "weights": "none", "input_size": [40, 40], "resize": "stretch", "batch_size": 64,
     "learning_rate": 5e-3, "normalisation": "background", "minutes": 600.0, "views": "one",
 }  # fmt: skip
 # The stain of an infected cell is darker than the cell, which the normalisation by contrast keeps.
@@ -84,7 +84,7 @@ class Source:
 
 
 def load(archive: Path, name: str, folder: Path) -> Source:
-    """Unpack and ingest a set, and choose cells to train on and to test with."""
+    """Unpack and ingest a set."""
     content = json.loads(config.load(Path("params.yaml")).model_dump_json(by_alias=True))
     content["dataset"] |= get_preset(name).values()["dataset"]
     content["ingest"]["canvas"] = CANVAS
@@ -93,6 +93,11 @@ def load(archive: Path, name: str, folder: Path) -> Source:
     with zipfile.ZipFile(archive) as file:
         file.extractall(folder / "data")
     ingest.main(folder / "params.yaml", folder / "data", folder / "cells")
+    return choose(name, folder)
+
+
+def choose(name: str, folder: Path) -> Source:
+    """Choose cells to train on and to test with among those that were ingested."""
     cells, rng = dataset.load(folder / "cells"), np.random.default_rng(SEED)
     labels, groups = (cells.manifest[column].to_numpy(str) for column in ("label", "group"))
     targets = np.array([CLASSES[name].index(x) if x in CLASSES[name] else -1 for x in labels], np.int64)

@@ -314,6 +314,29 @@ def pull(
     print(f"bundle of {task} version {version} in {target}")
 
 
+@models.command(epilog=console.examples("fatescope models add fatescope-my-cells.zip", "fatescope models add taught"))
+def add(
+    path: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="The zip that the page gave, or a folder.", exists=True)
+    ],
+    as_json: console.AsJson = False,
+) -> None:
+    """Register a bundle that was taught on the page: unsigned and without an alias, so that nothing serves it.
+
+    For that, somebody who may has to sign it (`fatescope models sign`) and to make it the champion with a reason
+    (`fatescope models promote`): the gate has not compared it with the champion.
+    """
+    with registry():
+        from pipelines.registry import taught
+
+        task, number = taught.add(path)
+    if as_json:
+        console.print_json({"task": task, "version": number})
+        return
+    how = f"sign it with `fatescope models sign {task} {number}`"
+    print(f"fatescope-{task}: registered as version {number}, unsigned and without an alias; {how}")
+
+
 @models.command(
     epilog=console.examples("fatescope models sign binary 3", "fatescope models sign binary champion --json")
 )

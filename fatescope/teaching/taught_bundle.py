@@ -245,13 +245,13 @@ def describe(spec: Spec, lesson: Lesson) -> str:
         for name, recall in zip(lesson.classes, lesson.accuracy.recalls, strict=True)
     ]
     origin = (
-        f"For research use only. The network is that of {taught.model} version {taught.version}; the head reads {reads}. "
-        f"Taught by {taught.by or 'somebody without a name'} on {taught.at}, from {taught.samples:,} samples. Nobody had "
-        "signed it when it was written, and no gate has compared it with another model."
+        f"For research use only. The network is that of {taught.model} version {taught.version}; the head reads "
+        f"{reads}. Taught by {taught.by or 'somebody without a name'} on {taught.at}, from {taught.samples:,} samples. "
+        "Nobody had signed it when it was written, and no gate has compared it with another model."
     )
     accuracy = (
-        f"Balanced accuracy {taught.balanced_accuracy:.1%}{ends}, by cross-validation over {taught.left_out}; of simple "
-        f"features alone {lesson.simple.value:.1%}."
+        f"Balanced accuracy {taught.balanced_accuracy:.1%}{ends}, by cross-validation over {taught.left_out}; of "
+        f"simple features alone {lesson.simple.value:.1%}."
     )
     lines = [
         *(["> **Trained on simulated cells.**", ""] if spec.simulated else []),

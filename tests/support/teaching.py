@@ -4,7 +4,9 @@ import numpy as np
 
 from fatescope.data import features
 from fatescope.inference import bundle
-from fatescope.teaching.lesson import Cells
+from fatescope.inference.classification import place
+from fatescope.teaching.lesson import Cells, teach
+from fatescope.teaching.taught_bundle import Facts, Teacher, write
 from tests.support.bundles import COMMITTED
 from tests.support.images import typical
 
@@ -29,11 +31,16 @@ def described(count=60, model="binary"):
     pixels = np.stack([typical(seed) for seed in range(count)])
     pixels[1::2, 18:27, 24:36] //= 2
     source = bundle.load(COMMITTED / model, 1)
-    from fatescope.inference.classification import place  # noqa: PLC0415  needs the spec
-
     placed = place(pixels, source.spec)
     prediction = source.predict(placed, maps=False)
     samples = np.array([f"run{i // 4 % 4}" for i in range(count)])
     cells = Cells(prediction.embedding, features.cell(placed), features.acquisition(pixels, 16), samples)
     labels = np.array(["plain", "dark"])[np.arange(count) % 2]
     return cells, labels, placed
+
+
+def write_taught(folder, task="nuclei"):
+    """Write a bundle that was taught to tell `described` cells apart."""
+    cells, labels, _ = described()
+    facts = Facts(np.tile([45, 60], (len(labels), 1)), np.arange(len(labels), dtype=np.int64), [12])
+    return write(COMMITTED / "binary", folder, teach(cells, labels), cells, facts, Teacher(task, "ann", "m", "3"), [])
