@@ -33,6 +33,7 @@ MAX_BODY = {
     "/teach/cells": 500_000_000,
     "/teach/head": 200_000_000,
     "/teach/bundle": 200_000_000,
+    "/teach/populations": 500_000_000,
 }
 """Path → longest request body, bytes, where that of many cells is expected."""
 DEFAULT_MAX_BODY = 20_000_000

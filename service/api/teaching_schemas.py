@@ -101,6 +101,20 @@ class ContradictedLabel(Schema):
     probability: float
 
 
+class PopulationSpans(Schema):
+    """Objects that a person put together in an analysis."""
+
+    name: str
+    spans: list[tuple[int, int]] = Field(description="First and last object number of each span.")
+
+
+class PopulationsResponse(Schema):
+    """Response of /teach/populations."""
+
+    cif: str = Field(description="Name of the native file that the analysis is of.")
+    populations: list[PopulationSpans]
+
+
 class LessonResult(Schema):
     """What was learned."""
 

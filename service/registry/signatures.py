@@ -28,8 +28,8 @@ def verify(folder: Path, *, registry: bool, warn: bool = False, name: str = "") 
     # Whoever names a folder vouches for what was trained there; a head that anybody can teach needs a signature.
     if verified.signer is None and is_taught(folder):
         raise SignatureError(
-            f"{name or folder}: was taught from a few labels, and nobody who is trusted here has signed it; register it "
-            "with `fatescope models add`, and have it signed with `fatescope models sign`"
+            f"{name or folder}: was taught from a few labels, and nobody who is trusted here has signed it; register "
+            "it with `fatescope models add`, and have it signed with `fatescope models sign`"
         )
     if warn and verified.warning:
         log.warning("%s", verified.warning)

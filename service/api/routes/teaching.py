@@ -17,6 +17,7 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from fatescope.data.native.analysis import read_analysis
 from fatescope.errors import BundleError, DataError
 from fatescope.teaching.guidance import contradictions, next_cells
 from fatescope.teaching.lesson import Accuracy, Cells, Lesson, teach
@@ -34,6 +35,8 @@ from service.api.teaching_schemas import (
     LessonRequest,
     LessonResponse,
     LessonResult,
+    PopulationSpans,
+    PopulationsResponse,
     TaughtAccuracy,
     TaughtClass,
     TaughtShortcut,
@@ -45,6 +48,8 @@ from service.inference.teaching import Described, Layout, describe
 
 router = APIRouter(tags=["teaching"])
 
+_BINARY = {"type": "string", "format": "binary"}
+_MAX_NAME = 200
 _WAIT_S = 30.0
 _turn = threading.Lock()
 """One lesson at a time: each takes a core for seconds, and others want an answer."""
@@ -121,6 +126,30 @@ def bundle(request: Request, lesson: BundleRequest, task: Task = None) -> Respon
                 archive.write(path, f"{lesson.name}/{path.name}")
     headers = {"Content-Disposition": f'attachment; filename="fatescope-{lesson.name}.zip"'}
     return Response(buffer.getvalue(), media_type="application/zip", headers=headers)
+
+
+@router.post(
+    "/teach/populations",
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}}},
+)
+async def populations(request: Request) -> PopulationsResponse:
+    """Return the populations that a person made by hand in an analysis file (.daf), which is the body.
+
+    They are labels of the objects of its .cif. Populations that follow from features are not among them.
+    """
+    content = await request.body()
+    try:
+        analysis = await asyncio.to_thread(read_analysis, io.BytesIO(content), "the analysis")
+    except DataError as error:
+        raise RequestError(400, "analysis", str(error)) from error
+    return PopulationsResponse(
+        cif=analysis.cif,
+        populations=[
+            PopulationSpans(name=population.name[:_MAX_NAME], spans=[(int(a), int(b)) for a, b in population.spans])
+            for population in analysis.populations
+            if len(population)
+        ],
+    )
 
 
 @contextmanager

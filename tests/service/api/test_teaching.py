@@ -9,6 +9,7 @@ import pytest
 
 from fatescope.inference import bundle
 from service.api.routes import teaching
+from tests.support import native
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
 
@@ -144,3 +145,13 @@ def test_it_needs_a_scope_of_its_own(bundles, tmp_path):
 def client_version(client):
     models = client.get("/models", headers={"authorization": "Bearer teach"}).json()
     return next(one for one in models if one["task"] == "binary")["model"]["version"]
+
+
+def test_populations_of_an_analysis_are_labels(client):
+    content = native.analysis("cells.cif", 9, {"alive": [1, 2, 7]}, {"first": (0, 3)})
+    answer = client.post("/teach/populations", content=content).raise_for_status().json()
+    assert answer["cif"] == "cells.cif"
+    spans = {one["name"]: one["spans"] for one in answer["populations"]}
+    assert spans == {"alive": [[1, 2], [7, 7]], "first": [[0, 3]]}
+    refused = client.post("/teach/populations", content=b"no analysis")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "analysis")
