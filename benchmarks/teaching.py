@@ -43,6 +43,8 @@ SEED = 0
 CLASSES = {"malaria": ("Parasitized", "Uninfected"), "jurkat_ifc": ("G1", "S_phase", "G2")}
 CELLS_PER_CLASS = {"malaria": 2_000, "jurkat_ifc": 900}
 LABELS, DRAWS = (10, 50, 200), 5
+SMALL_CELLS, SMALL_EPOCHS = 400, 3
+"""Cells of a class and epochs with `--small`, for a machine that others use: the networks are weak then."""
 CANVAS = [50, 50]
 """One for both, so that no cell is cut off."""
 EPOCHS = {"malaria": 8, "jurkat_ifc": 16}
@@ -83,7 +85,7 @@ class Source:
         return self.cells.manifest["group"].to_numpy(str)
 
 
-def load(archive: Path, name: str, folder: Path) -> Source:
+def load(archive: Path, name: str, folder: Path, cells_per_class: int) -> Source:
     """Unpack and ingest a set."""
     content = json.loads(config.load(Path("params.yaml")).model_dump_json(by_alias=True))
     content["dataset"] |= get_preset(name).values()["dataset"]
@@ -93,10 +95,10 @@ def load(archive: Path, name: str, folder: Path) -> Source:
     with zipfile.ZipFile(archive) as file:
         file.extractall(folder / "data")
     ingest.main(folder / "params.yaml", folder / "data", folder / "cells")
-    return choose(name, folder)
+    return choose(name, folder, cells_per_class)
 
 
-def choose(name: str, folder: Path) -> Source:
+def choose(name: str, folder: Path, cells_per_class: int) -> Source:
     """Choose cells to train on and to test with among those that were ingested."""
     cells, rng = dataset.load(folder / "cells"), np.random.default_rng(SEED)
     labels, groups = (cells.manifest[column].to_numpy(str) for column in ("label", "group"))
@@ -106,16 +108,14 @@ def choose(name: str, folder: Path) -> Source:
         held = np.isin(groups, units[: len(units) // TESTED])
     else:
         held = rng.permutation(len(labels)) < len(labels) // TESTED
-    chosen = [rng.permutation(np.flatnonzero(targets == k))[: CELLS_PER_CLASS[name]] for k in range(len(CLASSES[name]))]
+    chosen = [rng.permutation(np.flatnonzero(targets == k))[:cells_per_class] for k in range(len(CLASSES[name]))]
     rows = np.sort(np.concatenate(chosen))
     return Source(name, cells, targets, rows[~held[rows]], rows[held[rows]])
 
 
-def train(source: Source) -> Network:
+def train(source: Source, epochs: int) -> Network:
     """Train the champion of a set."""
-    settings = config.load(Path("params.yaml")).train.changed(
-        FIT | FIT_OF[source.name] | {"epochs": EPOCHS[source.name]}
-    )
+    settings = config.load(Path("params.yaml")).train.changed(FIT | FIT_OF[source.name] | {"epochs": epochs})
     examples = Examples(source.cells.pixels, source.targets, source.train, source.train[:0])
     network = fit(examples, len(CLASSES[source.name]), settings, SEED, lambda *_: None).network
     assert isinstance(network, Network)
@@ -187,11 +187,15 @@ def measure(champion: Network, own: Network, source: Source) -> list[Figure]:
 
 def main(
     sets: Annotated[Path, typer.Option("--sets", help="Folder that holds malaria.zip and jurkat_ifc.zip.")],
+    small: Annotated[bool, typer.Option("--small", help="Weak networks, in a few minutes.")] = False,
 ) -> None:
     """Measure, print and write the figures."""
     with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as folder:
-        sources = [load(sets / f"{name}.zip", name, Path(folder) / name) for name in CLASSES]
-        networks = [train(source) for source in sources]
+        sources = [
+            load(sets / f"{name}.zip", name, Path(folder) / name, SMALL_CELLS if small else CELLS_PER_CLASS[name])
+            for name in CLASSES
+        ]
+        networks = [train(source, SMALL_EPOCHS if small else EPOCHS[source.name]) for source in sources]
         figures = measure(networks[1], networks[0], sources[0]) + measure(networks[0], networks[1], sources[1])
     publish("teaching", figures, ["torch", "scikit-learn"], SEED)
 
