@@ -1,4 +1,4 @@
-"""`fatescope models pull`, `sign` and `repair`: the files of versions."""
+"""`fatescope models pull`, `add`, `sign` and `repair`: the files of versions."""
 
 import os
 import shutil
@@ -33,6 +33,28 @@ def pull(
         with versions.download(task, version) as folder, fresh_folder(target) as written:
             shutil.copytree(folder, written, dirs_exist_ok=True)
     print(f"bundle of {task} version {version} in {target}")
+
+
+def add(
+    path: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="The zip that the page gave, or a folder.", exists=True)
+    ],
+    as_json: console.AsJson = False,
+) -> None:
+    """Register a bundle that was taught on the page: unsigned and without an alias, so that nothing serves it.
+
+    For that, somebody who may has to sign it (`fatescope models sign`) and to make it the champion with a reason
+    (`fatescope models promote`): the gate has not compared it with the champion.
+    """
+    with registry():
+        from pipelines.registry import taught
+
+        task, number = taught.add(path)
+    if as_json:
+        console.print_json({"task": task, "version": number})
+        return
+    how = f"sign it with `fatescope models sign {task} {number}`"
+    print(f"fatescope-{task}: registered as version {number}, unsigned and without an alias; {how}")
 
 
 def sign(

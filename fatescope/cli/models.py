@@ -43,6 +43,9 @@ models.command(
         "fatescope models pull binary --out bundles/binary", "fatescope models pull binary 3 --out bundles/binary"
     )
 )(bundles.pull)
+models.command(epilog=console.examples("fatescope models add fatescope-my-cells.zip", "fatescope models add taught"))(
+    bundles.add
+)
 models.command(
     epilog=console.examples("fatescope models sign binary 3", "fatescope models sign binary champion --json")
 )(bundles.sign)

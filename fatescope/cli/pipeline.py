@@ -174,6 +174,7 @@ BENCHMARKS = {
     "serving": "the service beside its peers (needs the extra bench)",
     "shadow": "what a challenger in the shadow costs the requests",
     "signing": "signing and verifying a bundle of 100 MB",
+    "teaching": "what few labels teach a champion of other cells, beside simple features",
     "tracing": "what traces of requests cost",
     "training": "one fit, beside the usual recipe of torchvision",
     "verdicts": "whether intervals and verdicts keep their word, by simulation",
@@ -186,7 +187,7 @@ BENCHMARKS = {
 def bench(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The benchmark; without one, list them.")] = None,
     sets: Annotated[
-        Path, typer.Option(help="For accuracy and channels: the folder of malaria.zip and jurkat_ifc.zip.")
+        Path, typer.Option(help="For accuracy, channels and teaching: the folder of malaria.zip and jurkat_ifc.zip.")
     ] = Path("../shared/data"),
     objects: Annotated[int, typer.Option(help="For native: objects of the file that is drawn.", min=1_000)] = 100_000,
     peer_python: Annotated[
@@ -197,7 +198,10 @@ def bench(
     ] = (200_000, 2_000_000),
     seeds: Annotated[int, typer.Option(min=1, help="For calibration: how many sets of cells are simulated.")] = 20,
     small: Annotated[
-        bool, typer.Option("--small", help="For gpu: check the program on a CPU; nothing is measured.")
+        bool,
+        typer.Option(
+            "--small", help="For gpu: check the program on a CPU; nothing is measured. For teaching: weak networks."
+        ),
     ] = False,
 ) -> None:
     """Run a benchmark.
@@ -215,6 +219,7 @@ def bench(
     arguments = {
         "accuracy": ["--sets", str(sets)],
         "channels": ["--sets", str(sets)],
+        "teaching": ["--sets", str(sets), *(["--small"] if small else [])],
         "calibration": ["--seeds", str(seeds)],
         "gpu": ["--small"] if small else [],
         "native": ["--objects", str(objects), *(["--peer-python", str(peer_python)] if peer_python else [])],

@@ -18,7 +18,7 @@ All formats are open, and none is a pickle. Loading needs neither PyTorch nor `p
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -34,6 +34,35 @@ OPSET = 20
 """Version of the ONNX operators that this version exports, and the newest that it runs."""
 
 
+class Taught(BaseModel):
+    """How the head of a bundle was taught from a few labels, on the embedding of a model that was trained on others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    by: str
+    """Who gave the labels, as they say; empty where they do not."""
+    at: str
+    """When, ISO 8601 in UTC."""
+    model: str
+    """The model whose network it has."""
+    version: str
+    """Its version."""
+    labels: dict[str, int]
+    """Class → labels."""
+    samples: int
+    """Samples that the labelled cells are from."""
+    reads: Literal["embedding", "features", "both"]
+    """What the head reads: the embedding of the network, `features.cell`, or both."""
+    balanced_accuracy: float
+    """By cross-validation."""
+    interval: tuple[float, float] | None
+    """Its 95 % interval over samples."""
+    left_out: Literal["samples", "cells"]
+    """What the cross-validation left out together."""
+    caveats: list[str]
+    """What the accuracy does not say, and what the audit found."""
+
+
 class Spec(BaseModel):
     """The description of a bundle; `spec.json`."""
 
@@ -44,7 +73,7 @@ class Spec(BaseModel):
     opset: int
     """Version of the ONNX operators in the graph."""
     task: str
-    """The name of the task, one of `dataset.tasks`."""
+    """The name of the task, one of `dataset.tasks`; of a head that was taught, the one that it was given."""
     classes: list[str]
     """Class names in the order of the logits."""
     canvas: tuple[int, int]
@@ -93,6 +122,8 @@ class Spec(BaseModel):
     """Whether any cell it was trained on is simulated."""
     data_hash: str
     """The hash of the data."""
+    taught: Taught | None = None
+    """How its head was taught; None where the whole network was trained."""
     made: str | None = None
     """When it was trained, ISO 8601 in UTC; None in older bundles, which do not record it."""
     git_commit: str

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fatescope.config.names import BRIGHTFIELD, DARKFIELD, ChannelKind
+from fatescope.errors import BundleError
 from fatescope.inference.bundle import OPSET, OUTPUTS, Spec
 from fatescope.networks import backbones
 from fatescope.networks.backbones import Backbone
@@ -152,7 +153,15 @@ def _no_maps(logits: Tensor) -> Tensor:
 
 
 def restore(spec: Spec, weights: Path) -> Network | Ensemble:
-    """Build the network of a bundle with its `weights`, in evaluation mode, to run it without the ONNX graph."""
+    """Build the network of a bundle with its `weights`, in evaluation mode, to run it without the ONNX graph.
+
+    Raises BundleError for a head that was taught to read simple features of the cell, which a network does not have.
+    """
+    if spec.taught is not None and spec.taught.reads != "embedding":
+        raise BundleError(
+            f"{weights}: its head reads simple features of the cell, and only the graph computes these; run it in "
+            "another engine than PyTorch"
+        )
     members = []
     for fit in spec.params["train"]:
         size = (fit["input_size"][0], fit["input_size"][1])

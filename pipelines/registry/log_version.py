@@ -54,6 +54,11 @@ def log_version(task: str, folder: Path, run_id: str, spec: Spec, metrics: Metri
     return number
 
 
+def log_unsigned(folder: Path, spec: Spec) -> str:
+    """Log the bundle in `folder` to the current run as it is, register it, and return the number of the version."""
+    return str(_log_model(folder, spec, model_name(spec.task)).registered_model_version)
+
+
 def restore_version(task: str, number: str, folder: Path, run_id: str, spec: Spec) -> None:
     """Put the bundle in `folder`, as a model that MLflow can load, where the lost files of a version have to be.
 

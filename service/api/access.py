@@ -22,6 +22,7 @@ SCOPES = {
     "export": "classify",
     "feedback": "feedback",
     "queue": "feedback",
+    "teach": "teach",
     "audit_log": "admin",
     **dict.fromkeys(("models", "card", "examples", "sample", "reference", "key")),
 }

@@ -15,7 +15,7 @@ from service.api.forms import MAX_IN_MEMORY
 from service.api.headers import CACHE, DOCS_HEADERS
 from service.api.hot_path import HotPathMiddleware
 from service.api.middleware import AccessLogMiddleware, AdmissionMiddleware
-from service.api.routes import access, classification, explanation, labels, models, page
+from service.api.routes import access, classification, explanation, labels, models, page, teaching
 from service.api.schemas import ErrorResponse
 from service.api.state import state_of
 from service.inference import metrics
@@ -53,6 +53,7 @@ def build_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] |
         models.router,
         page.router,
         labels.router,
+        teaching.router,
         access.router,
         _operations,
     ):

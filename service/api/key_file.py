@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from fatescope.atomic import replacing
 from fatescope.errors import ParamsError
 
-Scope = Literal["classify", "feedback", "admin"]
+Scope = Literal["classify", "feedback", "teach", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 Period = Literal["minute", "hour", "day"]
 PERIODS_S: dict[str, int] = {"minute": 60, "hour": 3600, "day": 86_400}
@@ -75,7 +75,7 @@ class Key:
     @classmethod
     def unnamed(cls, digest: bytes) -> "Key":
         """Return a key of `FATESCOPE_API_KEYS`, which may all that there was before there were scopes."""
-        return cls(f"unnamed-{digest.hex()[:6]}", digest, frozenset({"classify", "feedback"}))
+        return cls(f"unnamed-{digest.hex()[:6]}", digest, frozenset({"classify", "feedback", "teach"}))
 
     @classmethod
     def of(cls, entry: KeyEntry) -> "Key":

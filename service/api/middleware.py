@@ -32,6 +32,10 @@ MAX_BODY = {
     "/explain_slices": 50_000_000,
     "/summarise": 200_000_000,
     "/export": 200_000_000,
+    "/teach/cells": 500_000_000,
+    "/teach/head": 200_000_000,
+    "/teach/bundle": 200_000_000,
+    "/teach/populations": 500_000_000,
 }
 """Path → longest request body, bytes, where that of many cells is expected."""
 DEFAULT_MAX_BODY = 20_000_000

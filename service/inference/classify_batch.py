@@ -68,7 +68,7 @@ async def classify_many(  # noqa: PLR0913  what a request may ask for
     `details`.
     """
     wanted = exclude_outside or quality.is_wanted(model.spec, requested=judge_quality, by_default=details)
-    items = _decode(files, model, details=details, max_cells=max_cells)
+    items = decode(files, model, details=details, max_cells=max_cells)
     results = _Results(model, record, request_id, exclude_outside=exclude_outside)
     await _classify(items, model, results, judge_quality=wanted)
     with tracing.span("summarise"):
@@ -231,7 +231,8 @@ def _judge(chunks: Iterator[list[Item]], spec: Spec, *, wanted: bool) -> Iterato
         yield items, quality.judge(cells, spec, wanted=wanted)
 
 
-def _decode(files: list[tuple[str, IO[bytes]]], model: ServedModel, *, details: bool, max_cells: int) -> Iterator[Item]:
+def decode(files: list[tuple[str, IO[bytes]]], model: ServedModel, *, details: bool, max_cells: int) -> Iterator[Item]:
+    """Yield the cells in files; raises RequestError 413 for more than `max_cells`."""
     cells, decoder = 0, model.decoder
     unpacked = unpack(
         files,

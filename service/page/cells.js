@@ -4,14 +4,17 @@ import { showCell, showNoCell } from "./detail.js";
 import { byId } from "./dom.js";
 import { plural } from "./format.js";
 import { Gallery } from "./gallery.js";
+import { arrange } from "./labelling.js";
 import { selectCells } from "./ordering.js";
 import { state } from "./state.js";
+import { initTeaching } from "./teaching.js";
 
 let gallery = null;
 
 /** Connect the gallery and the filters. */
 export function initCells() {
   gallery = new Gallery(byId("gallery"), byId("canvas"), (cell) => showCell(cell, state.run));
+  initTeaching(gallery, showCells);
   showNoCell();
   for (const id of ["order", "by-class", "by-verdict", "by-quality", "by-sample"]) {
     byId(id).addEventListener("change", () => state.run && showCells(state.run));
@@ -20,7 +23,7 @@ export function initCells() {
 
 /** Show the cells of a run that pass the filters. */
 export function showCells(run) {
-  const cells = selectCells(run.cells, run.model.classes, {
+  const selected = selectCells(run.cells, run.model.classes, {
     order: byId("order").value,
     label: byId("by-class").value,
     verdict: byId("by-verdict").value,
@@ -28,6 +31,7 @@ export function showCells(run) {
     quality: byId("by-quality").value,
     queue: byId("by-queue").checked,
   });
+  const cells = arrange(selected);
   byId("cell-count").textContent = plural(cells.length, "cell");
   gallery.show(cells, run.model);
 }

@@ -92,7 +92,7 @@ export class Gallery {
     const dot = element("span", { class: "dot", "aria-hidden": "true" });
     dot.style.background = color(this.classes.indexOf(cell.label));
     const confidence = percent(cell.probabilities[cell.label]);
-    return element(
+    const tile = element(
       "div",
       {
         id: `cell-${i}`,
@@ -108,6 +108,8 @@ export class Gallery {
       element("span", { class: "name" }, dot, cell.label),
       element("span", {}, confidence),
     );
+    this.decorate?.(tile, cell);
+    return tile;
   }
 
   /** Return the picture of a cell, or those of its channels beside each other. */

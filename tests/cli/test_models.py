@@ -16,6 +16,7 @@ from fatescope.cli import doctor
 from fatescope.inference import bundle
 from pipelines.registry.records import Criterion, Verdict
 from tests.support.project import ROOT
+from tests.support.teaching import write_taught
 from tests.support.tracking import new_store
 from tests.support.untrained import write_bundle
 
@@ -273,3 +274,21 @@ def test_the_doctor_says_who_is_trusted(fatescope, tmp_path):
     assert (key.state, key.remedy) == ("warning", f"chmod 600 {tmp_path / 'secret' / 'key.pem'}")
     assert "trusted: key " in signatures.detail
     assert (champion.state, "signed by key " in champion.detail) == ("ok", True)
+
+
+def test_a_taught_bundle_is_registered_unsigned_and_without_an_alias(registry, fatescope, tmp_path):
+    write_taught(tmp_path / "taught")
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "taught")
+    assert "version 1, unsigned and without an alias" in fatescope("models", "add", packed).output
+    version = registry.get_model_version("fatescope-nuclei", "1")
+    assert (list(version.aliases), "signed_by" in version.tags, "gate" in version.tags) == ([], False, False)
+    assert json.loads(version.tags["taught"])["labels"] == {"dark": 30, "plain": 30}
+    assert "registered already, as version 1" in fatescope("models", "add", packed).errors
+    assert "the gate has not decided on it" in fatescope("models", "promote", "nuclei", "1").errors
+
+
+@pytest.mark.usefixtures("registry")
+def test_only_what_was_taught_is_added_by_hand(fatescope, tmp_path):
+    (tmp_path / "no.zip").write_bytes(b"no zip")
+    assert "nor a zip" in fatescope("models", "add", "no.zip").errors
+    assert "not taught but trained" in fatescope("models", "add", "model0/artifacts/bundle").errors

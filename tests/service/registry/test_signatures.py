@@ -23,6 +23,7 @@ from service.settings import ServiceSettings
 from tests.support.bundles import copy_bundle
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
+from tests.support.teaching import write_taught
 from tests.support.tracking import new_store
 
 pytest.importorskip("model_signing")
@@ -216,3 +217,14 @@ def test_settings_by_which_nothing_can_be_verified_refuse_what_is_new(registry, 
     monkeypatch.setenv("FATESCOPE_TRUSTED_KEYS", str(tmp_path / "away"))
     assert "FATESCOPE_TRUSTED_KEYS" in sync(tmp_path / "store")["binary"].reason
     assert model_store.read_champions(tmp_path / "store")["binary"].version == "1"
+
+
+def test_a_taught_bundle_is_served_from_a_folder_only_once_it_is_signed(tmp_path, own):
+    folder = tmp_path / "bundles" / "nuclei"
+    write_taught(folder)
+    models = LoadedModels(tmp_path / "bundles", "onnxruntime", 1)
+    champion = model_store.list_champions(tmp_path / "bundles")["nuclei"]
+    refused = models.prepare("nuclei", champion.version)
+    assert "nobody who is trusted here has signed it" in refused["error"]
+    signature.sign(folder, own)
+    assert models.prepare("nuclei", champion.version)["error"] is None
