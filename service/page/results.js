@@ -3,6 +3,7 @@
 import { forTask, postJSON } from "./api.js";
 import { showCells } from "./cells.js";
 import { compositionChart } from "./charts.js";
+import { showComparison } from "./compare.js";
 import { byId, element, fillFilter, showProblem, showSections } from "./dom.js";
 import { number, plural } from "./format.js";
 import { composedCells } from "./quality.js";
@@ -50,6 +51,7 @@ async function drawRun(run) {
   fillFilter(byId("by-sample"), names);
   byId("sample-filter").hidden = names.length < 2;
   showCells(run);
+  showComparison(run);
 }
 
 async function summariseSamples(run) {
