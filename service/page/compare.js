@@ -1,7 +1,7 @@
 // The section that compares cultures: the roles of the samples, the answer of the service, its charts and files.
 
 import { forTask, postJSON } from "./api.js";
-import { comparisonView } from "./comparison-view.js";
+import { comparisonView, STACKED } from "./comparison-view.js";
 import {
   comparedSamples,
   conditionsOf,
@@ -101,7 +101,11 @@ async function compare(run) {
 function showAnswer(run, text) {
   byId("comparison-text").textContent = text;
   byId("comparison-exports").hidden = !run.comparison;
-  byId("comparison").replaceChildren(...(run.comparison ? comparisonView(run.comparison, run.model.classes) : []));
+  drawComparison(run);
+}
+
+function drawComparison({ comparison, model }) {
+  byId("comparison").replaceChildren(...(comparison ? comparisonView(comparison, model.classes) : []));
 }
 
 /** Return a plate map { name, rows, problems } from [{ path, file }], and the files that are none. */
@@ -156,6 +160,7 @@ export function initCompare() {
     state.run.reference = target.value;
     compare(state.run);
   });
+  matchMedia(STACKED).addEventListener("change", () => state.run?.comparison && drawComparison(state.run));
   byId("pick-map").addEventListener("click", () => byId("map-file").click());
   byId("map-file").addEventListener("change", (event) => chooseMap(event).catch((error) => showProblem(error.message)));
   byId("roles-from-names").addEventListener("click", () => {

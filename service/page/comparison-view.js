@@ -1,28 +1,29 @@
 // What is shown, on the page and in the report, of the answer to a comparison.
 
-import { differenceChart, replicateChart } from "./comparison-charts.js";
+import { differenceChart, differenceLimit, replicateChart } from "./comparison-charts.js";
 import { comparedRows, daysOf, differencesByCondition, manyComparisons, pValue } from "./comparison.js";
 import { curveChart, curveKey } from "./curve-charts.js";
 import { element } from "./dom.js";
+import { plural } from "./format.js";
 import { groupBy } from "./samples.js";
 
+/** Where the charts of a class stand below each other, by page.css. */
+export const STACKED = "screen and (max-width: 46rem)";
+
+const MAX_SENTENCES = 8; // of a condition; of more, those without a clear difference are folded
 const HOW_TO_READ =
-  "Each dot is one sample, with the 95% interval of its own share; the upright line is the mean of the condition. On the right is the difference from the condition that is compared with, in percentage points, with its 95% interval: where the interval does not reach the line at 0, the conditions differ.";
+  "Each dot is one sample, with the 95% interval of its own share; the upright line is the mean of the condition. Beside it is the difference from the condition that is compared with, in percentage points, with its 95% interval: where the interval does not reach the line at 0, the conditions differ.";
 
 /** Return the sentences, charts and curves of a comparison { answer, unit }. */
 export function comparisonView({ answer, unit }, classes) {
-  const { curves } = answer;
   return [
     ...answers(answer),
     element("p", { class: "hint" }, HOW_TO_READ),
     ...dayFigures(answer, unit, classes),
-    ...curveFigures(curves, "day", "day", classes),
-    ...curveFigures(curves, "dose", doseName(unit), classes),
+    ...curveFigures(answer, "day", "day", classes),
+    ...curveFigures(answer, "dose", unit ? `dose (${unit})` : "dose", classes),
   ];
 }
-
-/** Return what an axis of doses is called. */
-export const doseName = (unit) => (unit ? `dose (${unit})` : "dose");
 
 /** Return the sentences on each condition, and what keeps a p-value away. */
 export function answers(answer) {
@@ -31,7 +32,7 @@ export function answers(answer) {
       "article",
       { class: "sample", "data-condition": condition },
       element("h3", {}, `${condition} against ${answer.reference}`),
-      element("ul", { class: "sentences" }, ...differences.map(sentence)),
+      ...sentences(differences),
       ...counts.map((count) => element("p", { class: "counts" }, count)),
       ...whyNot.map((reason) => element("p", { class: "why-not" }, reason)),
     ),
@@ -39,6 +40,21 @@ export function answers(answer) {
   const many = manyComparisons(answer);
   return [element("div", { class: "boxes" }, ...boxes), many && element("p", { class: "hint" }, many)].filter(Boolean);
 }
+
+// Of many, those first that say something.
+function sentences(differences) {
+  if (differences.length <= MAX_SENTENCES) return [sentenceList(differences)];
+  const clear = differences.filter(({ differs }) => differs);
+  const others = differences.filter(({ differs }) => !differs);
+  const none = element("p", {}, "No comparison shows a clear difference.");
+  const summary = `${plural(others.length, "comparison")} without a clear difference`;
+  return [
+    clear.length ? sentenceList(clear) : none,
+    element("details", {}, element("summary", {}, summary), sentenceList(others)),
+  ];
+}
+
+const sentenceList = (differences) => element("ul", { class: "sentences" }, ...differences.map(sentence));
 
 function sentence(difference) {
   const p = pValue(difference.p_value);
@@ -63,29 +79,43 @@ function dayFigures(answer, unit, classes) {
 /** Return a figure for every class: its share in every sample of a day, and the differences. */
 export function classFigures(answer, day, unit, classes) {
   const rows = comparedRows(answer, day, unit);
+  // One axis, so that classes compare too.
+  const limit = differenceLimit(answer.differences);
+  const layout = { limit, narrow: matchMedia(STACKED).matches };
   const figures = classes.map((name, i) =>
     element(
       "figure",
       { "data-class": name },
       element("figcaption", {}, name),
       replicateChart(rows, name, i),
-      differenceChart(rows, answer.reference, name),
+      differenceChart(rows, answer.reference, name, layout),
     ),
   );
   return element("div", { class: "figures" }, ...figures);
 }
 
+/** Return what the report shows of a comparison: the sentences, and the charts of the days or else of every replicate. */
+export function comparisonReport({ answer, unit, notes }, classes) {
+  const days = daysOf(answer);
+  const charts =
+    days.length > 1
+      ? curveFigures(answer, "day", "day", classes)
+      : [element("p", {}, HOW_TO_READ), classFigures(answer, days[0], unit, classes)];
+  return [...answers(answer), ...notes.map((note) => element("p", {}, note)), ...charts];
+}
+
 /** Return the charts of shares over an axis, one for every class; none where no sample has a place on it. */
-export function curveFigures(curves, axis, axisName, classes) {
+export function curveFigures({ curves, reference }, axis, axisName, classes) {
   const its = curves.filter((curve) => curve.axis === axis && curve.points.length);
   if (!its.length) return [];
-  const conditions = [...new Set(its.map(({ condition }) => condition))];
+  const named = new Set(its.map(({ condition }) => condition));
+  const conditions = [...named].sort((a, b) => (b === reference) - (a === reference));
   const keys = conditions.map((condition, i) => element("li", {}, curveKey(i), ` ${condition ?? "all samples"}`));
   const byClass = groupBy(its, (curve) => curve.class);
-  const sentences = [...new Set(its.map((curve) => curve.sentence).filter(Boolean))];
+  const conclusions = [...new Set(its.map((curve) => curve.sentence).filter(Boolean))];
   return [
     element("h3", {}, axis === "day" ? "Over days" : "Over doses"),
-    ...sentences.map((text) => element("p", { class: "curve-sentence" }, text)),
+    ...conclusions.map((text) => element("p", { class: "curve-sentence" }, text)),
     element("ul", { class: "keys" }, ...keys),
     element(
       "div",

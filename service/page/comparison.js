@@ -48,9 +48,9 @@ export function comparedSamples({ samples, excludesOutside, model }, roles) {
 }
 
 function reasonAgainst({ condition }, cells, counted) {
-  if (!condition) return "it has no condition";
+  if (!condition) return "no condition is given";
   if (isMostlyUnlike(cells)) {
-    return `${number(countVerdicts(cells).unlike_training)} of its ${plural(cells.length, "cell")} are unlike the training cells`;
+    return `${number(countVerdicts(cells).unlike_training)} of ${plural(cells.length, "cell")} are unlike the training cells`;
   }
   return counted.length ? null : "no cell is left that counts";
 }
@@ -83,7 +83,8 @@ export function rolesSummary(roles) {
 /** Say which samples are not compared, one line for every reason. */
 export const leftOutLines = (leftOut) =>
   [...groupBy(leftOut, ({ reason }) => reason)].map(
-    ([reason, its]) => `${list(its.map(({ sample }) => sample))}: not compared, because ${reason}.`,
+    ([reason, its]) =>
+      `${list(its.map(({ sample }) => sample))} ${its.length === 1 ? "is" : "are"} not compared: ${reason}.`,
   );
 
 /** Return the differences of each condition from the reference, what keeps p-values away, and on how much they rest. */

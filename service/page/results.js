@@ -91,14 +91,14 @@ function drawSamples(run) {
 
 const isNarrow = () => matchMedia("(max-width: 30rem)").matches;
 
-/** Return what is shown of a sample { cells, summary }: a chart, a sentence and counts. */
-export function sampleCard(name, { cells, summary, excludesOutside }, classes) {
+/** Return what is shown of a sample { cells, summary }: a chart, which may be narrow, a sentence and counts. */
+export function sampleCard(name, { cells, summary, excludesOutside }, classes, narrow = isNarrow()) {
   const quality = qualityCounts(cells, excludesOutside);
   return element(
     "article",
     { class: "sample", "data-sample": name },
     element("h3", {}, name),
-    isMostlyUnlike(cells) || !summary.composition ? null : compositionChart(summary.composition, classes, isNarrow()),
+    isMostlyUnlike(cells) || !summary.composition ? null : compositionChart(summary.composition, classes, narrow),
     element("p", { class: "sentence" }, composition(name, cells, summary)),
     element("p", { class: "counts" }, verdictCounts(cells)),
     quality && element("p", { class: "counts quality" }, quality),

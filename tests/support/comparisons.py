@@ -44,6 +44,7 @@ def difference(here, there, name, where):
     means = [fmean(sample["class_shares"][name]["share"] for sample in side) for side in (here, there)]
     value, (condition, reference) = means[0] - means[1], (here[0]["condition"], there[0]["condition"])
     told = f"{condition} has {abs(100 * value):.0f} % {'more' if value > 0 else 'fewer'} {name} than {reference}"
+    told += "".join(f" at {axis} {place:g}" for axis, place in where.items() if place is not None)
     alone = min(len(here), len(there)) < 2
     return {
         **{"condition": condition, "reference": reference, "class": name, "difference": value, **where},
