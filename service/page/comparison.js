@@ -32,7 +32,8 @@ export const usualReference = (conditions) => conditions.find((name) => CONTROL.
  */
 export function comparedSamples({ samples, excludesOutside, model }, roles) {
   const [kept, leftOut] = [[], []];
-  for (const [sample, { cells, summary }] of samples) {
+  for (const sample of [...samples.keys()].sort()) {
+    const { cells, summary } = samples.get(sample);
     const counted = composedCells(cells, excludesOutside).filter(({ verdict }) => verdict !== "unlike_training");
     const reason = reasonAgainst(roles.get(sample), cells, counted);
     if (reason) leftOut.push({ sample, reason });

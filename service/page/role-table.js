@@ -15,15 +15,15 @@ export function toText(roles, role) {
   return String(roles[role] ?? "");
 }
 
-/** Take what was typed as a role; return whether it could be read. */
-export function setRole(roles, role, typed) {
+/** Take what was typed as a role, a dose without a unit in `unit`; return whether it could be read. */
+export function setRole(roles, role, typed, unit = null) {
   const text = typed.trim();
   if (!NUMBERS.has(role)) {
     roles[role] = text || (role === "condition" ? "" : null);
     return true;
   }
   const plain = toNumber(text);
-  const read = plain === null ? readRoles(text) : { [role]: plain, unit: role === "dose" ? roles.unit : null };
+  const read = plain === null ? readRoles(text) : { [role]: plain, unit: roles.unit ?? unit };
   roles[role] = read[role] ?? null;
   if (role === "dose") roles.unit = roles.dose === null ? null : read.unit;
   return !text || roles[role] !== null;
@@ -97,7 +97,8 @@ const input = (sample, role, roles) =>
 function take(field, roles) {
   const { sample, role } = field.dataset;
   const its = roles.get(sample);
-  const readable = setRole(its, role, field.value);
+  const unit = [...roles.values()].find((other) => other.unit)?.unit;
+  const readable = setRole(its, role, field.value, unit);
   field.setAttribute("aria-invalid", String(!readable));
   field.title = readable ? "" : `Not a number; write it as ${EXAMPLES[role]}`;
   if (readable) field.value = toText(its, role);

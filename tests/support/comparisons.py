@@ -16,7 +16,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     reference = request["reference"] or samples[0]["condition"]
     return {
         **{key: request[key] for key in ("task", "version")},
-        **{"level": 0.95, "unit": "replicate", "reference": reference},
+        "level": 0.95,
+        "unit": "replicate",
+        "reference": reference,
         "samples": samples,
         "differences": list(differences(samples, reference, classes)),
         "curves": [curve for axis in ("day", "dose") for curve in curves(samples, axis, classes)],
@@ -47,14 +49,21 @@ def difference(here, there, name, where):
     told += "".join(f" at {axis} {place:g}" for axis, place in where.items() if place is not None)
     alone = min(len(here), len(there)) < 2
     return {
-        **{"condition": condition, "reference": reference, "class": name, "difference": value, **where},
-        **{"low": None if alone else value - WIDTH, "high": None if alone else value + WIDTH},
+        "condition": condition,
+        "reference": reference,
+        "class": name,
+        "difference": value,
+        **where,
+        "low": None if alone else value - WIDTH,
+        "high": None if alone else value + WIDTH,
         "p_value": None if alone else 0.012 if abs(value) > WIDTH else 0.4,
         "differs": not alone and abs(value) > WIDTH,
         "replicates": [len(here), len(there)],
         "pairs": None,
         "sentence": told + ("." if alone else f" ({100 * (value - WIDTH):.0f} to {100 * (value + WIDTH):.0f} %)."),
-        "why_not": f"{condition} has a single replicate: what differs between cultures of it is unknown." if alone else None,
+        "why_not": f"{condition} has a single replicate: what differs between cultures of it is unknown."
+        if alone
+        else None,
     }
 
 
