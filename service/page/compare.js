@@ -3,6 +3,7 @@
 import { forTask, postJSON } from "./api.js";
 import { comparisonView, STACKED } from "./comparison-view.js";
 import {
+  areComparable,
   comparedSamples,
   conditionsOf,
   initialRoles,
@@ -77,8 +78,8 @@ async function compare(run) {
   if (lostDoses) notes.push("Doses are not used, because their units cannot be converted into each other.");
   byId("comparison-notes").replaceChildren(...notes.map((note) => element("p", { class: "hint" }, note)));
   run.comparison = null;
-  if (new Set(samples.map(({ condition }) => condition)).size < 2) {
-    showAnswer(run, "Nothing to compare yet: give the samples at least two conditions in the table above.");
+  if (!areComparable(samples)) {
+    showAnswer(run, "Nothing to compare yet: give the samples two conditions, days or doses in the table above.");
     return;
   }
   const asked = Symbol("request");

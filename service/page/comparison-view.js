@@ -10,19 +10,32 @@ import { groupBy } from "./samples.js";
 /** Where the charts of a class stand below each other, by page.css. */
 export const STACKED = "screen and (max-width: 46rem)";
 
+const MAX_CONDITIONS = 40; // shown beside the one that they are compared with
 const MAX_SENTENCES = 8; // of a condition; of more, those without a clear difference are folded
 const HOW_TO_READ =
   "Each dot is one sample, with the 95% interval of its own share; the upright line is the mean of the condition. Beside it is the difference from the condition that is compared with, in percentage points, with its 95% interval: where the interval does not reach the line at 0, the conditions differ.";
 
 /** Return the sentences, charts and curves of a comparison { answer, unit }. */
-export function comparisonView({ answer, unit }, classes) {
+export function comparisonView({ answer: whole, unit }, classes) {
+  const { answer, more } = shorten(whole);
   return [
+    more > 0 && element("p", { class: "hint" }, `${plural(more, "more condition")}: see the CSV files.`),
     ...answers(answer),
     element("p", { class: "hint" }, HOW_TO_READ),
     ...dayFigures(answer, unit, classes),
     ...curveFigures(answer, "day", "day", classes),
     ...curveFigures(answer, "dose", unit ? `dose (${unit})` : "dose", classes),
-  ];
+  ].filter(Boolean);
+}
+
+// A browser takes long to draw thousands of rows, and nobody reads them.
+function shorten(answer) {
+  const others = [...new Set(answer.samples.map(({ condition }) => condition))].filter((it) => it !== answer.reference);
+  const kept = new Set([answer.reference, ...others.slice(0, MAX_CONDITIONS)]);
+  const trim = (its) => its.filter(({ condition }) => condition === null || kept.has(condition));
+  const { samples, differences, curves } = answer;
+  const trimmed = { samples: trim(samples), differences: trim(differences), curves: trim(curves) };
+  return { answer: { ...answer, ...trimmed }, more: others.length - MAX_CONDITIONS };
 }
 
 /** Return the sentences on each condition, and what keeps a p-value away. */
@@ -88,14 +101,15 @@ export function classFigures(answer, day, unit, classes) {
       { "data-class": name },
       element("figcaption", {}, name),
       replicateChart(rows, name, i),
-      differenceChart(rows, answer.reference, name, layout),
+      ...(answer.differences.length ? [differenceChart(rows, answer.reference, name, layout)] : []),
     ),
   );
   return element("div", { class: "figures" }, ...figures);
 }
 
 /** Return what the report shows of a comparison: the sentences, and the charts of the days or else of every replicate. */
-export function comparisonReport({ answer, unit, notes }, classes) {
+export function comparisonReport({ answer: whole, unit, notes }, classes) {
+  const { answer } = shorten(whole);
   const days = daysOf(answer);
   const charts =
     days.length > 1

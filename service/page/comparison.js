@@ -32,23 +32,37 @@ export const usualReference = (conditions) => conditions.find((name) => CONTROL.
  */
 export function comparedSamples({ samples, excludesOutside, model }, roles) {
   const [kept, leftOut] = [[], []];
+  const only = onlyCondition(roles);
   for (const sample of [...samples.keys()].sort()) {
     const { cells, summary } = samples.get(sample);
     const counted = composedCells(cells, excludesOutside).filter(({ verdict }) => verdict !== "unlike_training");
-    const reason = reasonAgainst(roles.get(sample), cells, counted);
+    const reason = reasonAgainst(roles.get(sample).condition || only, cells, counted);
     if (reason) leftOut.push({ sample, reason });
     else kept.push({ sample, ...summaryOf(counted, model.classes), shares: sharesOf(summary, model.classes) });
   }
   const { unit, doses } = inOneUnit(kept.map(({ sample }) => roles.get(sample)));
   const withRoles = kept.map((summary, i) => {
     const { condition, replicate, day, donor } = roles.get(summary.sample);
-    return { ...summary, condition, replicate, day, dose: doses[i], donor };
+    return { ...summary, condition: condition || only, replicate, day, dose: doses[i], donor };
   });
   const lostDoses = doses.every((dose) => dose === null) && kept.some(({ sample }) => roles.get(sample).dose !== null);
   return { samples: withRoles, unit, leftOut, lostDoses };
 }
 
-function reasonAgainst({ condition }, cells, counted) {
+// Days or doses of one culture need no condition.
+function onlyCondition(roles) {
+  const all = [...roles.values()];
+  const isPlaced = all.some(({ day, dose }) => day !== null || dose !== null);
+  return isPlaced && all.every(({ condition }) => !condition) ? "all samples" : "";
+}
+
+/** Return whether samples differ in what can be compared: in their conditions, days or doses. */
+export const areComparable = (samples) =>
+  ["condition", "day", "dose"].some((role) => new Set(samples.map((sample) => sample[role]).filter(isGiven)).size > 1);
+
+const isGiven = (value) => value !== null && value !== "";
+
+function reasonAgainst(condition, cells, counted) {
   if (!condition) return "no condition is given";
   if (isMostlyUnlike(cells)) {
     return `${number(countVerdicts(cells).unlike_training)} of ${plural(cells.length, "cell")} are unlike the training cells`;

@@ -228,6 +228,15 @@ def test_days_are_curves_and_charts_of_their_own(page):
     assert page.locator(".curves figure").first.locator("polyline").count() == 2
 
 
+@pytest.mark.usefixtures("asked")
+def test_days_of_one_culture_are_curves_without_a_condition(page):
+    classify(page, export(["day1", "day3"]))
+    compared(page, 2)
+    assert page.locator(".curves figure").count() == len(CLASSES)
+    assert page.locator("#comparison article").count() == 0
+    assert "difference from" not in page.inner_text("#comparison")
+
+
 def test_what_is_taken_away(page, asked):
     classify(page, export(["control_d1_r1", "CHIR_5uM_d1_r1"]))
     compared(page, 2)

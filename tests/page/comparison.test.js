@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
+  areComparable,
   comparedRows,
   comparedSamples,
   conditionsOf,
@@ -66,6 +67,22 @@ test("samples that cannot be compared are named with the reason", () => {
     "debris is not compared: 2 of 3 cells are unlike the training cells.",
     "run_1 and run_2 are not compared: no condition is given.",
   ]);
+});
+
+test("days or doses of one culture need no condition", () => {
+  const run = runOf({ day1: [cell(0.1)], day3: [cell(0.1)] });
+  const { samples, leftOut } = comparedSamples(run, rolesFor("day1", "day3"));
+  assert.deepEqual(
+    samples.map(({ condition, day }) => [condition, day]),
+    [
+      ["all samples", 1],
+      ["all samples", 3],
+    ],
+  );
+  assert.deepEqual(leftOut, []);
+  assert.ok(areComparable(samples));
+  assert.ok(!areComparable(samples.slice(1)));
+  assert.ok(areComparable([samples[0], { ...samples[0], condition: "x" }]));
 });
 
 test("doses are sent in one unit, and left out where there is none", () => {
