@@ -10,6 +10,7 @@ import { groupBy } from "./samples.js";
 /** Where the charts of a class stand below each other, by page.css. */
 export const STACKED = "screen and (max-width: 46rem)";
 
+const APART = "No condition was recorded on the same day as the one to compare with, so that none is compared.";
 const MAX_CONDITIONS = 40; // shown beside the one that they are compared with
 const MAX_SENTENCES = 8; // of a condition; of more, those without a clear difference are folded
 const HOW_TO_READ =
@@ -21,12 +22,13 @@ export function comparisonView({ answer: whole, unit }, classes) {
   return [
     more > 0 && element("p", { class: "hint" }, `${plural(more, "more condition")}: see the CSV files.`),
     ...answers(answer),
-    element("p", { class: "hint" }, HOW_TO_READ),
     ...dayFigures(answer, unit, classes),
     ...curveFigures(answer, "day", "day", classes),
-    ...curveFigures(answer, "dose", unit ? `dose (${unit})` : "dose", classes),
+    ...curveFigures(answer, "dose", doseName(unit), classes),
   ].filter(Boolean);
 }
+
+const doseName = (unit) => (unit ? `dose (${unit})` : "dose");
 
 // A browser takes long to draw thousands of rows, and nobody reads them.
 function shorten(answer) {
@@ -40,6 +42,8 @@ function shorten(answer) {
 
 /** Return the sentences on each condition, and what keeps a p-value away. */
 export function answers(answer) {
+  const apart = !answer.differences.length && new Set(answer.samples.map(({ condition }) => condition)).size > 1;
+  if (apart) return [element("p", {}, APART)];
   const boxes = differencesByCondition(answer).map(({ condition, differences, counts, whyNot }) =>
     element(
       "article",
@@ -82,11 +86,13 @@ function sentence(difference) {
 function dayFigures(answer, unit, classes) {
   const days = daysOf(answer);
   const figures = (day) => classFigures(answer, day, unit, classes);
-  if (days.length < 2) return [figures(days[0])];
+  if (!days.length) return [];
+  const hint = element("p", { class: "hint" }, HOW_TO_READ);
+  if (days.length === 1) return [hint, figures(days[0])];
   // The last day is where cultures differ most.
-  return days.map((day) =>
-    element("details", { class: "day", open: day === days.at(-1) }, element("summary", {}, `Day ${day}`), figures(day)),
-  );
+  const box = (day) =>
+    element("details", { class: "day", open: day === days.at(-1) }, element("summary", {}, `Day ${day}`), figures(day));
+  return [hint, ...days.map(box)];
 }
 
 /** Return a figure for every class: its share in every sample of a day, and the differences. */
@@ -101,7 +107,7 @@ export function classFigures(answer, day, unit, classes) {
       { "data-class": name },
       element("figcaption", {}, name),
       replicateChart(rows, name, i),
-      ...(answer.differences.length ? [differenceChart(rows, answer.reference, name, layout)] : []),
+      differenceChart(rows, answer.reference, name, layout),
     ),
   );
   return element("div", { class: "figures" }, ...figures);
@@ -112,9 +118,9 @@ export function comparisonReport({ answer: whole, unit, notes }, classes) {
   const { answer } = shorten(whole);
   const days = daysOf(answer);
   const charts =
-    days.length > 1
-      ? curveFigures(answer, "day", "day", classes)
-      : [element("p", {}, HOW_TO_READ), classFigures(answer, days[0], unit, classes)];
+    days.length === 1
+      ? [element("p", {}, HOW_TO_READ), classFigures(answer, days[0], unit, classes)]
+      : [...curveFigures(answer, "day", "day", classes), ...curveFigures(answer, "dose", doseName(unit), classes)];
   return [...answers(answer), ...notes.map((note) => element("p", {}, note)), ...charts];
 }
 
@@ -126,21 +132,21 @@ export function curveFigures({ curves, reference }, axis, axisName, classes) {
   const conditions = [...named].sort((a, b) => (b === reference) - (a === reference));
   const keys = conditions.map((condition, i) => element("li", {}, curveKey(i), ` ${condition ?? "all samples"}`));
   const byClass = groupBy(its, (curve) => curve.class);
-  const conclusions = [...new Set(its.map((curve) => curve.sentence).filter(Boolean))];
+  const figure = (name) => {
+    // A condition has the same mark in the charts of all classes.
+    const marked = byClass.get(name).map((curve) => ({ ...curve, mark: conditions.indexOf(curve.condition) }));
+    const conclusions = [...new Set(marked.map((curve) => curve.sentence).filter(Boolean))];
+    return element(
+      "figure",
+      {},
+      element("figcaption", {}, name),
+      curveChart(marked, axisName),
+      ...conclusions.map((text) => element("p", { class: "conclusion" }, text)),
+    );
+  };
   return [
     element("h3", {}, axis === "day" ? "Over days" : "Over doses"),
-    ...conclusions.map((text) => element("p", { class: "curve-sentence" }, text)),
     element("ul", { class: "keys" }, ...keys),
-    element(
-      "div",
-      { class: "curves" },
-      ...classes
-        .filter((name) => byClass.has(name))
-        .map((name) => {
-          // A condition has the same mark in the charts of all classes.
-          const marked = byClass.get(name).map((curve) => ({ ...curve, mark: conditions.indexOf(curve.condition) }));
-          return element("figure", {}, element("figcaption", {}, name), curveChart(marked, axisName));
-        }),
-    ),
+    element("div", { class: "curves" }, ...classes.filter((name) => byClass.has(name)).map(figure)),
   ];
 }

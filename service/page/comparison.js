@@ -71,7 +71,9 @@ function reasonAgainst(condition, cells, counted) {
 }
 
 function summaryOf(cells, classes) {
-  const mean = (name) => cells.reduce((sum, { probabilities }) => sum + probabilities[name], 0) / cells.length;
+  // A sum of many may be a little more than it should.
+  const mean = (name) =>
+    Math.min(1, cells.reduce((sum, { probabilities }) => sum + probabilities[name], 0) / cells.length);
   const count = (name) => cells.filter(({ label }) => label === name).length;
   return {
     cells: cells.length,
@@ -119,7 +121,7 @@ function unitCounts({ condition, replicates: [here, there], pairs }, reference) 
   return `${plural(here, "replicate")} of ${condition}, ${number(there)} of ${reference}`;
 }
 
-/** Return the days that differences are of, in order; [null] where days do not matter. */
+/** Return the days that differences are of, in order; null where days do not matter. */
 export const daysOf = ({ differences }) =>
   [...new Set(differences.map(({ day }) => day ?? null))].sort((a, b) => a - b);
 

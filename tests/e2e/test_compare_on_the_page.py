@@ -234,7 +234,14 @@ def test_days_of_one_culture_are_curves_without_a_condition(page):
     compared(page, 2)
     assert page.locator(".curves figure").count() == len(CLASSES)
     assert page.locator("#comparison article").count() == 0
-    assert "difference from" not in page.inner_text("#comparison")
+    assert page.locator(".figures figure").count() == 0, "days are not thrown together"
+
+
+def test_conditions_of_other_days_are_not_compared(page, asked):
+    classify(page, export(["control_d1", "CHIR_d3"]))
+    compared(page, 2)
+    assert asked[-1]["reference"] == "control"
+    expect(page.locator("#comparison")).to_contain_text("No condition was recorded on the same day")
 
 
 def test_what_is_taken_away(page, asked):
