@@ -44,6 +44,7 @@ async function drawRun(run) {
   }
   if (run !== state.run) return;
   showSections("progress", ...(run.cells.length ? ["answer", "cells"] : []));
+  showComparison(run);
   drawSamples(run);
   byId("warnings").replaceChildren(...warningBanners(run, state.examples));
   drawUnreadable(run);
@@ -51,7 +52,6 @@ async function drawRun(run) {
   fillFilter(byId("by-sample"), names);
   byId("sample-filter").hidden = names.length < 2;
   showCells(run);
-  showComparison(run);
 }
 
 async function summariseSamples(run) {
