@@ -2,6 +2,7 @@
 
 import { forTask, postJSON } from "./api.js";
 import { comparisonView, STACKED } from "./comparison-view.js";
+import { sampleTable, toCSV } from "./comparison-table.js";
 import {
   areComparable,
   comparedSamples,
@@ -9,8 +10,7 @@ import {
   initialRoles,
   leftOutLines,
   rolesSummary,
-  sampleTable,
-  toCSV,
+  unifyConditions,
   usualReference,
 } from "./comparison.js";
 import { byId, element, showProblem } from "./dom.js";
@@ -53,6 +53,7 @@ function giveRoles(run, samples, map) {
 }
 
 function drawRoles(run) {
+  unifyConditions(run.roles);
   table.show(run.roles);
   describeRoles(run);
 }
@@ -67,6 +68,8 @@ function describeRoles(run) {
 }
 
 function rolesChanged(run) {
+  unifyConditions(run.roles);
+  table.update();
   describeRoles(run);
   clearTimeout(timer);
   timer = setTimeout(() => compare(run), DELAY_MS);

@@ -2,7 +2,7 @@
 
 import { list, number, plural } from "./format.js";
 import { composedCells } from "./quality.js";
-import { inOneUnit, readRoles, ROLES } from "./roles.js";
+import { inOneUnit, readRoles } from "./roles.js";
 import { countVerdicts, groupBy, isMostlyUnlike } from "./samples.js";
 
 const CONTROL = /^(?:controls?|ctrl|ctl|kontrollen?|vehicle|dmso|mock|untreated|wt|wild ?type)(?![\p{L}\p{N}])/iu;
@@ -14,6 +14,19 @@ export function initialRoles(sample, row) {
   if (!row) return readRoles(sample);
   const { condition, replicate, day, dose, unit, donor } = row;
   return { condition, replicate, day, dose, unit, donor };
+}
+
+/** Give conditions that differ in case, spaces or underscores only the spelling of the first of them. */
+export function unifyConditions(roles) {
+  const spellings = new Map();
+  for (const its of roles.values()) {
+    const plain = its.condition
+      .normalize("NFKC")
+      .toLowerCase()
+      .replaceAll(/[\s_-]+/g, " ");
+    if (!spellings.has(plain)) spellings.set(plain, its.condition);
+    its.condition = spellings.get(plain);
+  }
 }
 
 /** Return condition → samples, in the order in which they first appear; samples without a condition are in none. */
@@ -162,34 +175,4 @@ export function manyComparisons({ differences }) {
   const tested = differences.filter((difference) => difference.p_value != null).length;
   if (tested <= MANY_COMPARISONS) return "";
   return `These are ${number(tested)} comparisons. Where nothing differs, about one p-value in twenty is still below 0.05.`;
-}
-
-/** Return the samples of an answer as a table; it can be read again as a plate map. */
-export function sampleTable({ samples }, unit) {
-  const classes = Object.keys(samples[0]?.class_shares ?? {});
-  const roles = ROLES.map((role) => (role === "dose" && unit ? `dose (${unit})` : role));
-  const header = ["sample", ...roles, ...classes.flatMap((name) => [`share ${name}`, `low ${name}`, `high ${name}`])];
-  const rows = samples.map((row) => [
-    row.sample,
-    ...ROLES.map((role) => row[role]),
-    ...classes.flatMap((name) => {
-      const { share, low, high } = row.class_shares[name];
-      return [share, low, high];
-    }),
-  ]);
-  return [header, ...rows];
-}
-
-// Spreadsheets run what begins like this as a formula; see service/api/spreadsheet.py.
-const FORMULA = /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
-
-/** Return rows as CSV that spreadsheets open as it is meant: with a byte order mark, and no text run as a formula. */
-export function toCSV(rows) {
-  const field = (value) => {
-    if (value == null) return "";
-    if (typeof value === "number") return String(value);
-    const safe = FORMULA.test(value) ? `'${value}` : value;
-    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-  };
-  return `\ufeff${rows.map((row) => row.map(field).join(",")).join("\r\n")}\r\n`;
 }

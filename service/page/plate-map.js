@@ -1,7 +1,7 @@
 // Plate maps: tables (CSV, or cells copied from a spreadsheet) that say which well or sample has which roles.
 // tests/page/roles.json holds the page and the service to the same answers.
 
-import { readRoles, toNumber, toUnit } from "./roles.js";
+import { readRoles, ROLES, toNumber, toUnit } from "./roles.js";
 
 const COLUMNS = {
   well: ["well", "wells", "position", "pos"],
@@ -19,6 +19,9 @@ const DAYS = [
 const WELL = /^([A-P])0?([1-9]|1\d|2[0-4])$/i;
 const NO_HEADER =
   "the first line names neither a column 'well' nor 'sample'; name one of them, and 'condition', 'day', 'dose', 'replicate' or 'donor'";
+
+const NO_ROLE =
+  "the first line names no column 'condition', 'day', 'dose', 'replicate' or 'donor'; name what a sample is in one of them";
 
 /** Return the rows of a table of text, each a list of fields; the separator is that of the first line. */
 export function parseTable(text) {
@@ -50,6 +53,8 @@ export function readPlateMap(text) {
   if (!columns.some((column) => column?.role === "well" || column?.role === "sample")) {
     return { rows: [], problems: [NO_HEADER] };
   }
+  // Such as a table of features, which has a column `id` too.
+  if (!columns.some((column) => ROLES.includes(column?.role))) return { rows: [], problems: [NO_ROLE] };
   const [rows, problems, seen] = [[], [], new Map()];
   for (const [i, fields] of lines.entries()) {
     if (!fields.some(Boolean)) continue;

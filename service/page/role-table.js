@@ -61,6 +61,15 @@ export class RoleTable {
     this.suggestions.replaceChildren(...[...conditions].map((value) => element("option", { value })));
   }
 
+  /** Show the roles again that could be read, after a change of them. */
+  update() {
+    for (const field of this.table.querySelectorAll("input:not([aria-invalid=true])")) {
+      const text = toText(this.roles.get(field.dataset.sample), field.dataset.role);
+      // Whoever types in it goes on.
+      if (field !== document.activeElement) field.value = text;
+    }
+  }
+
   // Cells of a spreadsheet, from the field that has the focus to the right and down.
   paste(event) {
     const text = event.clipboardData.getData("text/plain").replace(/\r?\n$/, "");

@@ -13,11 +13,9 @@ import {
   manyComparisons,
   pValue,
   rolesSummary,
-  sampleTable,
-  toCSV,
+  unifyConditions,
   usualReference,
 } from "../../service/page/comparison.js";
-import { matchSamples, readPlateMap } from "../../service/page/plate-map.js";
 
 const MODEL = { task: "t", classes: ["a", "b"] };
 const cell = (a, verdict = "sure", quality = []) => ({
@@ -111,6 +109,13 @@ test("conditions are told with their samples; one that is called like a control 
   assert.equal(usualReference([]), null);
 });
 
+test("conditions that differ in case or spaces only are one", () => {
+  const roles = rolesFor("Control_r1", "control_r2", "RA SHH_r1", "ra_shh_r2", "NT3_r1", "run_1");
+  unifyConditions(roles);
+  assert.deepEqual([...conditionsOf(roles).keys()], ["Control", "RA SHH", "NT3"]);
+  assert.equal(roles.get("run_1").condition, "");
+});
+
 const difference = (condition, name, rest = {}) => ({
   condition,
   reference: "c",
@@ -175,19 +180,4 @@ test("days are charts of their own, doses are rows, and the reference is the fir
       ["x", 3],
     ],
   );
-});
-
-test("the table of samples can be read again as a plate map", () => {
-  const shares = { a: { share: 0.5, low: 0.4, high: 0.6 } };
-  const samples = [
-    { sample: "x, 1", condition: 'say "x"', replicate: "1", day: 3, dose: 0.5, donor: null, class_shares: shares },
-    { sample: "=y", condition: "y", replicate: null, day: null, dose: null, donor: "D", class_shares: shares },
-  ];
-  const text = toCSV(sampleTable({ samples }, "µM"));
-  assert.ok(text.startsWith("\ufeffsample,condition,replicate,day,dose (µM),donor,share a,low a,high a\r\n"));
-  assert.match(text, /^'=y,/m);
-  const { rows, problems } = readPlateMap(text);
-  assert.deepEqual(problems, []);
-  const { line, well, sample, ...roles } = matchSamples(rows, ["x, 1"]).get("x, 1");
-  assert.deepEqual(roles, { condition: 'say "x"', replicate: "1", day: 3, dose: 0.5, unit: "µM", donor: null });
 });

@@ -39,6 +39,12 @@ test("a table has quoted fields with separators, quotes and line ends", () => {
   assert.deepEqual(parseTable("a,b\n1,\n"), [["a", "b"], ["1", ""], [""]]);
 });
 
+test("a table without any role is no plate map", () => {
+  const { rows, problems } = readPlateMap("id,area,intensity\n1,20,3\n");
+  assert.deepEqual(rows, []);
+  assert.match(problems[0], /names no column 'condition'/);
+});
+
 test("an empty plate map says what it lacks", () => {
   assert.equal(readPlateMap("").problems.length, 1);
 });
