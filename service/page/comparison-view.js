@@ -14,7 +14,7 @@ const APART = "No condition was recorded on the same day as the one to compare w
 const MAX_CONDITIONS = 40; // shown beside the one that they are compared with
 const MAX_SENTENCES = 8; // of a condition; of more, those without a clear difference are folded
 const HOW_TO_READ =
-  "Each dot is one sample, with the 95% interval of its own share; the upright line is the mean of the condition. Beside it is the difference from the condition that is compared with, in percentage points, with its 95% interval: where the interval does not reach the line at 0, the conditions differ.";
+  "Each dot is one sample, with the 95% interval of its own share; the upright line is the mean of the condition. Beside it is the difference, in percentage points, with its 95% interval: where that does not reach 0, the conditions differ. Near 0% and 100% it may be more than the distance of the means.";
 
 /** Return the sentences, charts and curves of a comparison { answer, unit }. */
 export function comparisonView({ answer: whole, unit }, classes) {
