@@ -3,6 +3,7 @@
 import { request } from "./api.js";
 import { initCells } from "./cells.js";
 import { startOver, startRun } from "./classify.js";
+import { initCompare, usePlateMap } from "./compare.js";
 import { byId, showProblem } from "./dom.js";
 import { download } from "./downloads.js";
 import { fromInput, fromTransfer } from "./files.js";
@@ -43,6 +44,7 @@ function acceptDrops() {
     event.preventDefault();
     mark(false);
     const files = await fromTransfer(event.dataTransfer);
+    if (await usePlateMap(files)) return;
     startOver();
     await receiveFiles(files);
   });
@@ -71,6 +73,7 @@ byId("exclude-outside").addEventListener("change", ({ target }) => {
 });
 onClick("print", () => printReport(state.run));
 initCells();
+initCompare();
 initQueue();
 initKept();
 initShare();

@@ -77,7 +77,7 @@ function showProgress(run) {
 export function startOver() {
   state.run?.controller.abort();
   state.run = null;
-  state.plan = { items: [], rejected: [] };
+  state.plan = { items: [], rejected: [], plateMap: null };
   byId("files").value = byId("folder").value = "";
   byId("unreadable").open = false;
   showProblem("");

@@ -1,7 +1,7 @@
 // Build and find elements of the page, and show its sections.
 
 const SVG = "http://www.w3.org/2000/svg";
-const SECTIONS = ["drop", "plan", "progress", "shared", "answer", "cells"];
+const SECTIONS = ["drop", "plan", "progress", "shared", "answer", "compare", "cells"];
 
 export const byId = (id) => document.getElementById(id);
 

@@ -29,12 +29,21 @@ export function toBatchResponse(run) {
         model,
       ),
       composition: summary.composition,
+      ...rolesOf(run, sample),
     })),
     // Without what the page added, but its samples, and without pictures and figures, which the file does not hold.
     cells: run.cells.map(
       ({ item, upload, map, corrected, queued, thumbnail, image_hash, figures, place, ...cell }) => cell,
     ),
   };
+}
+
+// As the comparison uses them, if there is one.
+function rolesOf({ comparison }, name) {
+  const compared = comparison?.body.samples.find(({ sample }) => sample === name);
+  if (!compared) return {};
+  const { condition, replicate, day, dose, donor } = compared;
+  return { roles: { condition, replicate, day, dose, donor } };
 }
 
 function countCells(classified, unreadable, { classes }) {
@@ -49,15 +58,20 @@ function countCells(classified, unreadable, { classes }) {
   };
 }
 
+/** Save a blob as a file. */
+export function saveFile(blob, name) {
+  const href = URL.createObjectURL(blob);
+  element("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), REVOKE_MS);
+}
+
 /** Save the results of a run as `format`, csv or fcs. */
 export async function download(run, format) {
   try {
     const response = await postJSON(`export?format=${format}`, toBatchResponse(run));
-    const href = URL.createObjectURL(await response.blob());
     // FCS of several samples is a zip.
     const [, name] = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") ?? "") ?? [];
-    element("a", { href, download: name ?? `fatescope-${run.model.task}.${format}` }).click();
-    setTimeout(() => URL.revokeObjectURL(href), REVOKE_MS);
+    saveFile(await response.blob(), name ?? `fatescope-${run.model.task}.${format}`);
   } catch (error) {
     showProblem(`The download failed: ${error.message}`);
   }

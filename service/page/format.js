@@ -12,8 +12,8 @@ export const round = (value) => Number(value.toPrecision(3)).toLocaleString("en"
 /** Format a count with separators between thousands. */
 export const number = (count) => count.toLocaleString("en");
 
-/** Format a count with its noun: "1 image", "1,200 images". */
-export const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
+/** Format a count with its noun: "1 image", "1,200 images"; `many` where an s does not make its plural. */
+export const plural = (count, noun, many = `${noun}s`) => `${number(count)} ${count === 1 ? noun : many}`;
 
 /** Format a size: "350 kB", "2.1 GB". */
 export function bytes(count) {

@@ -1,28 +1,58 @@
-// The printed report of a run, on one page.
+// The printed report of a run, on one page, and on a second one the comparison of its cultures.
 
 import { byId, element } from "./dom.js";
-import { number, plural } from "./format.js";
+import { comparisonReport } from "./comparison-view.js";
+import { conditionsOf } from "./comparison.js";
+import { list, number, plural } from "./format.js";
 import { sampleCard } from "./results.js";
 import { cutLines } from "./sentences.js";
 
 const MAX_SAMPLES = 6;
+const IN_TWO_COLUMNS = 4; // samples; more stand in three, so that they fit one page
 const HASH_LENGTH = 16;
+const MAX_NAMES = 200; // characters of the samples of a condition
+const COMPARISON_LIMITS = [
+  "Conditions are compared by their replicates, not by their cells. The intervals include what the classifier may get wrong, as far as it was measured on test cells.",
+  "What was grown or imaged together shares more than its condition: cultures of a condition that were all imaged in one run may differ from others because of that run.",
+];
 
 /** Fill the report of a run and open the print dialogue. */
 export function printReport(run) {
   const { model, samples } = run;
   const cards = [...samples].sort().slice(0, MAX_SAMPLES);
+  const many = cards.length > IN_TWO_COLUMNS;
   const more = samples.size - MAX_SAMPLES;
   byId("report").replaceChildren(
     element("h1", {}, "Fatescope: culture composition"),
     element("table", {}, element("tbody", {}, ...facts(run).map(([name, value]) => row(name, value)))),
-    element("div", { class: "charts" }, ...cards.map(([name, sample]) => sampleCard(name, sample, model.classes))),
+    element(
+      "div",
+      { class: many ? "charts many" : "charts" },
+      ...cards.map(([name, sample]) => sampleCard(name, sample, model.classes, many)),
+    ),
     ...(more > 0 ? [element("p", {}, `${plural(more, "more sample")}: see the CSV file`)] : []),
     element("h2", {}, "Limits"),
     element("ul", {}, ...limits(run).map((limit) => element("li", {}, limit))),
+    ...comparisonPage(run),
   );
   window.print();
 }
+
+function comparisonPage({ comparison, roles, model }) {
+  if (!comparison) return [];
+  const { answer } = comparison;
+  const conditions = [...conditionsOf(roles)].map(([name, samples]) => [name, list(samples)]);
+  const rows = [["Compared with", answer.reference], ...conditions];
+  return [
+    element("h1", { class: "next-page" }, "Fatescope: comparison of cultures"),
+    element("table", {}, element("tbody", {}, ...rows.map(([name, value]) => row(name, shorten(value))))),
+    ...comparisonReport(comparison, model.classes),
+    element("h2", {}, "Limits"),
+    element("ul", {}, ...COMPARISON_LIMITS.map((limit) => element("li", {}, limit))),
+  ];
+}
+
+const shorten = (text) => (text.length > MAX_NAMES ? `${text.slice(0, MAX_NAMES)}… (see the CSV file)` : text);
 
 const row = (name, value) => element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, value));
 

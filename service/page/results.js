@@ -3,6 +3,7 @@
 import { forTask, postJSON } from "./api.js";
 import { showCells } from "./cells.js";
 import { compositionChart } from "./charts.js";
+import { showComparison } from "./compare.js";
 import { byId, element, fillFilter, showProblem, showSections } from "./dom.js";
 import { number, plural } from "./format.js";
 import { keepRun } from "./kept.js";
@@ -46,6 +47,7 @@ async function drawRun(run) {
   }
   if (run !== state.run) return;
   showSections("progress", ...(run.cells.length ? ["answer", "cells"] : []));
+  showComparison(run);
   drawSamples(run);
   byId("warnings").replaceChildren(...warningBanners(run, state.examples));
   keepRun(run);
@@ -102,14 +104,14 @@ function drawSamples(run) {
 
 const isNarrow = () => matchMedia("(max-width: 30rem)").matches;
 
-/** Return what is shown of a sample { cells, summary }: a chart, a sentence and counts. */
-export function sampleCard(name, { cells, summary, excludesOutside }, classes) {
+/** Return what is shown of a sample { cells, summary }: a chart, which may be narrow, a sentence and counts. */
+export function sampleCard(name, { cells, summary, excludesOutside }, classes, narrow = isNarrow()) {
   const quality = qualityCounts(cells, excludesOutside);
   return element(
     "article",
     { class: "sample", "data-sample": name },
     element("h3", {}, name),
-    isMostlyUnlike(cells) || !summary.composition ? null : compositionChart(summary.composition, classes, isNarrow()),
+    isMostlyUnlike(cells) || !summary.composition ? null : compositionChart(summary.composition, classes, narrow),
     element("p", { class: "sentence" }, composition(name, cells, summary)),
     element("p", { class: "counts" }, verdictCounts(cells)),
     quality && element("p", { class: "counts quality" }, quality),

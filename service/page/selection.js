@@ -1,5 +1,6 @@
 // The files that the user chose, before anything is sent.
 
+import { takePlateMap } from "./compare.js";
 import { byId, element, showProblem, showSections } from "./dom.js";
 import { planUpload } from "./files.js";
 import { plural } from "./format.js";
@@ -15,8 +16,11 @@ export async function receiveFiles(chosen) {
     return;
   }
   if (!state.models.length) return;
-  state.plan = await planUpload(chosen, currentModel());
-  const { items, rejected } = state.plan;
+  const { map, others } = await takePlateMap(chosen);
+  const plan = await planUpload(others, currentModel());
+  state.plan = { ...plan, plateMap: map };
+  const { items, rejected } = plan;
+  byId("map-summary").textContent = map ? mapSummary(map) : "";
   byId("upload-summary").textContent = uploadSummary(items);
   byId("rejected").replaceChildren(...rejectedList(rejected));
   byId("start").hidden = !items.length;
@@ -24,6 +28,9 @@ export async function receiveFiles(chosen) {
   showSections("plan");
   byId(items.length ? "start" : "choose-others").focus();
 }
+
+const mapSummary = ({ name, rows }) =>
+  `${name} is a plate map of ${plural(rows.length, "well or sample", "wells or samples")}: their cultures can be compared. It is not sent.`;
 
 function rejectedList(rejected) {
   if (!rejected.length) return [];
