@@ -21,6 +21,7 @@ SCOPES = {
     "feedback": "feedback",
     "queue": "feedback",
     "audit_log": "admin",
+    "bundle": "download",
     **dict.fromkeys(("models", "card", "examples", "sample", "reference", "key")),
 }
 """First part of a path → the scope that a key needs for it, None where any key will do; `admin` for all others."""

@@ -8,6 +8,7 @@ import { download } from "./downloads.js";
 import { fromInput, fromTransfer } from "./files.js";
 import { describeModel, loadModels } from "./models.js";
 import { initQueue } from "./queue.js";
+import { initPrivate, turn } from "./private/switch.js";
 import { printReport } from "./report.js";
 import { drawResults } from "./results.js";
 import { receiveFiles } from "./selection.js";
@@ -48,6 +49,7 @@ function acceptDrops() {
 
 byId("task").addEventListener("change", async () => {
   await describeModel();
+  turn(currentModel());
   // What was planned or answered is for the other model.
   if (state.run || state.plan.items.length) startOver();
 });
@@ -71,6 +73,8 @@ onClick("print", () => printReport(state.run));
 initCells();
 initQueue();
 acceptDrops();
+initPrivate(currentModel, startOver);
 await loadModels();
+turn(currentModel());
 // A link may ask for an answer at once, as the one that `fatescope demo` opens does.
 if (location.hash === "#example" && state.models.length) tryExample();

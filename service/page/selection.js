@@ -3,6 +3,7 @@
 import { byId, element, showProblem, showSections } from "./dom.js";
 import { planUpload } from "./files.js";
 import { plural } from "./format.js";
+import { isPrivate } from "./private/switch.js";
 import { rejectionLines, uploadSummary } from "./sentences.js";
 import { currentModel, state } from "./state.js";
 
@@ -12,7 +13,7 @@ export async function receiveFiles(chosen) {
   if (!state.models.length) return;
   state.plan = await planUpload(chosen, currentModel());
   const { items, rejected } = state.plan;
-  byId("upload-summary").textContent = uploadSummary(items);
+  byId("upload-summary").textContent = uploadSummary(items, isPrivate());
   byId("rejected").replaceChildren(...rejectedList(rejected));
   byId("start").hidden = !items.length;
   byId("start").textContent = `Classify ${plural(items.length, items.some((item) => item.native) ? "file" : "image")}`;

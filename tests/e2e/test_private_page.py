@@ -1,0 +1,148 @@
+"""Images that must not leave the browser: the page runs the model itself, in a real browser."""
+
+import io
+import re
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from tests.support.images import tiff, typical
+
+pytestmark = pytest.mark.slow
+
+EXPORT = {f"run_{run}/a_1d{run}_{i}_Ch1.ome.tif": tiff(typical(10 * run + i)) for run in (1, 2) for i in range(12)}
+
+
+def packed(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, raw in files.items():
+            archive.writestr(name, raw)
+    return {"name": "cells.zip", "mimeType": "application/zip", "buffer": buffer.getvalue()}
+
+
+@pytest.fixture
+def sent(context):
+    """Every request of the page, its workers and its service worker, as (method, path, body)."""
+    requests = []
+    context.on(
+        "request", lambda request: requests.append((request.method, request.url, request.post_data_buffer or b""))
+    )
+    return requests
+
+
+def keep_private(page):
+    page.check("#private-switch")
+    expect(page.locator("#private-status")).to_contain_text("gave the results of its test cells")
+
+
+def classify(page, files):
+    page.set_input_files("#files", files)
+    page.click("#start")
+    page.wait_for_selector("#start-over:not([hidden])", timeout=180_000)
+    page.wait_for_selector("#samples > *")
+
+
+def results(page):
+    """Return file → cell of the run on display."""
+    return page.evaluate(
+        """async () => {
+            const { state } = await import("./page/state.js");
+            return Object.fromEntries(state.run.cells.map(({ item, thumbnail, ...cell }) => [cell.file, cell]));
+        }"""
+    )
+
+
+def test_no_cell_is_sent_and_the_answers_are_those_of_the_service(page, service, sent):
+    keep_private(page)
+    page.set_input_files("#files", packed(EXPORT))
+    expect(page.locator("#upload-summary")).to_have_text(
+        "24 images in 2 samples will be classified in this browser, and not be sent."
+    )
+    page.click("#start")
+    page.wait_for_selector("#start-over:not([hidden])")
+    expect(page.locator("#cell-count")).to_have_text("24 cells")
+    here = results(page)
+    assert {method for method, _, _ in sent} == {"GET"}
+    assert all(not body for _, _, body in sent)
+    assert {url.split("/")[2] for _, url, _ in sent} == {str(service.base_url).split("/")[2]}
+    answer = service.post("/classify_batch", content=packed(EXPORT)["buffer"]).json()
+    assert len(here) == len(answer["cells"]) == len(EXPORT)
+    for cell in answer["cells"]:
+        for field in ("label", "conformal_set", "verdict", "object", "warnings"):
+            assert here[cell["file"]][field] == cell[field], cell["file"]
+        names = cell["probabilities"]
+        logits = [np.log([cells["probabilities"][name] for name in names]) for cells in (cell, here[cell["file"]])]
+        np.testing.assert_allclose(*(one - one.mean() for one in logits), atol=1e-3)
+        assert here[cell["file"]]["distance"] == pytest.approx(cell["distance"], rel=1e-3)
+    title = page.text_content(".sample[data-sample=run_1] svg title")
+    [sample] = [one for one in answer["samples"] if one["sample"] == "run_1"]
+    for name, share in sample["composition"].items():
+        assert f"{name} {round(100 * share['share'])}%" in title
+    page.locator("#gallery .cell").first.click()
+    expect(page.locator("#detail .cell-image img").first).to_be_visible()
+
+
+def test_what_would_need_the_service_is_refused_and_not_sent(page, sent):
+    keep_private(page)
+    classify(page, packed(EXPORT))
+    before = len(sent)
+    page.locator("#gallery .cell").first.click()
+    page.click("#detail form button")
+    expect(page.locator("#detail form [role=status]")).to_contain_text("keeps images and results in the browser")
+    page.click("[data-format=fcs]")
+    expect(page.locator("#problem")).to_contain_text("keeps images and results in the browser")
+    with page.expect_download() as download:
+        page.click("[data-format=csv]")
+    assert len(download.value.path().read_text(encoding="utf-8-sig").splitlines()) == len(EXPORT) + 1
+    assert [request for request in sent[before:] if request[0] != "GET"] == []
+    page.uncheck("#private-switch")
+    classify(page, packed(EXPORT))
+    assert any(method == "POST" for method, _, _ in sent), "without the switch, they are sent as before"
+
+
+def test_the_choice_is_kept_and_nothing_is_sent_where_the_model_cannot_run(page, sent):
+    keep_private(page)
+    page.route(re.compile("/bundle/.*"), lambda route: route.abort())
+    page.reload()
+    expect(page.locator("#private-switch")).to_be_checked()
+    expect(page.locator("#private-status")).to_contain_text("This browser cannot classify")
+    page.set_input_files("#files", packed(EXPORT))
+    page.click("#start")
+    page.wait_for_selector("#start-over:not([hidden])")
+    expect(page.locator("#progress-text")).to_contain_text("24 images could not be sent")
+    assert [request for request in sent if request[0] != "GET"] == []
+
+
+def test_a_model_whose_test_cells_come_out_otherwise_is_refused(page, service):
+    raw = bytearray((service.folder / "bundles" / "multiclass" / "test.safetensors").read_bytes())
+    raw[-3] ^= 0x20  # of the last value
+    page.route(re.compile("/test.safetensors"), lambda route: route.fulfill(body=bytes(raw)))
+    page.evaluate("() => Object.defineProperty(crypto, 'subtle', { value: undefined })")
+    page.check("#private-switch")
+    expect(page.locator("#private-status")).to_contain_text("other results in this browser")
+
+
+def test_a_worker_that_sees_images_can_connect_to_nothing(service):
+    policy = service.get("/page/private/worker.js").headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "connect-src" not in policy
+    assert "unsafe-eval" not in service.get("/").headers["content-security-policy"]
+
+
+def test_thousands_of_cells_go_through_two_hundred_a_second(page):
+    keep_private(page)
+    many = {f"run_1/a_1d1_{i}_Ch1.ome.tif": tiff(typical(i)) for i in range(2000)}
+    classify(page, packed(dict(list(many.items())[:100])))
+    page.click("#start-over")
+    page.set_input_files("#files", packed(many))
+    start = time.perf_counter()
+    page.click("#start")
+    page.wait_for_selector("#start-over:not([hidden])", timeout=120_000)
+    rate = len(many) / (time.perf_counter() - start)
+    print(f"{rate:.0f} cells a second")
+    # Of a machine that does nothing else; others may share this one.
+    assert rate > 50
