@@ -6,6 +6,7 @@ import time
 import zipfile
 
 import numpy as np
+import psutil
 import pytest
 from playwright.sync_api import expect
 
@@ -133,16 +134,21 @@ def test_a_worker_that_sees_images_can_connect_to_nothing(service):
     assert "unsafe-eval" not in service.get("/").headers["content-security-policy"]
 
 
-def test_thousands_of_cells_go_through_two_hundred_a_second(page):
+def processor_seconds():
+    """Return what the browser has used so far: on a machine that others use too, the clock says nothing."""
+    times = [process.cpu_times() for process in psutil.Process().children(recursive=True) if "chrom" in process.name()]
+    return sum(used.user + used.system for used in times)
+
+
+def test_two_cores_classify_two_hundred_cells_a_second(page):
     keep_private(page)
     many = {f"run_1/a_1d1_{i}_Ch1.ome.tif": tiff(typical(i)) for i in range(2000)}
     classify(page, packed(dict(list(many.items())[:100])))
     page.click("#start-over")
     page.set_input_files("#files", packed(many))
-    start = time.perf_counter()
+    used, start = processor_seconds(), time.perf_counter()
     page.click("#start")
     page.wait_for_selector("#start-over:not([hidden])", timeout=120_000)
-    rate = len(many) / (time.perf_counter() - start)
-    print(f"{rate:.0f} cells a second")
-    # Of a machine that does nothing else; others may share this one.
-    assert rate > 50
+    used, duration = processor_seconds() - used, time.perf_counter() - start
+    print(f"{len(many) / duration:.0f} cells a second, {2 * len(many) / used:.0f} on two cores of its own")
+    assert 2 * len(many) / used >= 200
