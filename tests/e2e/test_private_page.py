@@ -10,6 +10,7 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
+from tests.support import native
 from tests.support.images import tiff, typical
 
 pytestmark = pytest.mark.slow
@@ -85,6 +86,30 @@ def test_no_cell_is_sent_and_the_answers_are_those_of_the_service(page, service,
         assert f"{name} {round(100 * share['share'])}%" in title
     page.locator("#gallery .cell").first.click()
     expect(page.locator("#detail .cell-image img").first).to_be_visible()
+
+
+def test_a_native_file_is_read_in_the_browser(page, service, sent, tmp_path):
+    drawn = [(np.stack([typical(i), typical(i) // 2]), np.zeros((2, 45, 60), np.uint8)) for i in range(130)]
+    parts = native.parts(drawn, xml=native.acquisition_xml((1, 4), (1,)), numbers=[2 * i for i in range(130)])
+    parts[31][0][279] = (4, [5])
+    (tmp_path / "day3.cif").write_bytes(native.pack(parts))
+    keep_private(page)
+    page.set_input_files("#files", tmp_path / "day3.cif")
+    page.click("#start")
+    page.wait_for_selector("#start-over:not([hidden])")
+    expect(page.locator("#progress-text")).to_have_text("1 of 1 file processed.")
+    expect(page.locator("#cell-count")).to_have_text("129 cells")
+    assert {method for method, _, _ in sent} == {"GET"}
+    here = page.evaluate(
+        """async () => (await import("./page/state.js")).state.run.cells.map(
+            ({ object, label, verdict, error }) => [object, label ?? null, verdict ?? null, error?.code ?? null])"""
+    )
+    packed_file = [("files", ("day3.cif", (tmp_path / "day3.cif").read_bytes()))]
+    answer = service.post("/classify_batch", files=packed_file).json()
+    assert here == [
+        [cell["object"], cell.get("label"), cell.get("verdict"), cell["error"]["code"] if cell.get("error") else None]
+        for cell in answer["cells"]
+    ]
 
 
 def test_what_would_need_the_service_is_refused_and_not_sent(page, sent):

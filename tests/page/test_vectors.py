@@ -23,6 +23,12 @@ def test_an_image(vector):
     assert vector.keys() - found.keys() == {"name", "file", "unsupported"}
 
 
+@pytest.mark.parametrize("vector", read("native"), ids=lambda vector: vector["name"])
+def test_a_native_file(vector):
+    found = page_vectors.decoded_native(base64.b64decode(vector["file"]), vector["name"])
+    assert found == {key: vector[key] for key in found}
+
+
 def test_assessments(tmp_path):
     content = read("assessments")
     (tmp_path / "outliers").write_bytes(base64.b64decode(content["outliers"]))

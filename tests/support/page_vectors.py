@@ -1,4 +1,4 @@
-"""Vectors that hold the JavaScript of the page to the answers of Python: `python -m tests.support.page_vectors` writes them.
+"""Vectors that hold the JavaScript of the page to Python: `python -m tests.support.page_vectors` writes them.
 
 `tests/page/private/*.json`. Files are in base64; pixels are the SHA-256 of their values as little-endian uint16.
 """
@@ -16,17 +16,21 @@ from PIL import Image
 
 from fatescope.data import images
 from fatescope.data.images import read_headers
+from fatescope.data.native.names import is_native
+from fatescope.data.native.reader import NativeFile
 from fatescope.errors import ImageError
 from fatescope.inference import bundle, composition
 from fatescope.inference.classification import MAX_PIXELS
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.inference.uncertainty import Prediction, assess_prediction
 from service.api import formats, spreadsheet
+from tests.support import native
 from tests.support.bundles import CANVAS, COMMITTED
 from tests.support.images import bare_tiff, tiff, typical
 from tests.support.project import ROOT
 
 FOLDER = ROOT / "tests" / "page" / "private"
+CORPUS = ROOT / "tests" / "corpus" / "native"
 OUTLIERS = COMMITTED / "multiclass" / bundle.OUTLIERS
 _OME = (
     '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
@@ -150,6 +154,58 @@ def image_vectors():
     ]
 
 
+def native_files():
+    """Return name → bytes of native files, and of some that are damaged."""
+    drawn = native.draw_objects(4, (1, 4), seed=4)
+    noisy = native.draw_objects(2, (1, 4), seed=5, noise=900.0)
+    lamp = native.acquisition_xml((1, 4), (4,))
+    whole = native.pack(native.parts(drawn, xml=native.acquisition_xml((1, 4), (1,)), numbers=[0, 2, 4, 6]))
+    broken = native.parts(drawn, xml=native.acquisition_xml((1, 4), (1,)))
+    broken[3][0][279] = (4, [5])
+    return {
+        "whole.cif": whole,
+        "raw.rif": native.pack(native.parts(noisy, masks=False, xml=native.acquisition_xml((1, 4), (1,)))),
+        "other-lamp.cif": native.pack(native.parts(drawn, xml=lamp)),
+        "no-lamp.cif": native.pack(native.parts(drawn, xml=native.acquisition_xml((2, 4), ()))),
+        "broken-object.cif": native.pack(broken),
+        "ends-early.cif": whole[: len(whole) * 2 // 3],
+        "no-object.cif": native.pack(native.parts([])),
+        "no-header.cif": tiff(typical(1)),
+        **{path.name: path.read_bytes() for path in sorted(CORPUS.iterdir()) if is_native(path.name)},
+    }
+
+
+def decoded_native(raw, name):
+    """Return what Python makes of the objects of a native file for a model of channel 1."""
+    found, objects = [], None
+    try:
+        file = NativeFile(io.BytesIO(raw), name)
+        objects = file.acquisition.objects
+        [channel] = file.choose_channels(("1",), ("brightfield",))
+        for place in file.places():
+            read = file.read(place, (channel,), MAX_PIXELS)
+            known = {"object": place.object}
+            found.append(known | ({"error": read.code} if isinstance(read, ImageError) else _object(read)))
+        if not found:
+            found.append({"error": "empty"})
+    except ImageError as error:
+        found.append({"error": error.code})
+    return {"objects": objects, "cells": found}
+
+
+def _object(read):
+    [pixels] = read.images
+    return {"height": pixels.shape[0], "width": pixels.shape[1], "pixels": digest(pixels)}
+
+
+def native_vectors():
+    """Return native files with what Python makes of them."""
+    return [
+        {"name": name, "file": base64.b64encode(raw).decode(), **decoded_native(raw, name)}
+        for name, raw in native_files().items()
+    ]
+
+
 def assessments():
     """Return logits and embeddings with their answers, for the committed outliers and made-up thresholds."""
     rng = np.random.default_rng(3)
@@ -230,6 +286,7 @@ def table():
 
 VECTORS = {
     "images": image_vectors,
+    "native": native_vectors,
     "assessments": assessments,
     "compositions": compositions,
     "table": table,

@@ -13,6 +13,7 @@ const KEPT = "this page keeps images and results in the browser";
 export class Answers {
   constructor() {
     this.pools = new Map(); // task → promise of its Pool
+    this.keys = new Map(); // native file → its number
   }
 
   /** Load the model of a task, unless it is loaded; throws an Error where this browser cannot run it. */
@@ -48,18 +49,39 @@ export class Answers {
   async classify(body, model) {
     const pool = await this.poolOf(model);
     const cells = await attempt(() => pool.classify(objectsOf(body.getAll("files"), model)));
-    return {
-      model: { name: model.model.name, version: pool.version ?? model.model.version },
-      task: model.task,
-      request_id: "in-browser",
-      simulated: model.simulated,
-      cells,
-    };
+    return { ...identity(model, pool), cells };
   }
 
   async summarise({ cells }, model) {
     const { spec } = await this.poolOf(model);
     return { composition: compose(cells, spec), differences: [] };
+  }
+
+  /**
+   * Classify native files, one after the other, as `classifyNatives` does by the service: calls onSlices(item, response) and
+   * onFailure([item], error).
+   */
+  async classifyNatives(items, model, signal, handlers) {
+    for (const item of items) {
+      try {
+        await this.classifyNative(item, model, signal, handlers);
+      } catch (error) {
+        if (signal.aborted) return;
+        handlers.onFailure([item], error);
+      }
+    }
+  }
+
+  async classifyNative(item, model, signal, { onSlices }) {
+    const pool = await this.poolOf(model);
+    if (!this.keys.has(item)) this.keys.set(item, this.keys.size);
+    const blob = await item.read();
+    while (item.next !== null && !signal.aborted) {
+      const { cells, objects, at } = await pool.native(this.keys.get(item), blob, item.path);
+      item.next = at === null ? null : { slices: [{ start: at }] };
+      const goOn = onSlices(item, { ...identity(model, pool), objects, cells, next: item.next });
+      if (!goOn) item.next = null;
+    }
   }
 
   async poolOf({ task }) {
@@ -89,6 +111,13 @@ function objectsOf(files, model) {
   }
   return objects;
 }
+
+const identity = ({ model, task, simulated }, { version }) => ({
+  model: { name: model.name, version: version ?? model.version },
+  task,
+  request_id: "in-browser",
+  simulated,
+});
 
 const json = (content) => ({ ok: true, headers: new Headers(), json: async () => content });
 

@@ -20,8 +20,27 @@ export class Classifier {
   async classify(objects) {
     const cells = [];
     for (const each of objects) cells.push(...(await this.decode(each)));
+    return this.answer(cells);
+  }
+
+  /** Return the results for objects of a NativeFile. */
+  async classifyNative({ name, unlike }, objects) {
+    const warnings = unlike.map(([channel, trained]) => ({
+      code: "channel",
+      message:
+        `read in channel ${channel}, where the brightfield lamp was, but the model was trained on channel ${trained}; ` +
+        "another lamp or another camera may look different",
+    }));
+    const cells = objects.map(({ object, pages }) => {
+      const cell = this.cellOf(pages, { sample: null, file: name, page: null, object, upload: null });
+      return cell.error ? cell : { ...cell, warnings: [...cell.warnings, ...warnings] };
+    });
+    return this.answer(cells);
+  }
+
+  async answer(cells) {
     await this.predict(cells.filter(({ error }) => !error));
-    return cells.map(({ crops, size, ...answer }) => answer);
+    return cells.map(({ crops, size, ...result }) => result);
   }
 
   async decode({ files, upload, object }) {

@@ -60,6 +60,11 @@ export class Pool {
     return (await worker.ask("classify", { objects })).cells;
   }
 
+  /** Return the answers for the next objects of a native file, which one worker reads from its begin to its end. */
+  async native(key, blob, name) {
+    return this.workers[0].ask("native", { key, blob, name });
+  }
+
   close() {
     for (const { worker } of this.workers) worker.terminate();
   }

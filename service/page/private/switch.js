@@ -26,6 +26,9 @@ export function initPrivate(currentModel, startOver) {
   answerRequests((path, options) => (isPrivate() ? answers.answer(path, options, currentModel()) : null));
 }
 
+/** Classify native files in this browser, as `classifyNatives` does by the service. */
+export const classifyNativesHere = (...how) => answers.classifyNatives(...how);
+
 /** Load the chosen model into the browser where the switch is on, and say how that went. */
 export async function turn(model) {
   const status = byId("private-status");

@@ -3,9 +3,23 @@
 
 import { Classifier } from "./classifier.js";
 import { Network } from "./network.js";
+import { ImageError } from "./image-error.js";
+import { NativeFile } from "./native-file.js";
 import { readTensors } from "./safetensors.js";
 
+const OBJECTS = 100; // of a native file that are answered at a time
+
 let classifier = null;
+const natives = new Map(); // key → NativeFile, as far as it was read
+
+const failureOf = (file, { code, message }) => ({
+  sample: null,
+  file,
+  page: null,
+  object: null,
+  upload: null,
+  error: { code, message, file },
+});
 
 const ACTIONS = {
   /** Load a bundle, and check that it gives here what it gave where it was trained. */
@@ -23,6 +37,21 @@ const ACTIONS = {
     const whole = [];
     for (const object of objects) whole.push({ ...object, files: await Promise.all(object.files.map(read)) });
     return { cells: await classifier.classify(whole) };
+  },
+
+  /** Classify the next objects of the native file that `key` names, a Blob; `at` is where they end, null at its end. */
+  async native({ key, blob, name }) {
+    try {
+      if (!natives.has(key)) natives.set(key, await NativeFile.open(blob, name, classifier.spec));
+      const native = natives.get(key);
+      const { objects, ended, problem } = await native.next(OBJECTS);
+      const cells = await classifier.classifyNative(native, objects);
+      if (problem) cells.push(failureOf(name, problem));
+      return { cells, objects: native.objects, at: ended ? null : native.directory.offset };
+    } catch (error) {
+      if (!(error instanceof ImageError)) throw error;
+      return { cells: [failureOf(name, error)], objects: null, at: null };
+    }
   },
 };
 

@@ -1,6 +1,7 @@
 // The answers that the page computes itself: those of Python, from vectors that tests/support/page_vectors.py wrote.
 
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 

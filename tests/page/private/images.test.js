@@ -1,6 +1,7 @@
 // What the page decodes in the browser: the same pixels as Python, from files that tests/support/page_vectors.py wrote.
 
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
