@@ -11,7 +11,10 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.support import native
+from tests.support.bundles import EXACT, copy_bundle
 from tests.support.images import tiff, typical
+from tests.support.project import ROOT
+from tests.support.servers import serving
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +27,17 @@ def packed(files):
         for name, raw in files.items():
             archive.writestr(name, raw)
     return {"name": "cells.zip", "mimeType": "application/zip", "buffer": buffer.getvalue()}
+
+
+@pytest.fixture
+def context(browser):
+    """As for the other tests, without service workers, which would answer in place of what a test puts in their way."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, accept_downloads=True, service_workers="block"
+    )
+    context.set_default_timeout(90_000)
+    yield context
+    context.close()
 
 
 @pytest.fixture
@@ -157,6 +171,31 @@ def test_a_worker_that_sees_images_can_connect_to_nothing(service):
     assert "default-src 'none'" in policy
     assert "connect-src" not in policy
     assert "unsafe-eval" not in service.get("/").headers["content-security-policy"]
+
+
+def test_after_the_first_visit_it_needs_no_service(browser, tmp_path):
+    copy_bundle(tmp_path / "bundles" / "multiclass", "multiclass")
+    context = browser.new_context()
+    context.set_default_timeout(90_000)
+    with serving(tmp_path, ROOT, {"FATESCOPE_BUNDLES": str(tmp_path / "bundles"), **EXACT}) as client:
+        address = str(client.base_url)
+        page = context.new_page()
+        page.goto(address)
+        page.wait_for_selector("#task option", state="attached")
+        page.check("#private-switch")
+        expect(page.locator("#private-status")).to_contain_text("works without a network")
+        page.close()
+    page = context.new_page()
+    page.goto(address)
+    expect(page.locator("#private-switch")).to_be_checked()
+    keep_private(page)
+    classify(page, packed(EXPORT))
+    expect(page.locator("#cell-count")).to_have_text("24 cells")
+    kept = page.evaluate("async () => (await (await caches.open('fatescope-private')).keys()).map(({ url }) => url)")
+    assert len([url for url in kept if "/bundle/" in url]) == 4
+    page.uncheck("#private-switch")
+    page.wait_for_function("async () => !(await caches.has('fatescope-private'))")
+    context.close()
 
 
 def processor_seconds():

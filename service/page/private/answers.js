@@ -7,6 +7,8 @@ import { compose } from "./composition.js";
 import { toCsv } from "./csv.js";
 import { Pool } from "./pool.js";
 
+// What the page asks for, without a body; all else might say something of a cell.
+const WITHOUT_CELLS = new Set(["models", "card", "examples", "sample", "bundle", "key"]);
 const KEPT = "this page keeps images and results in the browser";
 
 /** Answers requests of the page in place of the service, with the models that it has loaded. */
@@ -39,7 +41,7 @@ export class Answers {
     const name = url.pathname.slice(1);
     // Of those who label cells; the service knows none of these.
     if (name === "queue") throw refused("no_records", `${KEPT}, so that there are no cells to label`);
-    if (!options.body) return null;
+    if (!options.body && WITHOUT_CELLS.has(name.split("/")[0])) return null;
     if (name === "classify_batch") return json(await this.classify(options.body, model));
     if (name === "summarise") return json(await this.summarise(JSON.parse(options.body), model));
     if (name === "export" && url.searchParams.get("format") === "csv") return table(JSON.parse(options.body));

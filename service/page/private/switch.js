@@ -3,11 +3,16 @@
 import { answerRequests } from "../api.js";
 import { byId } from "../dom.js";
 import { Answers } from "./answers.js";
+import { forget, keep } from "./offline-store.js";
 
 const KEY = "private"; // in the storage of the browser, so that the next visit is private too
 
 const answers = new Answers();
-const text = { off: "", loading: "Loading the model into this browser …" };
+const text = {
+  off: "",
+  loading: "Loading the model into this browser …",
+  kept: "From now on this works without a network, too.",
+};
 
 /** Return whether images stay in this browser. */
 export const isPrivate = () => byId("private-switch").checked;
@@ -35,17 +40,23 @@ export async function turn(model) {
   status.textContent = text.off;
   if (!isPrivate()) {
     answers.close();
+    await forget();
     return;
   }
   if (!model) return;
   status.textContent = text.loading;
   try {
     const pool = await answers.load(model.task);
-    status.textContent = isPrivate() ? checked(pool) : text.off;
+    status.textContent = checked(pool);
+    if (await isKept(model.task, pool.spec)) status.textContent = `${checked(pool)} ${text.kept}`;
+    if (!isPrivate()) status.textContent = text.off;
   } catch (error) {
     status.textContent = `This browser cannot classify: ${error.message}. Nothing is sent as long as this is on.`;
   }
 }
+
+// A browser that keeps nothing classifies all the same.
+const isKept = (task, spec) => keep(task, spec).catch(() => false);
 
 const checked = ({ workers }) =>
   `The model runs in this browser, in ${workers.length === 1 ? "one thread" : `${workers.length} threads`}, and gave the ` +
