@@ -29,6 +29,14 @@ def test_a_native_file(vector):
     assert found == {key: vector[key] for key in found}
 
 
+def test_quality():
+    content, again = read("quality"), page_vectors.quality()
+    assert [cell["reasons"] for cell in content["cells"]] == [cell["reasons"] for cell in again["cells"]]
+    for known, found in zip(content["cells"], again["cells"], strict=True):
+        assert known["pixels"] == found["pixels"]
+        np.testing.assert_allclose(known["features"], found["features"], rtol=1e-5)
+
+
 def test_assessments(tmp_path):
     content = read("assessments")
     (tmp_path / "outliers").write_bytes(base64.b64decode(content["outliers"]))

@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from fatescope.data import images
+from fatescope.data import cell_quality, images, quality_gate
 from fatescope.data.images import read_headers
 from fatescope.data.native.names import is_native
 from fatescope.data.native.reader import NativeFile
@@ -27,6 +27,7 @@ from service.api import formats, spreadsheet
 from tests.support import native
 from tests.support.bundles import CANVAS, COMMITTED
 from tests.support.images import bare_tiff, tiff, typical
+from tests.support.pictures import brightfield
 from tests.support.project import ROOT
 
 FOLDER = ROOT / "tests" / "page" / "private"
@@ -206,6 +207,45 @@ def native_vectors():
     ]
 
 
+def quality():
+    """Return crops with the features and reasons of Python, for gates that some are outside of."""
+    rng = np.random.default_rng(11)
+    crops = [typical(seed, level=700 + 10 * seed) for seed in range(12)]
+    noise = np.clip(rng.normal(700, 8, (30, 34)), 0, 4095).astype(np.uint16)
+    off_centre = np.roll(typical(5), 28, axis=1)
+    pair = np.minimum(np.roll(typical(3), 11, axis=1), np.roll(typical(4), -11, axis=1))
+    ring = typical(11)
+    ring[20:26, 27:33] = 700
+    bright = typical(6)
+    bright[10:20, 10:30] = 4095
+    whip = typical(2)
+    whip[22:24, 20:58] = 400
+    crops += [noise, off_centre, pair, ring, bright, whip, np.full((20, 20), 9, np.uint16), (typical(1) >> 4)]
+    crops += [brightfield(rng) for _ in range(4)]
+    depths = [12] * len(crops)
+    features = cell_quality.measure(crops, depths)
+    area, aspect, gradient, contact, _ = np.median(features, axis=0)
+    gate = quality_gate.QualityGate(
+        min_gradient_rms=0.8 * gradient, doublet_area=1.0, doublet_aspect_ratio=-2.0,
+        max_doublet=np.log(area) - 2 * aspect + 0.6, min_area=0.5 * area, max_border_contact=contact + 0.1,
+        max_saturation=0.01,
+    )  # fmt: skip
+    reasons = quality_gate.reasons(gate.outside(features))
+    return {
+        "gate": gate.model_dump(),
+        "bits": 12,
+        "cells": [
+            {"shape": crop.shape, "pixels": packed(crop), "features": row.tolist(), "reasons": why}
+            for crop, row, why in zip(crops, features, reasons, strict=True)
+        ],
+    }
+
+
+def packed(pixels):
+    """Return pixels as little-endian uint16 in base64."""
+    return base64.b64encode(np.ascontiguousarray(pixels, "<u2").tobytes()).decode()
+
+
 def assessments():
     """Return logits and embeddings with their answers, for the committed outliers and made-up thresholds."""
     rng = np.random.default_rng(3)
@@ -287,6 +327,7 @@ def table():
 VECTORS = {
     "images": image_vectors,
     "native": native_vectors,
+    "quality": quality,
     "assessments": assessments,
     "compositions": compositions,
     "table": table,

@@ -2,6 +2,7 @@
 
 import { channelsOf } from "../filenames.js";
 import { assess, distance, softmax } from "./assess.js";
+import { reasonsOf } from "./cell-quality.js";
 import { ImageError } from "./image-error.js";
 import { decodePages, place } from "./images.js";
 import { thumbnail } from "./thumbnail.js";
@@ -90,11 +91,16 @@ export class Classifier {
     return {
       ...common,
       ...this.picturesOf(pages),
-      quality: null,
+      quality: this.qualityOf(pages[0]),
       warnings: unusual(header, spec),
       size: [header.height, header.width],
       crops: pages.map(({ pixels }) => pixels),
     };
+  }
+
+  // Of the first channel; a model of before there were gates says nothing of it.
+  qualityOf({ header: { height, width, bitDepth }, pixels }) {
+    return this.spec.quality ? reasonsOf(pixels, height, width, bitDepth, this.spec.quality) : null;
   }
 
   picturesOf(pages) {

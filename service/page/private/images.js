@@ -104,15 +104,21 @@ function upright(pixels, height, width, orientation) {
   return turned;
 }
 
-/** Return the median of the border of (height, width) pixels, counts, rounded down. */
-export function background(pixels, height, width) {
+/** Return the values of the border of (height, width) pixels that counts as background. */
+export function borderOf(pixels, height, width) {
   const border = [];
   for (let y = 0; y < height; y++) {
     const isRim = y < FRAME || y >= height - FRAME;
-    for (let x = 0; x < width; x += !isRim && x === FRAME - 1 ? width - 2 * FRAME + 1 : 1)
+    for (let x = 0; x < width; x += !isRim && x === FRAME - 1 ? width - 2 * FRAME + 1 : 1) {
       border.push(pixels[y * width + x]);
+    }
   }
-  const sorted = Uint16Array.from(border).sort();
+  return border;
+}
+
+/** Return the median of the border of (height, width) pixels, counts, rounded down. */
+export function background(pixels, height, width) {
+  const sorted = Uint16Array.from(borderOf(pixels, height, width)).sort();
   const half = sorted.length >> 1;
   return Math.floor((sorted[half - 1] + sorted[half]) / 2);
 }

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { assess, distance, softmax } from "../../../service/page/private/assess.js";
+import { measure, reasonsOf } from "../../../service/page/private/cell-quality.js";
 import { compose } from "../../../service/page/private/composition.js";
 import { guard, toCsv } from "../../../service/page/private/csv.js";
 import { readTensors } from "../../../service/page/private/safetensors.js";
@@ -33,6 +34,21 @@ test("probabilities, sets, distances and verdicts are those of Python", () => {
     verdicts.add(answer.verdict);
   }
   assert.equal(verdicts.size, 3);
+});
+
+test("the quality of a cell, and why it is outside the gates, are those of Python", () => {
+  const { gate, bits, cells } = read("quality.json");
+  const found = new Set();
+  for (const { shape, pixels, features, reasons } of cells) {
+    const raw = Buffer.from(pixels, "base64");
+    const values = Uint16Array.from({ length: raw.length / 2 }, (_, i) => raw.readUInt16LE(2 * i));
+    const measured = Object.values(measure(values, ...shape, bits));
+    for (const [k, value] of features.entries())
+      isClose(measured[k], value, 1e-4 * (1 + Math.abs(value)), `feature ${k}`);
+    assert.deepEqual(reasonsOf(values, ...shape, bits, gate), reasons);
+    for (const reason of reasons) found.add(reason);
+  }
+  assert.deepEqual([...found].sort(), ["clipped", "debris", "doublet", "focus", "saturated"]);
 });
 
 test("the composition of a culture and its interval are those of Python", () => {
