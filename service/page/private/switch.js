@@ -37,6 +37,7 @@ export const classifyNativesHere = (...how) => answers.classifyNatives(...how);
 /** Load the chosen model into the browser where the switch is on, and say how that went. */
 export async function turn(model) {
   const status = byId("private-status");
+  document.body.classList.toggle("private", isPrivate());
   status.textContent = text.off;
   if (!isPrivate()) {
     answers.close();
