@@ -14,7 +14,7 @@ SHELL := /bin/bash
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 include fatescope/cli/environment.mk
 
-.PHONY: repro install data adopt score held-out compare rollback check hooks test test-fast test-long test-light fuzz coverage bento serve watch ui lock sbom image-digests
+.PHONY: repro install data adopt score held-out compare rollback check hooks test test-fast test-long test-light fuzz coverage bento serve watch ui lock sbom image-digests browser-runtime
 
 repro: $(VENV)/repro.installed
 	fatescope repro
@@ -59,7 +59,7 @@ score: $(VENV)/$(if $(RAY),ray,serve).installed
 check: $(VENV)/test.installed
 	ruff format --check .
 	ruff check .
-	oxfmt --check 'service/page/*.js' 'tests/page/*.js'
+	oxfmt --check 'service/page/**/*.js' 'tests/page/**/*.js'
 	oxlint --deny-warnings service/page tests/page
 	mypy
 	lint-imports
@@ -139,6 +139,10 @@ sbom: $(VENV)/test.installed
 # Writes the digest of every image of others into deploy/, so that a tag that is moved changes nothing. Asks registries.
 image-digests: $(VENV)/test.installed
 	python deploy/pin_images.py
+
+# The runtime with which the page runs models in the browser, as its folder's README.md names it. Asks npm.
+browser-runtime: $(VENV)/test.installed
+	python deploy/fetch_browser_runtime.py
 
 # bench-NAME runs the benchmark NAME; bench-accuracy takes SETS, the folder that holds malaria.zip and jurkat_ifc.zip,
 # bench-native OBJECTS, how many the file has, and PEER, a Python that has python-bioformats, and bench-gpu SMALL=1, which

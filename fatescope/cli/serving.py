@@ -171,7 +171,9 @@ def new(  # noqa: PLR0913, PLR0917  each is an option of the command
     ] = None,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="What it may do: classify, feedback, teach or admin; repeat it. [default: classify]"),
+        typer.Option(
+            help="What it may do: classify, feedback, teach, download or admin; repeat it. [default: classify]"
+        ),
     ] = None,
     requests: Annotated[int | None, typer.Option(help="Requests that it may send in a period.", min=1)] = None,
     cells: Annotated[int | None, typer.Option(help="Cells that may be classified for it in a period.", min=1)] = None,

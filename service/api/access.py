@@ -24,6 +24,7 @@ SCOPES = {
     "queue": "feedback",
     "teach": "teach",
     "audit_log": "admin",
+    "bundle": "download",
     **dict.fromkeys(("models", "card", "examples", "sample", "reference", "key")),
 }
 """First part of a path → the scope that a key needs for it, None where any key will do; `admin` for all others."""

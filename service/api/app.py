@@ -1,5 +1,6 @@
 """The HTTP application: endpoints, middleware and error handlers. It does not know which server runs it."""
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -12,10 +13,10 @@ from starlette.formparsers import MultiPartParser
 
 from service.api.errors import add_error_handlers
 from service.api.forms import MAX_IN_MEMORY
-from service.api.headers import CACHE, DOCS_HEADERS
+from service.api.headers import CACHE, DOCS_HEADERS, FOREVER, OFFLINE_HEADERS, WORKER_HEADERS
 from service.api.hot_path import HotPathMiddleware
 from service.api.middleware import AccessLogMiddleware, AdmissionMiddleware
-from service.api.routes import access, classification, explanation, labels, models, page, teaching
+from service.api.routes import access, bundle, classification, explanation, labels, models, page, teaching
 from service.api.schemas import ErrorResponse
 from service.api.state import state_of
 from service.inference import metrics
@@ -26,6 +27,11 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     for status in (400, 401, 403, 404, 405, 406, 408, 413, 422, 429, 500, 503, 504, 507)
 }
 _DOCS = Path(__file__).with_name("docs.html")
+
+_VERSIONED = re.compile(r".*-\d+(?:\.\d+)+")
+"""Folders whose names say which version of a library is in them."""
+_HEADERS = {"private/worker.js": WORKER_HEADERS, "private/offline.js": OFFLINE_HEADERS}
+"""Scripts of the page that are documents of their own to a browser."""
 
 _operations = APIRouter(include_in_schema=False)
 
@@ -51,6 +57,7 @@ def build_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] |
         classification.router,
         explanation.router,
         models.router,
+        bundle.router,
         page.router,
         labels.router,
         teaching.router,
@@ -67,8 +74,10 @@ class _PageFiles(StaticFiles):
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401  as Starlette declares it
         response = super().file_response(*args, **kwargs)
+        path = Path(args[0] if args else kwargs["full_path"])
         # Without it, a browser may put modules of two versions of the service together.
-        response.headers["Cache-Control"] = CACHE
+        response.headers["Cache-Control"] = FOREVER if _VERSIONED.fullmatch(path.parent.name) else CACHE
+        response.headers.update(_HEADERS.get(f"{path.parent.name}/{path.name}", {}))
         return response
 
 

@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from fatescope.atomic import replacing
 from fatescope.errors import ParamsError
 
-Scope = Literal["classify", "feedback", "teach", "admin"]
+Scope = Literal["classify", "feedback", "teach", "download", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 Period = Literal["minute", "hour", "day"]
 PERIODS_S: dict[str, int] = {"minute": 60, "hour": 3600, "day": 86_400}

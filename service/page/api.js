@@ -16,8 +16,17 @@ export const saveKey = (key) => sessionStorage.setItem(KEY, key);
 /** Return whether this tab has an API key. */
 export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 
+let answerHere = () => null;
+
+/** Let `answer(path, options)` respond to requests in place of the service where it does not return null. */
+export function answerRequests(answer) {
+  answerHere = answer;
+}
+
 /** Return the response to a request; throws a RequestError where it is not a success. */
 export async function request(path, options = {}) {
+  const here = await answerHere(String(path), options);
+  if (here) return here;
   const key = sessionStorage.getItem(KEY);
   const authorization = key ? { Authorization: `Bearer ${key}` } : {};
   const response = await fetch(path, { ...options, headers: { ...authorization, ...options.headers } });

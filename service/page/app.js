@@ -10,6 +10,7 @@ import { fromInput, fromTransfer } from "./files.js";
 import { initKept } from "./kept-offer.js";
 import { describeModel, loadModels } from "./models.js";
 import { initQueue } from "./queue.js";
+import { initPrivate, turn } from "./private/switch.js";
 import { printReport } from "./report.js";
 import { drawResults } from "./results.js";
 import { receiveFiles } from "./selection.js";
@@ -52,6 +53,7 @@ function acceptDrops() {
 
 byId("task").addEventListener("change", async () => {
   await describeModel();
+  turn(currentModel());
   // What was planned or answered is for the other model.
   if (state.run || state.plan.items.length) startOver();
 });
@@ -78,6 +80,8 @@ initQueue();
 initKept();
 initShare();
 acceptDrops();
+initPrivate(currentModel, startOver);
 await loadModels();
+turn(currentModel());
 // A link may ask for an answer at once, as the one that `fatescope demo` opens does.
 if (location.hash === "#example" && state.models.length) tryExample();

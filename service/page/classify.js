@@ -3,6 +3,7 @@
 import { showNoCell } from "./detail.js";
 import { byId, showProblem, showSections } from "./dom.js";
 import { offerKept } from "./kept-offer.js";
+import { classifyNativesHere, isPrivate } from "./private/switch.js";
 import { showQueue } from "./queue.js";
 import { drawResults } from "./results.js";
 import { Run } from "./run.js";
@@ -24,7 +25,7 @@ export async function startRun(items = state.plan.items) {
   const images = items.filter((item) => !item.native);
   await classifyInChunks(images, run.model, signal, handlers);
   const natives = items.filter((item) => item.native);
-  await classifyNatives(natives, run.model, signal, handlers);
+  await (isPrivate() ? classifyNativesHere : classifyNatives)(natives, run.model, signal, handlers);
   if (run === state.run) finish(run);
 }
 

@@ -4,6 +4,7 @@ import { takePlateMap } from "./compare.js";
 import { byId, element, showProblem, showSections } from "./dom.js";
 import { planUpload } from "./files.js";
 import { plural } from "./format.js";
+import { isPrivate } from "./private/switch.js";
 import { rejectionLines, uploadSummary } from "./sentences.js";
 import { isShared, openShared } from "./share.js";
 import { currentModel, state } from "./state.js";
@@ -21,7 +22,7 @@ export async function receiveFiles(chosen) {
   state.plan = { ...plan, plateMap: map };
   const { items, rejected } = plan;
   byId("map-summary").textContent = map ? mapSummary(map) : "";
-  byId("upload-summary").textContent = uploadSummary(items);
+  byId("upload-summary").textContent = uploadSummary(items, isPrivate());
   byId("rejected").replaceChildren(...rejectedList(rejected));
   byId("start").hidden = !items.length;
   byId("start").textContent = `Classify ${plural(items.length, items.some((item) => item.native) ? "file" : "image")}`;

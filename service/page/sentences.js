@@ -28,8 +28,8 @@ export function modelScope(model) {
   return `${distinguishes} It expects ${bits} ${kind} images${ofChannel} of about ${size}.`;
 }
 
-/** Say what will be sent. */
-export function uploadSummary(items) {
+/** Say what will be sent, or with `here` classified in the browser. */
+export function uploadSummary(items, here = false) {
   if (!items.length) return "None of these files is an image that the model can read.";
   const samples = new Set(items.map((item) => item.sample)).size;
   const natives = items.filter((item) => item.native);
@@ -41,7 +41,10 @@ export function uploadSummary(items) {
     natives.length ? `${plural(natives.length, "native file")} (${size})` : "",
     images ? `${plural(images, "image")}${ofCells}` : "",
   ].filter(Boolean);
-  return `${list(what)} in ${plural(samples, "sample")} will be sent to this service and classified.`;
+  const become = here
+    ? "will be classified in this browser, and not be sent"
+    : "will be sent to this service and classified";
+  return `${list(what)} in ${plural(samples, "sample")} ${become}.`;
 }
 
 /** Return one line for every reason why files are not sent. */

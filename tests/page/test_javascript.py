@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.project import ROOT
 
-TESTS = sorted(Path(__file__).parent.glob("*.test.js"))
+TESTS = sorted(Path(__file__).parent.rglob("*.test.js"))
 
 
 def node():

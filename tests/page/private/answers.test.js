@@ -1,0 +1,73 @@
+// The answers that the page computes itself: those of Python, from vectors that tests/support/page_vectors.py wrote.
+
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { assess, distance, softmax } from "../../../service/page/private/assess.js";
+import { measure, reasonsOf } from "../../../service/page/private/cell-quality.js";
+import { compose } from "../../../service/page/private/composition.js";
+import { guard, toCsv } from "../../../service/page/private/csv.js";
+import { readTensors } from "../../../service/page/private/safetensors.js";
+
+const read = (name) => JSON.parse(readFileSync(new URL(name, import.meta.url)));
+const isClose = (found, expected, tolerance, what) =>
+  assert.ok(Math.abs(found - expected) <= tolerance, `${what}: ${found} and not ${expected}`);
+
+test("probabilities, sets, distances and verdicts are those of Python", () => {
+  const { cells, outliers, conformal, threshold } = read("assessments.json");
+  const raw = Buffer.from(outliers, "base64");
+  const tensors = readTensors(raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.length));
+  const classes = ["A", "B", "C", "D"];
+  const verdicts = new Set();
+  for (const cell of cells) {
+    const away = distance(cell.embedding, tensors, threshold);
+    const answer = assess(softmax(cell.logits), away, { classes, conformal });
+    isClose(away, cell.distance, 1e-5 * cell.distance, "distance");
+    for (const [k, name] of classes.entries()) isClose(answer.probabilities[name], cell.probabilities[k], 1e-6, name);
+    assert.deepEqual(
+      answer.conformal_set,
+      classes.filter((_, k) => cell.set[k]),
+    );
+    assert.equal(answer.verdict, cell.verdict);
+    verdicts.add(answer.verdict);
+  }
+  assert.equal(verdicts.size, 3);
+});
+
+test("the quality of a cell, and why it is outside the gates, are those of Python", () => {
+  const { gate, bits, cells } = read("quality.json");
+  const found = new Set();
+  for (const { shape, pixels, features, reasons } of cells) {
+    const raw = Buffer.from(pixels, "base64");
+    const values = Uint16Array.from({ length: raw.length / 2 }, (_, i) => raw.readUInt16LE(2 * i));
+    const measured = Object.values(measure(values, ...shape, bits));
+    for (const [k, value] of features.entries())
+      isClose(measured[k], value, 1e-4 * (1 + Math.abs(value)), `feature ${k}`);
+    assert.deepEqual(reasonsOf(values, ...shape, bits, gate), reasons);
+    for (const reason of reasons) found.add(reason);
+  }
+  assert.deepEqual([...found].sort(), ["clipped", "debris", "doublet", "focus", "saturated"]);
+});
+
+test("the composition of a culture and its interval are those of Python", () => {
+  for (const { probabilities, prior, error, shares, low, high } of read("compositions.json")) {
+    const classes = prior.map((_, k) => `class ${k}`);
+    const cells = probabilities.map((row) => ({ probabilities: row, verdict: "sure" }));
+    const unlike = { probabilities: prior.map((_, k) => Number(k === 0)), verdict: "unlike_training" };
+    const found = compose([...cells, unlike], { classes, prior, composition_error: error });
+    for (const [k, name] of classes.entries()) {
+      isClose(found[name].share, shares[k], 1e-6, "share");
+      isClose(found[name].low, low[k], 1e-6, "low");
+      isClose(found[name].high, high[k], 1e-6, "high");
+    }
+  }
+  assert.equal(compose([], { classes: [], prior: [], composition_error: [] }), null);
+});
+
+test("the CSV has the bytes of the one that the service writes", () => {
+  const { results, csv, guarded } = read("table.json");
+  assert.equal(toCsv(results), csv);
+  for (const [text, safe] of guarded) assert.equal(guard(text), safe, text);
+});
