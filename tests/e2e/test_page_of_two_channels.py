@@ -65,3 +65,27 @@ def test_dropped_files_become_cells_with_a_picture_of_each_channel(page, service
     expect(detail.locator("[role=status]")).to_contain_text("Recorded as oligodendrocyte, with the image.")
     kept = sorted(path.name[-12:] for path in (service.folder / "feedback").rglob("*.ome.tif"))
     assert kept == ["_Ch1.ome.tif", "_Ch6.ome.tif"]
+
+
+def test_the_browser_classifies_both_channels_as_the_service_does(page, service):
+    files = {
+        f"run_1/a_1d1_{seed}_Ch{channel}.ome.tif": tiff(draw(seed))
+        for channel, draw in (("1", typical), ("6", scatter))
+        for seed in range(6)
+    }
+    page.check("#private-switch")
+    expect(page.locator("#private-status")).to_contain_text("gave the results of its test cells")
+    page.set_input_files("#files", packed(files))
+    page.click("#start")
+    page.wait_for_selector("#start-over:not([hidden])")
+    here = page.evaluate(
+        """async () => (await import("./page/state.js")).state.run.cells.map(
+            ({ file, label, probabilities, thumbnails }) => [file, label, probabilities, Object.keys(thumbnails)])"""
+    )
+    answer = service.post("/classify_batch?details=true", content=packed(files)["buffer"]).json()
+    there = {cell["file"]: cell for cell in answer["cells"]}
+    assert len(here) == len(there) == 6
+    for file, label, probabilities, pictures in here:
+        assert label == there[file]["label"]
+        assert probabilities == pytest.approx(there[file]["probabilities"], abs=1e-4)
+        assert pictures == ["1", "6"]

@@ -85,6 +85,8 @@ def image_files():
         "plain.bmp": _saved(Image.fromarray(small), "BMP"),
         "rgb.bmp": _saved(Image.fromarray(grey), "BMP"),
         "colour.bmp": _saved(Image.fromarray(np.stack([small, small, small + 1], -1)), "BMP"),
+        "palette-too-large.bmp": _changed(_saved(Image.fromarray(small), "BMP"), 49, 2),
+        "header-unknown.bmp": _changed(_saved(Image.fromarray(small), "BMP"), 15, 2),
         "bits.bmp": _saved(Image.fromarray(small > 40), "BMP"),
         "photo.jpg": _saved(Image.fromarray(small), "JPEG"),
         "text.tif": b"no image at all",
@@ -122,10 +124,14 @@ def _saved(image, kind):
 
 
 def _flipped(raw, at):
-    return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+    return _changed(raw, at, raw[at] ^ 1)
 
 
-UNSUPPORTED = {"tiles.tif", "twelve-bits.tif", "imagej-described-once.tif", "photo.jpg"}
+def _changed(raw, at, value):
+    return raw[:at] + bytes([value]) + raw[at + 1 :]
+
+
+UNSUPPORTED = {"tiles.tif", "twelve-bits.tif", "imagej-described-once.tif", "header-unknown.bmp", "photo.jpg"}
 """What the page leaves to the service."""
 
 

@@ -3,6 +3,8 @@
 import { ImageError, damaged, unsupported } from "./image-error.js";
 
 const FILE_HEADER = 14;
+const HEADERS = new Set([40, 52, 56, 64, 108, 124]); // sizes, bytes
+const MAX_COLOURS = 256;
 const DEPTHS = { 1: 1, 16: 5 }; // bits per pixel → those of a value, which are 8 for all others
 
 export const matches = (bytes) => bytes[0] === 0x42 && bytes[1] === 0x4d;
@@ -12,7 +14,7 @@ export function readHeaders(bytes, name) {
   try {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const size = view.getUint32(14, true);
-    if (size < 40) throw unsupported(name, "a BMP of OS/2");
+    if (!HEADERS.has(size)) throw unsupported(name, `a BMP whose header has ${size} bytes`);
     const [width, tall, bits] = [view.getInt32(18, true), view.getInt32(22, true), view.getUint16(28, true)];
     if (width < 1 || tall === 0) throw new RangeError(`${width}x${tall} px`);
     const stored = {
@@ -23,6 +25,7 @@ export function readHeaders(bytes, name) {
       palette: FILE_HEADER + size,
       colours: view.getUint32(46, true),
     };
+    if (bits <= 8 && stored.colours > MAX_COLOURS) throw new RangeError(`a palette of ${stored.colours} colours`);
     return [
       {
         format: "BMP",
@@ -61,7 +64,7 @@ export async function decodePage(bytes, { height, width, stored }, name) {
 
 function paletteEntry(bytes, { palette, colours }, index, name) {
   const at = palette + 4 * index;
-  if (index >= (colours || 256) || at + 3 > bytes.length)
+  if (index >= (colours || MAX_COLOURS) || at + 3 > bytes.length)
     throw damaged(name, `colour ${index} of a palette that has fewer`);
   return at;
 }
