@@ -93,7 +93,7 @@ def compare(first: Sequence[Sample], second: Sequence[Sample], error: Floats) ->
     donors = [{sample.donor for sample in side} for side in (first, second)]
     common = sorted(donor for donor in donors[0] & donors[1] if donor is not None)
     if None not in donors[0] | donors[1] and len(common) >= MIN_DONORS:
-        return _compare_pairs(*(_of_donors(side, common) for side in (first, second)), error)
+        return _compare_pairs(_of_donors(first, common), _of_donors(second, common), error)
     # Several samples of a donor are one unit, unless all are of one donor: they then speak for that donor alone.
     by_donor = all(None not in names and len(names) > 1 for names in donors)
     key = _donor if by_donor else _culture
@@ -112,7 +112,7 @@ def to_units(samples: Sequence[Sample], key: Callable[[Sample], object] | None =
 
 def interval_of_mean(units: Units, error: Floats) -> tuple[Floats, Floats] | None:
     """Return the (K,) ends of the intervals of the mean shares of a condition; None for a single unit."""
-    if len(units) < 2:  # noqa: PLR2004  a scatter needs two
+    if len(units) < 2:
         return None
     variance = np.maximum(units.shares.var(0, ddof=1) / len(units), units.chance.sum(0) / len(units) ** 2)
     half = np.sqrt(_quantile(len(units) - 1) ** 2 * variance + _Z**2 * np.diag(error))
@@ -136,7 +136,7 @@ def _of_donors(samples: Sequence[Sample], donors: list[str]) -> Units:
 def _compare_sides(first: Units, second: Units, error: Floats) -> list[Estimate]:
     count = (len(first), len(second))
     deltas = first.shares.mean(0) - second.shares.mean(0)
-    if min(count) < 2:  # noqa: PLR2004  a scatter needs two
+    if min(count) < 2:
         return [Estimate(float(delta), replicates=count) for delta in deltas]
     freedom = sum(count) - 2
     means = [np.clip(units.shares.mean(0), 0, 1) for units in (first, second)]

@@ -1,8 +1,8 @@
 """The composition of a culture from the mean probabilities of its cells, where the cells themselves are not at hand.
 
-Among cells of class j, a model gives class k the mean probability A[j, k]; the mean of a culture is that of its classes,
-weighted by their shares. A is learned from reference cells without their labels: calibrated probabilities say how
-likely a cell is under each class (`composition`), and so how much it counts for it.
+Among cells of class j, a model gives class k the mean probability A[j, k]; the mean of a culture is that of its
+classes, weighted by their shares. A is learned from reference cells without their labels: calibrated probabilities say
+how likely a cell is under each class (`composition`), and so how much it counts for it.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,9 @@ _LEAST = 1e-6
 """Smallest probability and share that is divided by."""
 _BLIND = 0.02
 """How well a model must see a difference of shares, relative to the one that it sees best, for it to be solved for."""
+
+MOST_CUT = 3.0
+"""Standard deviations that the number of cells may put a share below 0."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class MeanComposition:
         return solution
 
     def shares(self, mean: Floats) -> Floats:
-        """Return the (K,) class shares of a culture with these mean probabilities (K,): `solve`, kept within 0 and 1."""
+        """Return the (K,) class shares of a culture with these mean probabilities: `solve`, kept within 0 and 1."""
         solution = self.solve(mean)
         kept = np.ones(len(mean), bool)
         while (solution < 0).any():
@@ -54,6 +57,17 @@ class MeanComposition:
             solution = np.zeros(len(mean))
             solution[kept] = found / found.sum()
         return solution
+
+    def uncut(self, shares: Floats, mean: Floats, chance: Floats) -> Floats:
+        """Return (K,) `shares` with what their being kept at 0 cut off, by `mean` and the variances `chance`, all (K,).
+
+        Where a class is rare, estimates that cannot be below 0 are above the truth on average. It is taken from classes
+        within a standard deviation of 0, and no more than MOST_CUT of these, which chance does not exceed.
+        """
+        deviations = np.sqrt(chance)
+        cut = np.where(shares < deviations, np.clip(self.solve(mean), -MOST_CUT * deviations, 0), 0)
+        exact: Floats = shares * (1 - cut.sum()) + cut
+        return exact
 
     def chance(self, shares: Floats, cells: int) -> Floats:
         """Return the (K,) variances of the shares of a culture that come from its having this many cells.

@@ -5,7 +5,8 @@ import math
 _STEPS, _EXACT = 500, 1e-14
 """Most steps of the continued fraction, and the relative change at which it ends."""
 _TINY = 1e-300
-_HALVINGS = 200
+_WIDTH = 1e-11
+"""Relative width of what a quantile is known to lie in."""
 
 
 def tails(t: float, freedom: float) -> float:
@@ -21,10 +22,8 @@ def quantile(freedom: float, level: float) -> float:
     low, high = 0.0, 1.0
     while tails(high, freedom) > 1 - level:
         low, high = high, 2 * high
-    for _ in range(_HALVINGS):
+    while high - low > _WIDTH * high:
         middle = (low + high) / 2
-        if middle in {low, high}:
-            break
         low, high = (middle, high) if tails(middle, freedom) > 1 - level else (low, middle)
     return high
 

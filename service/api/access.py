@@ -17,6 +17,7 @@ SCOPES = {
     "classify_batch": "classify",
     "classify_slices": "classify",
     "summarise": "classify",
+    "compare": "classify",
     "export": "classify",
     "feedback": "feedback",
     "queue": "feedback",

@@ -15,7 +15,7 @@ from service.api.forms import MAX_IN_MEMORY
 from service.api.headers import CACHE, DOCS_HEADERS
 from service.api.hot_path import HotPathMiddleware
 from service.api.middleware import AccessLogMiddleware, AdmissionMiddleware
-from service.api.routes import access, classification, labels, models, page
+from service.api.routes import access, classification, comparison, labels, models, page
 from service.api.schemas import ErrorResponse
 from service.api.state import state_of
 from service.inference import metrics
@@ -47,8 +47,9 @@ def build_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] |
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(AccessLogMiddleware)  # outermost, so that rejected requests are counted too
     add_error_handlers(app)
-    for router in (classification.router, models.router, page.router, labels.router, access.router, _operations):
-        app.include_router(router)
+    for module in (classification, models, page, comparison, labels, access):
+        app.include_router(module.router)
+    app.include_router(_operations)
     app.mount("/page", _PageFiles(directory=page.PAGE), name="page")
     return app
 

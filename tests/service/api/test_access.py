@@ -49,7 +49,7 @@ def test_a_body_without_a_key_or_that_is_too_long_is_not_read(secured):
         return response.status_code, response.json()["error"]["code"]
 
     key = {"x-api-key": "key"}
-    for path in ("/feedback", "/summarise", "/export", "/classify", "/classify_batch", "/classify_slices"):
+    for path in ("/feedback", "/summarise", "/compare", "/export", "/classify", "/classify_batch", "/classify_slices"):
         assert post(path, content=b"{" * 1_000_000) == (401, "api_key")
     files = {"image": bytes(20_000_001)}
     assert post("/feedback", key, files=files, data={"label": "astrocyte"}) == (413, "body_too_large")

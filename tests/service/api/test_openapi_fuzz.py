@@ -16,7 +16,7 @@ STATUSES = {200, 400, 413, 422}
 
 VALID, INVALID = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
 GET = ("/models", "/card/{task}", "/examples/{task}", "/reference/{task}", "/sample/{task}")
-POST = ("/classify", "/classify_batch", "/classify_slices", "/summarise", "/export", "/feedback")
+POST = ("/classify", "/classify_batch", "/classify_slices", "/summarise", "/compare", "/export", "/feedback")
 
 
 @pytest.mark.fuzz
