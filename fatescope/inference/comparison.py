@@ -125,7 +125,7 @@ def _donor(sample: Sample) -> object:
 
 
 def _culture(sample: Sample) -> object:
-    return (None, sample.name) if sample.replicate is None else (sample.donor, sample.replicate)
+    return object() if sample.replicate is None else (sample.donor, sample.replicate)
 
 
 def _of_donors(samples: Sequence[Sample], donors: list[str]) -> Units:

@@ -16,7 +16,7 @@ def cells_of(name: str) -> str:
 
 def number(value: float) -> str:
     """Return a day or a dose as it is written: 3, 0.5."""
-    return f"{value:g}"
+    return f"{value:.10g}"
 
 
 def join(words: Sequence[str]) -> str:

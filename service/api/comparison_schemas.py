@@ -2,36 +2,14 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
+from service.api.role_schemas import Name, Roles, SampleRoles
 from service.api.schemas import ClassShare, Count
 from service.inference.errors import Schema
 
 MAX_SAMPLES, MAX_CONDITIONS = 5_000, 200
-Name = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Roles(Schema):
-    """What a sample is in the experiment."""
-
-    replicate: Name | None = Field(
-        default=None,
-        description="Samples of a condition with the same one are parts of one culture; without one, each sample is a "
-        "culture of its own.",
-    )
-    day: Finite | None = None
-    dose: Finite | None = Field(default=None, description="In one unit for all samples; null or 0 is a control.")
-    donor: Name | None = Field(
-        default=None, description="Donors with samples in both conditions are compared with themselves."
-    )
-
-
-class SampleRoles(Roles):
-    """The roles of a sample whose cells are exported."""
-
-    condition: Name | None = None
 
 
 class ComparedSample(Roles):
