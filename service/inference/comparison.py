@@ -14,7 +14,7 @@ from fatescope.inference.comparison import Sample
 from fatescope.inference.comparison_report import Curve, Difference, Question
 from fatescope.inference.composition import Composition
 from fatescope.inference.mean_composition import MeanComposition
-from service.inference.model_pool import ServedModel
+from fatescope.inference.spec import Spec
 
 Floats = npt.NDArray[np.floating]
 MAX_REFERENCE = 2000
@@ -50,16 +50,16 @@ def compare(
     means: Floats,
     cells: Sequence[int],
     shares: Sequence[Floats | None],
-    model: ServedModel,
+    spec: Spec,
+    folder: Path,
     reference: str | None,
 ) -> Compared:
-    """Compare n samples by the (n, K) mean probabilities of their `cells`.
+    """Compare n samples by the (n, K) mean probabilities of their `cells` under the model of `spec`, in `folder`.
 
     `shares` are the (K,) class shares that were estimated of a sample from its cells, None where they are to be
     computed; `reference` is one of the conditions, by default the first.
     """
-    spec = model.spec
-    learned = learn(model.champion.path, tuple(spec.classes), tuple(spec.prior))
+    learned = learn(folder, tuple(spec.classes), tuple(spec.prior))
     error = np.array(spec.composition_error)
     samples, compositions = [], []
     for role, mean, count, known in zip(roles, means, cells, shares, strict=True):

@@ -57,7 +57,8 @@ def compare(
         np.array([_normalise(sample.mean, model.spec.classes) for sample in counted]),
         [sample.cells for sample in counted],
         [None if sample.shares is None else _normalise(sample.shares, model.spec.classes) for sample in counted],
-        model,
+        model.spec,
+        model.champion.path,
         asked.reference,
     )
     answer = _answer(asked, counted, compared, model.spec.classes)
