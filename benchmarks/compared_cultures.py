@@ -83,7 +83,7 @@ def compare(draws: int = DRAWS, experiments: Iterable[Experiment] = EXPERIMENTS)
         some = [_ask(apart, rng) for _ in range(draws)]
         ours, plain = (np.array(found) for found in zip(*((e.differs, p < 0.05) for e, p in some), strict=True))
         held = [
-            estimate.low <= truth <= estimate.high
+            estimate.low is not None and estimate.high is not None and estimate.low <= truth <= estimate.high
             for results, truth in ((none, 0.0), (some, apart.gain))
             for estimate, _ in results
         ]
