@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from benchmarks import right_now
+from benchmarks import compared_cultures, right_now
 from benchmarks.growth_and_audit import accuse, grow
 from benchmarks.report import publish
 from benchmarks.tables import Row, fill, table, to_figures
@@ -241,6 +241,7 @@ SECTIONS: dict[str, Callable[[], list[Row]]] = {
     "promotion": promote,
     "splits": grow,
     "audit": accuse,
+    "cultures": compared_cultures.compare,
 }
 """Section → what returns its rows; `<!-- verdicts:SECTION -->` and `<!-- end -->` are around its table on the page."""
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fatescope import command
-from fatescope.cli import audit_log, data, demo, doctor, kept, labels, models, pipeline, serving
+from fatescope.cli import audit_log, cultures, data, demo, doctor, kept, labels, models, pipeline, serving
 from fatescope.cli.console import examples
 
 ENVIRONMENT = dict(
@@ -85,6 +85,9 @@ app.command(epilog=examples("fatescope watch"))(serving.watch)
 app.command(
     epilog=examples("fatescope score export --out scored", "fatescope score export --out scored --model bundles/binary")
 )(serving.score)
+app.command(
+    epilog=examples("fatescope cultures scored", "fatescope cultures scored --plate-map plate.csv --reference control")
+)(cultures.cultures)
 app.add_typer(labels.labels, name="labels")
 app.add_typer(serving.keys, name="keys")
 app.add_typer(audit_log.log, name="audit-log")

@@ -19,6 +19,7 @@ SCOPES = {
     "explain": "classify",
     "explain_slices": "classify",
     "summarise": "classify",
+    "compare": "classify",
     "export": "classify",
     "feedback": "feedback",
     "queue": "feedback",

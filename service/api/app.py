@@ -16,7 +16,17 @@ from service.api.forms import MAX_IN_MEMORY
 from service.api.headers import CACHE, DOCS_HEADERS, FOREVER, OFFLINE_HEADERS, WORKER_HEADERS
 from service.api.hot_path import HotPathMiddleware
 from service.api.middleware import AccessLogMiddleware, AdmissionMiddleware
-from service.api.routes import access, bundle, classification, explanation, labels, models, page, teaching
+from service.api.routes import (
+    access,
+    bundle,
+    classification,
+    comparison,
+    explanation,
+    labels,
+    models,
+    page,
+    teaching,
+)
 from service.api.schemas import ErrorResponse
 from service.api.state import state_of
 from service.inference import metrics
@@ -53,18 +63,9 @@ def build_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] |
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(AccessLogMiddleware)  # outermost, so that rejected requests are counted too
     add_error_handlers(app)
-    for router in (
-        classification.router,
-        explanation.router,
-        models.router,
-        bundle.router,
-        page.router,
-        labels.router,
-        teaching.router,
-        access.router,
-        _operations,
-    ):
-        app.include_router(router)
+    for module in (classification, explanation, models, bundle, page, comparison, labels, teaching, access):
+        app.include_router(module.router)
+    app.include_router(_operations)
     app.mount("/page", _PageFiles(directory=page.PAGE), name="page")
     return app
 

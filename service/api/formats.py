@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import orjson
@@ -14,7 +15,7 @@ from fatescope.inference.uncertainty import VERDICTS
 from service.api import fcs, spreadsheet
 from service.api.archive import pack
 from service.inference.errors import RequestError
-from service.inference.results import BatchDict, CellDict, ShareDict
+from service.inference.results import BatchDict, CellCountsDict, CellDict, ExportedSampleDict
 
 _NO_OBJECT = -1
 """Object number of an FCS event without one: the format has no missing values."""
@@ -73,13 +74,13 @@ def _write_fcs(results: BatchDict) -> Document:
     if not samples:
         message = "an FCS file needs an event, and no cell could be classified; request JSON"
         raise RequestError(400, "no_cells", message)
-    compositions = {summary["sample"]: summary["composition"] for summary in results.get("samples", [])}
+    summaries = {summary["sample"]: summary for summary in results.get("samples", [])}
     if len(samples) == 1:
         [(sample, cells)] = samples.items()
-        whole = results["sample"]["composition"]
-        return Document(_to_fcs(results, sample, cells, compositions.get(sample, whole)), FCS, "fcs")
+        whole = results["sample"]
+        return Document(_to_fcs(results, sample, cells, summaries.get(sample, whole)), FCS, "fcs")
     files = (
-        (sample or "loose files", _to_fcs(results, sample, cells, compositions.get(sample)))
+        (sample or "loose files", _to_fcs(results, sample, cells, summaries.get(sample)))
         for sample, cells in samples.items()
     )
     return Document(pack(files, "fcs"), ZIP, "zip")
@@ -89,7 +90,7 @@ def _to_fcs(
     results: BatchDict,
     sample: str | None,
     classified: list[tuple[int, CellDict]],
-    composition: dict[str, ShareDict] | None,
+    summary: CellCountsDict | None,
 ) -> bytes:
     """Return FCS 3.1 with one event for each of the `classified` cells of a sample, given with their indices.
 
@@ -118,12 +119,23 @@ def _to_fcs(
         "FATESCOPE_MODEL": f"{results['model']['name']} {results['model']['version']}",
         "FATESCOPE_CLASSES": ";".join(classes),
         "FATESCOPE_VERDICTS": ";".join(VERDICTS),
-        "FATESCOPE_COMPOSITION": orjson.dumps(composition).decode(),
+        "FATESCOPE_COMPOSITION": orjson.dumps(summary and summary["composition"]).decode(),
         "$CYT": "fatescope",
     }
     if sample:
         keywords |= {"FATESCOPE_SAMPLE": sample, "$SMNO": sample}
+    keywords |= _role_keywords(cast("ExportedSampleDict | None", summary))
     return fcs.write_fcs(events, ["event", "object", *(f"p_{name}" for name in classes), "label", "verdict"], keywords)
+
+
+def _role_keywords(summary: ExportedSampleDict | None) -> dict[str, str]:
+    """Return the keywords that say what a sample is in the experiment: FATESCOPE_CONDITION and the like."""
+    roles = summary and summary.get("roles")
+    if not roles:
+        return {}
+    # Days and doses as people write them: 3, not 3.0.
+    texts = {name: f"{value:.10g}" if isinstance(value, float) else value for name, value in roles.items()}
+    return {f"FATESCOPE_{name.upper()}": str(text) for name, text in texts.items() if text is not None}
 
 
 FORMATS = {

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from service.api.role_schemas import SampleRoles
 from service.inference.errors import ErrorDetail, ImageWarning, Schema
 
 Reason = Literal["focus", "doublet", "debris", "clipped", "saturated"]
@@ -188,6 +189,9 @@ class NamedSample(CellCounts):
     """The cells of one sample of a request."""
 
     sample: str | None = Field(description="As in `cells`.")
+    roles: SampleRoles | None = Field(
+        default=None, description="Taken by /export, for the keywords of FCS; null in the answers of /classify_batch."
+    )
 
 
 class ClassifyBatchResponse(Schema):

@@ -107,10 +107,26 @@ class SampleDict(CellCountsDict):
     other_channels: int
 
 
+class RolesDict(TypedDict):
+    """A SampleRoles."""
+
+    condition: str | None
+    replicate: str | None
+    day: float | None
+    dose: float | None
+    donor: str | None
+
+
 class NamedSampleDict(CellCountsDict):
-    """A NamedSample."""
+    """A NamedSample without roles, which the service does not know of what it classifies."""
 
     sample: str | None
+
+
+class ExportedSampleDict(NamedSampleDict):
+    """A NamedSample."""
+
+    roles: RolesDict | None
 
 
 class ModelDict(TypedDict):

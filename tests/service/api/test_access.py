@@ -52,6 +52,7 @@ def test_a_body_without_a_key_or_that_is_too_long_is_not_read(secured):
     for path in (
         "/feedback",
         "/summarise",
+        "/compare",
         "/export",
         "/classify",
         "/classify_batch",

@@ -258,8 +258,14 @@ def test_fcs_of_several_samples_is_a_zip_with_a_file_for_each(client):
                 assert composition[name] == pytest.approx(summary["composition"][name], abs=1e-4)
                 shares = [cell["probabilities"][name] for cell in expected["cells"] if cell["sample"] == day]
                 assert table[f"p_{name}"].tolist() == pytest.approx(shares, abs=1e-5)
+    roles = {"condition": "RA, high", "replicate": "2", "day": 3.0, "dose": 0.5, "donor": None}
+    next(sample for sample in expected["samples"] if sample["sample"] == "day3")["roles"] = roles
     exported = client.post("/export", params={"format": "fcs"}, json=expected).raise_for_status()
     with zipfile.ZipFile(io.BytesIO(exported.content)) as packed:
+        given, _ = events(packed.read("day3.fcs"))
+        names = {name.removeprefix("fatescope_"): text for name, text in given.items() if name.startswith("fatescope_")}
+        assert {name: names.get(name) for name in roles} == roles | {"day": "3", "dose": "0.5"}
+        assert "fatescope_condition" not in events(packed.read("day1.fcs"))[0]
         assert packed.namelist() == ["day1.fcs", "day3.fcs"]
 
 

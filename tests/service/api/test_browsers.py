@@ -132,6 +132,6 @@ def test_with_keys_any_name_is_answered_because_other_sites_know_no_key(bundles,
 
 def test_classification_is_refused_as_corrections_are(client):
     """It writes records, from which drift is computed."""
-    for path in ("/classify", "/classify_batch", "/summarise", "/export"):
+    for path in ("/classify", "/classify_batch", "/summarise", "/compare", "/export"):
         response = client.post(path, content=IMAGE, headers={"origin": OTHER})
         assert (response.status_code, response.json()["error"]["code"]) == (403, "cross_site"), path

@@ -23,6 +23,7 @@ POST = (
     "/explain",
     "/explain_slices",
     "/summarise",
+    "/compare",
     "/export",
     "/feedback",
 )

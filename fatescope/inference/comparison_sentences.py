@@ -1,0 +1,107 @@
+"""What a comparison of cultures says, in the words of the page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fatescope.inference.comparison import Estimate
+
+_WHOLE = 0.01
+"""Differences below it, 1 %, are written with a decimal."""
+
+
+def cells_of(name: str) -> str:
+    """Return what cells of a class are called: astrocytes, RA/SHH cells."""
+    return f"{name}s" if name.isalpha() and name.islower() and not name.endswith("s") else f"{name} cells"
+
+
+def number(value: float) -> str:
+    """Return a day or a dose as it is written: 3, 0.5."""
+    return f"{value:.10g}"
+
+
+def join(words: Sequence[str]) -> str:
+    """Join words: a, b and c."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def place(day: float | None, dose: float | None) -> str:
+    """Return where a difference was found, `Day 3, dose 10: `; empty where there is neither."""
+    parts = [f"{name} {number(value)}" for name, value in (("day", day), ("dose", dose)) if value is not None]
+    return f"{', '.join(parts).capitalize()}: " if parts else ""
+
+
+def difference(condition: str, reference: str, name: str, estimate: Estimate) -> str:
+    """Return the sentence about one class in two conditions."""
+    cells, size = cells_of(name), _percent(abs(estimate.difference))
+    direction = _direction(estimate.difference)
+    if estimate.low is None or estimate.high is None:
+        return f"{condition} has {size} {direction} {cells} than {reference}, which may be chance."
+    if not estimate.differs:
+        ends = f"{_signed(estimate.low)} to {_signed(estimate.high)}"
+        apart = f"{condition} and {reference} cannot be told apart by their {cells}"
+        return f"{apart}: {condition} has {size} {direction} ({ends})."
+    near, far = sorted(map(abs, (estimate.low, estimate.high)))
+    return f"{condition} has {size} {direction} {cells} than {reference} ({_bare(near)} to {_percent(far)})."
+
+
+def one_replicate(condition: str, reference: str, replicates: tuple[int, int]) -> str:
+    """Return why there is neither an interval nor a p-value."""
+    single = [name for name, count in zip((condition, reference), replicates, strict=True) if count == 1]
+    return (
+        f"No interval and no p-value: {join(single)} {'has' if len(single) == 1 else 'have'} one replicate, and more "
+        "cells of one culture do not tell how cultures differ. Record at least three of each condition."
+    )
+
+
+def nothing_in_common(condition: str, reference: str) -> str:
+    """Return why conditions that were recorded on other days or at other doses are not compared."""
+    return (
+        f"No interval and no p-value: {condition} and {reference} have no day and dose in common, so that a difference "
+        "may be that of the days. Record both on the same day."
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A day or a dose at which a condition was compared with another one, or with its own first day."""
+
+    x: float
+    difference: float
+    differs: bool
+
+
+def course(axis: str, condition: str, other: str | float, name: str, steps: Sequence[Step]) -> str | None:
+    """Return from which day (or dose) on a condition differs; None where nothing could be tested.
+
+    `axis` is day or dose, and `other` the reference condition, or the first day of the condition itself.
+    """
+    if not steps:
+        return None
+    cells, preposition = cells_of(name), f"{'on' if axis == 'day' else 'at'} {axis}"
+    first = next((step for i, step in enumerate(steps) if all(later.differs for later in steps[i:])), None)
+    beside = other if isinstance(other, str) else f"{preposition} {number(other)}"
+    tested, differing = [number(step.x) for step in steps], [number(step.x) for step in steps if step.differs]
+    if first is not None:
+        directions = {_direction(step.difference) for step in steps if step.x >= first.x}
+        amount = directions.pop() if len(directions) == 1 else "another share of"
+        return f"From {axis} {number(first.x)} on, {condition} has {amount} {cells} than {beside}."
+    same = f"{condition} cannot be told from {beside} by its {cells} {preposition} "
+    if not differing:
+        return f"{same}{join(tested)}."
+    return f"{same}{join([x for x in tested if x not in differing])}; it can {preposition} {join(differing)}."
+
+
+def _percent(share: float) -> str:
+    return f"{_bare(share)} %"
+
+
+def _bare(share: float) -> str:
+    return f"{share * 100:.1f}" if 0 < share < _WHOLE else f"{share * 100:.0f}"
+
+
+def _signed(share: float) -> str:
+    return f"{_percent(abs(share))} {_direction(share)}"
+
+
+def _direction(change: float) -> str:
+    return "fewer" if change < 0 else "more"
