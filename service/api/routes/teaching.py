@@ -213,7 +213,9 @@ def _parse(lesson: LessonRequest, model: ServedModel) -> tuple[Cells, npt.NDArra
         np.array(hashes, np.int64),
         sorted({cell.bit_depth for cell in shown}),
     )
-    return Cells(*layout.split(vectors), samples), np.array([cell.label for cell in lesson.cells], np.str_), facts
+    embedding, features, acquisition = layout.split(vectors)
+    labels = np.array([cell.label for cell in lesson.cells], np.str_)
+    return Cells(embedding, features, acquisition, samples), labels, facts
 
 
 def _result(learned: Lesson, shown: Cells, ids: list[str]) -> LessonResult:
