@@ -137,7 +137,7 @@ def _compare_sides(first: Units, second: Units, error: Floats) -> list[Estimate]
     count = (len(first), len(second))
     deltas = first.shares.mean(0) - second.shares.mean(0)
     if min(count) < 2:
-        return [Estimate(float(delta), replicates=count) for delta in deltas]
+        return [Estimate(_possible(delta), replicates=count) for delta in deltas]
     freedom = sum(count) - 2
     means = [np.clip(units.shares.mean(0), 0, 1) for units in (first, second)]
     expected = [mean * (1 - mean) + _FLAT for mean in means]
@@ -179,8 +179,13 @@ def _conclude(
         effective = freedom * (total / max(seen, _LEAST_SEEN * total)) ** 2
         low, high = _interval(delta, _quantile(effective) ** 2 * total, _Z**2 * growing)
         p_value = student.tails(delta / total**0.5, effective)
-        estimates.append(Estimate(delta, low, high, p_value, count, pairs))
+        estimates.append(Estimate(_possible(delta), low, high, p_value, count, pairs))
     return estimates
+
+
+def _possible(delta: float) -> float:
+    """Return a difference of shares that are estimated beyond 0 and 1, cut off where none can be."""
+    return min(1.0, max(-1.0, float(delta)))
 
 
 def _error_of_difference(deltas: Floats, k: int, error: Floats) -> tuple[float, float]:
@@ -206,9 +211,9 @@ def _interval(delta: float, square: float, growing: float) -> tuple[float, float
             return -1.0, 1.0
         # So bad a classifier tells the sign and a least size, no largest one.
         edge = rest / (abs(delta) + (delta**2 - lead * rest) ** 0.5)
-        return (edge, 1.0) if delta > 0 else (-1.0, -edge)
+        return (min(edge, 1.0), 1.0) if delta > 0 else (-1.0, max(-edge, -1.0))
     root = (delta**2 - lead * rest) ** 0.5
-    return max(-1.0, (delta - root) / lead), min(1.0, (delta + root) / lead)
+    return _possible((delta - root) / lead), _possible((delta + root) / lead)
 
 
 @lru_cache(maxsize=1024)

@@ -24,6 +24,8 @@ DIRECTIONS = 100
 """Most principal directions of the embedding that a head is fitted in."""
 CLIP = 4.0
 """Standard deviations from the mean beyond which a feature is taken to be there: some are ratios without bound."""
+SURELY = 2.0
+"""Standard errors by which a head that reads the network has to be better than one that does not."""
 _LEAST_SPREAD = 0.05
 """Of a coordinate, relative to their median, below which it is not stretched to the spread of the others."""
 
@@ -118,12 +120,14 @@ class Choice:
 def choose(
     points: dict[Design, npt.NDArray[np.float64]], targets: Indices, classes: int, folds: Folds, rows: Indices
 ) -> list[Choice]:
-    """Return the best penalty of each design by cross-validation among `rows`, the best design first.
+    """Return the best penalty of each design by cross-validation among `rows`, the design to take first.
 
+    That is features of the cell, unless another design is better by SURELY standard errors of the difference, cell by
+    cell: with few labels, chance alone would often prefer a network that has nothing to say of these cells.
     `points` are the (N, D) coordinates of all cells in each design; `folds` are those of `rows`, in their order.
     """
     weights = balanced(targets[rows], classes)
-    found = []
+    found, of_cells = list[Choice](), dict[Design, npt.NDArray[np.float64]]()
     for design, of_all in points.items():
         logs = np.zeros((len(PENALTIES), len(rows)))
         for fold in folds.names:
@@ -137,4 +141,14 @@ def choose(
         losses = -logs @ weights
         best = int(np.argmin(losses))
         found.append(Choice(design, PENALTIES[best], float(losses[best])))
-    return sorted(found, key=lambda choice: choice.loss)
+        of_cells[design] = logs[best]
+    return sorted(found, key=lambda choice: (not _may_lead(choice.design, of_cells, weights), choice.loss))
+
+
+def _may_lead(design: Design, logs: dict[Design, npt.NDArray[np.float64]], weights: npt.NDArray[np.float64]) -> bool:
+    """Return whether a design is features of the cell, or surely better than these."""
+    if design == "features" or "features" not in logs:
+        return True
+    gains = logs[design] - logs["features"]
+    gain = float(weights @ gains)
+    return gain > SURELY * float(np.sqrt((weights**2 * (gains - gain) ** 2).sum()))

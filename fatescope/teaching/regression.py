@@ -10,7 +10,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-MAX_STEPS, MEMORY, CONVERGED = 200, 8, 1e-5
+MAX_STEPS, MEMORY, CONVERGED = 200, 8, 1e-4
 """Most steps, the steps that the curvature is learned from, and the largest slope at which the fit ends."""
 _ARMIJO, _SHORTEST = 1e-4, 1e-10
 

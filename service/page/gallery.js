@@ -43,7 +43,6 @@ export class Gallery {
     this.others = (cell) => otherChannels(cell, model).map(([, png]) => png);
     Object.assign(this, { cells, classes: model.classes });
     this.selected = cells.indexOf(before);
-    if (this.selected < 0) this.box.removeAttribute("aria-activedescendant");
     this.clear();
     this.draw();
   }
@@ -86,6 +85,13 @@ export class Gallery {
       created.push(tile);
     }
     this.canvas.append(...created);
+    this.nameSelected();
+  }
+
+  // A cell that is filtered to another place has another id, and one that is out of sight is not in the document.
+  nameSelected() {
+    if (this.tiles.has(this.selected)) this.box.setAttribute("aria-activedescendant", `cell-${this.selected}`);
+    else this.box.removeAttribute("aria-activedescendant");
   }
 
   createTile(cell, i) {
@@ -158,7 +164,7 @@ export class Gallery {
     this.tiles.get(this.selected)?.setAttribute("aria-selected", "false");
     this.selected = index;
     this.tiles.get(index)?.setAttribute("aria-selected", "true");
-    this.box.setAttribute("aria-activedescendant", `cell-${index}`);
+    this.nameSelected();
     this.onSelect(this.cells[index]);
   }
 }

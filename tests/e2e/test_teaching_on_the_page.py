@@ -3,6 +3,7 @@
 import zipfile
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from fatescope.inference import bundle
@@ -57,6 +58,9 @@ def test_cells_are_labelled_by_keyboard_and_taught_and_saved(page, tmp_path):
     said = page.locator("#teach-said")
     expect(said).to_contain_text("by cross-validation over samples", timeout=90_000)
     expect(page.locator("#cell-count")).to_have_text("3 cells")
+    page.emulate_media(reduced_motion="reduce")
+    violations = Axe().run(page).response["violations"]
+    assert [one["id"] for one in violations if one["impact"] in ("serious", "critical")] == []
     page.fill("#teach-name", "nuclei")
     page.fill("#teach-by", "ann")
     with page.expect_download() as saved:

@@ -214,8 +214,8 @@ def _parse(lesson: LessonRequest, model: ServedModel) -> tuple[Cells, npt.NDArra
         sorted({cell.bit_depth for cell in shown}),
     )
     embedding, features, acquisition = layout.split(vectors)
-    cells = Cells(embedding, features, acquisition, samples)
-    return cells, np.array([cell.label for cell in lesson.cells], np.str_), facts
+    labels = np.array([cell.label for cell in lesson.cells], np.str_)
+    return Cells(embedding, features, acquisition, samples), labels, facts
 
 
 def _result(learned: Lesson, shown: Cells, ids: list[str]) -> LessonResult:

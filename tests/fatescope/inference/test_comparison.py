@@ -56,6 +56,18 @@ def test_zero_is_outside_the_interval_just_where_the_p_value_is_below_five_per_c
     assert -1 <= estimate.low <= estimate.difference <= estimate.high <= 1
 
 
+@pytest.mark.parametrize("shares", [[1.2], [1.2, 1.22, 1.24]], ids=["one", "three"])
+@pytest.mark.parametrize("error", [0.0, 0.05, 1.5])
+def test_no_difference_is_larger_than_all_cells(shares, error):
+    """Shares are estimated without cutting off what lies beyond 0 and 1."""
+    matrix = np.array([[1, -1], [-1, 1]]) * error**2
+    more, less = compare(cultures("a", shares), cultures("b", [-0.1, -0.09, -0.08][: len(shares)]), matrix)
+    assert (more.difference, less.difference) == (1, -1)
+    if len(shares) > 1:
+        assert 0 < more.low <= more.difference == more.high
+        assert less.low == less.difference <= less.high < 0
+
+
 def test_the_difference_of_other_classes_leaks_into_a_class_without_one():
     error = np.full((3, 3), -0.5) * 0.1**2 + np.eye(3) * 1.5 * 0.1**2
     make = lambda name, a: [  # noqa: E731

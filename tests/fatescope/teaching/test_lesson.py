@@ -37,7 +37,15 @@ def test_the_head_reads_what_tells_the_classes_apart(gaps, design):
     lesson = teach(cells, NAMES[TARGETS])
     assert lesson.head.design in {design, "both"}
     assert lesson.accuracy.value > 0.8
-    assert lesson.choices[0].loss <= lesson.choices[-1].loss
+
+
+def test_a_network_that_has_nothing_to_say_is_not_read():
+    targets, samples = np.tile([0, 1], 20), np.repeat([f"s{i}" for i in range(4)], 10)
+    reads = [
+        teach(cells_of(targets, samples, seed=seed, features_gap=1.5, width=64), NAMES[targets]).head.design
+        for seed in range(10)
+    ]
+    assert reads.count("features") >= 9
 
 
 def test_no_class_is_learned_from_noise():
