@@ -32,8 +32,8 @@ NO_HEADER = (
     "'replicate' or 'donor'"
 )
 NO_ROLE = (
-    "the first line names no column 'condition', 'day', 'dose', 'replicate' or 'donor'; name what a sample is in one of "
-    "them"
+    "the first line names no column 'condition', 'day', 'dose', 'replicate' or 'donor'; name what a sample is in one "
+    "of them"
 )
 
 
