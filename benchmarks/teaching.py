@@ -172,7 +172,7 @@ def measure(champion: Network, own: Network, source: Source) -> list[Figure]:
             ]
             found[number] = [*accuracies, lesson.accuracy.value, seconds]
         print(f"{source.name}, {count} labels a class: {found.mean(0).round(3)}", flush=True)
-        taught, logistic, boosting, promised, seconds = found.mean(0)
+        taught, logistic, boosting, promised, _ = found.mean(0).tolist()
         simple_best = max(logistic, boosting)
         name = f"{source.name}: {count} labels a class"
         figures += [

@@ -31,6 +31,10 @@ NO_HEADER = (
     "the first line names neither a column 'well' nor 'sample'; name one of them, and 'condition', 'day', 'dose', "
     "'replicate' or 'donor'"
 )
+NO_ROLE = (
+    "the first line names no column 'condition', 'day', 'dose', 'replicate' or 'donor'; name what a sample is in one "
+    "of them"
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,11 @@ def read(rows: Sequence[Sequence[str]]) -> PlateMap:
         return PlateMap([row for i, fields in enumerate(lines, 2) for row in _read_grid_line(i, fields)])
     columns = [_read_heading(heading) for heading in header]
     plate = PlateMap()
-    if not {role for role, _ in columns} & {"well", "sample"}:
-        plate.problems.append(NO_HEADER)
+    named = {role for role, _ in columns if role is not None}
+    places = named & {"well", "sample"}
+    if not places or named == places:
+        # A table of features may have a column `id`, and is no plate map for that.
+        plate.problems.append(NO_ROLE if places else NO_HEADER)
         return plate
     seen: dict[str, int] = {}
     for line, fields in enumerate(lines, 2):

@@ -16,7 +16,7 @@ model (McCullagh and Nelder 1989), so that three replicates against three have f
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -50,6 +50,8 @@ class Sample:
     day: float | None = None
     dose: float | None = None
     donor: str | None = None
+    shown: Floats | None = None
+    """(K,) class shares within 0 and 1, as people see them; None: those of `shares`, clipped."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Units:
     """(n, K)."""
     chance: Floats
     """(n, K) variances by the number of cells alone."""
+    shown: Floats
+    """(n, K) shares within 0 and 1."""
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -107,7 +111,8 @@ def to_units(samples: Sequence[Sample], key: Callable[[Sample], object] | None =
         members.setdefault((key or _culture)(sample), []).append(sample)
     shares = [np.mean([sample.shares for sample in unit], axis=0) for unit in members.values()]
     chance = [np.sum([sample.chance for sample in unit], axis=0) / len(unit) ** 2 for unit in members.values()]
-    return Units(np.array(shares), np.array(chance))
+    shown = [np.mean([_shown(sample) for sample in unit], axis=0) for unit in members.values()]
+    return Units(np.array(shares), np.array(chance), np.array(shown))
 
 
 def interval_of_mean(units: Units, error: Floats) -> tuple[Floats, Floats] | None:
@@ -118,6 +123,10 @@ def interval_of_mean(units: Units, error: Floats) -> tuple[Floats, Floats] | Non
     half = np.sqrt(_quantile(len(units) - 1) ** 2 * variance + _Z**2 * np.diag(error))
     mean = units.shares.mean(0)
     return np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
+
+
+def _shown(sample: Sample) -> Floats:
+    return np.clip(sample.shares, 0, 1) if sample.shown is None else sample.shown
 
 
 def _donor(sample: Sample) -> object:
@@ -135,9 +144,9 @@ def _of_donors(samples: Sequence[Sample], donors: list[str]) -> Units:
 
 def _compare_sides(first: Units, second: Units, error: Floats) -> list[Estimate]:
     count = (len(first), len(second))
-    deltas = first.shares.mean(0) - second.shares.mean(0)
+    deltas, shown = first.shares.mean(0) - second.shares.mean(0), first.shown.mean(0) - second.shown.mean(0)
     if min(count) < 2:
-        return [Estimate(_possible(delta), replicates=count) for delta in deltas]
+        return [Estimate(float(delta), replicates=count) for delta in shown]
     freedom = sum(count) - 2
     means = [np.clip(units.shares.mean(0), 0, 1) for units in (first, second)]
     expected = [mean * (1 - mean) + _FLAT for mean in means]
@@ -147,14 +156,24 @@ def _compare_sides(first: Units, second: Units, error: Floats) -> list[Estimate]
     )
     scatter = factor / freedom * (expected[0] / count[0] + expected[1] / count[1])
     floor = first.chance.sum(0) / count[0] ** 2 + second.chance.sum(0) / count[1] ** 2
-    return _conclude(deltas, scatter, floor, freedom, error, count, None)
+    return _show(_conclude(deltas, scatter, floor, freedom, error, count, None), shown)
 
 
 def _compare_pairs(first: Units, second: Units, error: Floats) -> list[Estimate]:
     count = len(first)
     deltas = first.shares - second.shares
     floor = (first.chance + second.chance).sum(0) / count**2
-    return _conclude(deltas.mean(0), deltas.var(0, ddof=1) / count, floor, count - 1, error, (count, count), count)
+    scatter = deltas.var(0, ddof=1) / count
+    found = _conclude(deltas.mean(0), scatter, floor, count - 1, error, (count, count), count)
+    return _show(found, (first.shown - second.shown).mean(0))
+
+
+def _show(estimates: list[Estimate], shown: Floats) -> list[Estimate]:
+    """Return estimates whose differences are those of the shares that people see beside them, within the intervals."""
+    return [
+        replace(estimate, difference=float(np.clip(delta, estimate.low, estimate.high)))
+        for estimate, delta in zip(estimates, shown, strict=True)
+    ]
 
 
 def _conclude(
@@ -179,12 +198,12 @@ def _conclude(
         effective = freedom * (total / max(seen, _LEAST_SEEN * total)) ** 2
         low, high = _interval(delta, _quantile(effective) ** 2 * total, _Z**2 * growing)
         p_value = student.tails(delta / total**0.5, effective)
-        estimates.append(Estimate(_possible(delta), low, high, p_value, count, pairs))
+        estimates.append(Estimate(delta, low, high, p_value, count, pairs))
     return estimates
 
 
 def _possible(delta: float) -> float:
-    """Return a difference of shares that are estimated beyond 0 and 1, cut off where none can be."""
+    """Cut off a difference where there can be none: shares are estimated beyond 0 and 1."""
     return min(1.0, max(-1.0, float(delta)))
 
 

@@ -135,7 +135,7 @@ def _against(samples: Sequence[Sample], question: Question, condition: str) -> I
     if not matched:
         why = comparison_sentences.nothing_in_common(condition, reference)
         means = [comparison.to_units(side) for side in (first, second)]
-        deltas = means[0].shares.mean(0) - means[1].shares.mean(0)
+        deltas = means[0].shown.mean(0) - means[1].shown.mean(0)
         for name, delta in zip(classes, deltas, strict=True):
             estimate = Estimate(float(delta), replicates=(len(means[0]), len(means[1])))
             sentence = comparison_sentences.difference(condition, reference, name, estimate)
@@ -187,9 +187,10 @@ def _trace(place: _Place, question: Question, found: Sequence[Difference]) -> It
 
 
 def _point(x: float, units: Units, error: Floats, k: int) -> Point:
-    ends = comparison.interval_of_mean(units, error)
-    low, high = (None, None) if ends is None else (float(ends[0][k]), float(ends[1][k]))
-    return Point(x, float(np.clip(units.shares[:, k].mean(), 0, 1)), low, high, len(units))
+    share, ends = float(units.shown[:, k].mean()), comparison.interval_of_mean(units, error)
+    if ends is None:
+        return Point(x, share, None, None, len(units))
+    return Point(x, share, min(share, float(ends[0][k])), max(share, float(ends[1][k])), len(units))
 
 
 def _decide(tested: Sequence[tuple[float, Estimate]]) -> list[Step]:

@@ -85,10 +85,17 @@ def course(axis: str, condition: str, other: str | float, name: str, steps: Sequ
         directions = {_direction(step.difference) for step in steps if step.x >= first.x}
         amount = directions.pop() if len(directions) == 1 else "another share of"
         return f"From {axis} {number(first.x)} on, {condition} has {amount} {cells} than {beside}."
-    same = f"{condition} cannot be told from {beside} by its {cells} {preposition} "
+    itself = beside if isinstance(other, str) else f"itself {beside}"
+    same = f"{condition} cannot be told from {itself} by its {cells}"
+    alike = [x for x in tested if x not in differing]
     if not differing:
-        return f"{same}{join(tested)}."
-    return f"{same}{join([x for x in tested if x not in differing])}; it can {preposition} {join(differing)}."
+        return f"{same} {_on(preposition, alike)}."
+    return f"{same} {_on(preposition, alike)}; it can {_on(preposition, differing)}."
+
+
+def _on(preposition: str, places: Sequence[str]) -> str:
+    """Return places with what they are: on day 3, on days 3 and 5."""
+    return f"{preposition}{'s' * (len(places) > 1)} {join(places)}"
 
 
 def _percent(share: float) -> str:

@@ -69,7 +69,17 @@ def compare(
         compositions.append(Composition(shown, np.clip(shown - half, 0, 1), np.clip(shown + half, 0, 1)))
         exact = learned.uncut(shown, mean, chance)
         samples.append(
-            Sample(role.sample, role.condition, exact, chance, role.replicate, role.day, role.dose, role.donor)
+            Sample(
+                role.sample,
+                role.condition,
+                exact,
+                chance,
+                role.replicate,
+                role.day,
+                role.dose,
+                role.donor,
+                shown,
+            )
         )
     question = Question(spec.classes, error, reference or samples[0].condition)
     found = comparison_report.differences(samples, question)

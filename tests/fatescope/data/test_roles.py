@@ -41,6 +41,10 @@ def test_an_empty_plate_map_says_what_it_lacks():
     assert plate_map.read(plate_map.parse("")).problems == [plate_map.NO_HEADER]
 
 
+def test_a_table_of_features_is_no_plate_map():
+    assert plate_map.read(plate_map.parse("id,area\n1,20\n")).problems == [plate_map.NO_ROLE]
+
+
 def test_numbers_are_those_that_people_write():
     assert [to_number(text) for text in ("3", " 0,5 ", "-1e3", "1,000,000", "x", "")] == [
         3,
