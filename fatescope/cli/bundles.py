@@ -36,9 +36,7 @@ def pull(
 
 
 def add(
-    path: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="The zip that the page gave, or a folder.", exists=True)
-    ],
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The zip that the page gave, or a folder.")],
     as_json: console.AsJson = False,
 ) -> None:
     """Register a bundle that was taught on the page: unsigned and without an alias, so that nothing serves it.
