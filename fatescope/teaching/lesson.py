@@ -22,6 +22,8 @@ Texts = npt.NDArray[np.str_]
 
 MIN_LABELS = 5
 """Labels that each class needs."""
+MAX_CLASSES = 50
+"""Most classes: the time of a lesson grows with them, and a slip of the keyboard makes a new one."""
 MIN_SAMPLES = 3
 """Samples of each class that an interval needs."""
 INNER_FOLDS = 3
@@ -88,7 +90,7 @@ def teach(
     """Teach a head the (N,) `labels` of N cells; `classes` are in the order of the logits, by default sorted.
 
     `designs` are those among which it is chosen; `features` alone is measured in any case.
-    Raises DataError for fewer than two classes, or than MIN_LABELS labels of one.
+    Raises DataError for fewer than two classes, more than MAX_CLASSES, or fewer than MIN_LABELS labels of one.
     """
     names = classes or sorted(set(labels.tolist()))
     _check(labels, names)
@@ -117,6 +119,8 @@ def teach(
 def _check(labels: Texts, classes: list[str]) -> None:
     if len(classes) < 2:
         raise DataError(f"labels of {len(classes)} class; label cells of two classes at least")
+    if len(classes) > MAX_CLASSES:
+        raise DataError(f"labels of {len(classes)} classes, and at most {MAX_CLASSES} are taught; merge some")
     if strange := set(labels.tolist()) - set(classes):
         raise DataError(f"the label '{min(strange)}' is none of the classes {classes}")
     for name in classes:

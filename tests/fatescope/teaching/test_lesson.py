@@ -5,7 +5,7 @@ from fatescope.errors import DataError
 from fatescope.inference.accuracy import student
 from fatescope.teaching.folds import Folds, assign
 from fatescope.teaching.guidance import contradictions, next_cells
-from fatescope.teaching.lesson import measure, teach
+from fatescope.teaching.lesson import MAX_CLASSES, MIN_LABELS, measure, teach
 from fatescope.teaching.regression import fit
 from fatescope.teaching.shortcuts import audit
 from tests.support.teaching import cells_of
@@ -127,3 +127,9 @@ def test_before_any_label_cells_that_differ_come_first():
     nothing = waiting.among(np.zeros(0, np.int64))
     assert set(next_cells(None, nothing, waiting, 8).tolist()) & {50, 51}
     assert len(next_cells(None, nothing, waiting, 80)) == 52
+
+
+def test_more_classes_than_a_lesson_has_time_for_are_refused():
+    targets = np.arange(MIN_LABELS * (MAX_CLASSES + 1)) % (MAX_CLASSES + 1)
+    with pytest.raises(DataError, match=f"at most {MAX_CLASSES}"):
+        teach(cells_of(targets, np.full(len(targets), "a")), targets.astype(str))
