@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from fatescope.teaching.head import Design
 from service.api.schemas import ModelVersion
@@ -10,14 +10,17 @@ from service.inference.errors import ErrorDetail, Schema
 
 MAX_CELLS, MAX_NEXT = 5_000, 200
 """Most cells of a lesson, and most that it says should be labelled next."""
-Name = Annotated[str, Field(max_length=200)]
+Name = Annotated[str, StringConstraints(max_length=200, pattern="^[^\\x00]*$")]
+"""NumPy ends a text before NUL, so that two names could become one."""
+Words = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", strip_whitespace=True)]
+"""What somebody has typed: it is in the card of the bundle, where a line break could begin a sentence of its own."""
 
 
 class TaughtCell(Schema):
     """A cell of a lesson, as /teach/cells describes it."""
 
     id: Name = Field(description="Whatever the client calls it; answers name it so.")
-    label: Name = Field(default="", description="Its class; empty for one that nobody has labelled yet.")
+    label: Words = Field(default="", description="Its class; empty for one that nobody has labelled yet.")
     sample: Name = Field(default="", description="Its sample: cross-validation leaves samples out.")
     image_hash: Annotated[str, Field(pattern=r"^-?\d{1,20}$")]
     height: Annotated[int, Field(ge=1, le=100_000)]
@@ -62,7 +65,7 @@ class BundleRequest(LessonRequest):
     """The same, and what the bundle is called."""
 
     name: Name = Field(description="The name of its task: letters, digits, - and _.")
-    by: Name = Field(default="", description="Who gave the labels.")
+    by: Words = Field(default="", description="Who gave the labels.")
 
 
 class TaughtAccuracy(Schema):

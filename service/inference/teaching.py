@@ -3,6 +3,7 @@
 The network runs in this process, in ONNX Runtime: a few hundred cells, once for each lesson.
 """
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from fatescope.data import features, images
 from fatescope.data.batches import batched
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Bundle, Spec
-from service.inference.classify_batch import CHUNK, decode
+from service.inference.classify_batch import CHUNK, Item, decode
 from service.inference.decoded_cell import DecodedCell, FailedCell
+from service.inference.files import Origin
+from service.inference.requester import count_cells
 from service.inference.served_model import ServedModel
 
 Floats = npt.NDArray[np.float32]
@@ -50,17 +53,35 @@ class Layout:
 
 @dataclass(frozen=True)
 class Described:
-    """A cell and the vector that lessons take."""
+    """What is kept of a cell: no pixels, which of thousands of large images would be gigabytes."""
 
-    cell: DecodedCell
-    sample: str | None
+    file: str
+    page: int | None
+    object: int | None
     upload: int | None
+    sample: str | None
+    image_hash: str
+    """The hash of its pixels, as text: numbers in JavaScript have 53 bits."""
+    size: tuple[int, int]
+    """Native height and width, px."""
+    bit_depth: int
     vector: Floats
+    """What lessons take."""
 
-    @property
-    def image_hash(self) -> str:
-        """Return the hash of its pixels, as text: numbers in JavaScript have 53 bits."""
-        return str(images.pixel_hash(self.cell.native))
+    @classmethod
+    def of(cls, cell: DecodedCell, origin: Origin, vector: Floats) -> "Described":
+        """Return what is kept of a cell."""
+        return cls(
+            cell.file,
+            cell.page,
+            cell.object,
+            origin.upload,
+            origin.sample,
+            str(images.pixel_hash(cell.native)),
+            cell.size,
+            cell.bit_depth,
+            vector,
+        )
 
 
 _loading = threading.Lock()
@@ -78,19 +99,29 @@ def network(model: ServedModel) -> Bundle:
         return _loaded[path]
 
 
-def describe(
+async def describe(
     files: list[tuple[str, IO[bytes]]], model: ServedModel, max_cells: int
 ) -> tuple[list[Described], list[FailedCell]]:
-    """Return the cells in files, and those that cannot be read; raises RequestError as `classify_many` does."""
+    """Return the cells in files, and those that cannot be read; raises RequestError as `classify_many` does.
+
+    It ends with the chunk at work once its request has ended, and each chunk counts for the quota of the key.
+    """
     described, failed = list[Described](), list[FailedCell]()
-    running = network(model)
-    for items in batched(decode(files, model, details=False, max_cells=max_cells), CHUNK):
-        failed += [item.cell for item in items if isinstance(item.cell, FailedCell)]
-        readable = [item for item in items if isinstance(item.cell, DecodedCell)]
-        cells = [item.cell for item in readable if isinstance(item.cell, DecodedCell)]
-        for item, cell, vector in zip(readable, cells, _vectors(cells, running), strict=True):
-            described.append(Described(cell, item.origin.sample, item.origin.upload, vector))
+    running = await asyncio.to_thread(network, model)
+    chunks = _describe(batched(decode(files, model, details=False, max_cells=max_cells), CHUNK), running)
+    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        count_cells(len(chunk[0]))
+        described += chunk[0]
+        failed += chunk[1]
     return described, failed
+
+
+def _describe(chunks: Iterator[list[Item]], running: Bundle) -> Iterator[tuple[list[Described], list[FailedCell]]]:
+    for items in chunks:
+        failed = [item.cell for item in items if isinstance(item.cell, FailedCell)]
+        readable = [(item.cell, item.origin) for item in items if isinstance(item.cell, DecodedCell)]
+        vectors = _vectors([cell for cell, _ in readable], running)
+        yield [Described.of(*one, vector) for one, vector in zip(readable, vectors, strict=True)], failed
 
 
 def _vectors(cells: list[DecodedCell], running: Bundle) -> Iterator[Floats]:

@@ -6,10 +6,12 @@ import binascii
 import io
 import tempfile
 import threading
+import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +40,11 @@ from service.api.teaching_schemas import (
     PopulationSpans,
     PopulationsResponse,
     TaughtAccuracy,
+    TaughtCell,
     TaughtClass,
     TaughtShortcut,
 )
 from service.inference.errors import RequestError
-from service.inference.requester import count_cells
 from service.inference.served_model import ServedModel
 from service.inference.teaching import Described, Layout, describe
 
@@ -50,9 +52,13 @@ router = APIRouter(tags=["teaching"])
 
 _BINARY = {"type": "string", "format": "binary"}
 _MAX_NAME = 200
-_WAIT_S = 30.0
+_WAIT_S, _LOOK_S = 30.0, 0.05
+"""How long a lesson waits for its turn, and how often it looks."""
 _turn = threading.Lock()
 """One lesson at a time: each takes a core for seconds, and others want an answer."""
+_teacher = ThreadPoolExecutor(1, "fatescope-lesson")
+"""Not one of the threads that decode images: lessons that wait would take them all."""
+_T = TypeVar("_T")
 
 
 @router.post(
@@ -67,8 +73,7 @@ async def cells(request: Request, task: Task = None) -> Response:
     state = state_of(request.scope)
     model = state.models.get(task)
     async with read_many(request) as files:
-        described, failed = await asyncio.to_thread(describe, files, model, min(MAX_CELLS, state.max_cells))
-    count_cells(len(described))
+        described, failed = await describe(files, model, min(MAX_CELLS, state.max_cells))
     content = {
         "model": model.identity,
         "task": model.spec.task,
@@ -79,38 +84,51 @@ async def cells(request: Request, task: Task = None) -> Response:
 
 
 @router.post("/teach/head")
-def head(request: Request, lesson: LessonRequest, task: Task = None) -> LessonResponse:
+async def head(request: Request, lesson: LessonRequest, task: Task = None) -> LessonResponse:
     """Teach a head the labels, and say how right it is by cross-validation, and which cells to label next."""
     model = state_of(request.scope).models.get(task)
-    version = ModelVersion(**model.identity)
-    known, labels, _ = _parse(lesson, model)
+    return await _in_turn(lambda: _teach(lesson, model))
+
+
+def _teach(lesson: LessonRequest, model: ServedModel) -> LessonResponse:
+    cells, known, labels, _ = _parse(lesson, model)
     labelled = labels != ""
-    with _in_turn():
-        learned: Lesson | None = None
-        result, needs = None, None
-        try:
-            learned = teach(known.among(labelled), labels[labelled])
-            result = _result(learned, known.among(labelled), [cell.id for cell in lesson.cells if cell.label])
-        except DataError as error:
-            needs = str(error)
-        following = next_cells(learned, known.among(labelled), known.among(~labelled), lesson.count)
-    waiting = [cell.id for cell in lesson.cells if not cell.label]
+    learned: Lesson | None = None
+    result, needs = None, None
+    try:
+        learned = teach(known.among(labelled), labels[labelled])
+        result = _result(learned, known.among(labelled), [cell.id for cell in cells if cell.label])
+    except DataError as error:
+        needs = str(error)
+    following = next_cells(learned, known.among(labelled), known.among(~labelled), lesson.count)
+    waiting = [cell.id for cell in cells if not cell.label]
     return LessonResponse(
-        model=version, task=model.spec.task, lesson=result, needs=needs, next=[waiting[row] for row in following]
+        model=ModelVersion(**model.identity),
+        task=model.spec.task,
+        lesson=result,
+        needs=needs,
+        next=[waiting[row] for row in following],
     )
 
 
 @router.post("/teach/bundle", response_class=Response, responses={200: {"content": {"application/zip": {}}}})
-def bundle(request: Request, lesson: BundleRequest, task: Task = None) -> Response:
+async def bundle(request: Request, lesson: BundleRequest, task: Task = None) -> Response:
     """Return a bundle with a head that was taught the labels, unsigned, as a zip.
 
     Register it with `fatescope models add`: it is served once somebody who may has signed it, and by the gate.
     """
     model = state_of(request.scope).models.get(task)
-    known, labels, facts = _parse(lesson, model)
+    content = await _in_turn(lambda: _pack(lesson, model))
+    headers = {"Content-Disposition": f'attachment; filename="fatescope-{lesson.name}.zip"'}
+    return Response(content, media_type="application/zip", headers=headers)
+
+
+def _pack(lesson: BundleRequest, model: ServedModel) -> bytes:
+    """Return the zip of a taught bundle; raises RequestError where there is none."""
+    _, known, labels, facts = _parse(lesson, model)
     labelled = labels != ""
     teacher = Teacher(lesson.name, lesson.by, model.champion.name, model.champion.version)
-    with _in_turn(), tempfile.TemporaryDirectory(prefix="fatescope-taught-") as place:
+    with tempfile.TemporaryDirectory(prefix="fatescope-taught-") as place:
         try:
             check_task(lesson.name)
             learned = teach(known.among(labelled), labels[labelled])
@@ -124,8 +142,7 @@ def bundle(request: Request, lesson: BundleRequest, task: Task = None) -> Respon
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(folder.iterdir()):
                 archive.write(path, f"{lesson.name}/{path.name}")
-    headers = {"Content-Disposition": f'attachment; filename="fatescope-{lesson.name}.zip"'}
-    return Response(buffer.getvalue(), media_type="application/zip", headers=headers)
+    return buffer.getvalue()
 
 
 @router.post(
@@ -152,49 +169,52 @@ async def populations(request: Request) -> PopulationsResponse:
     )
 
 
-@contextmanager
-def _in_turn() -> Iterator[None]:
-    if not _turn.acquire(timeout=_WAIT_S):
-        raise RequestError(
-            503,
-            "busy",
-            "others are being taught at the moment; try again in a few seconds",
-            headers={"Retry-After": "5"},
-        )
-    try:
-        yield
-    finally:
-        _turn.release()
+async def _in_turn(work: Callable[[], _T]) -> _T:
+    """Return what `work` returns, once no other lesson is at work; raises RequestError after _WAIT_S."""
+    end = time.monotonic() + _WAIT_S
+    while not _turn.acquire(blocking=False):
+        if time.monotonic() >= end:
+            raise RequestError(
+                503,
+                "busy",
+                "others are being taught at the moment; try again in a few seconds",
+                headers={"Retry-After": "5"},
+            )
+        await asyncio.sleep(_LOOK_S)
+    running = _teacher.submit(work)
+    # Also where the client has gone: the turn is over when the thread is free.
+    running.add_done_callback(lambda _: _turn.release())
+    return await asyncio.wrap_future(running)
 
 
 def _described(one: Described) -> dict[str, object]:
-    cell = one.cell
     return {
-        "file": cell.file,
-        "page": cell.page,
-        "object": cell.object,
+        "file": one.file,
+        "page": one.page,
+        "object": one.object,
         "upload": one.upload,
         "sample": one.sample,
         "image_hash": one.image_hash,
-        "height": cell.size[0],
-        "width": cell.size[1],
-        "bit_depth": cell.bit_depth,
+        "height": one.size[0],
+        "width": one.size[1],
+        "bit_depth": one.bit_depth,
         "vector": base64.b64encode(np.asarray(one.vector, "<f4").tobytes()).decode(),
     }
 
 
-def _parse(lesson: LessonRequest, model: ServedModel) -> tuple[Cells, npt.NDArray[np.str_], Facts]:
-    """Return the cells of a lesson, the label of each, and the facts of those that have one."""
+def _parse(lesson: LessonRequest, model: ServedModel) -> tuple[list[TaughtCell], Cells, npt.NDArray[np.str_], Facts]:
+    """Return the cells of a lesson, each once, what is known of them, their labels, and facts of those with one."""
     if lesson.version != model.champion.version:
         raise RequestError(
             409, "version", f"the cells were described by version {lesson.version}, and version "
             f"{model.champion.version} is served now; describe them again with /teach/cells",
         )  # fmt: skip
-    layout = Layout.of(model)
-    vectors = np.zeros((len(lesson.cells), layout.size), np.float32)
-    for row, cell in enumerate(lesson.cells):
+    cells, layout = _each_once(lesson.cells), Layout.of(model)
+    vectors = np.zeros((len(cells), layout.size), np.float32)
+    for row, cell in enumerate(cells):
         try:
-            vectors[row] = np.frombuffer(base64.b64decode(cell.vector, validate=True), "<f4")
+            # Without a shape, a single number would fill the row.
+            vectors[row] = np.frombuffer(base64.b64decode(cell.vector, validate=True), "<f4").reshape(layout.size)
         except (ValueError, binascii.Error) as error:
             raise RequestError(
                 422,
@@ -203,8 +223,8 @@ def _parse(lesson: LessonRequest, model: ServedModel) -> tuple[Cells, npt.NDArra
             ) from error
     if not np.isfinite(vectors).all() or np.abs(vectors).max(initial=0) > 1e9:
         raise RequestError(422, "parameters", "a vector holds what is no number of a cell")
-    samples = np.array([cell.sample for cell in lesson.cells], np.str_)
-    shown = [cell for cell in lesson.cells if cell.label]
+    samples = np.array([cell.sample for cell in cells], np.str_)
+    shown = [cell for cell in cells if cell.label]
     hashes = [int(cell.image_hash) for cell in shown]
     if not all(-(2**63) <= value < 2**63 for value in hashes):
         raise RequestError(422, "parameters", "image_hash: no hash of an image")
@@ -214,8 +234,27 @@ def _parse(lesson: LessonRequest, model: ServedModel) -> tuple[Cells, npt.NDArra
         sorted({cell.bit_depth for cell in shown}),
     )
     embedding, features, acquisition = layout.split(vectors)
-    labels = np.array([cell.label for cell in lesson.cells], np.str_)
-    return Cells(embedding, features, acquisition, samples), labels, facts
+    labels = np.array([cell.label for cell in cells], np.str_)
+    return cells, Cells(embedding, features, acquisition, samples), labels, facts
+
+
+def _each_once(cells: list[TaughtCell]) -> list[TaughtCell]:
+    """Return the cells without those whose image is there already, those with a label first.
+
+    The same image in two samples would be on both sides of the cross-validation, which would then be of memory.
+    """
+    first = dict[str, TaughtCell]()
+    for cell in sorted(cells, key=lambda cell: not cell.label):
+        known = first.setdefault(cell.image_hash, cell)
+        if cell.label and cell.label != known.label:
+            raise RequestError(
+                422,
+                "lesson",
+                f"'{known.id}' and '{cell.id}' are the same image, but are labelled '{known.label}' and "
+                f"'{cell.label}'; correct one of the labels",
+            )
+    chosen = {id(cell) for cell in first.values()}
+    return [cell for cell in cells if id(cell) in chosen]
 
 
 def _result(learned: Lesson, shown: Cells, ids: list[str]) -> LessonResult:

@@ -1,14 +1,19 @@
 """Teaching a head over HTTP: cells described, a lesson, and the bundle."""
 
+import dataclasses
 import hashlib
 import io
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import orjson
 import pytest
 
 from fatescope.inference import bundle
 from service.api.routes import teaching
+from service.inference import teaching as inference
 from tests.support import native
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
@@ -97,7 +102,7 @@ def test_what_cannot_be_taught_is_refused(client, described, change, status, cod
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
 
-@pytest.mark.parametrize("vector", ["", "AAAA", "no base64!", "AADAfw=="])
+@pytest.mark.parametrize("vector", ["", "AAAA", "no base64!", "AADAfw==", "AACAPw=="])
 def test_a_vector_of_another_model_is_refused(client, described, vector):
     content = lesson(described)
     content["cells"][0]["vector"] = vector
@@ -155,3 +160,65 @@ def test_populations_of_an_analysis_are_labels(client):
     assert spans == {"alive": [[1, 2], [7, 7]], "first": [[0, 3]]}
     refused = client.post("/teach/populations", content=b"no analysis")
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "analysis")
+
+
+def test_a_label_that_ends_before_its_end_is_refused(client, described):
+    for name, text in (("label", "\0"), ("label", "dark\n# Signed"), ("sample", "run0\0")):
+        content = lesson(described)
+        content["cells"][0][name] = text
+        response = client.post("/teach/head", params=TASK, json=content)
+        assert (response.status_code, response.json()["error"]["code"]) == (422, "parameters")
+    content = lesson(described)
+    content["cells"][0]["label"] += " "
+    learned = client.post("/teach/head", params=TASK, json=content).raise_for_status().json()["lesson"]
+    assert len(learned["classes"]) == 2
+
+
+def test_the_same_image_in_two_samples_counts_once(client, described):
+    content = lesson(described)
+    copies = [cell | {"id": f"copy {cell['id']}", "sample": f"copy {cell['sample']}"} for cell in content["cells"]]
+    content["cells"] += copies
+    answer = client.post("/teach/head", params=TASK, json=content).raise_for_status().json()
+    assert [one["labels"] for one in answer["lesson"]["classes"]] == [CELLS // 2] * 2
+    # Nor is anybody asked to label what is labelled already.
+    for cell in copies:
+        cell["label"] = ""
+    assert client.post("/teach/head", params=TASK, json=content).raise_for_status().json()["next"] == []
+
+
+def test_two_labels_of_the_same_image_are_named(client, described):
+    content = lesson(described)
+    content["cells"].append(content["cells"][0] | {"id": "copy", "label": "another"})
+    response = client.post("/teach/head", params=TASK, json=content)
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "lesson")
+    assert "and 'copy' are the same image" in response.text
+
+
+def test_lessons_that_wait_take_no_thread_of_those_that_decode(client, described, monkeypatch):
+    monkeypatch.setattr(teaching, "_WAIT_S", 3.0)
+    content = orjson.dumps(lesson(described, 4))
+    headers = {"content-type": "application/json"}
+    with teaching._turn, ThreadPoolExecutor(45) as pool:
+        waiting = [
+            pool.submit(client.post, "/teach/head", params=TASK, content=content, headers=headers) for _ in range(45)
+        ]
+        time.sleep(0.5)
+        client.post("/classify_batch", params=TASK, files={"files": ("a.tif", crop(0))}).raise_for_status()
+        assert not any(answer.done() for answer in waiting)
+        assert {answer.result().status_code for answer in waiting} == {503}
+
+
+def test_cells_count_for_the_quota_also_where_there_are_too_many(bundles, tmp_path, monkeypatch):
+    counted = []
+    monkeypatch.setattr(inference, "CHUNK", 4)
+    monkeypatch.setattr(inference, "count_cells", counted.append)
+    with application(tmp_path, bundles, max_cells=6) as app, connected(app) as client:
+        for cells, status in ((6, 200), (7, 413)):
+            files = [("files", (f"{seed}.tif", crop(seed))) for seed in range(cells)]
+            assert client.post("/teach/cells", params=TASK, files=files).status_code == status
+    assert counted == [4, 2, 4]
+
+
+def test_no_pixels_are_kept_of_cells_that_are_described():
+    kept = {field.name for field in dataclasses.fields(inference.Described)}
+    assert not kept & {"cell", "pixels", "native"}
