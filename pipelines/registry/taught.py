@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fatescope.data.archives import DAMAGE
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 from fatescope.model_registry import model_name
 from fatescope.signing.signature import SIGNATURE
+from fatescope.teaching.taught_bundle import check_task
 from pipelines.registry import log_version, tracking, versions
 from pipelines.registry.records import cut
 
@@ -28,13 +30,16 @@ MAX_BYTES = 4_000_000_000
 def add(path: Path) -> tuple[str, str]:
     """Register the bundle at `path`, a folder or a zip as the service gives it; return its task and number.
 
-    Raises DataError for one that is registered already, or that was not taught: those come from `register`, which asks
-    the gate; and BundleError for one that is damaged, has a signature or does not reproduce its test tensors here.
+    Raises DataError for one that is registered already, whose task is no name, or that was not taught: those come from
+    `register`, which asks the gate; and BundleError for one that is damaged, has a signature or does not reproduce its
+    test tensors here.
     """
     with _unpacked(path) as folder:
         spec = bundle.open_spec(folder)
         if spec.taught is None:
             raise DataError(f"{path}: was not taught but trained; register it with `fatescope repro register`")
+        # It is part of names in the registry, and whoever sent the bundle wrote it.
+        check_task(spec.task)
         if (folder / SIGNATURE).exists():
             raise BundleError(f"{path}: has a signature, but nobody has signed it yet; download it again")
         bundle.load(folder, threads=1).check()
@@ -67,14 +72,15 @@ def _unpacked(path: Path) -> Iterator[Path]:
     if path.is_dir():
         yield path
         return
-    try:
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(prefix="fatescope-") as place:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise BundleError(f"{path}: announces more than {MAX_BYTES:,} bytes; download the bundle again")
-            archive.extractall(place)
-            specs = sorted(Path(place).glob(f"**/{bundle.SPEC}"))
-            if len(specs) != 1:
-                raise BundleError(f"{path}: {len(specs)} bundles in it, where one was expected")
-            yield specs[0].parent
-    except (OSError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path}: neither the folder of a bundle nor a zip of one ({error})") from error
+    with tempfile.TemporaryDirectory(prefix="fatescope-") as place:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+                    raise BundleError(f"{path}: announces more than {MAX_BYTES:,} bytes; download the bundle again")
+                archive.extractall(place)
+        except DAMAGE as error:
+            raise BundleError(f"{path}: neither the folder of a bundle nor a zip of one ({error})") from error
+        specs = sorted(Path(place).glob(f"**/{bundle.SPEC}"))
+        if len(specs) != 1:
+            raise BundleError(f"{path}: {len(specs)} bundles in it, where one was expected")
+        yield specs[0].parent

@@ -292,3 +292,16 @@ def test_only_what_was_taught_is_added_by_hand(fatescope, tmp_path):
     (tmp_path / "no.zip").write_bytes(b"no zip")
     assert "nor a zip" in fatescope("models", "add", "no.zip").errors
     assert "not taught but trained" in fatescope("models", "add", "model0/artifacts/bundle").errors
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_damaged_bundle_and_a_task_that_is_no_name_are_refused(fatescope, tmp_path):
+    write_taught(tmp_path / "taught")
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "taught"))
+    content = bytearray(packed.read_bytes())
+    content[len(content) // 3 : len(content) // 3 + 2000] = bytes(2000)
+    packed.write_bytes(content)
+    assert "nor a zip" in fatescope("models", "add", "packed.zip").errors
+    spec = tmp_path / "taught" / bundle.SPEC
+    spec.write_text(spec.read_text().replace('"task": "nuclei"', '"task": "a/../b"'))
+    assert "is no name of a task" in fatescope("models", "add", "taught").errors
