@@ -15,3 +15,11 @@ def test_tails_and_quantiles_are_those_of_scipy(freedom):
 
 def test_nothing_is_beyond_an_infinite_value():
     assert student.tails(float("inf"), 3) == 0
+
+
+@pytest.mark.parametrize("freedom", [1, 4.3, 1600.0])
+def test_a_quantile_takes_few_steps(freedom, monkeypatch):
+    calls, tails = [], student.tails
+    monkeypatch.setattr(student, "tails", lambda *call: calls.append(call) or tails(*call))
+    student.quantile(freedom, 0.95)
+    assert len(calls) < 15
