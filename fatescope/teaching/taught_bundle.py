@@ -1,6 +1,6 @@
 """Write a bundle with a head that was taught: the network of a champion, the head, and what the labels can calibrate.
 
-Temperature, conformal sets and distance are of cells that were left out in cross-validation. Where there are too few
+Temperature, conformal sets, distance and reference are of cells that were left out in cross-validation. Where there are too few
 labels for a threshold, it is one that rules no class out. The bundle has no signature: it is served only once somebody
 who may has signed it, and as champion only by the gate.
 """
@@ -226,7 +226,9 @@ def _reference(spec: Spec, lesson: Lesson, cells: Cells, facts: Facts, outliers:
         height=facts.sizes[:, 0],
         width=facts.sizes[:, 1],
     )
-    answered = Prediction.of(lesson.head.logits(cells.embedding, cells.features), cells.embedding.astype(np.float32))
+    # By heads that did not know the cell: the one in the bundle is surer of its own cells than of any culture's, and
+    # compositions and drift are told from what is here.
+    answered = Prediction.of(lesson.left_out.astype(np.float32), cells.embedding.astype(np.float32))
     return bundle.build_reference(manifest, [answered], spec, outliers, seen=len(manifest))
 
 

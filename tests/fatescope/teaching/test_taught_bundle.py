@@ -2,6 +2,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
@@ -61,6 +62,15 @@ def test_most_cells_of_its_kind_are_not_unlike_its_own(lesson, written):
     _, _, placed, _ = lesson
     model = bundle.load(written, 1)
     assert (model.assess(model.predict(placed)).verdicts != "unlike_training").mean() > 0.9
+
+
+def test_its_reference_is_what_heads_said_that_did_not_know_the_cells(lesson, tmp_path):
+    cells, labels, _, _ = lesson
+    learned = teach(cells, np.where(np.arange(len(labels)) % 5, labels, "dark"))
+    write(COMMITTED / "binary", tmp_path / "b", learned, cells, facts_of(len(labels)), TEACHER, [])
+    reference = pd.read_parquet(tmp_path / "b" / bundle.REFERENCE)
+    found = reference[[f"p_{name}" for name in learned.classes]].to_numpy()
+    assert found == pytest.approx(np.exp(learned.left_out), abs=1e-5)
 
 
 def test_names_on_its_page_are_text(lesson, tmp_path):
