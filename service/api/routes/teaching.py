@@ -51,7 +51,8 @@ from service.inference.teaching import Described, Layout, describe
 router = APIRouter(tags=["teaching"])
 
 _BINARY = {"type": "string", "format": "binary"}
-_MAX_NAME = 200
+_MAX_NAME, _MAX_SPANS = 200, 500_000
+"""Longest name of a population, and most spans of all: in JSON each takes 100 times its room in the file."""
 _WAIT_S, _LOOK_S = 30.0, 0.05
 """How long a lesson waits for its turn, and how often it looks."""
 _turn = threading.Lock()
@@ -159,6 +160,12 @@ async def populations(request: Request) -> PopulationsResponse:
         analysis = await asyncio.to_thread(read_analysis, io.BytesIO(content), "the analysis")
     except DataError as error:
         raise RequestError(400, "analysis", str(error)) from error
+    spans = sum(len(population.spans) for population in analysis.populations)
+    if spans > _MAX_SPANS:
+        raise RequestError(
+            400, "analysis", f"the populations made by hand are of {spans:,} pieces, and at most {_MAX_SPANS:,} are "
+            "read; save an analysis with those alone that you want to teach",
+        )  # fmt: skip
     return PopulationsResponse(
         cif=analysis.cif,
         populations=[

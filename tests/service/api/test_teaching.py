@@ -222,3 +222,10 @@ def test_cells_count_for_the_quota_also_where_there_are_too_many(bundles, tmp_pa
 def test_no_pixels_are_kept_of_cells_that_are_described():
     kept = {field.name for field in dataclasses.fields(inference.Described)}
     assert not kept & {"cell", "pixels", "native"}
+
+
+def test_populations_of_too_many_pieces_are_refused(client, monkeypatch):
+    monkeypatch.setattr(teaching, "_MAX_SPANS", 2)
+    for members, status in (([1, 3], 200), ([1, 3, 5], 400)):
+        answer = client.post("/teach/populations", content=native.analysis("cells.cif", 9, {"alive": members}, {}))
+        assert answer.status_code == status
