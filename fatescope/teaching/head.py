@@ -26,6 +26,8 @@ CLIP = 4.0
 """Standard deviations from the mean beyond which a feature is taken to be there: some are ratios without bound."""
 SURELY = 2.0
 """Standard errors by which a head that reads the network has to be better than one that does not."""
+_NO_SPREAD = 1e-10
+"""Variance along a direction, relative to the largest, that is rounding alone."""
 _LEAST_SPREAD = 0.05
 """Of a coordinate, relative to their median, below which it is not stretched to the spread of the others."""
 
@@ -49,8 +51,7 @@ class Space:
         centre, spread = embedding.mean(0, dtype=np.float64), embedding.std(0, dtype=np.float64)
         stretch = np.maximum(spread, max(_LEAST_SPREAD * float(np.median(spread)), 1e-9))
         standard = (embedding - centre) / stretch
-        _, _, vectors = np.linalg.svd(standard, full_matrices=False)
-        directions = vectors[:DIRECTIONS].T / stretch[:, None] / np.sqrt(embedding.shape[1])
+        directions = _principal(standard) / stretch[:, None] / np.sqrt(embedding.shape[1])
         scale = np.maximum(features.std(0, dtype=np.float64), 1e-9)
         return cls(centre, directions, features.mean(0, dtype=np.float64), scale)
 
@@ -64,6 +65,17 @@ class Space:
             parts.append(clipped / np.sqrt(features.shape[1]))
         points: npt.NDArray[np.float64] = np.concatenate(parts, axis=1, dtype=np.float64)
         return points
+
+
+def _principal(standard: Floats) -> Floats:
+    """Return the (C, r) principal directions of centred (N, C) embeddings, the most important first."""
+    # By the squares of the smaller side, which takes a tenth of the time of a singular value decomposition.
+    few = len(standard) <= standard.shape[1]
+    values, vectors = np.linalg.eigh(standard @ standard.T if few else standard.T @ standard)
+    order = np.argsort(-values)[:DIRECTIONS]
+    order = order[values[order] > _NO_SPREAD * values.max()]
+    kept: Floats = vectors[:, order]
+    return standard.T @ kept / np.sqrt(values[order]) if few else kept
 
 
 @dataclass(frozen=True)

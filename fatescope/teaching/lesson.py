@@ -1,7 +1,7 @@
 """Teach a head from labels, and say how right it is by cross-validation over samples.
 
-The accuracy is that of the whole procedure: in each fold, design and penalty are chosen anew by the samples that are
-left (nested cross-validation), and the cells that are left out have taken part in nothing.
+The accuracy is that of the whole procedure: in each fold, coordinates, design and penalty are chosen anew by the samples
+that are left (nested cross-validation), and the cells that are left out have taken part in nothing.
 """
 
 import math
@@ -96,9 +96,9 @@ def teach(
     _check(labels, names)
     targets = np.array([names.index(label) for label in labels.tolist()], np.int64)
     space = Space.of(cells.embedding, cells.features)
-    points = {design: space.points(cells.embedding, cells.features, design) for design in {*designs, "features"}}
+    points = _points(space, cells, designs)
     folds = assign(targets, cells.samples, names)
-    raw, simple = _leave_out(points, targets, names, cells.samples, folds, designs)
+    raw, simple = _leave_out(cells, targets, names, folds, designs)
     choices = _wanted(choose(points, targets, len(names), folds, np.arange(len(targets))), designs)
     best = choices[0]
     head = Head.of(fit(points[best.design], targets, len(names), best.penalty), best.design, space)
@@ -129,13 +129,13 @@ def _check(labels: Texts, classes: list[str]) -> None:
             raise DataError(f"'{name}' has {count} labels; each class needs {MIN_LABELS} at least, and 50 are better")
 
 
+def _points(space: Space, cells: Cells, designs: tuple[Design, ...]) -> dict[Design, npt.NDArray[np.float64]]:
+    """Return the coordinates of cells in each of the designs, and in that of features alone."""
+    return {design: space.points(cells.embedding, cells.features, design) for design in {*designs, "features"}}
+
+
 def _leave_out(
-    points: dict[Design, npt.NDArray[np.float64]],
-    targets: Indices,
-    classes: list[str],
-    samples: Texts,
-    folds: Folds,
-    designs: tuple[Design, ...],
+    cells: Cells, targets: Indices, classes: list[str], folds: Folds, designs: tuple[Design, ...]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the (N, K) logits of each cell by a head that did not know its fold, and those by features alone."""
     size = len(classes)
@@ -143,7 +143,8 @@ def _leave_out(
     for fold in folds.names:
         held = folds.place == fold
         train = np.flatnonzero(~held)
-        inner = assign(targets[train], samples[train], classes, seed=1, most=INNER_FOLDS)
+        points = _points(Space.of(cells.embedding[train], cells.features[train]), cells, designs)
+        inner = assign(targets[train], cells.samples[train], classes, seed=1, most=INNER_FOLDS)
         choices = choose(points, targets, size, inner, train)
         for target, choice in (
             (chosen, _wanted(choices, designs)[0]),

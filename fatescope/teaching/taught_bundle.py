@@ -1,8 +1,8 @@
 """Write a bundle with a head that was taught: the network of a champion, the head, and what the labels can calibrate.
 
-Temperature, conformal sets, distance and reference are of cells that were left out in cross-validation. Where there are too few
-labels for a threshold, it is one that rules no class out. The bundle has no signature: it is served only once somebody
-who may has signed it, and as champion only by the gate.
+Temperature, conformal sets, distance and reference are of cells that were left out in cross-validation. Where there are
+too few labels for a threshold, it is one that rules no class out. The bundle has no signature: it is served only once
+somebody who may has signed it, and as champion only by the gate.
 """
 
 import hashlib

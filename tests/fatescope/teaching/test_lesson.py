@@ -5,6 +5,7 @@ from fatescope.errors import DataError
 from fatescope.inference.accuracy import student
 from fatescope.teaching.folds import Folds, assign
 from fatescope.teaching.guidance import contradictions, next_cells
+from fatescope.teaching.head import Space
 from fatescope.teaching.lesson import MAX_CLASSES, MIN_LABELS, measure, teach
 from fatescope.teaching.regression import fit
 from fatescope.teaching.shortcuts import audit
@@ -133,3 +134,20 @@ def test_more_classes_than_a_lesson_has_time_for_are_refused():
     targets = np.arange(MIN_LABELS * (MAX_CLASSES + 1)) % (MAX_CLASSES + 1)
     with pytest.raises(DataError, match=f"at most {MAX_CLASSES}"):
         teach(cells_of(targets, np.full(len(targets), "a")), targets.astype(str))
+
+
+def test_coordinates_are_of_the_cells_that_are_left(monkeypatch):
+    seen, of = [], Space.of
+    monkeypatch.setattr(Space, "of", lambda embedding, features: seen.append(len(embedding)) or of(embedding, features))
+    lesson = teach(cells_of(TARGETS, SAMPLES, embedding_gap=3.0), NAMES[TARGETS])
+    left = [int((lesson.folds.place != fold).sum()) for fold in lesson.folds.names]
+    assert seen == [len(TARGETS), *left]
+
+
+@pytest.mark.parametrize("cells", [10, 40])
+def test_principal_directions_keep_the_spread(cells):
+    embedding = np.random.default_rng(0).normal(size=(cells, 20))
+    points = Space.of(embedding, embedding).points(embedding, embedding, "embedding")
+    standard = (embedding - embedding.mean(0)) / embedding.std(0) / np.sqrt(20)
+    # Distances between cells are all that a ridge penalty sees.
+    assert points @ points.T == pytest.approx(standard @ standard.T, abs=1e-9)
