@@ -1,7 +1,7 @@
 """Teach a head from labels, and say how right it is by cross-validation over samples.
 
-The accuracy is that of the whole procedure: in each fold, coordinates, design and penalty are chosen anew by the samples
-that are left (nested cross-validation), and the cells that are left out have taken part in nothing.
+The accuracy is that of the whole procedure: in each fold, coordinates, design and penalty are chosen anew by the
+samples that are left (nested cross-validation), and the cells that are left out have taken part in nothing.
 """
 
 import math

@@ -28,6 +28,8 @@ from service.inference.comparison import Compared, Roles
 from service.inference.errors import RequestError
 
 router = APIRouter(tags=["page"])
+_ROUNDING = 0.01
+"""How far from 1 the sum of rounded shares may be."""
 _ROLES = ("sample", "condition", "replicate", "day", "dose", "donor")
 
 
@@ -73,7 +75,7 @@ def _check(asked: CompareRequest, counted: list[ComparedSample], classes: list[s
         raise RequestError(422, "parameters", "samples: none has a cell that counts; classify cells first")
     for sample in counted:
         for name, values in (("mean", sample.mean), ("shares", sample.shares)):
-            if values is not None and (set(values) != set(classes) or not sum(values.values())):
+            if values is not None and (set(values) != set(classes) or abs(sum(values.values()) - 1) > _ROUNDING):
                 message = f"{name} of '{sample.sample}': give a number for each of {', '.join(classes)}"
                 raise RequestError(422, "parameters", f"{message}, which add up to 1")
     conditions = {sample.condition for sample in counted}

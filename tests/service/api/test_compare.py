@@ -129,6 +129,10 @@ def test_what_cannot_be_compared_is_refused_with_what_to_do(client):
     assert "classify them again" in message
     assert refused(reference="vehicle")[:2] == (422, "parameters")
     assert refused([{**CONTROL[0], "mean": {"astrocyte": 1.0}}])[:2] == (422, "parameters")
+    for numbers in ((1.0, 1.0), (0.1, 0.1), (0.0, 0.0)):
+        shares = dict(zip(BINARY, numbers, strict=True))
+        assert refused([{**CONTROL[0], "mean": shares}])[:2] == (422, "parameters")
+        assert refused([{**CONTROL[0], "shares": shares}])[:2] == (422, "parameters")
     assert refused([{**CONTROL[0], "day": "three"}])[:2] == (422, "parameters")
     assert refused([sample(f"s{i}", f"c{i}", 0.5) for i in range(201)])[:2] == (422, "parameters")
     assert refused([CONTROL[0]] * 5001)[:2] == (422, "parameters")
