@@ -13,7 +13,7 @@ import { initQueue } from "./queue.js";
 import { initPrivate, turn } from "./private/switch.js";
 import { printReport } from "./report.js";
 import { drawResults } from "./results.js";
-import { receiveFiles } from "./selection.js";
+import { addPlateMap, receiveFiles } from "./selection.js";
 import { initShare } from "./share.js";
 import { currentModel, state } from "./state.js";
 
@@ -45,7 +45,7 @@ function acceptDrops() {
     event.preventDefault();
     mark(false);
     const files = await fromTransfer(event.dataTransfer);
-    if (await usePlateMap(files)) return;
+    if ((await usePlateMap(files)) || (await addPlateMap(files))) return;
     startOver();
     await receiveFiles(files);
   });

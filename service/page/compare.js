@@ -16,16 +16,20 @@ import {
 import { byId, element, showProblem } from "./dom.js";
 import { saveFile } from "./downloads.js";
 import { plural } from "./format.js";
+import { keepRun } from "./kept.js";
+import { takePlateMap } from "./plate-files.js";
 import { matchSamples, readPlateMap } from "./plate-map.js";
+import { isPrivate } from "./private/switch.js";
 import { RoleTable } from "./role-table.js";
 import { state } from "./state.js";
 
-const MAX_MAP_BYTES = 5e6;
-const MAP_FILE = /\.(csv|tsv|txt)$/i;
 const DELAY_MS = 300; // changes of that time are compared together
+const PRIVATE =
+  "The service compares cultures, and nothing is sent to it while “Do not send my images” is on. To compare, turn that off and show these results again where the page offers them: names, roles and shares of the samples are then sent, and no images.";
 
 let timer = 0;
 let table = null;
+let drawnRun = null; // whose comparison is on display
 
 /** Show the comparison of a run that has ended, if it has samples to compare. */
 export function showComparison(run) {
@@ -72,7 +76,9 @@ function rolesChanged(run) {
   table.update();
   describeRoles(run);
   clearTimeout(timer);
-  timer = setTimeout(() => compare(run), DELAY_MS);
+  // A run that was left by then, perhaps a private one, is sent nowhere.
+  timer = setTimeout(() => run === state.run && compare(run), DELAY_MS);
+  keepRun(run);
 }
 
 async function compare(run) {
@@ -81,8 +87,15 @@ async function compare(run) {
   if (lostDoses) notes.push("Doses are not used, because their units cannot be converted into each other.");
   byId("comparison-notes").replaceChildren(...notes.map((note) => element("p", { class: "hint" }, note)));
   run.comparison = null;
+  // A file of what is being replaced would not say what the page says a moment later.
+  byId("comparison-exports").hidden = true;
+  if (drawnRun !== run) drawComparison(run);
   if (!areComparable(samples)) {
     showAnswer(run, "Nothing to compare yet: give the samples two conditions, days or doses in the table above.");
+    return;
+  }
+  if (isPrivate()) {
+    showAnswer(run, PRIVATE);
     return;
   }
   const asked = Symbol("request");
@@ -108,32 +121,31 @@ function showAnswer(run, text) {
   drawComparison(run);
 }
 
-function drawComparison({ comparison, model }) {
+function drawComparison(run) {
+  const { comparison, model } = run;
+  drawnRun = run;
   byId("comparison").replaceChildren(...(comparison ? comparisonView(comparison, model.classes) : []));
 }
 
-/** Return a plate map { name, rows, problems } from [{ path, file }], and the files that are none. */
-export async function takePlateMap(chosen) {
-  const others = [];
-  let map = null;
-  for (const { path, file } of chosen) {
-    const read = MAP_FILE.test(path) && file.size <= MAX_MAP_BYTES ? readPlateMap(await file.text()) : null;
-    if (read?.rows.length) map = { name: path.split("/").at(-1), ...read };
-    else others.push({ path, file });
-  }
-  return { map, others };
-}
-
-/** Use a plate map for the run on display; return whether `chosen` was one, and nothing else. */
+/** Use a plate map for the run in progress or on display; return whether `chosen` was one, and nothing else. */
 export async function usePlateMap(chosen) {
   const { run } = state;
-  if (!run?.roles) return false;
+  if (!run) return false;
   const { map, others } = await takePlateMap(chosen);
   if (!map || others.length) return false;
+  if (!run.roles) {
+    run.plateMap = map;
+    const fate = run.finished
+      ? "is a plate map, but nothing can be compared: the results on display are of less than two samples."
+      : "is a plate map, and will be used once the cells are classified.";
+    byId("progress-text").textContent = `${map.name} ${fate}`;
+    return true;
+  }
   giveRoles(run, [...run.roles.keys()], map);
   byId("roles").open = true;
   drawRoles(run);
   compare(run);
+  keepRun(run);
   return true;
 }
 
@@ -163,6 +175,7 @@ export function initCompare() {
   byId("reference").addEventListener("change", ({ target }) => {
     state.run.reference = target.value;
     compare(state.run);
+    keepRun(state.run);
   });
   matchMedia(STACKED).addEventListener("change", () => state.run?.comparison && drawComparison(state.run));
   byId("pick-map").addEventListener("click", () => byId("map-file").click());
@@ -172,6 +185,7 @@ export function initCompare() {
     giveRoles(state.run, [...state.run.roles.keys()], null);
     drawRoles(state.run);
     compare(state.run);
+    keepRun(state.run);
   });
   byId("save-differences").addEventListener("click", () => saveDifferences(state.run));
   byId("save-samples").addEventListener("click", () => {

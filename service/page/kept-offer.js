@@ -2,6 +2,7 @@
 
 import { byId, fillFilter, showProblem, showSections } from "./dom.js";
 import { bytes, number, plural } from "./format.js";
+import { forgetLabels } from "./kept-labels.js";
 import { inTurn, note, stopKeeping } from "./kept.js";
 import { isTooOld, unpack } from "./kept-run.js";
 import * as store from "./kept-store.js";
@@ -62,6 +63,7 @@ async function chooseModel({ task, classes }) {
 }
 
 async function deleteKept() {
+  forgetLabels();
   await inTurn(() => store.clear().catch(() => {}));
   stopKeeping();
   byId("kept-offer").hidden = true;

@@ -57,6 +57,12 @@ export function packHead(run, { id, count, size, pictures, now }) {
     excludesOutside: run.excludesOutside,
     samples: [...run.samples].map(([name, sample]) => [name, packSummary(sample)]),
     overall: run.overall && packSummary(run.overall),
+    // What a person has corrected by hand is not in the names of the samples.
+    comparison: run.roles && {
+      roles: [...run.roles],
+      plateMap: run.plateMap ?? null,
+      reference: run.reference ?? null,
+    },
   };
 }
 
@@ -94,5 +100,10 @@ export function unpack(head, cells) {
     if (summary) run.samples.set(name, summary);
   }
   run.overall = head.overall && unpackSummary(head.overall, classified);
+  // Runs that an earlier page kept have none.
+  if (head.comparison) {
+    const { roles, plateMap, reference } = head.comparison;
+    Object.assign(run, { roles: new Map(roles), plateMap, reference });
+  }
   return run;
 }

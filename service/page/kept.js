@@ -87,7 +87,8 @@ async function stop(kept, reason) {
 
 /** Say below the results what is kept of them, and whether there is anything to delete. */
 export function note(text, deletable) {
-  byId("kept-text").textContent = text;
+  // A screen reader says again what is written again.
+  if (byId("kept-text").textContent !== text) byId("kept-text").textContent = text;
   byId("delete-kept").hidden = !deletable;
   byId("kept-note").hidden = false;
 }

@@ -2,20 +2,24 @@
 
 import { byId, element } from "./dom.js";
 import { plural } from "./format.js";
-import { LabelSet } from "./lesson.js";
+import { keepLabels, readLabels } from "./kept-labels.js";
+import { LabelSet, reasonAgainstTeaching } from "./lesson.js";
+import { isPrivate } from "./private/switch.js";
 import { state } from "./state.js";
 
 let labels = new LabelSet();
 let labelsOf = null; // the run that they are of
+let labelled = 0; // of how many of its cells the labels have come back
 let gallery = null;
 let redraw = () => {};
 
-const isOpen = () => byId("teach").open && state.run !== null;
+const reason = () => reasonAgainstTeaching(state.run, isPrivate());
+const isOpen = () => byId("teach").open && state.run !== null && !reason();
 
 /** Return the cells of a run as the labelling mode shows them. */
 export function arrange(cells) {
-  if (!isOpen()) return cells;
   startAnew();
+  if (!isOpen()) return cells;
   const shown = byId("teach-show").value;
   if (shown === "next") return labels.nextFirst(cells);
   if (shown === "contradicted") return labels.contradicted(cells);
@@ -32,16 +36,36 @@ function decorate(tile, cell) {
   if (label) tile.append(element("span", { class: "taught" }, label));
 }
 
-// The labels of a run that was left are gone with it.
+// The labels of a run that was left are gone with it, but for cells that come again.
 function startAnew() {
-  if (labelsOf === state.run) return;
-  [labels, labelsOf] = [new LabelSet(), state.run];
-  byId("teach-said").replaceChildren();
+  const isNew = labelsOf !== state.run;
+  if (isNew) {
+    [labels, labelsOf, labelled] = [new LabelSet(), state.run, 0];
+    byId("teach-said").replaceChildren();
+    byId("teach-show").value = "all";
+  }
+  const count = state.run?.cells.length ?? 0;
+  if (count > labelled && isOpen()) {
+    labels.takeUp(state.run.classified, readLabels());
+    labelled = count;
+  } else if (!isNew) return;
+  drawControls();
 }
 
 /** Draw the classes and the gallery again. */
 export function refresh() {
   startAnew();
+  if (labels.changed) keepLabels(labels.pack());
+  labels.changed = false;
+  drawControls();
+  redraw();
+}
+
+function drawControls() {
+  const impossible = state.run ? reason() : "";
+  byId("teach-impossible").textContent = impossible;
+  byId("teach-impossible").hidden = !impossible;
+  byId("teach-controls").hidden = Boolean(impossible);
   const counts = labels.counts.map(([name, count], i) => {
     const button = element("button", { type: "button", class: "quiet" }, `${i + 1} ${name} (${count})`);
     button.addEventListener("click", () => give(name));
@@ -51,7 +75,6 @@ export function refresh() {
   byId("teach-clear").hidden = !labels.labels.size;
   byId("teach-marked").textContent = labels.marked.size ? `${plural(labels.marked.size, "cell")} marked` : "";
   byId("teach-save").hidden = !labels.answer?.lesson;
-  redraw();
 }
 
 /** Give a class to the marked cells, or to the selected one, and go on to the next. */

@@ -11,6 +11,8 @@ export class LabelSet {
   constructor() {
     this.classes = [];
     this.labels = new Map(); // cell → class
+    this.ofImages = new Map(); // image_hash → class, also of cells that are not here yet
+    this.changed = false; // since it was kept
     this.marked = new Set(); // cells that the next label is for
     this.described = new Map(); // image_hash → as /teach/cells describes it
     this.version = null; // of the model that described them
@@ -32,8 +34,34 @@ export class LabelSet {
     for (const cell of cells) {
       if (name === null) this.labels.delete(cell);
       else this.labels.set(cell, name);
+      if (!cell.image_hash) continue;
+      if (name === null) this.ofImages.delete(cell.image_hash);
+      else this.ofImages.set(cell.image_hash, name);
     }
+    this.changed = true;
     this.marked.clear();
+  }
+
+  /** Return what is kept: the classes, and the label of each image. */
+  pack() {
+    return { classes: this.classes, labels: [...this.ofImages] };
+  }
+
+  /** Give cells the labels that their images had; `kept` as `pack` returned it, null if none. */
+  takeUp(cells, kept) {
+    const isNew = !this.classes.length && !this.ofImages.size;
+    if (isNew && kept) {
+      const labels = new Map(kept.labels);
+      // Of other cells, the classes too are of no use here.
+      if (!cells.some(({ image_hash }) => labels.has(image_hash))) return;
+      this.classes = [...kept.classes];
+      this.ofImages = labels;
+    }
+    if (!this.ofImages.size) return;
+    for (const cell of cells) {
+      const label = this.ofImages.get(cell.image_hash);
+      if (label && !this.labels.has(cell)) this.labels.set(cell, label);
+    }
   }
 
   /** Mark a cell, or not any more. */
@@ -100,6 +128,16 @@ export class LabelSet {
     }
     return count;
   }
+}
+
+/** Return why the cells of a run cannot be taught, "" where they can. */
+export function reasonAgainstTeaching({ kept }, isPrivate) {
+  if (isPrivate) {
+    return "To learn, the service has to see the cells, and nothing is sent to it while “Do not send my images” is on. Turn that off and classify the cells again.";
+  }
+  return kept
+    ? "These results were kept without the image files, and to learn the service has to see the cells: classify them again. Labels that you gave to them come back then."
+    : "";
 }
 
 const READS = {

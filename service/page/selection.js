@@ -1,9 +1,9 @@
 // The files that the user chose, before anything is sent.
 
-import { takePlateMap } from "./compare.js";
 import { byId, element, showProblem, showSections } from "./dom.js";
 import { planUpload } from "./files.js";
 import { plural } from "./format.js";
+import { takePlateMap } from "./plate-files.js";
 import { isPrivate } from "./private/switch.js";
 import { rejectionLines, uploadSummary } from "./sentences.js";
 import { isShared, openShared } from "./share.js";
@@ -21,7 +21,7 @@ export async function receiveFiles(chosen) {
   const plan = await planUpload(others, currentModel());
   state.plan = { ...plan, plateMap: map };
   const { items, rejected } = plan;
-  byId("map-summary").textContent = map ? mapSummary(map) : "";
+  describeMap(state.plan);
   byId("upload-summary").textContent = uploadSummary(items, isPrivate());
   byId("rejected").replaceChildren(...rejectedList(rejected));
   byId("start").hidden = !items.length;
@@ -30,8 +30,27 @@ export async function receiveFiles(chosen) {
   byId(items.length ? "start" : "choose-others").focus();
 }
 
-const mapSummary = ({ name, rows }) =>
-  `${name} is a plate map of ${plural(rows.length, "well or sample", "wells or samples")}: their cultures can be compared. It is not sent.`;
+/** Add a plate map to the files that are planned; return whether `chosen` was one, and nothing else, and there are any. */
+export async function addPlateMap(chosen) {
+  const { plan } = state;
+  if (!plan.items.length) return false;
+  const { map, others } = await takePlateMap(chosen);
+  if (!map || others.length) return false;
+  plan.plateMap = map;
+  describeMap(plan);
+  return true;
+}
+
+function describeMap({ plateMap: map, items }) {
+  byId("map-summary").textContent = map ? mapSummary(map, items.length > 0) : "";
+}
+
+function mapSummary({ name, rows }, hasImages) {
+  const what = `${name} is a plate map of ${plural(rows.length, "well or sample", "wells or samples")}`;
+  return hasImages
+    ? `${what}: their cultures can be compared. It is not sent.`
+    : `${what}. Choose it together with the images, or drop it on their results.`;
+}
 
 function rejectedList(rejected) {
   if (!rejected.length) return [];

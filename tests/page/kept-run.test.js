@@ -100,3 +100,15 @@ test("what was kept for too long is not offered, nor what a wrong clock kept", (
   assert.ok(isTooOld(head, (100 + MAX_DAYS) * day + 1));
   assert.ok(isTooOld(head, 98 * day));
 });
+
+test("roles that a person gave are kept, with the plate map and the reference", () => {
+  const run = classified();
+  const roles = { condition: "mine", replicate: "1", day: null, dose: null, unit: null, donor: null };
+  const plateMap = { name: "plate.csv", rows: [], problems: [] };
+  Object.assign(run, { roles: new Map([["day1", roles]]), plateMap, reference: "mine" });
+  const { cells } = packCells(run, 0, ROOM);
+  const again = unpack(kept(headOf(run, cells.length)), kept(cells));
+  assert.deepEqual([...again.roles], [["day1", roles]]);
+  assert.deepEqual([again.plateMap, again.reference], [plateMap, "mine"]);
+  assert.equal(unpack(kept(headOf(classified(), cells.length)), kept(cells)).roles, undefined);
+});

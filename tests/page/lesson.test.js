@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { LabelSet, lessonLines, MAX_CLASSES } from "../../service/page/lesson.js";
+import { LabelSet, lessonLines, MAX_CLASSES, reasonAgainstTeaching } from "../../service/page/lesson.js";
 
 const cell = (image_hash, fields = {}) => ({ image_hash, sample: "run1", ...fields });
 const described = (image_hash) => ({ image_hash, height: 40, width: 60, bit_depth: 12, vector: "AAAA", file: "x" });
@@ -104,4 +104,37 @@ test("a lesson is told in sentences, with the reason where there is no interval"
   assert.ok(lines.includes("The background alone."));
   assert.ok(!lines.includes("no"));
   assert.match(lines.at(-1), /^1 label should be looked at again/);
+});
+
+test("labels come back with the same cells, and not with others", () => {
+  const before = new LabelSet();
+  before.addClass("dark");
+  before.addClass("plain");
+  before.label([cell("1"), cell("2")], "dark");
+  before.label([cell("2")], null);
+  before.label([cell("3")], "plain");
+  const kept = JSON.parse(JSON.stringify(before.pack()));
+  const other = new LabelSet();
+  other.takeUp([cell("8"), cell("9")], kept);
+  assert.deepEqual([other.classes, other.labels.size], [[], 0]);
+  const again = new LabelSet();
+  again.takeUp([cell("1"), cell("2")], kept);
+  assert.deepEqual(again.counts, [
+    ["dark", 1],
+    ["plain", 0],
+  ]);
+  // The others come later.
+  again.takeUp([cell("3"), cell("9")], kept);
+  assert.deepEqual(again.counts, [
+    ["dark", 1],
+    ["plain", 1],
+  ]);
+  assert.deepEqual(again.pack(), kept);
+  again.takeUp([cell("1")], null);
+});
+
+test("teaching says why it cannot be", () => {
+  assert.equal(reasonAgainstTeaching({}, false), "");
+  assert.match(reasonAgainstTeaching({}, true), /Turn that off/);
+  assert.match(reasonAgainstTeaching({ kept: {} }, false), /classify them again/);
 });
