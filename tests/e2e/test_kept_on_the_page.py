@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.e2e.test_page import EXPORT, classify, downloaded, packed
+from tests.support.accessibility import serious
 
 pytestmark = pytest.mark.slow
 
@@ -163,11 +164,5 @@ def test_nothing_serious_keeps_anyone_out_of_what_is_kept(page, scheme):
     page.wait_for_selector("#kept-offer:not([hidden])")
     shoot(page, f"kept-offer-{scheme}")
     found.append(Axe().run(page))
-    serious = [
-        (each["id"], [node["target"] for node in each["nodes"]][:3])
-        for state in found
-        for each in state.response["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert serious(*found) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 768

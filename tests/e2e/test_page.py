@@ -21,6 +21,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from pipelines.commands import import_data
+from tests.support.accessibility import serious
 from tests.support.bundles import CLASSES
 from tests.support.images import tiff, typical
 from tests.support.project import ROOT
@@ -490,13 +491,7 @@ def test_nothing_serious_keeps_anyone_out(page, scheme):
     page.hover("#cell-0")
     page.wait_for_selector(".cell-image .map")
     found.append(Axe().run(page))
-    serious = [
-        (each["id"], [node["target"] for node in each["nodes"]][:3])
-        for state in found
-        for each in state.response["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert serious(*found) == []
 
 
 def test_nothing_of_an_earlier_upload_is_left(page):

@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.e2e.test_page import EXPORT, cell, classify, done, packed
+from tests.support.accessibility import serious
 
 pytestmark = pytest.mark.slow
 
@@ -148,13 +149,7 @@ def test_a_shared_result_keeps_nobody_out(page, context, scheme):
     opened.goto(link)
     expect(opened.locator("#shared")).to_be_visible()
     found.append(Axe().run(opened))
-    serious = [
-        (each["id"], [node["target"] for node in each["nodes"]][:3])
-        for state in found
-        for each in state.response["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert serious(*found) == []
     assert opened.evaluate("document.documentElement.scrollWidth") <= 768
     shoot(opened, f"shared-{scheme}")
 

@@ -70,10 +70,13 @@ def test_no_difference_is_larger_than_all_cells(shares, error):
 
 def test_the_difference_of_other_classes_leaks_into_a_class_without_one():
     error = np.full((3, 3), -0.5) * 0.1**2 + np.eye(3) * 1.5 * 0.1**2
-    make = lambda name, a: [  # noqa: E731
-        Sample(f"{name}{i}", name, np.array([0.2 + s, a, 0.8 - a - s]), np.full(3, CHANCE))
-        for i, s in enumerate((-0.02, 0, 0.02))
-    ]
+
+    def make(name, a):
+        return [
+            Sample(f"{name}{i}", name, np.array([0.2 + s, a, 0.8 - a - s]), np.full(3, CHANCE))
+            for i, s in enumerate((-0.02, 0, 0.02))
+        ]
+
     leaking, alike = (compare(make("a", a), make("b", 0.1), error)[0] for a in (0.6, 0.1))
     assert leaking.difference == pytest.approx(0)
     assert leaking.high > 2 * alike.high

@@ -64,7 +64,7 @@ def test_no_error_of_a_store_of_artifacts_ends_the_follower(tmp_path, monkeypatc
 def test_a_challenger_that_is_refused_is_not_fetched_at_each_query(tmp_path, monkeypatch, capsys):
     fetched, now = [], [1000.0]
 
-    def refuse(_, version, folder):  # noqa: ARG001
+    def refuse(_, version, _folder):
         fetched.append(version)
         raise SignatureError("it is not signed")
 
