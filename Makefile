@@ -144,9 +144,9 @@ image-digests: $(VENV)/test.installed
 browser-runtime: $(VENV)/test.installed
 	python deploy/fetch_browser_runtime.py
 
-# bench-NAME runs the benchmark NAME; bench-accuracy takes SETS, the folder that holds malaria.zip and jurkat_ifc.zip,
-# bench-native OBJECTS, how many the file has, and PEER, a Python that has python-bioformats, and bench-gpu SMALL=1, which
-# checks the program on a CPU.
+# bench-NAME runs the benchmark NAME; bench-accuracy and bench-labels take SETS, the folder that holds malaria.zip and
+# jurkat_ifc.zip, bench-native OBJECTS, how many the file has, and PEER, a Python that has python-bioformats, and bench-gpu
+# and bench-labels SMALL=1, which checks the program on a CPU, or with a fraction of the cells.
 bench-%: $(VENV)/bench.installed
 	fatescope bench $${SETS:+--sets $(call path,SETS)} $${OBJECTS:+--objects "$$OBJECTS"} \
 	    $${PEER:+--peer-python $(call path,PEER)} $${SMALL:+--small} -- '$*'

@@ -26,20 +26,33 @@ class Figure:
 
 
 def publish(
-    name: str, figures: list[Figure], packages: list[str], seed: int, accelerator: dict[str, str] | None = None
+    name: str,
+    figures: list[Figure],
+    packages: list[str],
+    seed: int,
+    accelerator: dict[str, str] | None = None,
+    *,
+    keep: str | None = None,
 ) -> None:
-    """Print a table of `figures` and write `reports/bench/NAME.json`; `accelerator` describes a GPU that was used."""
+    """Print a table of `figures` and write `reports/bench/NAME.json`; `accelerator` describes a GPU that was used.
+
+    With `keep`, what the file has already stays, but for figures whose names begin with `keep`.
+    """
     for figure in figures:
         mark = {True: "holds", False: "MISSED", None: ""}[figure.holds]
         print(f"{figure.figure:<78} {figure.value:>10.3f}  {figure.bar or '':<8} {mark}")
+    target = Path("reports/bench") / f"{name}.json"
+    kept = []
+    if keep is not None and target.exists():
+        known = json.loads(target.read_text(encoding="utf-8"))["figures"]
+        kept = [figure for figure in known if not figure["figure"].startswith(keep)]
     content = {
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()}
         | (accelerator or {}),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
         "seed": seed,
-        "figures": [{**asdict(figure), "holds": figure.holds} for figure in figures],
+        "figures": [*kept, *({**asdict(figure), "holds": figure.holds} for figure in figures)],
     }
-    target = Path("reports/bench") / f"{name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(content, indent=2) + "\n")
     print(f"written to {target}")

@@ -168,6 +168,7 @@ BENCHMARKS = {
     "drift": "how often drift is reported without drift, and found with it",
     "gpu": "training and inference on a GPU, beside what bounds them",
     "ingest": "reading exports, beside plain loops that decode",
+    "labels": "what networks learn from few labels, small images and time",
     "native": "native files of instruments, beside plain loops that decode",
     "quality": "whether gates find junk and spare good cells, on simulated ones",
     "scale": "a million files through scoring and ingest, and every stage on 200,000 and 2,000,000 cells",
@@ -187,7 +188,8 @@ BENCHMARKS = {
 def bench(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The benchmark; without one, list them.")] = None,
     sets: Annotated[
-        Path, typer.Option(help="For accuracy, channels and teaching: the folder of malaria.zip and jurkat_ifc.zip.")
+        Path,
+        typer.Option(help="For accuracy, channels, labels and teaching: the folder of malaria.zip and jurkat_ifc.zip."),
     ] = Path("../shared/data"),
     objects: Annotated[int, typer.Option(help="For native: objects of the file that is drawn.", min=1_000)] = 100_000,
     peer_python: Annotated[
@@ -200,7 +202,8 @@ def bench(
     small: Annotated[
         bool,
         typer.Option(
-            "--small", help="For gpu: check the program on a CPU; nothing is measured. For teaching: weak networks."
+            "--small",
+            help="For gpu: check the program on a CPU; nothing is measured. For labels and teaching: less of it.",
         ),
     ] = False,
 ) -> None:
@@ -222,6 +225,7 @@ def bench(
         "teaching": ["--sets", str(sets), *(["--small"] if small else [])],
         "calibration": ["--seeds", str(seeds)],
         "gpu": ["--small"] if small else [],
+        "labels": ["--sets", str(sets), *(["--small"] if small else [])],
         "native": ["--objects", str(objects), *(["--peer-python", str(peer_python)] if peer_python else [])],
         "scale": ["--sizes", *map(str, sizes)],
     }

@@ -1,0 +1,1 @@
+"""What networks learn from few labels, small images and time."""
