@@ -23,7 +23,8 @@ BLUR_PX = 1.2
 NOISE, GAIN = 0.02, 0.02
 """Standard deviations of the read noise, and of the shot noise of a higher gain, as shares of the brightness."""
 LAMP, GRADIENT = 0.75, 0.08
-"""Level of the lamp relative to the usual one, and how far the illumination rises to one side and falls to the other."""
+"""Level of the lamp relative to the usual one, and how far the light rises to one side and falls to the other."""
+PIXEL_SIZE = "pixel size"
 PIXEL = 1.25
 """Size of the pixels relative to the usual ones."""
 
@@ -64,7 +65,7 @@ SHIFTS: dict[str, Shift] = {
     "noise": add_read_noise,
     "gain": raise_gain,
     "illumination": change_illumination,
-    "pixel size": enlarge_pixels,
+    PIXEL_SIZE: enlarge_pixels,
 }
 """What differs → how it changes a (H, W) crop; some draw random numbers."""
 
@@ -74,16 +75,21 @@ def shift_cells(source: CellDataset, rows: npt.NDArray[np.int64], name: str, see
 
     Of several channels each is shifted alike.
     """
-    sizes, shift = source.take(rows, ["cell_id", "height", "width"]), SHIFTS[name]
-    shifted = []
+    sizes, shifted = source.take(rows, ["cell_id", "height", "width"]), []
     for row, cell, height, width in zip(rows, sizes["cell_id"], sizes["height"], sizes["width"], strict=True):
-        native = images.stacked(crop(source.pixels[row], height, width)[None])[0].astype(float)
         # Of every cell its own, so that it does not depend on which others are shifted.
         rng = np.random.default_rng([seed, row])
-        taken = np.stack([shift(channel, rng) for channel in native])
-        counts = np.clip(np.rint(taken), 0, np.iinfo(np.uint16).max).astype(np.uint16)
-        shifted.append(images.center(counts if source.pixels.ndim == 4 else counts[0], source.canvas, cell))
+        taken = shift_crop(crop(source.pixels[row], height, width), name, rng)
+        shifted.append(images.center(taken, source.canvas, cell))
     return np.stack(shifted)
+
+
+def shift_crop(pixels: Pixels, name: str, rng: np.random.Generator) -> Pixels:
+    """Return a (H, W) or (C, H, W) crop under the shift `name`, rounded to counts."""
+    channels = pixels.reshape(-1, *pixels.shape[-2:]).astype(float)
+    taken = np.stack([SHIFTS[name](channel, rng) for channel in channels])
+    counts = np.clip(np.rint(taken), 0, np.iinfo(np.uint16).max).astype(np.uint16)
+    return counts.reshape(*pixels.shape[:-2], *counts.shape[-2:])
 
 
 def _brightness(crop: Floats) -> float:

@@ -54,7 +54,7 @@ class GroupLoss:
 
         The weights of the groups rise first, in place, so that a CUDA graph can hold it.
         """
-        # A product with a fixed shape and order of summation, in place of sums over as many cells as there happen to be.
+        # A product of a fixed shape and order of summation, whatever groups there happen to be.
         member = (places[:, None] == self._numbers).float() / len(losses)
         of_groups = losses @ member / self._mass
         risen = self.weights * torch.exp(self._step * distributed.mean(of_groups.detach()))

@@ -32,6 +32,7 @@ GRADIENT = 0.08
 """Largest change of the illumination from the middle of the canvas to each edge, as a share of its level."""
 READ_NOISE, SHOT_NOISE = 0.02, 0.02
 """Largest standard deviations of added noise, as shares of the brightness of the image."""
+_HALF = 0.5
 _BLUR = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """A binomial kernel, with a standard deviation of 1 px."""
 
@@ -45,11 +46,20 @@ def randomise(pixels: Tensor, kinds: Sequence[ChannelKind]) -> Tensor:
 
 def change_instrument(pixels: Tensor, kinds: Sequence[ChannelKind]) -> Tensor:
     """Change all of the images."""
-    level = border_median(pixels)
-    deviation = change_focus(change_pixel_size(pixels - level))
+    level, inside = border_median(pixels), find_crops(pixels)
+    # The crop grows and shrinks with the cell.
+    scaled = change_pixel_size(torch.cat([pixels - level, inside], dim=1))
+    deviation, inside = change_focus(scaled[:, :-1]), (scaled[:, -1:] > _HALF).float()
     # The contrast too, because the background may be black.
     brightness = level + estimate_contrast(deviation)
-    return add_noise(change_illumination(deviation, level, kinds), brightness)
+    return add_noise(change_illumination(deviation, level, inside, kinds), inside, brightness)
+
+
+def find_crops(pixels: Tensor) -> Tensor:
+    """Return where the canvas is not padding, as 1 and 0 (B, 1, H, W): padding has neither a gradient nor noise."""
+    varies = (pixels.amax(axis, keepdim=True) > pixels.amin(axis, keepdim=True) for axis in (2, 3))
+    columns, rows = (of_channels.any(1, keepdim=True) for of_channels in varies)
+    return (rows & columns).float()
 
 
 def change_pixel_size(deviation: Tensor) -> Tensor:
@@ -68,8 +78,8 @@ def change_focus(deviation: Tensor) -> Tensor:
     return deviation - _uniform(len(deviation), SHARPEST, BLURRIEST, deviation) * (deviation - blurred)
 
 
-def change_illumination(deviation: Tensor, level: Tensor, kinds: Sequence[ChannelKind]) -> Tensor:
-    """Return pixels under another lamp with a gradient, each channel under its own.
+def change_illumination(deviation: Tensor, level: Tensor, inside: Tensor, kinds: Sequence[ChannelKind]) -> Tensor:
+    """Return pixels under another lamp, with a gradient `inside` the crop, each channel under its own.
 
     The lamp multiplies background and cell in brightfield. In darkfield the laser multiplies what the cell scatters;
     the (B, C, 1, 1) `level` of the background is that of the camera, and stays.
@@ -78,19 +88,22 @@ def change_illumination(deviation: Tensor, level: Tensor, kinds: Sequence[Channe
     down, right = (_uniform((count, channels), -GRADIENT, GRADIENT, deviation) for _ in range(2))
     rows = torch.linspace(-1, 1, height, device=deviation.device)[:, None]
     columns = torch.linspace(-1, 1, width, device=deviation.device)
-    field = _log_uniform((count, channels), LAMP, deviation)[..., None, None] * (1 + down * rows + right * columns)
-    lit = deviation * field
+    lamp = _log_uniform((count, channels), LAMP, deviation)[..., None, None]
+    field = lamp * (1 + inside * (down * rows + right * columns))
     levels = [level[:, i : i + 1] * (1 if kinds[i] == DARKFIELD else field[:, i : i + 1]) for i in range(channels)]
-    return lit + torch.cat([of_channel.expand(-1, -1, height, width) for of_channel in levels], dim=1)
+    return deviation * field + torch.cat([of_one.expand(-1, -1, height, width) for of_one in levels], dim=1)
 
 
-def add_noise(pixels: Tensor, brightness: Tensor) -> Tensor:
-    """Add read noise, and shot noise, whose variance grows with the counts; (B, C, 1, 1) `brightness` is their unit."""
+def add_noise(pixels: Tensor, inside: Tensor, brightness: Tensor) -> Tensor:
+    """Add read noise `inside` the crop, and shot noise, whose variance grows with the counts.
+
+    Their unit is the (B, C, 1, 1) `brightness`.
+    """
     count, channels = pixels.shape[:2]
     read = _uniform((count, channels), 0, READ_NOISE, pixels)
     shot = _uniform((count, channels), 0, SHOT_NOISE, pixels)
     variance = read**2 + shot**2 * (pixels / brightness.clamp_min(1e-6)).clamp_min(0)
-    return (pixels + brightness * variance.sqrt() * torch.randn_like(pixels)).clamp_min(0)
+    return (pixels + inside * brightness * variance.sqrt() * torch.randn_like(pixels)).clamp_min(0)
 
 
 def _blur(images: Tensor) -> Tensor:
