@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from benchmarks.few_labels.sets import Divided, Indices, Sets
 from fatescope.data import dataset, images
-from fatescope.data.dataset import CellDataset
 from pipelines.commands.simulate import draw_cells, groups
 from pipelines.evaluation.instrument_shifts import PIXEL_SIZE, SHIFTS, shift_cells, shift_crop
 from pipelines.simulation.optics import Acquisition
@@ -56,7 +55,7 @@ def of_images(cells: Divided, folder: Path, seed: int) -> Tested:
 
 def of_simulation(sets: Sets, classes: tuple[str, ...]) -> Tested:
     """Return cells of new runs, which no other part of the benchmark draws, of `classes`."""
-    runs = 2 if sets.small else RUNS
+    runs = 1 if sets.small else RUNS
     params = sets.params.simulate
     cells = CELLS * runs * len(params.days) * len(sets.params.dataset.classes)
     fresh = {"seed": params.seed + 1, "runs": runs, "cells": cells, "marker_channels": 0, "darkfield": False}

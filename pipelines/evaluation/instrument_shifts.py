@@ -51,7 +51,8 @@ def change_illumination(crop: Floats, rng: np.random.Generator) -> Floats:
     """Dim the lamp, and let its light fall off in a direction that is drawn for the cell."""
     angle = rng.uniform(0, 2 * np.pi)
     rows, columns = (np.linspace(-1, 1, side) for side in crop.shape)
-    return LAMP * crop * (1 + GRADIENT * (np.sin(angle) * rows[:, None] + np.cos(angle) * columns))
+    field: Floats = LAMP * (1 + GRADIENT * (np.sin(angle) * rows[:, None] + np.cos(angle) * columns))
+    return crop * field
 
 
 def enlarge_pixels(crop: Floats, _rng: np.random.Generator) -> Floats:

@@ -110,8 +110,9 @@ def _blur(images: Tensor) -> Tensor:
     # By slices: a kernel would be copied to the device, which no CUDA graph can hold.
     (height, width), reach = images.shape[2:], len(_BLUR) // 2
     padded = functional.pad(images, (reach,) * 4)
-    down = sum(share * padded[:, :, i : i + height] for i, share in enumerate(_BLUR))
-    return sum(share * down[..., i : i + width] for i, share in enumerate(_BLUR))
+    nothing = images.new_zeros(())
+    down = sum((share * padded[:, :, i : i + height] for i, share in enumerate(_BLUR)), nothing)
+    return sum((share * down[..., i : i + width] for i, share in enumerate(_BLUR)), nothing)
 
 
 def _uniform(shape: int | tuple[int, int], low: float, high: float, like: Tensor) -> Tensor:
