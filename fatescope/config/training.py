@@ -55,6 +55,14 @@ class Train(Section):
     views: Literal["one", "symmetries"]
     """What the finished model averages over: `one` classifies the cell as it is; `symmetries` takes the mean over its
     mirrored and rotated copies, the same as in augmentation, at four or eight times the cost."""
+    domain: Literal["none", "randomise"]
+    """`randomise` trains on half of the cells as other instruments would take them: with another illumination, noise,
+    focus and pixel size, drawn anew for each cell."""
+    groups: Literal["pooled", "dro"]
+    """Whether all training cells count alike, or acquisition groups that are classified badly count more (GroupDRO,
+    Sagawa et al. 2020)."""
+    group_step: Annotated[float, Field(gt=0)]
+    """How fast the weights of groups change with `groups: dro`, per training step."""
     threads: Count
     """CPU threads of PyTorch and of the exported graph."""
 

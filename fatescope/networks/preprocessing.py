@@ -44,7 +44,7 @@ def normalise(
     for i, kind in enumerate(kinds):
         channel = pixels[:, i : i + 1]
         if kind == DARKFIELD:
-            channels.append(torch.asinh((channel - _border_median(channel)) / unit[i]))
+            channels.append(torch.asinh((channel - border_median(channel)) / unit[i]))
         else:
             channels.append(normalise_brightfield(channel, how, None if level is None else level[i]))
     return torch.cat(channels, dim=1)
@@ -65,13 +65,11 @@ def normalise_brightfield(pixels: Tensor, how: str, level: Tensor | None = None)
     if how == "fixed":
         assert level is not None, "fixed needs a level"
         return (pixels - level) * (SCALE / level)
-    background_level = _border_median(pixels)
+    background_level = border_median(pixels)
     deviation = pixels - background_level
     if how == "background":
         return deviation * (SCALE / background_level.clamp_min(1.0))
-    magnitude = deviation.abs()
-    contrast = (deviation * deviation).sum((2, 3), keepdim=True) / magnitude.sum((2, 3), keepdim=True).clamp_min(1e-6)
-    return deviation / contrast.clamp_min(1e-6)
+    return deviation / estimate_contrast(deviation).clamp_min(1e-6)
 
 
 def common_level(pixels: npt.NDArray[np.uint16], rows: npt.NDArray[np.int64]) -> Tensor:
@@ -119,7 +117,13 @@ def resize(images: Tensor, size: tuple[int, int], how: str) -> Tensor:
     return images
 
 
-def _border_median(pixels: Tensor) -> Tensor:
+def estimate_contrast(deviation: Tensor) -> Tensor:
+    """Return the squared L2 norm over the L1 norm of (B, C, H, W) deviations from the background, as (B, C, 1, 1)."""
+    magnitude = deviation.abs().sum((2, 3), keepdim=True)
+    return (deviation * deviation).sum((2, 3), keepdim=True) / magnitude.clamp_min(1e-6)
+
+
+def border_median(pixels: Tensor) -> Tensor:
     """Return the median of the outer FRAME px of (B, C, H, W) images as (B, C, 1, 1)."""
     inner = pixels[:, :, FRAME:-FRAME, :]
     parts = (pixels[:, :, :FRAME, :], pixels[:, :, -FRAME:, :], inner[:, :, :, :FRAME], inner[:, :, :, -FRAME:])

@@ -12,7 +12,7 @@ in each image: columns `cell` (path of its brightfield image in the folder), `ki
 
 import csv
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -136,9 +136,15 @@ def draw_group(params: Simulate, group: Group, folder: Path) -> list[Content]:
     return contents
 
 
-def draw_cells(params: Simulate, group: Group) -> Iterator[DrawnCell]:
-    """Yield the cells of one group in the order of their numbers, which begin with 1."""
-    settings = plant(draw_acquisition(_rng(params, group, 0), group.medium, params.shortcut), group.medium, params)
+def draw_cells(
+    params: Simulate, group: Group, change: Callable[[Acquisition], Acquisition] = lambda run: run
+) -> Iterator[DrawnCell]:
+    """Yield the cells of one group in the order of their numbers, which begin with 1.
+
+    `change` returns the instrument that takes them in place of that of their run; the cells are the same.
+    """
+    drawn = plant(draw_acquisition(_rng(params, group, 0), group.medium, params.shortcut), group.medium, params)
+    settings = change(drawn)
     for number in range(1, group.cells + 1):
         rng = _rng(params, group, number)
         size = _crop(rng, params.height), _crop(rng, params.width)

@@ -86,6 +86,17 @@ class GroupMetrics(Report):
     balanced_accuracy: float
 
 
+class Robustness(Report):
+    """How well test cells are classified as other instruments would have taken them."""
+
+    cells: int
+    """Test cells that were shifted."""
+    balanced_accuracy: float
+    """On these cells as they are."""
+    shifted: dict[str, float]
+    """What differs, such as the focus → balanced accuracy on the same cells with that difference."""
+
+
 class CompositionMetrics(Report):
     """How well the composition of simulated cultures is estimated."""
 
@@ -127,6 +138,8 @@ class SchemeMetrics(Score):
     by: dict[str, dict[str, SubsetMetrics]]
     """Fact of the path → value → metrics."""
     worst_group: GroupMetrics
+    robustness: Robustness | None = None
+    """Left out of reports of earlier versions."""
     composition: CompositionMetrics
     baselines: dict[str, float]
     """`acquisition` and `cell_figures` → balanced accuracy of what a network must beat, from the audit."""
@@ -136,7 +149,7 @@ class SchemeMetrics(Score):
     @model_serializer(mode="wrap")
     def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        absent = {name for name in ("no_interval", "lower_bound") if not content[name]}
+        absent = {name for name in ("no_interval", "lower_bound", "robustness") if not content[name]}
         return {name: value for name, value in content.items() if name not in absent}
 
     def describe_interval(self, name: str, form: str = "({low:.3f} to {high:.3f})") -> str:

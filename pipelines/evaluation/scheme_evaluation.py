@@ -14,6 +14,7 @@ from pipelines.evaluation.audit_report import AuditReport
 from pipelines.evaluation.curves import Tables
 from pipelines.evaluation.evaluated_model import EvaluatedModel, compose, measure
 from pipelines.evaluation.metrics_report import SchemeMetrics
+from pipelines.evaluation.robustness import measure_robustness
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def evaluate_scheme(
     cells = source.take(evaluated.rows, list(columns))
     baselines = audit.tasks.get(spec.task, {}).get(spec.split)
     composition, cultures = compose(evaluated, cells, params)
-    metrics = measure(evaluated, cells, baselines, composition, params)
+    robustness = measure_robustness(evaluated.model, source, evaluated.rows, params.evaluate.seed)
+    metrics = measure(evaluated, cells, baselines, composition, params).model_copy(update={"robustness": robustness})
     tables = curves.tabulate(evaluated, params.evaluate.bins)
     return SchemeEvaluation(evaluated, cells, metrics, tables, cultures)

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Protocol, TypeVar
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.distributed import ProcessGroup
 
 from fatescope.errors import FatescopeError
@@ -117,6 +117,15 @@ def broadcast_number(value: int) -> int:
 def smallest(value: int) -> int:
     """Return the smallest `value` of all processes."""
     return min(_gather(value))
+
+
+def mean(values: Tensor) -> Tensor:
+    """Return the mean of the `values` of all processes, which lie on the devices that train."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    distributed.all_reduce(total, group=_gradients)
+    return total / world_size()
 
 
 def wait_for_primary() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from fatescope.config import Train
 from fatescope.config.names import BRIGHTFIELD, ChannelKind
@@ -31,6 +32,8 @@ class Examples:
     """Rows of the validation cells, which choose the epoch; empty for a fit of a fixed number of epochs."""
     kinds: tuple[ChannelKind, ...] = (BRIGHTFIELD,)
     """The kind of each channel."""
+    groups: Indices | None = None
+    """(N,) number of the acquisition group of each cell; None where they were not read."""
 
     def merge_validation(self) -> "Examples":
         """Return the same cells with those of validation among the training cells, rows in ascending order."""
@@ -45,7 +48,9 @@ def load_examples(cells: CellDataset, splits: Splits, scheme: str, classes: list
     """Return the training and validation cells of `classes` in `scheme`; cells of other classes have the target -1."""
     targets = class_indices(cells.manifest["label"], classes)
     train, validation = (splits.indices(scheme, split, classes) for split in ("train", "validation"))
-    return Examples(cells.pixels, targets, train, validation, cells.kinds)
+    known = "group" in cells.manifest
+    groups = pd.Categorical(cells.manifest["group"]).codes.astype(np.int64) if known else None
+    return Examples(cells.pixels, targets, train, validation, cells.kinds, groups)
 
 
 def load_search_examples(cells: CellDataset, splits: Splits, classes: list[str]) -> Examples:

@@ -5,6 +5,12 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def cell_losses(logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Return the (B,) cross-entropies of cells, multiplied by the (K,) `weights` of their classes."""
+    losses = functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    return losses if weights is None else losses * weights[targets]
+
+
 def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
     """Return the mean cross-entropy of (B, K) logits for (B,) classes, a scalar; `weights` are (K,).
 

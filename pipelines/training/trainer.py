@@ -26,9 +26,11 @@ from pipelines.training.batches import Batch
 from pipelines.training.dataloader import open_loaders
 from pipelines.training.device import InFlight, autocast, gradient_scaler, select_device, upload
 from pipelines.training.early_stopping import BestEpoch
-from pipelines.training.examples import Examples, class_weights, iterate_batches, steps_per_epoch
+from pipelines.training.examples import Examples, Weights, class_weights, iterate_batches, steps_per_epoch
 from pipelines.training.graphed import GraphedPass, Pass
-from pipelines.training.loss import weighted_cross_entropy
+from pipelines.training.group_loss import GroupLoss
+from pipelines.training.instrument_augmentation import randomise
+from pipelines.training.loss import cell_losses, weighted_cross_entropy
 from pipelines.training.pace import Pace
 from pipelines.training.prediction import predict_logits
 
@@ -129,6 +131,7 @@ class TrainingLoop:
         # Several processes exchange gradients within the pass, which is not recorded.
         graphed = device.type == "cuda" and distributed.world_size() == 1
         self._pass: Pass = GraphedPass(self._compute_gradients) if graphed else self._compute_gradients
+        self._by_group = group_loss(examples, self._balance, params, device) if params.groups == "dro" else None
         self.pace = Pace(steps, seconds)
 
     def close(self) -> None:
@@ -166,7 +169,10 @@ class TrainingLoop:
 
     def step(self, batch: Batch) -> Tensor:
         """Take one step of the optimizer on the cells of `batch`; return their loss."""
-        loss = self._pass(batch.pixels, upload(self._examples.targets[batch.rows], self._device))
+        facts = [self._examples.targets[batch.rows]]
+        if self._by_group is not None and self._examples.groups is not None:
+            facts.append(self._by_group.places(self._examples.groups[batch.rows]))
+        loss = self._pass(batch.pixels, *(upload(fact, self._device) for fact in facts))
         # In float16 it leaves out a step whose gradients overflow, and scales the next ones less.
         self._scaler.step(self._optimizer)
         self._scaler.update()
@@ -175,23 +181,40 @@ class TrainingLoop:
             self._schedule.step()
         return loss
 
-    def _compute_gradients(self, pixels: Tensor, targets: Tensor) -> Tensor:
+    def _compute_gradients(self, pixels: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         """Leave the gradients of the loss in the parameters, and return the loss."""
-        loss = self._loss(pixels, targets)
+        loss = self._loss(pixels, targets, groups)
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return loss.detach()
 
-    def _loss(self, pixels: Tensor, targets: Tensor) -> Tensor:
+    def _loss(self, pixels: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         params = self._params
         self._model.train()
         with torch.no_grad():
             stretched = is_stretched(pixels.shape[2:], params.input_size, params.resize)
+            if params.domain == "randomise":
+                pixels = randomise(pixels, self._examples.kinds)
             images = augment(self.network.preprocess(pixels), params, stretched)
         with autocast(self._device):
             logits = self._model(images)
         weights = self._weights if params.balance == "weights" else None
+        if self._by_group is not None and groups is not None:
+            return self._by_group(cell_losses(logits.float(), targets, weights, params.label_smoothing), groups)
         return weighted_cross_entropy(logits.float(), targets, weights, params.label_smoothing)
+
+
+def group_loss(examples: Examples, balance: Weights, params: Train, device: torch.device) -> GroupLoss:
+    """Return the loss of `train.groups: dro` for the training cells; `balance` are the (K,) weights of the classes.
+
+    Raises ParamsError where they have no groups, or one only.
+    """
+    of_cells = balance[examples.targets[examples.train]]
+    even = np.ones_like(of_cells)
+    groups = even.astype(np.int64) if examples.groups is None else examples.groups[examples.train]
+    chances = of_cells if params.balance == "sampling" else even
+    weights = of_cells if params.balance == "weights" else even
+    return GroupLoss(groups, weights, chances / chances.sum(), params.group_step, device)
 
 
 class _Preprocessed(nn.Module):

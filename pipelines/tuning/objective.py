@@ -32,7 +32,7 @@ class Objective:
         self._search, self._parent, self._clock = search, parent, clock
         params, self._classes = search.params, search.params.classes(search.task)
         divided = splits.load(search.splits)
-        self._examples = load_search_examples(dataset.load(search.cells, ["label"]), divided, self._classes)
+        self._examples = load_search_examples(dataset.load(search.cells, ["label", "group"]), divided, self._classes)
         self._threads = max(1, params.train.threads // params.tune.workers)
 
     def __call__(self, trial: Trial) -> float:

@@ -178,3 +178,15 @@ def test_the_bioimage_io_package_passes_its_own_test(folder):
     command = [sys.executable, "-c", program, str(folder / "reports/binary/bioimageio.zip")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_the_card_shows_what_other_instruments_do(sources):
+    robustness = sources.metrics.schemes["grouped"].robustness
+    assert list(robustness.shifted) == ["focus", "noise", "gain", "illumination", "pixel size"]
+    assert all(0 <= value <= 1 for value in robustness.shifted.values())
+    shifted = robustness.model_copy(update={"shifted": robustness.shifted | {"gain": 0.1234}, "balanced_accuracy": 0.9})
+    text = model_card.render(changed(sources, "grouped", robustness=shifted))
+    assert "| gain | 0.123 |" in text
+    assert "with another gain its balanced accuracy is 12.3 % in place of 90.0 %" in text
+    earlier = model_card.render(changed(sources, "grouped", robustness=None))
+    assert "instrument" not in earlier.split("### By acquisition group")[1].split("## DOME")[0]

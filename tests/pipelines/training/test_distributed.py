@@ -73,6 +73,7 @@ from fatescope import config
 from pipelines.settings import PipelineSettings
 from pipelines.training import distributed, trainer
 from pipelines.training.examples import Examples
+from pipelines.training.group_loss import GroupLoss
 from pipelines.training.pace import Pace
 from tests.support.clocks import TickingClock
 # An exchange of gradients that waited for the primary process would fail.
@@ -102,6 +103,10 @@ with distributed.process_group(PipelineSettings()):
     module = distributed.wrap_ddp(nn.Linear(1, 1))
     module(torch.full((1, 1), 1.0 + rank)).sum().backward()
     told["gradient"] = float(module.module.weight.grad)
+    # Each process has cells of one group, which the other does not see.
+    groups = GroupLoss(np.array([0, 1]), np.ones(2), np.full(2, 0.5), 1.0, torch.device("cpu"))
+    groups(torch.tensor([1.0 + rank]), torch.tensor([rank]))
+    told["group_weights"] = groups.weights.tolist()
     late()
     distributed.broadcast_state(module)
 
@@ -135,6 +140,7 @@ def test_others_wait_for_the_primary_process_and_do_what_it_decides(tmp_path, rn
     assert first == second
     assert (first["number"], first["object"], first["smallest"]) == (10, [0], 6)
     assert (first["written"], first["gradient"]) == (True, 1.5)
+    assert first["group_weights"] == pytest.approx([1 / (1 + np.e), np.e / (1 + np.e)])
     assert first["epochs"] == 2, "the second of five had the lowest loss"
     assert first["paced"] == [5, True], "of 20 epochs, by the clock of the first process"
 

@@ -18,16 +18,16 @@ class Recorder:
     def __init__(self, fails_with=None):
         self.fails_with, self.recorded, self.replayed = fails_with, 0, 0
 
-    def __call__(self, run, pixels, targets):
+    def __call__(self, run, *batch):
         self.recorded += 1
         if self.fails_with:
             raise self.fails_with
-        inputs, output = (pixels.clone(), targets.clone()), torch.zeros(())
+        inputs, output = [tensor.clone() for tensor in batch], torch.zeros(())
 
-        def replay(pixels, targets):
+        def replay(*batch):
             self.replayed += 1
-            inputs[0].copy_(pixels)
-            inputs[1].copy_(targets)
+            for recorded, given in zip(inputs, batch, strict=True):
+                recorded.copy_(given)
             output.copy_(run(*inputs))
             return output.clone()
 
@@ -77,11 +77,12 @@ def test_a_wrong_setting_is_raised_and_not_taken_for_a_failed_recording():
         GraphedPass(broken, Recorder())(*batch(1))
 
 
-def test_all_batches_of_a_fit_have_one_shape_and_a_recorded_fit_is_the_same_fit(make_params, rng, caplog):
+@pytest.mark.parametrize("groups", ["pooled", "dro"])
+def test_all_batches_of_a_fit_have_one_shape_and_a_recorded_fit_is_the_same_fit(make_params, rng, caplog, groups):
     targets = np.arange(43, dtype=np.int64) % 2
     cells = np.stack([draw_cell(rng, 60, 80, radius=(8, 14)[t]) for t in targets])
-    examples = Examples(cells, targets, np.arange(30), np.arange(30, 43))
-    short = {"backbone": "compact", "epochs": 3, "batch_size": 8, "threads": 1}
+    examples = Examples(cells, targets, np.arange(30), np.arange(30, 43), groups=np.arange(43) // 10)
+    short = {"backbone": "compact", "epochs": 3, "batch_size": 8, "threads": 1, "groups": groups, "group_step": 0.1}
     settings = make_params({f"train.{name}": value for name, value in short.items()}).train
 
     def trained(recorder):
@@ -114,11 +115,12 @@ def test_a_recording_is_fed_by_copying_and_its_loss_is_a_copy(monkeypatch):
 
 @pytest.mark.parametrize("balance", ["weights", "sampling", "none"])
 @pytest.mark.parametrize("normalisation", ["contrast", "background", "fixed"])
-def test_no_part_of_a_pass_waits_for_values_of_the_gpu(make_params, rng, balance, normalisation):
+@pytest.mark.parametrize("other", [{}, {"domain": "randomise", "groups": "dro"}])
+def test_no_part_of_a_pass_waits_for_values_of_the_gpu(make_params, rng, balance, normalisation, other):
     """Tensors without values, of which PyTorch refuses what would have to wait for them, as a recording does."""
     cells = np.stack([draw_cell(rng, 60, 80) for _ in range(16)])
-    examples = Examples(cells, np.arange(16) % 2, np.arange(16), np.arange(0))
-    settings = {
+    examples = Examples(cells, np.arange(16) % 2, np.arange(16), np.arange(0), groups=np.arange(16) // 4)
+    settings = other | {
         "backbone": "compact", "batch_size": 8, "threads": 1, "balance": balance, "normalisation": normalisation,
         "label_smoothing": 0.05, "dropout": 0.2, "max_shift": 2, "intensity": 0.1, "symmetries": True,
     }  # fmt: skip
@@ -126,5 +128,6 @@ def test_no_part_of_a_pass_waits_for_values_of_the_gpu(make_params, rng, balance
     loop = trainer.TrainingLoop(examples, 2, params, 0)
     pixels, targets = torch.from_numpy(cells[:8, None].astype(np.float32)), torch.from_numpy(examples.targets[:8])
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        assert loop._loss(mode.from_tensor(pixels), mode.from_tensor(targets)).shape == ()
+        groups = [mode.from_tensor(torch.arange(8) // 2)] if other else []
+        assert loop._loss(mode.from_tensor(pixels), mode.from_tensor(targets), *groups).shape == ()
     loop.close()
