@@ -8,7 +8,7 @@ from fatescope.config.evaluation import Audit, Evaluate
 from fatescope.config.params import Params, load
 from fatescope.config.production import Gate, Signable, Signature
 from fatescope.config.section import Section
-from fatescope.config.training import Calibrate, Ensemble, Train
+from fatescope.config.training import Calibrate, Ensemble, Pretrain, Train
 from fatescope.config.tuning import INTEGERS, SEARCHABLE, Range, Tune
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Gate",
     "Ingest",
     "Params",
+    "Pretrain",
     "Quality",
     "Range",
     "Section",

@@ -12,7 +12,7 @@ from fatescope.config.data import Dataset, Ingest, Quality, Simulate, Split, Val
 from fatescope.config.evaluation import Audit, Evaluate
 from fatescope.config.production import Gate
 from fatescope.config.section import Section
-from fatescope.config.training import Calibrate, Ensemble, Train
+from fatescope.config.training import Calibrate, Ensemble, Pretrain, Train
 from fatescope.config.tuning import Tune
 from fatescope.errors import ParamsError
 
@@ -27,7 +27,23 @@ ADDED: dict[str, dict[str, Any]] = {
     "gate": {"min_groups": 3},
 }
 """Section → field → the value of files that are older than the field."""
-NEW: dict[str, dict[str, Any]] = {"quality": {"exclude": False, "loss": 0.02, "limits": {}}}
+NEW: dict[str, dict[str, Any]] = {
+    "quality": {"exclude": False, "loss": 0.02, "limits": {}},
+    "pretrain": {
+        "method": "none",
+        "seed": 0,
+        "epochs": 20,
+        "minutes": 30,
+        "batch_size": 256,
+        "learning_rate": 3e-3,
+        "weight_decay": 1e-3,
+        "scale": 0.25,
+        "shift": 6,
+        "focus": 2.0,
+        "noise": 0.5,
+        "intensity": 0.4,
+    },
+}
 """Section → its fields, for files that are older than the section."""
 
 
@@ -42,6 +58,7 @@ class Params(Section):
     quality: Quality
     split: Split
     audit: Audit
+    pretrain: Pretrain
     train: Train
     tune: Tune
     ensemble: Ensemble

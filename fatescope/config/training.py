@@ -1,4 +1,4 @@
-"""Sections of `params.yaml` about the model: train, ensemble, calibrate."""
+"""Sections of `params.yaml` about the model: pretrain, train, ensemble, calibrate."""
 
 import json
 from typing import Annotated, Any, Literal, Self
@@ -6,6 +6,38 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from fatescope.config.section import Count, Section, Share, Size
+
+
+class Pretrain(Section):
+    """Learning from cells without labels. Backbone, preprocessing and threads are those of the section `train`."""
+
+    method: Literal["none", "simclr", "vicreg"]
+    """`none` for no pretraining; else how the backbone is taught that two views of a cell are alike: by telling the
+    cell from the others of its batch (`simclr`, Chen et al. 2020), or with uncorrelated outputs (`vicreg`, Bardes et
+    al. 2022). `train.weights: pretrained` starts from the result."""
+    seed: int
+    """Seed of initial weights, order of cells and views."""
+    epochs: Count
+    """Passes over the cells."""
+    minutes: Annotated[float, Field(gt=0)]
+    """Minutes that it may take. Where `epochs` would take longer on this machine, it gets fewer steps."""
+    batch_size: Annotated[int, Field(ge=2)]
+    """Cells in a step; each is seen in two views."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    """Peak learning rate of the one-cycle schedule."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Decoupled weight decay of AdamW."""
+    scale: Share
+    """Largest change of magnification between views, as a share of it; small where the size of cells matters."""
+    shift: Annotated[int, Field(ge=0)]
+    """Largest random shift along each axis, px of the input."""
+    focus: Annotated[float, Field(ge=0)]
+    """Largest standard deviation of the Gaussian that blurs a view, px of the input; half of the views stay sharp."""
+    noise: Annotated[float, Field(ge=0)]
+    """Largest standard deviation of added noise, in units of the standard deviation of the image."""
+    intensity: Share
+    """Largest random change of gain, as a share of it; level and slope of the illumination change by up to half of
+    that, in units of the standard deviation of the image."""
 
 
 class Train(Section):
@@ -17,7 +49,8 @@ class Train(Section):
     backbone: str
     """A name in `fatescope.networks.backbones.BACKBONES`."""
     weights: str
-    """`none`, `imagenet`, or the path of a state dict: torchvision's, or `weights.safetensors` of a bundle."""
+    """`none`, `imagenet`, `pretrained` (what the stage `pretrain` taught), or the path of a state dict: torchvision's, or
+    `weights.safetensors` of a bundle."""
     input_size: Size
     """Height and width in px of the backbone's input."""
     resize: Literal["pad", "stretch"]

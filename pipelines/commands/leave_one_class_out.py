@@ -29,6 +29,7 @@ from fatescope.inference import composition, uncertainty
 from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import drawing, plots
 from pipelines.evaluation.report import Report
+from pipelines.pretraining.result import PRETRAINED
 from pipelines.training import selection, trainer
 from pipelines.training.cross_fit import deal_folds
 from pipelines.training.examples import load_examples
@@ -167,6 +168,11 @@ def main(params: Path, task: str, medium: str, source: Path, parts: Path, best: 
     """
     drawing.prepare()
     settings = load(params)
+    if settings.train.weights == PRETRAINED:
+        raise ParamsError(
+            f"train.weights: {PRETRAINED}, but that backbone was taught on cells of {medium} too; set it to none to "
+            "leave the class out"
+        )
     fit = settings.train.changed(json.loads(best.read_text(encoding="utf-8"))["best"]["params"])
     report = leave_out(dataset.load(source), load_splits(parts), task, medium, fit, settings)
     name = file_name(medium, settings.classes(task))

@@ -35,6 +35,7 @@ from fatescope.command import (
     run,
 )
 from fatescope.config import Params, Train, load
+from pipelines.pretraining.result import PretrainedFolder, with_pretrained
 from pipelines.provenance.recipe import Machine, Recipe
 from pipelines.registry import tracking
 from pipelines.registry.tracking import Tracked
@@ -183,9 +184,10 @@ def main(
     best: BestFile,
     target: OutFolder,
     quality: QualityFile = None,
+    pretrained: PretrainedFolder = None,
 ) -> None:
     """Train the model of a task with the settings that tune found, and write its bundle."""
-    parameters = load(params)
+    parameters = with_pretrained(load(params), pretrained)
     context = load_context(parameters, task, source, parts, tracking.git_commit(), quality)
     settings = candidate_settings(parameters, SearchResult.load(best))
     with distributed.process_group(PipelineSettings()):

@@ -24,6 +24,7 @@ from fatescope.command import CellsFolder, OutFile, ParamsFile, PlotsFolder, Spl
 from fatescope.config import load
 from fatescope.data import dataset
 from fatescope.lineage import WRITES
+from pipelines.pretraining.result import PretrainedFolder, hash_of, with_pretrained
 from pipelines.registry import tracking
 from pipelines.registry.tracking import Tracked
 from pipelines.settings import PipelineSettings
@@ -82,9 +83,11 @@ def main(
     ],
     target: OutFile,
     plots: PlotsFolder,
+    pretrained: PretrainedFolder = None,
 ) -> None:
     """Search for the best hyperparameters of a task."""
-    parameters = load(params)
+    # Workers on other machines have another current folder.
+    parameters = with_pretrained(load(params), pretrained.resolve() if pretrained else None)
     plots.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The journal is an output of the stage, also where the study is in a database.
@@ -97,12 +100,12 @@ def main(
     tags = {
         "data_hash": str(dataset.load_summary(source)["data_hash"]),
         "splits_hash": hashlib.sha256(parts.read_bytes()).hexdigest(),
+        **hash_of(parameters),
     }
     searched = Search(
         task=task,
         params=parameters,
         settings=PipelineSettings(),
-        # Workers on other machines have another current folder.
         cells=source.resolve(),
         splits=parts.resolve(),
         journal=journal.resolve(),

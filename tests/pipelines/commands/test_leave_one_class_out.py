@@ -47,6 +47,14 @@ def test_an_unknown_medium_is_called_what_it_resembles(tmp_path):
         leave_one_class_out.main(params, "multiclass", "RA/SHH", *paths)
 
 
+def test_a_backbone_that_was_taught_on_the_class_is_refused(tmp_path):
+    params = write_params(tmp_path, QUICK | {"train.weights": "pretrained"})
+    (tmp_path / "best.json").write_text(json.dumps({"best": {"params": {}}}))
+    paths = [tmp_path / name for name in ("cells", "splits.parquet", "best.json", "held_out")]
+    with pytest.raises(ParamsError, match="taught on cells of NT3 too"):
+        leave_one_class_out.main(params, "multiclass", "NT3", *paths)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -1,0 +1,1 @@
+"""Pretraining of a backbone on cells without labels."""

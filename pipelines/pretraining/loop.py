@@ -1,0 +1,137 @@
+"""Teach a backbone on cells without labels: the loop of the stage `pretrain`.
+
+Each cell of a batch is seen in two random views. Backbone and a projector of two layers are trained so that the
+projections of both agree; the projector, which takes the loss of detail upon itself (Chen et al. 2020), is then left
+out.
+"""
+
+import logging
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fatescope.config import Pretrain, Train
+from fatescope.config.names import BRIGHTFIELD, ChannelKind
+from fatescope.errors import ParamsError
+from fatescope.networks.network import Network
+from fatescope.networks.preprocessing import common_level, common_unit
+from fatescope.networks.symmetry import is_stretched
+from pipelines.pretraining.objectives import OBJECTIVES
+from pipelines.pretraining.views import random_view
+from pipelines.progress import progress
+from pipelines.training.dataloader import open_loaders
+from pipelines.training.device import autocast, gradient_scaler, select_device
+from pipelines.training.pace import Pace
+from pipelines.training.trainer import build_network
+
+log = logging.getLogger(__name__)
+
+PROJECTION = 256
+"""Width of the projector's layers."""
+
+Indices = npt.NDArray[np.int64]
+
+
+class Pretrained(NamedTuple):
+    """A network whose backbone was taught without labels, in evaluation mode."""
+
+    network: Network
+    losses: list[float]
+    """Mean loss of each epoch."""
+    shortened: bool
+    """Whether it took fewer steps than `params` say, because time was short."""
+
+
+def pretrain(
+    pixels: npt.NDArray[np.uint16],
+    rows: Indices,
+    params: Pretrain,
+    settings: Train,
+    kinds: tuple[ChannelKind, ...] = (BRIGHTFIELD,),
+    seconds: float = math.inf,
+) -> Pretrained:
+    """Teach the backbone of `settings` on `rows` of `pixels`, prepared as for training, within `seconds`.
+
+    Raises ParamsError where there are fewer cells than a batch has, or where the loss is no longer finite.
+    """
+    if len(rows) < params.batch_size:
+        raise ParamsError(
+            f"pretrain.batch_size: {params.batch_size}, but only {len(rows)} cells are there to learn from; lower it, "
+            "or set pretrain.method to none"
+        )
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(params.seed)
+    device, rng = select_device(), np.random.default_rng(params.seed)
+    network = build_network(settings.changed({"weights": "none"}), 1, kinds)
+    if network.level is not None:
+        network.level.copy_(common_level(pixels, rows))
+    if network.unit is not None:
+        network.unit.copy_(common_unit(pixels, rows))
+    network = network.to(device).to(memory_format=torch.channels_last)
+    projector = _projector(network.linear.in_features).to(device)
+    weights = [*network.features.parameters(), *projector.parameters()]
+    optimizer = torch.optim.AdamW(weights, params.learning_rate, weight_decay=params.weight_decay, fused=True)
+    steps = len(rows) // params.batch_size
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, params.learning_rate, total_steps=params.epochs * steps, pct_start=0.1
+    )
+    scaler, pace = gradient_scaler(device), Pace(params.epochs * steps, seconds)
+    objective = OBJECTIVES[params.method]
+    stretched = is_stretched(pixels.shape[-2:], settings.input_size, settings.resize)
+    [load] = open_loaders(pixels, [rows], device)
+    losses = list[float]()
+
+    def step(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            images = network.preprocess(images)
+            views = torch.cat([random_view(images, params, stretched) for _ in range(2)])
+        with autocast(device):
+            projections = projector(network.features(views).mean((2, 3)))
+        loss = objective(*projections.float().chunk(2))
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        scaler.step(optimizer)
+        scaler.update()
+        return loss.detach()
+
+    network.features.train()
+    for epoch in progress(range(params.epochs), f"pretrain {settings.backbone}", "epoch"):
+        order = rng.permutation(rows)[: steps * params.batch_size]
+        of_epoch = []
+        for batch in load.load_batches(np.sort(part) for part in np.split(order, steps)):
+            of_epoch.append(step(batch.pixels))
+            for _ in range(pace.advance()):
+                schedule.step()
+            if pace.finished:
+                break
+        losses.append(float(torch.stack(of_epoch).mean()))
+        if not math.isfinite(losses[-1]):
+            raise ParamsError(
+                f"pretrain.learning_rate: with {params.learning_rate:g}, the loss is {losses[-1]} after epoch "
+                f"{epoch}: training has diverged; set a lower one"
+            )
+        if pace.finished:
+            break
+    return Pretrained(network.eval(), losses, pace.shortened)
+
+
+def save(network: Network, path: Path) -> None:
+    """Write the backbone as the weights of a bundle have it, which `train.weights` takes."""
+    state = {f"features.{name}": value.contiguous().cpu() for name, value in network.features.state_dict().items()}
+    # By which weights of ours are told from torchvision's.
+    save_file(state | {"temperature": network.temperature.cpu()}, path)
+
+
+def _projector(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width, PROJECTION, bias=False),
+        nn.BatchNorm1d(PROJECTION),
+        nn.ReLU(),
+        nn.Linear(PROJECTION, PROJECTION),
+    )

@@ -1,0 +1,105 @@
+"""What the stage `pretrain` writes, and how `train.weights: pretrained` finds it.
+
+`backbone.safetensors`: the weights of the backbone, as `weights.safetensors` of a bundle has them; only where
+`pretrain.method` is not `none`. `report.json`: the fields of `PretrainingReport`.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fatescope.config import Params
+from fatescope.errors import ParamsError
+
+BACKBONE, REPORT = "backbone.safetensors", "report.json"
+PRETRAINED = "pretrained"
+"""`train.weights` for the result of this stage."""
+
+PretrainedFolder = Annotated[Path | None, typer.Option("--pretrained", help="Folder that the stage pretrain wrote.")]
+
+
+class PretrainingReport(BaseModel):
+    """What a backbone was taught on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    method: str
+    """`pretrain.method`."""
+    backbone: str | None = None
+    """`train.backbone`; null without pretraining, as all that follows is null or 0."""
+    input_size: tuple[int, int] | None = None
+    """Height and width in px of the images that it saw."""
+    normalisation: str | None = None
+    """How they were normalised."""
+    cells: int = 0
+    """Cells of the store that it learned from."""
+    tested: int = 0
+    """Cells of the store that were left out, because a scheme tests on them."""
+    feedback: int = 0
+    """Feedback images that it learned from."""
+    feedback_tested: int = 0
+    """Feedback images left out because a test cell has the same pixels."""
+    feedback_known: int = 0
+    """Feedback images left out because a cell that it learned from has the same pixels."""
+    feedback_refused: dict[str, str] = {}
+    """Folder of a feedback image that cannot be read → why."""
+    epochs: int = 0
+    """Passes over the cells."""
+    losses: list[float] = []
+    """Mean loss of each epoch."""
+    seconds: float = 0.0
+    """How long it took."""
+    shortened: bool = False
+    """Whether it took fewer steps than planned, because `pretrain.minutes` were over."""
+
+    def save(self, folder: Path) -> None:
+        """Write the report into `folder`."""
+        (folder / REPORT).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "PretrainingReport":
+        """Read the report in `folder`; raises ParamsError where there is none."""
+        try:
+            return cls.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
+        except (OSError, ValidationError) as error:
+            raise ParamsError(
+                f"train.weights: pretrained needs what the stage pretrain writes, but {folder / REPORT} cannot be read "
+                f"({type(error).__name__}); run `dvc repro pretrain`"
+            ) from error
+
+
+def with_pretrained(params: Params, folder: Path | None) -> Params:
+    """Return `params` with the path of the pretrained weights in `folder` where `train.weights` asks for them.
+
+    Raises ParamsError where there are none, or those of another backbone.
+    """
+    if params.train.weights != PRETRAINED:
+        return params
+    if folder is None:
+        raise ParamsError("train.weights: pretrained needs the folder that the stage pretrain wrote (--pretrained)")
+    report = PretrainingReport.load(folder)
+    if report.method == "none":
+        raise ParamsError(
+            "train.weights: pretrained, but pretrain.method is none, so that there are no such weights; set it to "
+            "simclr or vicreg, or train.weights to none"
+        )
+    wanted = params.tune.space.get("backbone") if params.tune.trials else None
+    backbones = {params.train.backbone, *(wanted if isinstance(wanted, list) else ())}
+    if others := sorted(str(name) for name in backbones - {report.backbone}):
+        raise ParamsError(
+            f"train.weights: pretrained are those of {report.backbone}, but train or tune.space have {others} too; "
+            "leave one backbone, and run `dvc repro`"
+        )
+    train = params.train.changed({"weights": str(folder / BACKBONE)})
+    return params.model_copy(update={"train": train})
+
+
+def hash_of(params: Params) -> dict[str, str]:
+    """Return the hash of the pretrained weights that `with_pretrained` has put into `params`; empty without."""
+    path = Path(params.train.weights)
+    if path.name != BACKBONE:
+        return {}
+    return {"pretrained_hash": hashlib.sha256(path.read_bytes()).hexdigest()}

@@ -1,0 +1,142 @@
+"""The stage pretrain, and the stages that start from its weights."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fatescope import config
+from fatescope.data import dataset, splits
+from fatescope.errors import ParamsError
+from fatescope.networks import backbones
+from pipelines.pretraining import cells as sources
+from pipelines.pretraining.result import BACKBONE, PretrainingReport, hash_of, with_pretrained
+from pipelines.stages import ingest, pretrain, split
+from tests.support.exports import write_export
+from tests.support.images import draw_cell, tiff
+from tests.support.params import write_params
+
+CHANGES = {
+    "ingest.workers": 1,
+    "dataset.tasks": {"binary": ["astrocyte", "oligodendrocyte"]},
+    "pretrain.method": "vicreg",
+    "pretrain.epochs": 3,
+    "pretrain.minutes": 60,
+    "pretrain.batch_size": 8,
+    "train.weights": "pretrained",
+    "train.threads": 1,
+    "tune.space": {"learning_rate": {"low": 5e-3, "high": 1e-2, "log": True}},
+}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A folder with `cells` and `splits.parquet`, of cells in 6 runs."""
+    folder = tmp_path_factory.mktemp("stored")
+    params = write_params(folder, CHANGES)
+    write_export(folder / "data", np.random.default_rng(0))
+    ingest.main(params, folder / "data", folder / "cells")
+    split.main(params, folder / "cells", folder / "splits.parquet")
+    return folder
+
+
+def run(stored, tmp_path, **changes):
+    params = write_params(tmp_path, CHANGES | {name.replace("__", "."): value for name, value in changes.items()})
+    pretrain.main(params, stored / "cells", stored / "splits.parquet", tmp_path / "feedback", tmp_path / "out")
+    return config.load(params), PretrainingReport.load(tmp_path / "out")
+
+
+def keep(folder, pixels, name="a_1d1_9_Ch1.ome.tif", own="123456789abc"):
+    """Store an image as the service does with a correction."""
+    (folder / own).mkdir(parents=True)
+    (folder / own / name).write_bytes(pixels if isinstance(pixels, bytes) else tiff(pixels))
+    with (folder / "corrections.jsonl").open("a") as file:
+        file.write(json.dumps({"path": f"{own}/{name}", "label": "astrocyte"}) + "\n")
+
+
+def test_it_learns_from_all_cells_that_no_scheme_tests(stored, tmp_path):
+    params, report = run(stored, tmp_path)
+    table = splits.load(stored / "splits.parquet").table
+    tested = (table["random"] == "test") | (table["grouped"] == "test")
+    assert (report.cells, report.tested) == ((~tested).sum(), tested.sum())
+    assert report.tested > 0
+    assert report.epochs == len(report.losses) == 3
+    assert report.losses[-1] < report.losses[0]
+    # The weights, with their statistics, are those that training starts from.
+    pretrained = with_pretrained(params, tmp_path / "out")
+    features = backbones.build("compact", pretrained.train.weights, params.train.input_size).features
+    assert features[1].running_mean.abs().max() > 0
+    assert set(hash_of(pretrained)) == {"pretrained_hash"}
+
+
+def test_no_pixel_of_a_test_cell_changes_the_weights(stored, tmp_path, monkeypatch):
+    cells = dataset.load(stored / "cells")
+    tested = np.setdiff1d(np.arange(len(cells)), sources.untested(splits.load(stored / "splits.parquet")))
+    spoilt = np.array(cells.pixels)
+    spoilt[tested] = 0
+    (tmp_path / "other").mkdir()
+    run(stored, tmp_path)
+    monkeypatch.setattr(
+        dataset, "load", lambda folder, columns: dataset.CellDataset(cells.manifest, spoilt, cells.channels)
+    )
+    run(stored, tmp_path / "other")
+    assert (tmp_path / "out" / BACKBONE).read_bytes() == (tmp_path / "other/out" / BACKBONE).read_bytes()
+
+
+def test_feedback_images_count_but_for_those_of_test_cells(stored, tmp_path, rng):
+    cells, divided = dataset.load(stored / "cells"), splits.load(stored / "splits.parquet")
+    rows = sources.untested(divided)
+    for row, own in ((rows[0], "known"), (np.setdiff1d(np.arange(len(cells)), rows)[0], "tested")):
+        keep(tmp_path / "feedback", (stored / "data" / cells.manifest["path"][row]).read_bytes(), own=own)
+    keep(tmp_path / "feedback", draw_cell(rng, 40, 50, 9), own="new")
+    keep(tmp_path / "feedback", draw_cell(rng, 400, 500, 9), own="large")
+    _, report = run(stored, tmp_path)
+    assert (report.feedback, report.feedback_known, report.feedback_tested) == (1, 1, 1)
+    assert list(report.feedback_refused) == ["large"]
+    assert "do not fit the canvas" in report.feedback_refused["large"]
+
+
+def test_without_a_method_there_are_no_weights_and_nothing_is_read(tmp_path):
+    params, report = run(tmp_path / "nothing", tmp_path, pretrain__method="none")
+    assert report == PretrainingReport(method="none")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+    with pytest.raises(ParamsError, match=r"pretrain.method is none.*set it to"):
+        with_pretrained(params, tmp_path / "out")
+
+
+def test_the_stage_imports_pytorch_only_where_it_needs_it():
+    check = "import sys, pipelines.stages.pretrain as stage; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_weights_of_another_backbone_are_refused_before_training(stored, tmp_path):
+    params, _ = run(stored, tmp_path)
+    for changes in ({"train.backbone": "resnet18"}, {"tune.space": {"backbone": ["compact", "resnet18"]}}):
+        params = config.load(write_params(tmp_path, CHANGES | changes))
+        with pytest.raises(ParamsError, match=r"those of compact, but .*resnet18"):
+            with_pretrained(params, tmp_path / "out")
+    with pytest.raises(ParamsError, match="run `dvc repro pretrain`"):
+        with_pretrained(params, tmp_path / "nowhere")
+
+
+def test_too_few_cells_for_a_batch_are_refused(stored, tmp_path):
+    with pytest.raises(ParamsError, match=r"pretrain.batch_size: 64, but only \d+ cells"):
+        run(stored, tmp_path, pretrain__batch_size=64)
+
+
+@pytest.mark.parametrize(("backbone", "method"), [("compact", "simclr"), ("resnet18", "vicreg")])
+def test_every_backbone_learns_with_the_clock_against_it(stored, tmp_path, backbone, method):
+    torch.manual_seed(0)
+    _, report = run(
+        stored,
+        tmp_path,
+        pretrain__method=method,
+        train__backbone=backbone,
+        pretrain__minutes=1e-6,
+        train__input_size=[32, 32],
+    )
+    assert report.shortened
+    assert report.epochs == 1
