@@ -13,6 +13,7 @@ from pipelines.evaluation import curves
 from pipelines.evaluation.audit_report import AuditReport
 from pipelines.evaluation.curves import Tables
 from pipelines.evaluation.evaluated_model import EvaluatedModel, compose, measure
+from pipelines.evaluation.map_metrics import measure_maps
 from pipelines.evaluation.metrics_report import SchemeMetrics
 
 
@@ -65,6 +66,8 @@ def evaluate_scheme(
     cells = source.take(evaluated.rows, list(columns))
     baselines = audit.tasks.get(spec.task, {}).get(spec.split)
     composition, cultures = compose(evaluated, cells, params)
-    metrics = measure(evaluated, cells, baselines, composition, params)
+    metrics = measure(evaluated, cells, baselines, composition, params).model_copy(
+        update={"maps": measure_maps(evaluated, source, params.evaluate.seed)}
+    )
     tables = curves.tabulate(evaluated, params.evaluate.bins)
     return SchemeEvaluation(evaluated, cells, metrics, tables, cultures)
