@@ -58,7 +58,7 @@ class Areas:
         return self.insertion - self.insertion_random
 
 
-def areas(  # noqa: PLR0913  what is tried, and how it is registered
+def areas(
     classify: Classify,
     pixels: Pixels,
     sizes: Indices,

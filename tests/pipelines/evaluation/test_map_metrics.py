@@ -23,7 +23,7 @@ def classify(pixels):
     return np.stack([1 - bright, bright], axis=1)
 
 
-def try_maps(rng, maps, pixels):
+def try_maps(maps, pixels):
     sizes, predicted = np.full((CELLS, 2), SIZE), np.ones(CELLS, np.int64)
     measured = map_metrics.areas(classify, pixels, sizes, maps.astype(np.float32), predicted, FITS, 0)
     groups, targets = np.arange(CELLS) % 8, np.arange(CELLS) % 2
@@ -37,21 +37,21 @@ def test_a_map_of_what_decides_is_better_than_chance_and_another_is_not(rng, cha
     right = np.zeros((CELLS, 6, 8))
     right[np.arange(CELLS), places[:, 0], places[:, 1]] = 1.0
     shown = pixels if channels == 1 else np.stack([pixels] * channels, axis=1)
-    measured, summary = try_maps(rng, right, shown)
+    measured, summary = try_maps(right, shown)
     assert measured.deletion.max() < 0.25, "the spot is a 48th of the canvas"
     assert measured.insertion.min() > 0.75
     assert (summary.cells, summary.positions) == (CELLS, (6, 8))
     assert summary.intervals["deletion"][0] > 0
     assert summary.intervals["insertion"][0] > 0
     assert summary.conclusion().startswith("Both are better than chance")
-    _, wrong = try_maps(rng, -right, shown)
+    _, wrong = try_maps(-right, shown)
     assert wrong.gain["deletion"] < 0
     assert wrong.conclusion().startswith("That is not better than chance")
 
 
 def test_a_flat_map_is_chance_and_few_groups_give_no_interval(rng):
     pixels, _ = cells(rng)
-    measured, summary = try_maps(rng, np.zeros((CELLS, 6, 8)), pixels)
+    measured, summary = try_maps(np.zeros((CELLS, 6, 8)), pixels)
     assert abs(summary.gain["deletion"]) < 0.1
     targets = np.arange(CELLS) % 2
     units = intervals.choose_units(targets.astype(str), targets.astype(str))
