@@ -22,12 +22,12 @@ from pipelines.training.ensemble import join_networks
 
 JOINS = ("probabilities", "embeddings")
 MEMBERS = {
-    "vgg19_bn": {"epochs": 8, "learning_rate": 1e-3},
-    "inception_v3": {"input_size": [75, 75], "epochs": 10, "learning_rate": 2e-3},
+    "vgg19_bn": {"epochs": 6, "learning_rate": 1e-3},
+    "inception_v3": {"input_size": [75, 75], "epochs": 8, "learning_rate": 2e-3},
 }
 SINGLE = {
     "resnet18": {},
-    "compact": {"epochs": 40, "learning_rate": 1e-2},
+    "compact": {"epochs": 30, "learning_rate": 1e-2},
 }
 FORMS = {"validation loss": "{:.3f}", "M multiply-adds": "{:,.0f}", "seconds of fits": "{:.0f}"}
 
@@ -56,7 +56,7 @@ def compare(sets: Sets, name: str, cells: Divided, common: dict[str, object]) ->
     """Yield the rows of one set: the members, both ensembles, the single networks, and the difference of the chosen."""
     members = {backbone: train(sets, cells, common, backbone, "one") for backbone in MEMBERS}
     networks = [member.network for member in members.values()]
-    classes, seconds = len(cells.classes), sum(member.seconds for member in members.values())
+    classes, seconds = len(cells.classes), sum(kept_fits.fit_seconds(member, cells) for member in members.values())
     joined = {
         f"VGG19 + Inception, {how} joined": (join_networks(networks, cells.examples, classes, how), seconds)
         for how in JOINS
@@ -64,7 +64,9 @@ def compare(sets: Sets, name: str, cells: Divided, common: dict[str, object]) ->
     single = {
         f"{backbone}, averaged over views": train(sets, cells, common, backbone, "symmetries") for backbone in SINGLE
     }
-    alone = {title: (fitted.network, fitted.seconds) for title, fitted in {**members, **single}.items()}
+    alone = {
+        title: (fitted.network, kept_fits.fit_seconds(fitted, cells)) for title, fitted in {**members, **single}.items()
+    }
     test = cells.test[: 60 if sets.small else None]
     units = kept_fits.units_of(cells, test, "groups")
     accuracy, losses = {}, {}

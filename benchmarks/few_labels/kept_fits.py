@@ -1,7 +1,6 @@
 """Fits that are kept beside the sets, so that a benchmark which was cut off goes on where it was."""
 
 import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,10 @@ import numpy.typing as npt
 from safetensors.torch import load_model, save_model
 from scipy.special import softmax
 
-from benchmarks.accuracy import Indices
+from benchmarks.accuracy import SEED, Indices
 from benchmarks.few_labels.sets import Divided
+from benchmarks.fits import constant_rate
+from fatescope.atomic import replacing
 from fatescope.config import Train
 from fatescope.networks.network import Ensemble, Network
 from pipelines.evaluation import intervals
@@ -23,15 +24,16 @@ from pipelines.training.examples import Examples
 from pipelines.training.prediction import predict
 from pipelines.training.trainer import build_network, fit
 
+STEPS = 6
+"""Steps that are timed of a fit."""
+
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network, and what it cost."""
+    """A trained network with its settings."""
 
     network: Network
     settings: Train
-    seconds: float
-    """Of the fit, with one thread."""
 
 
 def fit_once(folder: Path, cells: Divided, settings: Train, seed: int) -> Fitted:
@@ -41,20 +43,17 @@ def fit_once(folder: Path, cells: Divided, settings: Train, seed: int) -> Fitted
     plain = settings.changed({"views": "one"})
     digest = hashlib.sha256(plain.model_dump_json().encode() + examples.train.tobytes() + str(classes).encode())
     path = folder / f"{settings.backbone}-{settings.stem}-{digest.hexdigest()[:12]}-{seed}.safetensors"
-    facts = path.with_suffix(".json")
-    if not facts.exists():
+    if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        start = time.perf_counter()
         # Without validation cells, so that all fits end with their last epoch.
         alone = Examples(examples.pixels, examples.targets, examples.train, examples.train[:0], examples.kinds)
         network = fit(alone, classes, plain, seed, lambda *_: None).network
-        seconds = time.perf_counter() - start
-        save_model(network, str(path))
-        facts.write_text(json.dumps({"seconds": seconds}))
+        with replacing(path) as part:
+            save_model(network, str(part))
     network = build_network(settings, classes, examples.kinds)
     load_model(network, str(path))
     network.views = settings.views
-    return Fitted(network.eval(), settings, json.loads(facts.read_text())["seconds"])
+    return Fitted(network.eval(), settings)
 
 
 def probabilities(network: Network | Ensemble, cells: Divided, rows: Indices) -> npt.NDArray[np.floating]:
@@ -74,6 +73,15 @@ def rate(network: Network | Ensemble, cells: Divided, most: int = 512) -> float:
     start = time.perf_counter()
     predict(network, cells.examples.pixels, rows)
     return len(rows) / (time.perf_counter() - start)
+
+
+def fit_seconds(fitted: Fitted, cells: Divided) -> float:
+    """Return the seconds of a fit with one thread, from the rate of its steps on a constant batch.
+
+    Other programs may have kept the processor busy while it was trained.
+    """
+    images = fitted.settings.epochs * len(cells.examples.train)
+    return images / constant_rate(cells.examples, len(cells.classes), fitted.settings, SEED, steps=STEPS)
 
 
 def units_of(cells: Divided, rows: Indices, kind: str) -> Units:
