@@ -51,6 +51,9 @@ class Train(Section):
     weights: str
     """`none`, `imagenet`, `pretrained` (what the stage `pretrain` taught), or the path of a state dict: torchvision's, or
     `weights.safetensors` of a bundle."""
+    stem: Literal["standard", "small"]
+    """Strides of the backbone: `standard` as it was made for large images, or `small` with a position of the feature
+    map every 8 px and without the last stage (`fatescope.networks.stems`); of `compact`, both are the same."""
     input_size: Size
     """Height and width in px of the backbone's input."""
     resize: Literal["pad", "stretch"]

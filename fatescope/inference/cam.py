@@ -20,6 +20,8 @@ ALIGNMENT = {
     "vgg19_bn": (7.5, 16),
 }
 """Backbone → centre of the receptive field of its first position, and the step to the next, px of the input."""
+SMALL_ALIGNMENT = {"compact": (3.5, 8), "vgg19_bn": (3.5, 8)}
+"""The same with `train.stem: small`; other backbones have 0 and 8 there."""
 PADDING = 3
 """Positions by which a map is extended at each side, with the value at its edge."""
 
@@ -32,7 +34,7 @@ def extent(
     `fits` are the sections `train` of the members; the map has the grid of the member with the finest one.
     """
     fit = finest(fits)
-    first, step = ALIGNMENT[fit["backbone"]]
+    first, step = alignment(fit)
     scales = [size / side for size, side in zip(fit["input_size"], canvas, strict=True)]
     if fit["resize"] == "pad":
         scales = [min(scales)] * 2
@@ -51,7 +53,15 @@ def extent(
 
 def finest(fits: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the member of an ensemble whose feature map has the most positions."""
-    return max(fits, key=lambda fit: fit["input_size"][0] * fit["input_size"][1] / ALIGNMENT[fit["backbone"]][1] ** 2)
+    return max(fits, key=lambda fit: fit["input_size"][0] * fit["input_size"][1] / alignment(fit)[1] ** 2)
+
+
+def alignment(fit: dict[str, Any]) -> tuple[float, int]:
+    """Return the centre of the first receptive field and the step to the next of a section `train`, px of the input."""
+    # Bundles of before there were several stems have none.
+    if fit.get("stem", "standard") == "small":
+        return SMALL_ALIGNMENT.get(fit["backbone"], (0.0, 8))
+    return ALIGNMENT[fit["backbone"]]
 
 
 def overlay(
@@ -61,6 +71,20 @@ def overlay(
 
     Red is evidence for the class, blue against it; the image is transparent where the map is zero.
     """
+    height, width = crop
+    strength = np.clip(register(activation, crop, canvas, fits) / (_strongest(activation) or 1.0), -1, 1)
+    image = np.zeros((height, width, 4), np.uint8)
+    image[..., 0] = np.where(strength > 0, 214, 33)
+    image[..., 1] = np.where(strength > 0, 47, 102)
+    image[..., 2] = np.where(strength > 0, 39, 172)
+    image[..., 3] = np.round(np.abs(strength) * 170)
+    return Image.fromarray(image, "RGBA")
+
+
+def register(
+    activation: npt.NDArray[np.float32], crop: tuple[int, int], canvas: tuple[int, int], fits: list[dict[str, Any]]
+) -> npt.NDArray[np.float32]:
+    """Return the (h, w) map of one class at each pixel of its crop (height, width), interpolated between positions."""
     height, width = crop
     left, right, bottom, top = extent(crop, canvas, fits, activation.shape)
     # Beyond its outermost positions the map continues with the values at its edge.
@@ -74,14 +98,7 @@ def overlay(
     ]
     limits = (padded.shape[1], padded.shape[0]) * 2
     box = [min(max(edge, 0.0), limit) for edge, limit in zip(box, limits, strict=True)]
-    resized = np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.BILINEAR, box=tuple(box)))
-    strength = np.clip(resized / (_strongest(activation) or 1.0), -1, 1)
-    image = np.zeros((height, width, 4), np.uint8)
-    image[..., 0] = np.where(strength > 0, 214, 33)
-    image[..., 1] = np.where(strength > 0, 47, 102)
-    image[..., 2] = np.where(strength > 0, 39, 172)
-    image[..., 3] = np.round(np.abs(strength) * 170)
-    return Image.fromarray(image, "RGBA")
+    return np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.BILINEAR, box=tuple(box)))
 
 
 def contributions(activation: npt.NDArray[np.float32]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import URLError
 
 import torch
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fatescope.errors import ParamsError
+from fatescope.networks.stems import SMALL
 
 Weights = str | dict[str, Tensor]
 """`none`, `imagenet`, or a state dict of torchvision's model of that name."""
@@ -31,25 +32,40 @@ class Backbone:
     channels: int
 
 
-def build(name: str, weights: str, input_size: tuple[int, int], channels: int = 1) -> Backbone:
+def build(name: str, weights: str, input_size: tuple[int, int], channels: int = 1, stem: str = "standard") -> Backbone:
     """Build the backbone `name` for images of `channels` with `weights`: `none`, `imagenet`, or a state dict's path.
 
     The file, read by `torch.load` unless it ends in .safetensors, has the weights of torchvision's model or those of a
-    bundle; of an ensemble, the first member with this backbone is taken.
+    bundle; of an ensemble, the first member with this backbone is taken. The stem `small` takes weights of `standard`
+    too, because it has no others.
     Raises ParamsError for an unknown name, an input size that is too small, or weights that cannot be obtained.
     """
     if name not in BACKBONES:
         raise ParamsError(f"train.backbone: '{name}' is not one of {sorted(BACKBONES)}")
-    if min(input_size) < SMALLEST.get(name, 0):
-        raise ParamsError(f"train.input_size: {name} needs {SMALLEST[name]} px a side or more, got {list(input_size)}")
+    if min(input_size) < (smallest := smallest_side(name, stem)):
+        raise ParamsError(f"train.input_size: {name} needs {smallest} px a side or more, got {list(input_size)}")
     if weights in {"none", "imagenet"}:
-        return BACKBONES[name](weights, channels)
+        return _make(name, weights, channels, stem)
     state = _read_state_dict(Path(weights))
     try:
-        return _from_bundle(name, state, channels) if "temperature" in state else BACKBONES[name](state, channels)
+        return (
+            _from_bundle(name, state, channels, stem) if "temperature" in state else _make(name, state, channels, stem)
+        )
     except RuntimeError as error:
         of = f"{name} with {channels} channels" if channels > 1 else name
         raise ParamsError(f"train.weights: {weights} does not hold the weights of {of}: {error}") from error
+
+
+def smallest_side(name: str, stem: str = "standard") -> int:
+    """Return the shortest side, px, of images that the backbone `name` accepts; 0 where it accepts any."""
+    return 0 if stem == "small" else SMALLEST.get(name, 0)
+
+
+def _make(name: str, weights: Weights, channels: int, stem: str) -> Backbone:
+    backbone = BACKBONES[name](weights, channels)
+    if stem == "small" and name in SMALL:
+        return Backbone(*SMALL[name](cast("nn.Sequential", backbone.features)))
+    return backbone
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -65,13 +81,16 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _from_bundle(name: str, state: dict[str, Tensor], channels: int) -> Backbone:
+def _from_bundle(name: str, state: dict[str, Tensor], channels: int, stem: str) -> Backbone:
     """Return the backbone of a `Network`, or of the first member of an `Ensemble` that has the backbone `name`."""
-    backbone = BACKBONES[name]("none", channels)
+    backbone = _make(name, "none", channels, stem)
     prefixes = sorted({match[0] for key in state if (match := re.match(r"(members\.\d+\.)?features\.", key))})
     mismatch = RuntimeError("it has no backbone")
     for prefix in prefixes:
         member = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if stem == "small":
+            # A bundle with the standard stem has weights of later stages as well.
+            member = {key: value for key, value in member.items() if key in backbone.features.state_dict()}
         try:
             backbone.features.load_state_dict(member)
         except RuntimeError as error:
@@ -157,7 +176,7 @@ BACKBONES: dict[str, Callable[[Weights, int], Backbone]] = {
     "vgg19_bn": _vgg19_bn,
 }
 SMALLEST = {"inception_v3": 75}
-"""Backbone → the shortest side, px, of images that it accepts; others accept any."""
+"""Backbone → the shortest side, px, of images that it accepts with the stem `standard`; others accept any."""
 
 
 def _torchvision(name: str, weights: Weights) -> Any:  # noqa: ANN401  its layers are attributes that torch does not type

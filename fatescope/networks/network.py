@@ -165,9 +165,9 @@ def restore(spec: Spec, weights: Path) -> Network | Ensemble:
     members = []
     for fit in spec.params["train"]:
         size = (fit["input_size"][0], fit["input_size"][1])
-        backbone = backbones.build(fit["backbone"], "none", size, len(spec.kinds))
+        # Bundles of before there were several stems, or several views, have none.
+        backbone = backbones.build(fit["backbone"], "none", size, len(spec.kinds), fit.get("stem", "standard"))
         how = {name: fit[name] for name in ("resize", "normalisation", "dropout")}
-        # Bundles of before there were several have none.
         members.append(
             Network(backbone, len(spec.classes), size, **how, views=fit.get("views", "one"), kinds=spec.kinds)
         )

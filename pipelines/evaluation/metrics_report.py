@@ -110,6 +110,37 @@ class CompositionMetrics(Report):
     """Mean width of these intervals."""
 
 
+class MapMetrics(Report):
+    """Whether activation maps point at what decides: deletion and insertion (Petsiuk, Das and Saenko 2018)."""
+
+    cells: int
+    """Test cells that were tried."""
+    positions: tuple[int, int]
+    """Rows and columns of a map."""
+    deletion: float
+    """Mean probability of the predicted class while the pixels of the cell are replaced by its background, those first
+    where the map speaks most for the class; lower is better."""
+    deletion_random: float
+    """The same with the positions of each map in random order."""
+    insertion: float
+    """The same while they are put back into a blurred cell; higher is better."""
+    insertion_random: float
+    """The same with the positions of each map in random order."""
+    gain: dict[str, float]
+    """`deletion` and `insertion` → how much better the map does than random order."""
+    intervals: dict[str, list[float] | None]
+    """The same → the 95 % interval of `gain`; null where there are too few acquisition groups."""
+
+    def conclusion(self) -> str:
+        """Return in a sentence what the intervals allow to say."""
+        known = [limits for limits in self.intervals.values() if limits is not None]
+        if len(known) < len(self.intervals):
+            return "Too few acquisition groups to say whether that is better than chance."
+        if all(low > 0 for low, _ in known):
+            return "Both are better than chance, so the map points at what decides."
+        return "That is not better than chance by both, so do not rely on the map."
+
+
 class LowerBound(Report):
     """What the balanced accuracy is at least: 97.5 % of such bounds are below the truth."""
 
@@ -135,6 +166,8 @@ class SchemeMetrics(Score):
     """Whether some class has fewer test groups than `evaluate.min_groups`: intervals are then wide, or missing."""
     calibration: CalibrationChange
     trust: Trust
+    maps: MapMetrics | None = None
+    """Whether activation maps point at what decides; none in reports of before."""
     by: dict[str, dict[str, SubsetMetrics]]
     """Fact of the path → value → metrics."""
     worst_group: GroupMetrics
@@ -149,7 +182,7 @@ class SchemeMetrics(Score):
     @model_serializer(mode="wrap")
     def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        absent = {name for name in ("no_interval", "lower_bound", "robustness") if not content[name]}
+        absent = {name for name in ("no_interval", "lower_bound", "robustness", "maps") if not content[name]}
         return {name: value for name, value in content.items() if name not in absent}
 
     def describe_interval(self, name: str, form: str = "({low:.3f} to {high:.3f})") -> str:

@@ -13,6 +13,7 @@ from pipelines.evaluation import curves
 from pipelines.evaluation.audit_report import AuditReport
 from pipelines.evaluation.curves import Tables
 from pipelines.evaluation.evaluated_model import EvaluatedModel, compose, measure
+from pipelines.evaluation.map_metrics import measure_maps
 from pipelines.evaluation.metrics_report import SchemeMetrics
 from pipelines.evaluation.robustness import measure_robustness
 
@@ -66,7 +67,10 @@ def evaluate_scheme(
     cells = source.take(evaluated.rows, list(columns))
     baselines = audit.tasks.get(spec.task, {}).get(spec.split)
     composition, cultures = compose(evaluated, cells, params)
-    robustness = measure_robustness(evaluated.model, source, evaluated.rows, params.evaluate.seed)
-    metrics = measure(evaluated, cells, baselines, composition, params).model_copy(update={"robustness": robustness})
+    found = {
+        "robustness": measure_robustness(evaluated.model, source, evaluated.rows, params.evaluate.seed),
+        "maps": measure_maps(evaluated, source, params.evaluate.seed),
+    }
+    metrics = measure(evaluated, cells, baselines, composition, params).model_copy(update=found)
     tables = curves.tabulate(evaluated, params.evaluate.bins)
     return SchemeEvaluation(evaluated, cells, metrics, tables, cultures)

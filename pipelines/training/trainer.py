@@ -89,7 +89,7 @@ def fit(examples: Examples, classes: int, params: Train, seed: int, report: Repo
 def build_network(params: Train, classes: int, kinds: tuple[ChannelKind, ...] = (BRIGHTFIELD,)) -> Network:
     """Build the untrained network that `params` describe, for channels of these `kinds`."""
     network = Network(
-        backbones.build(params.backbone, params.weights, params.input_size, len(kinds)),
+        backbones.build(params.backbone, params.weights, params.input_size, len(kinds), params.stem),
         classes,
         params.input_size,
         resize=params.resize,

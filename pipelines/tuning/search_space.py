@@ -7,19 +7,23 @@ from optuna.trial import Trial
 
 from fatescope.config import INTEGERS, Params, Range, Train, Tune
 from fatescope.errors import ParamsError
-from fatescope.networks.backbones import BACKBONES, SMALLEST
+from fatescope.networks.backbones import BACKBONES, smallest_side
+from fatescope.networks.stems import SMALL
+
+FIRST = ("backbone", "stem")
+"""Drawn in this order before the others, because they decide which sizes are possible."""
 
 
 def check(params: Params) -> None:
     """Raise ParamsError where a trial could draw a backbone that does not exist, or that takes none of the sizes."""
     space, train = params.tune.space, params.train.model_dump()
-    allowed = {name: space.get(name, [train[name]]) for name in ("backbone", "input_size")}
+    allowed = {name: space.get(name, [train[name]]) for name in ("backbone", "stem", "input_size")}
     where = {name: f"{'tune.space' if name in space else 'train'}.{name}" for name in allowed}
     sizes = [size for size in allowed["input_size"] if isinstance(size, tuple)]
     for name in allowed["backbone"]:
         if name not in BACKBONES:
             raise ParamsError(f"{where['backbone']}: '{name}' is none of {sorted(BACKBONES)}")
-        smallest = SMALLEST.get(str(name), 0)
+        smallest = min(smallest_side(str(name), str(stem)) for stem in allowed["stem"])
         if all(min(size) < smallest for size in sizes):
             received = [list(size) for size in sizes]
             raise ParamsError(
@@ -31,8 +35,7 @@ def check(params: Params) -> None:
 def suggest(trial: Trial, params: Tune, train: Train) -> tuple[Train, dict[str, Any]]:
     """Return the section `train` with the fields that `trial` sets, and these fields alone, as JSON types."""
     chosen: dict[str, Any] = {}
-    # The backbone first, because it decides which sizes are possible.
-    for name in sorted(params.space, key=lambda name: name != "backbone"):
+    for name in sorted(params.space, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
         allowed = params.space[name]
         if isinstance(allowed, Range) and name in INTEGERS:
             chosen[name] = trial.suggest_int(name, int(allowed.low), int(allowed.high), log=allowed.log)
@@ -40,15 +43,24 @@ def suggest(trial: Trial, params: Tune, train: Train) -> tuple[Train, dict[str, 
         if isinstance(allowed, Range):
             chosen[name] = trial.suggest_float(name, allowed.low, allowed.high, log=allowed.log)
             continue
-        label = name
-        if name == "input_size":
-            smallest = SMALLEST.get(chosen.get("backbone", train.backbone), 0)
-            possible = [size for size in allowed if isinstance(size, tuple) and min(size) >= smallest]
-            if len(possible) < len(allowed):
-                allowed, label = list(possible), f"input_size of {chosen.get('backbone', train.backbone)}"
+        backbone, stem = (str(chosen.get(first, getattr(train, first))) for first in FIRST)
+        possible = _possible(name, allowed, backbone, stem, [*params.space.get("input_size", [train.input_size])])
+        label = name if len(possible) == len(allowed) else f"{name} of {backbone}"
         # As JSON text, because Optuna keeps no lists.
-        chosen[name] = json.loads(trial.suggest_categorical(label, [json.dumps(value) for value in allowed]))
+        chosen[name] = json.loads(trial.suggest_categorical(label, [json.dumps(value) for value in possible]))
     return train.changed(chosen), chosen
+
+
+def _possible(name: str, allowed: list[Any], backbone: str, stem: str, sizes: list[Any]) -> list[Any]:
+    """Return those of the `allowed` values of a field that differ for the backbone, and that one of the sizes suits."""
+    if name == "input_size":
+        return [size for size in allowed if min(size) >= smallest_side(backbone, stem)]
+    if name != "stem":
+        return allowed
+    # A backbone with one stem need not be tried with it twice.
+    stems = allowed if backbone in SMALL else allowed[:1]
+    largest = max(min(size) for size in sizes)
+    return [one for one in stems if largest >= smallest_side(backbone, one)]
 
 
 def as_trial(train: Train, params: Tune) -> dict[str, Any]:

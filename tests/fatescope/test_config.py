@@ -68,12 +68,14 @@ def test_a_file_of_before_loads():
             "min_groups: 3": "repeats: 1000",
             "folds: 3": "# one candidate, calibrated on validation cells",
             "folds: 5": "folds: 5\n  repeats: 200",
+            "stem:": "# strides as they were made",
             "bins:": "bins: 10\n  repeats: 500",
         }
     )
     assert old.count("repeats") == 3
     assert "min_groups: 3" not in old
     assert "folds: 3" not in old
+    assert "stem" not in old
     assert config.params.parse(old, "old") == config.params.parse(text, "new")
     with pytest.raises(ParamsError, match=r"tune\.repeats: Extra inputs are not permitted"):
         config.params.parse(text.replace("  sampler: tpe", "  repeats: 3\n  sampler: tpe"), "wrong")

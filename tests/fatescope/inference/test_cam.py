@@ -13,6 +13,15 @@ def test_the_map_is_registered_with_the_crop():
     assert (top + bottom) / 2 == pytest.approx((40 - 1) / 2 + (16 - 22) / 0.75)
 
 
+def test_a_small_stem_has_positions_every_eight_pixels_and_bundles_of_before_have_the_standard_one():
+    before = {"backbone": "resnet18", "input_size": [60, 60], "resize": "stretch"}
+    fits = {name: before | {"stem": name} for name in ("standard", "small")}
+    assert cam.extent((60, 60), (60, 60), [before], (2, 2)) == (-16, 48, 48, -16)
+    assert cam.extent((60, 60), (60, 60), [fits["standard"]], (2, 2)) == (-16, 48, 48, -16)
+    assert cam.extent((60, 60), (60, 60), [fits["small"]], (8, 8)) == (-4, 60, 60, -4)
+    assert cam.finest([before, fits["small"]]) == fits["small"]
+
+
 def test_a_mean_over_symmetries_is_centred_on_the_crop():
     fit = {"backbone": "resnet18", "input_size": [60, 60], "resize": "stretch", "views": "symmetries"}
     left, right, bottom, top = cam.extent((40, 50), (40, 40), [fit], (2, 2))

@@ -35,10 +35,8 @@ def test_a_report_of_before_is_read_and_written_to_the_byte(report, path, tmp_pa
 def test_the_pipeline_writes_the_keys_of_before(folder, path, name):
     before, now = (json.loads(each.read_text()) for each in (path, folder / "reports" / name))
     # Added since, and without the ends of intervals: there are none below three test groups.
-    added, ends = (
-        ("no_interval", "lower_bound", "by_group", "debiased", "facts", "channels", "robustness"),
-        ("intervals",),
-    )
+    added = ("no_interval", "lower_bound", "by_group", "debiased", "facts", "channels", "robustness", "maps")
+    ends = ("intervals",)
     found, expected = (
         [key for key in keys(content) if not set(key) & set(added) and not (set(key) & set(ends) and key[-1] in (0, 1))]
         for content in (now, before)

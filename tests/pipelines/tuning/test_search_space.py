@@ -45,6 +45,29 @@ def test_a_picky_backbone_gets_the_sizes_that_it_takes(make_params):
     assert "input_size of inception_v3" in trial.params
 
 
+@pytest.mark.parametrize(
+    ("backbone", "sizes", "stems", "label"),
+    [
+        ("resnet18", [[45, 60]], {"standard", "small"}, "stem"),
+        # Both are the same, so that one is tried.
+        ("compact", [[45, 60]], {"standard"}, "stem of compact"),
+        ("inception_v3", [[45, 60]], {"small"}, "stem of inception_v3"),
+        ("inception_v3", [[45, 60], [75, 75]], {"standard", "small"}, "stem"),
+    ],
+)
+def test_stems_are_searched_where_they_differ_and_a_size_suits_them(make_params, backbone, sizes, stems, label):
+    space = {"backbone": [backbone], "input_size": sizes, "stem": ["standard", "small"]}
+    params = make_params({"tune.space": space})
+    search_space.check(params)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trials = [study.ask() for _ in range(12)]
+    drawn = [search_space.suggest(trial, params.tune, params.train)[0] for trial in trials]
+    assert {settings.stem for settings in drawn} == stems
+    assert all(label in trial.params for trial in trials)
+    for settings in drawn:
+        assert min(settings.input_size) >= (75 if backbone == "inception_v3" and settings.stem == "standard" else 45)
+
+
 def test_a_space_of_unknown_fields_is_refused(make_params):
     with pytest.raises(ParamsError, match=r"space names \['epochs', 'lr'\]"):
         make_params({"tune.space": {"lr": [1], "epochs": [3]}})

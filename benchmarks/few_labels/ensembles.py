@@ -1,0 +1,88 @@
+"""VGG19 joined with Inception v3, the paper's best model, beside the best single network that costs no more.
+
+On the default cells and on malaria with labels for a tenth of the training cells. The single network is a ResNet18 or a
+compact one that sees each cell in eight or four views; which of them, and how the two are joined, is chosen by the loss
+on validation cells. VGG19 and Inception take most of the time here, so they get fewer epochs: each member alone takes
+more time to train than the single network, and so does running it.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from sklearn.metrics import log_loss
+
+from benchmarks.accuracy import MALARIA, SEED
+from benchmarks.few_labels import kept_fits, stems
+from benchmarks.few_labels.kept_fits import Fitted
+from benchmarks.few_labels.sets import Divided, Sets
+from benchmarks.tables import Row
+from fatescope.networks.network import Ensemble, Network
+from pipelines.evaluation.intervals import interval
+from pipelines.training.ensemble import join_networks
+
+JOINS = ("probabilities", "embeddings")
+MEMBERS = {
+    "vgg19_bn": {"epochs": 6, "learning_rate": 1e-3},
+    "inception_v3": {"input_size": [75, 75], "epochs": 8, "learning_rate": 2e-3},
+}
+SINGLE = {
+    "resnet18": {},
+    "compact": {"epochs": 30, "learning_rate": 1e-2},
+}
+FORMS = {"validation loss": "{:.3f}", "M multiply-adds": "{:,.0f}", "seconds of fits": "{:.0f}"}
+
+
+def measure(sets: Sets) -> list[Row]:
+    """Return the rows of both sets."""
+    malaria = MALARIA | {"epochs": 20, "batch_size": 64}
+    sources = {"default": (sets.default("multiclass"), stems.DEFAULT), "malaria": (few(sets), malaria)}
+    return [row for name, (cells, common) in sources.items() for row in compare(sets, name, cells, common)]
+
+
+def few(sets: Sets) -> Divided:
+    """Return the malaria cells with labels for a tenth of those to train and to validate on."""
+    return sets.malaria.with_labels(stems.LABELS)
+
+
+def train(sets: Sets, cells: Divided, common: dict[str, object], backbone: str, views: str) -> Fitted:
+    """Return the fit of a backbone, which differs from the `common` settings of the set as the tables here say."""
+    changes = common | {"backbone": backbone} | (MEMBERS | SINGLE)[backbone] | {"views": views, "weights": "none"}
+    if sets.small:
+        changes |= {"epochs": 1}
+    return kept_fits.fit_once(sets.work / "fits", cells, sets.common.changed(changes), SEED)
+
+
+def compare(sets: Sets, name: str, cells: Divided, common: dict[str, object]) -> Iterable[Row]:
+    """Yield the rows of one set: the members, both ensembles, the single networks, and the difference of the chosen."""
+    members = {backbone: train(sets, cells, common, backbone, "one") for backbone in MEMBERS}
+    networks = [member.network for member in members.values()]
+    classes, seconds = len(cells.classes), sum(kept_fits.fit_seconds(member, cells) for member in members.values())
+    joined = {
+        f"VGG19 + Inception, {how} joined": (join_networks(networks, cells.examples, classes, how), seconds)
+        for how in JOINS
+    }
+    single = {
+        f"{backbone}, averaged over views": train(sets, cells, common, backbone, "symmetries") for backbone in SINGLE
+    }
+    alone = {
+        title: (fitted.network, kept_fits.fit_seconds(fitted, cells)) for title, fitted in {**members, **single}.items()
+    }
+    test = cells.test[: 60 if sets.small else None]
+    units = kept_fits.units_of(cells, test, "groups")
+    accuracy, losses = {}, {}
+    for title, (network, cost) in {**alone, **joined}.items():
+        losses[title] = _validation_loss(cells, network)
+        values = kept_fits.probabilities(network, cells, test)
+        accuracy[title] = kept_fits.accuracy_without(cells, test, [values], units)
+        costs = {"M multiply-adds": kept_fits.multiply_adds(network, cells), "seconds of fits": cost}
+        limits = stems.limits(interval(accuracy[title], units))
+        yield Row(f"{name}, {title}", limits | {"validation loss": losses[title]} | costs, forms=FORMS)
+    best, best_joined = min(single, key=losses.__getitem__), min(joined, key=losses.__getitem__)
+    gain = stems.limits(kept_fits.difference(accuracy[best_joined], accuracy[best], units))
+    yield Row(f"{name}, difference: {best_joined}, minus {best}", gain, forms=stems.SIGNED)
+
+
+def _validation_loss(cells: Divided, network: Network | Ensemble) -> float:
+    rows = cells.examples.validation
+    values = kept_fits.probabilities(network, cells, rows).astype(np.float64)
+    return float(log_loss(cells.examples.targets[rows], values, labels=range(len(cells.classes))))
