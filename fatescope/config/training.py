@@ -18,6 +18,9 @@ class Train(Section):
     """A name in `fatescope.networks.backbones.BACKBONES`."""
     weights: str
     """`none`, `imagenet`, or the path of a state dict: torchvision's, or `weights.safetensors` of a bundle."""
+    freeze: bool
+    """Whether the backbone keeps its `weights`, and its statistics of batch normalisation, and only the linear layer is
+    trained; needs weights to keep."""
     input_size: Size
     """Height and width in px of the backbone's input."""
     resize: Literal["pad", "stretch"]
@@ -63,6 +66,11 @@ class Train(Section):
         if self.views == "symmetries" and not self.symmetries:
             raise ValueError(
                 "views: symmetries needs symmetries: true, because the model must be trained on mirrored cells"
+            )
+        if self.freeze and self.weights == "none":
+            raise ValueError(
+                "freeze: true keeps the weights of the backbone, and weights: none are random; set weights to imagenet "
+                "or to the path of a file, or freeze to false"
             )
         return self
 
