@@ -17,7 +17,8 @@ class Train(Section):
     backbone: str
     """A name in `fatescope.networks.backbones.BACKBONES`."""
     weights: str
-    """`none`, `imagenet`, or the path of a state dict: torchvision's, or `weights.safetensors` of a bundle."""
+    """`none`, `imagenet`, or the path of a state dict: torchvision's, with or without folded batch normalisation, or
+    `weights.safetensors` of a bundle."""
     freeze: bool
     """Whether the backbone keeps its `weights`, and its statistics of batch normalisation, and only the linear layer is
     trained; needs weights to keep."""

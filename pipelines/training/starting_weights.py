@@ -96,10 +96,7 @@ def unfold(network: Network, layers: list[nn.BatchNorm2d], images: Iterable[Tens
     One pass suffices for all layers, because none of them changes the input of another.
     """
     moments = {layer: _Moments() for layer in layers}
-    hooks = [
-        layer.register_forward_pre_hook(lambda layer, inputs: moments[layer].add(inputs[0]))  # type: ignore[index]
-        for layer in layers
-    ]
+    hooks = [layer.register_forward_pre_hook(lambda layer, inputs: moments[layer].add(inputs[0])) for layer in layers]
     try:
         for batch in images:
             network.features(batch)
