@@ -111,7 +111,7 @@ class Transfer:
 
 def plan(sets: Sets) -> list[Transfer]:
     """Return all fits, so that those which others start from come first."""
-    shares = (0.05, 1.0) if sets.small else SHARES
+    shares = (0.05, 0.2) if sets.small else SHARES
     folds = {"malaria": 1, "Jurkat": 1 if sets.small else FOLDS}
     return [
         Transfer(sets, name, weights, freeze, share, fold)
