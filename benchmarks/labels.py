@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.accuracy import SEED
-from benchmarks.few_labels import instrument, ensembles, stems
+from benchmarks.few_labels import distilled, ensembles, instrument, lineages, pretrain, stems, time, transfer
 from benchmarks.few_labels.sets import Sets
 from benchmarks.report import publish
 from benchmarks.tables import Row, fill, table, to_figures
@@ -26,9 +26,14 @@ from fatescope.errors import FatescopeError
 PAGE = Path("docs/explanation/few-labels.md")
 
 PARTS: dict[str, Callable[[Sets], list[Row]]] = {
+    "transfer": transfer.measure,
+    "pretrain": pretrain.measure,
     "instrument": instrument.measure,
     "stems": stems.measure,
     "ensembles": ensembles.measure,
+    "time": time.measure,
+    "lineages": lineages.measure,
+    "distilled": distilled.measure,
 }
 """Part → what returns its rows; `<!-- labels:PART -->` and `<!-- end -->` are around its table on the page."""
 

@@ -62,6 +62,7 @@ class Sets:
     def __init__(self, archives: Path, work: Path | None = None, small: bool = False) -> None:
         """Read `malaria.zip` and `jurkat_ifc.zip` of `archives`; with `small`, a fraction of each set."""
         self._archives, self.small = archives, small
+        self.imagenet = archives / "mobilenet_v2_imagenet.safetensors"
         self._temporary = None if work else tempfile.TemporaryDirectory(prefix="fatescope-bench-")
         self.work = work or Path(self._temporary.name)  # type: ignore[union-attr]  # one of the two is there
         self.work.mkdir(parents=True, exist_ok=True)

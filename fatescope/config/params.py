@@ -22,7 +22,7 @@ RETIRED = {"audit": ["repeats"], "evaluate": ["repeats"], "gate": ["seed", "repe
 """Section → fields that files of earlier versions have, and that nothing reads any more."""
 ADDED: dict[str, dict[str, Any]] = {
     "simulate": {"darkfield": False, "focus_shift": 0.0, "noise_shift": 0.0, "gain_shift": 0.0, "junk": 0.0},
-    "train": {"stem": "standard", "domain": "none", "groups": "pooled", "group_step": 1e-3},
+    "train": {"freeze": False, "stem": "standard", "domain": "none", "groups": "pooled", "group_step": 1e-3},
     "calibrate": {"folds": 3},
     "gate": {"min_groups": 3},
 }

@@ -49,8 +49,11 @@ class Train(Section):
     backbone: str
     """A name in `fatescope.networks.backbones.BACKBONES`."""
     weights: str
-    """`none`, `imagenet`, `pretrained` (what the stage `pretrain` taught), or the path of a state dict: torchvision's, or
-    `weights.safetensors` of a bundle."""
+    """`none`, `imagenet`, `pretrained` (what the stage `pretrain` taught), or the path of a state dict: torchvision's, with
+    or without folded batch normalisation, or `weights.safetensors` of a bundle."""
+    freeze: bool
+    """Whether the backbone keeps its `weights`, and its statistics of batch normalisation, and only the linear layer is
+    trained; needs weights to keep."""
     stem: Literal["standard", "small"]
     """Strides of the backbone: `standard` as it was made for large images, or `small` with a position of the feature
     map every 8 px and without the last stage (`fatescope.networks.stems`); of `compact`, both are the same."""
@@ -107,6 +110,11 @@ class Train(Section):
         if self.views == "symmetries" and not self.symmetries:
             raise ValueError(
                 "views: symmetries needs symmetries: true, because the model must be trained on mirrored cells"
+            )
+        if self.freeze and self.weights == "none":
+            raise ValueError(
+                "freeze: true keeps the weights of the backbone, and weights: none are random; set weights to imagenet "
+                "or to the path of a file, or freeze to false"
             )
         return self
 

@@ -67,7 +67,16 @@ class Tune(Section):
         return self
 
 
-SEARCHABLE = set(Train.model_fields) - {"seeds", "epochs", "patience", "minutes", "threads", "weights", "views"}
+SEARCHABLE = set(Train.model_fields) - {
+    "seeds",
+    "epochs",
+    "patience",
+    "minutes",
+    "threads",
+    "weights",
+    "freeze",
+    "views",
+}
 """Fields of `train` that a trial may set; `views` is not one, because trials classify each cell once."""
 INTEGERS = {name for name, field in Train.model_fields.items() if field.annotation is int}
 """Fields of `train` that are integers."""

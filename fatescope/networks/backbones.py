@@ -5,8 +5,9 @@ removed, because `fatescope.networks.network` gives every backbone the same head
 """
 
 import re
+import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
@@ -30,14 +31,16 @@ class Backbone:
 
     features: nn.Module
     channels: int
+    photographs: bool = False
+    """Whether it learned from photographs, and takes images of their brightness and contrast."""
 
 
 def build(name: str, weights: str, input_size: tuple[int, int], channels: int = 1, stem: str = "standard") -> Backbone:
     """Build the backbone `name` for images of `channels` with `weights`: `none`, `imagenet`, or a state dict's path.
 
     The file, read by `torch.load` unless it ends in .safetensors, has the weights of torchvision's model or those of a
-    bundle; of an ensemble, the first member with this backbone is taken. The stem `small` takes weights of `standard`
-    too, because it has no others.
+    bundle, of any precision; of an ensemble, the first member with this backbone is taken. The stem `small` takes
+    weights of `standard` too, because it has no others.
     Raises ParamsError for an unknown name, an input size that is too small, or weights that cannot be obtained.
     """
     if name not in BACKBONES:
@@ -45,15 +48,37 @@ def build(name: str, weights: str, input_size: tuple[int, int], channels: int = 
     if min(input_size) < (smallest := smallest_side(name, stem)):
         raise ParamsError(f"train.input_size: {name} needs {smallest} px a side or more, got {list(input_size)}")
     if weights in {"none", "imagenet"}:
-        return _make(name, weights, channels, stem)
+        return replace(_make(name, weights, channels, stem), photographs=weights == "imagenet")
     state = _read_state_dict(Path(weights))
     try:
-        return (
-            _from_bundle(name, state, channels, stem) if "temperature" in state else _make(name, state, channels, stem)
-        )
+        return _load(name, state, channels, stem)
     except RuntimeError as error:
         of = f"{name} with {channels} channels" if channels > 1 else name
-        raise ParamsError(f"train.weights: {weights} does not hold the weights of {of}: {error}") from error
+        others = [other for other in BACKBONES if _fits(other, state, channels)]
+        # PyTorch names every tensor of both.
+        instead = (
+            f"it holds those of {others[0]}; set train.backbone to {others[0]}, or give another file"
+            if others
+            else textwrap.shorten(str(error), 300)
+        )
+        raise ParamsError(f"train.weights: {weights} does not hold the weights of {of}: {instead}") from error
+
+
+def _load(name: str, state: dict[str, Tensor], channels: int, stem: str = "standard") -> Backbone:
+    if "temperature" in state:
+        return _from_bundle(name, state, channels, stem)
+    return replace(_make(name, state, channels, stem), photographs=True)
+
+
+def _fits(name: str, state: dict[str, Tensor], channels: int) -> bool:
+    # Shapes alone decide: nothing is initialised or copied there.
+    shapes = {key: value.to("meta") for key, value in state.items() if isinstance(value, Tensor)}
+    try:
+        with torch.device("meta"):
+            _load(name, shapes, channels)
+    except (RuntimeError, ParamsError):
+        return False
+    return True
 
 
 def smallest_side(name: str, stem: str = "standard") -> int:

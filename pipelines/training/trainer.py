@@ -20,7 +20,7 @@ from fatescope.networks.network import Network
 from fatescope.networks.preprocessing import common_level, common_unit
 from fatescope.networks.symmetry import is_stretched
 from pipelines.progress import progress
-from pipelines.training import distributed, layers
+from pipelines.training import distributed, layers, starting_weights
 from pipelines.training.augmentation import augment
 from pipelines.training.batches import Batch
 from pipelines.training.dataloader import open_loaders
@@ -114,12 +114,18 @@ class TrainingLoop:
         if network.unit is not None:
             network.unit.copy_(common_unit(examples.pixels, examples.train))
         self.network = network.to(device).to(memory_format=torch.channels_last)
+        if params.weights != "none":
+            starting_weights.adapt(self.network, examples.pixels, examples.train)
+        self.network.features.requires_grad_(not params.freeze)
         self._model = distributed.wrap_ddp(_Preprocessed(self.network))
         # Processes differ in augmentation and dropout, and agree on the order of cells.
         torch.manual_seed(seed + distributed.rank())
         self._rng = np.random.default_rng(seed)
         self._optimizer = torch.optim.AdamW(
-            self.network.parameters(), params.learning_rate, weight_decay=params.weight_decay, fused=True
+            [weight for weight in self.network.parameters() if weight.requires_grad],
+            params.learning_rate,
+            weight_decay=params.weight_decay,
+            fused=True,
         )
         steps = params.epochs * steps_per_epoch(len(examples.train), params.batch_size)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, params.learning_rate, total_steps=steps)
@@ -191,6 +197,8 @@ class TrainingLoop:
     def _loss(self, pixels: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         params = self._params
         self._model.train()
+        # Its statistics belong to its weights.
+        self.network.features.train(not params.freeze)
         with torch.no_grad():
             stretched = is_stretched(pixels.shape[2:], params.input_size, params.resize)
             if params.domain == "randomise":

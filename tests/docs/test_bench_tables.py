@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import calibration, quality, right_now, verdicts
+from benchmarks import calibration, labels, quality, right_now, verdicts
 from benchmarks.tables import Row, fill, table, to_figures
 from tests.support.project import ROOT
 
@@ -13,6 +13,7 @@ from tests.support.project import ROOT
         (verdicts.PAGE, [f"verdicts:{section}" for section in verdicts.SECTIONS]),
         (right_now.PAGE, [f"now:{section}" for section in right_now.SECTIONS]),
         (calibration.PAGE, ["calibration"]),
+        (labels.PAGE, [f"labels:{part}" for part in labels.PARTS]),
         (quality.PAGE, ["quality:junk", "quality:composition", "quality:speed"]),
     ],
 )

@@ -19,6 +19,7 @@ def test_the_project_own_file_loads():
         ({"train.epochs": 0}, r"train\.epochs: .*greater than 0"),
         ({"train.surprise": 1}, r"train\.surprise: Extra inputs"),
         ({"train.views": "symmetries", "train.symmetries": False}, "needs symmetries: true"),
+        ({"train.freeze": True}, "weights: none are random; set weights to imagenet or to the path of a file"),
         ({"dataset.label": "mediun"}, r"label 'mediun' is not a named group"),
         ({"dataset.pattern": "("}, "not a regular expression"),
         ({"dataset.channels": None}, "channels must name"),
@@ -70,12 +71,14 @@ def test_a_file_of_before_loads():
             "folds: 5": "folds: 5\n  repeats: 200",
             "stem:": "# strides as they were made",
             "bins:": "bins: 10\n  repeats: 500",
+            "freeze: false": "# every fit trains the backbone",
         }
     )
     assert old.count("repeats") == 3
     assert "min_groups: 3" not in old
     assert "folds: 3" not in old
     assert "stem" not in old
+    assert "freeze:" not in old
     assert config.params.parse(old, "old") == config.params.parse(text, "new")
     with pytest.raises(ParamsError, match=r"tune\.repeats: Extra inputs are not permitted"):
         config.params.parse(text.replace("  sampler: tpe", "  repeats: 3\n  sampler: tpe"), "wrong")

@@ -189,8 +189,11 @@ def test_weights_come_from_a_file(tmp_path):
     built = backbones.build("resnet18", str(tmp_path / "resnet18.pth"), (45, 60))
     torch.testing.assert_close(built.features[0].weight, model.conv1.weight.sum(1, keepdim=True))
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(ParamsError, match="does not hold the weights of resnet18"):
+    with pytest.raises(ParamsError, match=r"does not hold the weights of resnet18: Error.* Missing key") as caught:
         backbones.build("resnet18", str(tmp_path / "other.pth"), (45, 60))
+    assert len(str(caught.value)) < 500
+    with pytest.raises(ParamsError, match="it holds those of resnet18; set train"):
+        backbones.build("mobilenet_v2", str(tmp_path / "resnet18.pth"), (45, 60))
     save_file(model.state_dict(), tmp_path / "resnet18.safetensors")
     from_safetensors = backbones.build("resnet18", str(tmp_path / "resnet18.safetensors"), (45, 60))
     torch.testing.assert_close(from_safetensors.features[0].weight, built.features[0].weight)
@@ -210,7 +213,7 @@ def test_weights_come_from_a_bundle(tmp_path):
     save_model(network.Ensemble(members, 3, "probabilities"), path)
     built = backbones.build("mobilenet_v2", path, (45, 60))
     torch.testing.assert_close(built.features.state_dict(), members[1].features.state_dict())
-    with pytest.raises(ParamsError, match="does not hold the weights of resnet18"):
+    with pytest.raises(ParamsError, match="does not hold the weights of resnet18: it holds those of compact; set"):
         backbones.build("resnet18", path, (45, 60))
 
 

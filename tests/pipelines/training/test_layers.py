@@ -62,10 +62,24 @@ def test_it_is_for_small_maps_alone():
 )
 def test_other_convolutions_stay_as_they_are(how):
     conv = nn.Conv2d(**{"in_channels": 5, "out_channels": 7, "kernel_size": 3, "padding": 1, **how})
-    grouped = nn.Conv2d(6, 6, 3, groups=6)
+    grouped = nn.Conv2d(6, 6, 3, groups=3)
     for each in (conv, grouped):
         layers.speed_up(each)
         assert type(each) is nn.Conv2d
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_depthwise_convolutions_are_in_float32_while_they_train(trains):
+    """In bfloat16 their backward pass takes most of the time of a step."""
+    torch.manual_seed(0)
+    plain, other = nn.Conv2d(6, 6, 3, groups=6), nn.Conv2d(6, 6, 3, groups=6).requires_grad_(trains)
+    other.load_state_dict(plain.state_dict())
+    layers.speed_up(other)
+    images = torch.randn(2, 6, 9, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = other(images.bfloat16() if trains else images)
+    assert out.dtype == (torch.float32 if trains else torch.bfloat16)
+    torch.testing.assert_close(out.float(), plain(images), rtol=0.05, atol=0.05)
 
 
 @pytest.mark.slow
