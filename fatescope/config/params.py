@@ -22,6 +22,7 @@ RETIRED = {"audit": ["repeats"], "evaluate": ["repeats"], "gate": ["seed", "repe
 """Section → fields that files of earlier versions have, and that nothing reads any more."""
 ADDED: dict[str, dict[str, float]] = {
     "simulate": {"darkfield": False, "focus_shift": 0.0, "noise_shift": 0.0, "gain_shift": 0.0, "junk": 0.0},
+    "train": {"distil": False},
     "calibrate": {"folds": 3},
     "gate": {"min_groups": 3},
 }

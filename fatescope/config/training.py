@@ -55,6 +55,9 @@ class Train(Section):
     views: Literal["one", "symmetries"]
     """What the finished model averages over: `one` classifies the cell as it is; `symmetries` takes the mean over its
     mirrored and rotated copies, the same as in augmentation, at four or eight times the cost."""
+    distil: bool
+    """Whether the ensemble, or a network that is not compact, teaches a compact one, which is then a candidate too
+    (`distilled`); of a network of a bundle, whether it was taught."""
     threads: Count
     """CPU threads of PyTorch and of the exported graph."""
 

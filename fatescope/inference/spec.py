@@ -129,7 +129,8 @@ class Spec(BaseModel):
     git_commit: str
     """The git commit of the code; empty outside a repository."""
     params: dict[str, Any]
-    """The sections of `params.yaml` with which it was trained."""
+    """The sections of `params.yaml` with which it was trained; `train` has one for each network, and `teacher` those of
+    the networks that taught a distilled one."""
     hashes: dict[str, str]
     """File name → SHA-256 of its bytes."""
 

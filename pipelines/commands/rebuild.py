@@ -48,10 +48,13 @@ def main(
     params = Params.model_validate_json(json.dumps(recipe.params))
     context = load_context(params, spec.task, source, parts, recipe.code.commit, quality)
     context = replace(context, recipe=Recipe.begin(params, Machine.here(*describe_device())))
-    members = [Train.model_validate_json(json.dumps(member)) for member in spec.params["train"]]
+    members, teacher = (
+        [Train.model_validate_json(json.dumps(member)) for member in spec.params.get(name, [])]
+        for name in ("train", "teacher")
+    )
     examples, classes = context.examples(spec.split), len(context.classes)
     folds = deal_folds(examples, context.groups, params.calibrate, whole=spec.split == "grouped")
-    candidate = selection.repeat_candidate(examples, folds, classes, members, params, _untracked)
+    candidate = selection.repeat_candidate(examples, folds, classes, members, params, _untracked, teacher)
     for seed in seeds:
         refit = selection.refit_candidate(candidate, examples, classes, seed, params, _untracked)
         again = build_spec(candidate, refit, examples, spec.split, seed, context)
