@@ -76,6 +76,9 @@ class Spec(BaseModel):
     """The name of the task, one of `dataset.tasks`; of a head that was taught, the one that it was given."""
     classes: list[str]
     """Class names in the order of the logits."""
+    hierarchy: dict[str, list[str]] = {}
+    """Coarse class → the classes that it joins, for cells whose class is unsure; empty where there are none, and in
+    older bundles."""
     canvas: tuple[int, int]
     """Height and width in px of the canvas on which a cell is centred."""
     bit_depths: list[int]

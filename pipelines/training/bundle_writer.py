@@ -73,6 +73,7 @@ def build_spec(
         opset=bundle.OPSET,
         task=context.task,
         classes=context.classes,
+        hierarchy=params.dataset.hierarchy.get(context.task, {}),
         canvas=context.cells.canvas,
         bit_depths=sorted(known["bit_depth"].unique().tolist()),
         height_px=(int(known["height"].min()), int(known["height"].max())),
