@@ -120,10 +120,10 @@ def coarse_calls(
     if not hierarchy:
         return [None] * len(assessment.verdicts)
     names, answers = list(hierarchy), np.full(len(assessment.verdicts), -1)
-    sums = np.empty((len(answers), len(names)), np.float32)
+    sums = np.empty((len(answers), len(names)))
     for number, name in enumerate(names):
         members = np.isin(classes, list(hierarchy[name]))
-        sums[:, number] = assessment.probabilities[:, members].sum(1)
+        sums[:, number] = assessment.probabilities[:, members].sum(1, dtype=np.float64)
         answers[~assessment.sets[:, ~members].any(1)] = number
     answers[assessment.verdicts == UNLIKE] = -1
     # Rounding must not make a probability of more than 1.

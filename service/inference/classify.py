@@ -103,13 +103,16 @@ def predictions(
     """Return the predictions for `cells` from their assessment and `quality.judge`, and count them."""
     count_cells(len(cells))
     results: list[PredictionDict] = []
-    for cell, answer, reasons in zip(cells, from_assessment(assessment, spec.classes), judged, strict=True):
+    for cell, answer, reasons in zip(
+        cells, from_assessment(assessment, spec.classes, spec.hierarchy), judged, strict=True
+    ):
         metrics.count_cell(spec.task, answer.label, answer.verdict, answer.probabilities[answer.label])
         results.append(
             {
                 "label": answer.label,
                 "probabilities": answer.probabilities,
                 "conformal_set": answer.conformal_set,
+                "coarse": None if answer.coarse is None else {**answer.coarse._asdict()},
                 "verdict": answer.verdict,
                 "distance": answer.distance,
                 "quality": reasons,
