@@ -114,7 +114,7 @@ class Sets:
             fewer = cells.replace(str(self.params.simulate.cells), str(self.params.simulate.cells // 6))
             path = folder / "params.yaml"
             path.write_text(text.replace(cells, fewer) if self.small else text, encoding="utf-8")
-            simulate.main(path, folder / "data")
+            simulate.simulate(config.load(path).simulate, folder / "data")
             ingest.main(path, folder / "data", folder / "cells")
             split.main(path, folder / "cells", folder / "splits.parquet")
         cells = dataset.load(folder / "cells")

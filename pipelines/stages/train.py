@@ -107,7 +107,7 @@ def train_scheme(
     examples = context.examples(scheme)
     folds = deal_folds(examples, context.groups, params.calibrate, whole=scheme == "grouped")
     candidates = selection.train_candidates(
-        examples, folds, classes, list(plan.settings.values()), params, open_run, plan.seconds, plan.teacher
+        examples, folds, classes, list(plan.settings.values()), params, open_run, plan.seconds, teacher=plan.teacher
     )
     best = min(range(len(candidates)), key=lambda number: candidates[number].calibration.loss)
     # Processes round differently, and must go on with the same one.

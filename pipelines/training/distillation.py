@@ -18,6 +18,8 @@ Teacher = Network | Ensemble
 
 BACKBONE = "compact"
 """The backbone of students."""
+STUDENT = {"backbone": BACKBONE, "weights": "none", "batch_size": 32, "learning_rate": 1e-2}
+"""What students of other networks are trained with; those of a large network would be too low and too few steps."""
 PATIENCE = 2
 """Epochs of a student for each of its teacher's."""
 TEMPERATURE = 2.0
@@ -29,15 +31,17 @@ LABEL_SHARE = 0.5
 def student_settings(teacher: list[Train]) -> Train | None:
     """Return the settings of the student of networks with the settings `teacher`; None where there is nothing to teach.
 
-    It takes the smallest input of theirs, so that their views follow from its own. Networks that are normalised or
-    resized in different ways have no views in common, and what is a single student-sized network needs no student.
+    They are those of the compact network among them, where there is one. It takes the smallest input of theirs, so that
+    their views follow from its own. Networks that are normalised or resized in different ways have no views in common,
+    and a single compact network needs no student.
     """
     smallest = min(teacher, key=lambda member: member.input_size[0] * member.input_size[1])
     same = {(member.normalisation, member.resize) for member in teacher}
     if len(same) > 1 or (len(teacher) == 1 and smallest.backbone == BACKBONE):
         return None
-    changes = {"backbone": BACKBONE, "weights": "none", "distil": True, "epochs": PATIENCE * smallest.epochs}
-    return smallest.model_copy(update=changes)
+    own = next((member for member in teacher if member.backbone == BACKBONE), smallest.model_copy(update=STUDENT))
+    epochs = {"epochs": PATIENCE * smallest.epochs, "patience": PATIENCE * smallest.patience}
+    return own.model_copy(update={"input_size": smallest.input_size, "distil": True, **epochs})
 
 
 @torch.no_grad()

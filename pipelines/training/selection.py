@@ -7,8 +7,8 @@ parts take as many steps, under the same schedule.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -167,6 +167,12 @@ def _fit_without_folds(
         longer = {key: _of_as_many_steps(member, whole, len(cells.train)) for key, member in members.items()}
         rounds.append(school.fit(f"fold {number}", cells, longer))
     return rounds
+
+
+@contextmanager
+def untracked(name: str, settings: Train) -> Iterator[Report]:  # noqa: ARG001  as `OpenRun` wants it
+    """Open no run: what a fit reports is kept nowhere."""
+    yield lambda *_: None
 
 
 def _no_limit(settings: Train, examples: Examples) -> float:  # noqa: ARG001  as `Seconds` wants it

@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
         changes = {name: value for name, value in CHANGES.items() if name != "dataset.tasks"}
         params = write_params(folder, changes | FEW)
         presets.apply_preset(params, "lineages")
-        simulate.main(params, folder / "data")
+        simulate.simulate(config.load(params).simulate, folder / "data", workers=1)
         run_stages(folder, params, TASK)
         mlflow.set_tracking_uri(None)
     return folder
