@@ -51,7 +51,7 @@ def test_rare_lineages_are_on_every_side(folder, settings):
     parts = pd.read_parquet(folder / "artifacts/splits.parquet")
     counts = pd.crosstab(labels, parts["grouped"].to_numpy(str))
     assert set(counts.index) == set(settings.classes(TASK))
-    assert counts.loc["progenitor"].sum() == 8 * counts.loc["microglia"].sum()
+    assert counts.loc["progenitor"].sum() > 7 * counts.loc["microglia"].sum()
     assert (counts[["train", "validation", "test"]] > 0).all().all()
 
 
