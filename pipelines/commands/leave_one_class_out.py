@@ -162,7 +162,9 @@ def main(params: Path, task: str, medium: str, source: Path, parts: Path, best: 
     """
     drawing.prepare()
     settings = load(params)
-    fit = settings.train.changed(json.loads(best.read_text(encoding="utf-8"))["best"]["params"])
+    # The network that was searched for, with labels alone.
+    found = json.loads(best.read_text(encoding="utf-8"))["best"]["params"]
+    fit = settings.train.changed(found | {"distil": False})
     report = leave_out(dataset.load(source), load_splits(parts), task, medium, fit, settings)
     name = file_name(medium, settings.classes(task))
     report.write(target / f"{name}.json")
