@@ -12,7 +12,7 @@ from PIL import Image
 from fatescope.data import images
 from pipelines.simulation.cell import Beside, draw_cell
 from pipelines.simulation.optics import Acquisition
-from pipelines.simulation.phenotypes import MEDIA
+from pipelines.simulation.phenotypes import MEDIA, PAPER
 from pipelines.training.examples import Examples
 
 CANVAS, SIZE = (60, 80), (45, 60)
@@ -27,8 +27,8 @@ Pixels = npt.NDArray[np.uint16]
 
 
 def _draw_chunk(seed: int, chunk: int, count: int) -> Pixels:
-    """Draw `count` cells, of all media in turn."""
-    rng, kinds = np.random.default_rng([seed, chunk]), list(MEDIA.values())
+    """Draw `count` cells, of the media of the paper in turn."""
+    rng, kinds = np.random.default_rng([seed, chunk]), [MEDIA[medium] for medium in PAPER]
     drawn = [draw_cell(rng, kinds[i % len(kinds)], 3, RUN, SIZE, 0, Beside()).channels[0] for i in range(count)]
     return np.stack([images.center(cell, CANVAS, "cell") for cell in drawn])
 
@@ -42,7 +42,7 @@ def draw(distinct: int, cells: int, seed: int) -> tuple[Pixels, npt.NDArray[np.i
         with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
             parts = list(pool.map(_draw_chunk, [seed] * len(sizes), range(len(sizes)), sizes))
     once = np.concatenate(parts)
-    targets = np.concatenate([np.arange(size) % len(MEDIA) for size in sizes])
+    targets = np.concatenate([np.arange(size) % len(PAPER) for size in sizes])
     rng, pixels = np.random.default_rng(seed), np.empty((cells, *CANVAS), np.uint16)
     rows = np.arange(cells) % distinct
     for start in range(0, cells, 5_000):

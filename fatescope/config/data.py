@@ -31,6 +31,9 @@ class Dataset(Section):
     """Named group that is a number → its lowest and highest value; validation fails outside that range."""
     tasks: dict[TaskName, list[str]]
     """Task name → the classes that its model distinguishes, in the order of the model's outputs."""
+    hierarchy: dict[TaskName, dict[ClassName, list[str]]]
+    """Task name → coarse class → the classes of the task that it joins. A cell whose class is unsure is called by the
+    coarse class where that is sure; classes may belong to none, and a task may have no entry."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -53,7 +56,7 @@ class Dataset(Section):
     @staticmethod
     def update(content: dict[str, Any]) -> dict[str, Any]:
         """Return the `content` of the section as this version writes it: earlier ones had one `input_channel`."""
-        updated = {"marker_channels": []} | content
+        updated = {"marker_channels": [], "hierarchy": {}} | content
         if "channels" not in updated and "input_channel" in updated:
             channel = updated.pop("input_channel")
             updated["channels"] = None if channel is None else {channel: BRIGHTFIELD}
@@ -98,6 +101,30 @@ class Dataset(Section):
                 raise ValueError(f"task '{task}' names {unknown}, which dataset.classes does not have")
         return self
 
+    @model_validator(mode="after")
+    def _check_hierarchy(self) -> Self:
+        for task, coarse in self.hierarchy.items():
+            if task not in self.tasks:
+                raise ValueError(f"hierarchy names the task '{task}', which tasks does not have: {list(self.tasks)}")
+            classes = self.tasks[task]
+            joined = [name for members in coarse.values() for name in members]
+            for name, members in coarse.items():
+                where = f"hierarchy of task '{task}': coarse class '{name}'"
+                if name in self.classes.values():
+                    raise ValueError(f"{where} has the name of a class; name it otherwise")
+                if unknown := [member for member in members if member not in classes]:
+                    raise ValueError(f"{where} joins {unknown}, which are no classes of the task: {classes}")
+                if not 2 <= len(members) < len(classes):
+                    raise ValueError(
+                        f"{where} joins {members}; it must join two classes or more, but not all of the task, because "
+                        "it would say nothing; leave it out"
+                    )
+            if twice := sorted({name for name in joined if joined.count(name) > 1}):
+                raise ValueError(
+                    f"hierarchy of task '{task}' joins {twice} twice; a class has one coarse class at most"
+                )
+        return self
+
 
 class Simulate(Section):
     """The cells that `fatescope data simulate` draws where there are no images."""
@@ -105,7 +132,10 @@ class Simulate(Section):
     seed: int
     """Seed of the simulation; the same seed gives the same bytes."""
     cells: Count
-    """Total number of cells, spread evenly over medium, day and run."""
+    """Total number of cells, spread evenly over day and run, and over the media by their weights."""
+    media: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=2)]
+    """Medium, as file names spell it → its weight among the cells: `a`, `o`, `n`, `nt3` (astrocyte, oligodendrocyte,
+    RA/SHH, NT3), `p` (progenitor), `m` (microglia), `s` (Schwann), `d` (dopaminergic), `f` (fibroblast)."""
     days: list[Count]
     """Days of differentiation; class differences grow with the day."""
     runs: Count

@@ -20,6 +20,7 @@ NAMES = (
     ("dataset", "group"),
     ("dataset", "ranges"),
     ("dataset", "tasks"),
+    ("dataset", "hierarchy"),
     ("split", "leave_out"),
 )
 """Sections and fields in which every key, and every value that is not a number of `ranges`, is a name."""

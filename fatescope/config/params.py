@@ -21,8 +21,22 @@ log = logging.getLogger(__name__)
 RETIRED = {"audit": ["repeats"], "evaluate": ["repeats"], "gate": ["seed", "repeats"]}
 """Section → fields that files of earlier versions have, and that nothing reads any more."""
 ADDED: dict[str, dict[str, Any]] = {
-    "simulate": {"darkfield": False, "focus_shift": 0.0, "noise_shift": 0.0, "gain_shift": 0.0, "junk": 0.0},
-    "train": {"freeze": False, "stem": "standard", "domain": "none", "groups": "pooled", "group_step": 1e-3},
+    "simulate": {
+        "media": {"a": 1.0, "o": 1.0, "n": 1.0, "nt3": 1.0},
+        "darkfield": False,
+        "focus_shift": 0.0,
+        "noise_shift": 0.0,
+        "gain_shift": 0.0,
+        "junk": 0.0,
+    },
+    "train": {
+        "freeze": False,
+        "stem": "standard",
+        "domain": "none",
+        "groups": "pooled",
+        "group_step": 1e-3,
+        "distil": False,
+    },
     "calibrate": {"folds": 3},
     "gate": {"min_groups": 3},
 }

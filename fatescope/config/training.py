@@ -102,6 +102,9 @@ class Train(Section):
     Sagawa et al. 2020)."""
     group_step: Annotated[float, Field(gt=0)]
     """How fast the weights of groups change with `groups: dro`, per training step."""
+    distil: bool
+    """Whether the ensemble, or a network that is not compact, teaches a compact one, which is then a candidate too
+    (`distilled`); of a network of a bundle, whether it was taught."""
     threads: Count
     """CPU threads of PyTorch and of the exported graph."""
 

@@ -67,17 +67,11 @@ class Tune(Section):
         return self
 
 
-SEARCHABLE = set(Train.model_fields) - {
-    "seeds",
-    "epochs",
-    "patience",
-    "minutes",
-    "threads",
-    "weights",
-    "freeze",
-    "views",
-}
-"""Fields of `train` that a trial may set; `views` is not one, because trials classify each cell once."""
+NEVER_SEARCHED = {"seeds", "epochs", "patience", "minutes", "threads", "weights", "freeze", "views", "distil"}
+"""Fields of `train` that no trial sets: `views`, as trials classify each cell once, and `distil`, as they have no
+teacher."""
+SEARCHABLE = set(Train.model_fields) - NEVER_SEARCHED
+"""Fields of `train` that a trial may set."""
 INTEGERS = {name for name, field in Train.model_fields.items() if field.annotation is int}
 """Fields of `train` that are integers."""
 

@@ -120,7 +120,8 @@ class Bundle:
         results: list[Classification] = []
         for start in range(0, len(crops), BATCH):
             pixels = classification.place(crops[start : start + BATCH], self.spec)
-            results += classification.from_assessment(self.assess(self.predict(pixels, maps=False)), self.spec.classes)
+            assessment = self.assess(self.predict(pixels, maps=False))
+            results += classification.from_assessment(assessment, self.spec.classes, self.spec.hierarchy)
         return results
 
     def with_engine(self, engine: Engine) -> "Bundle":

@@ -1,8 +1,9 @@
 """Classify crops of any size, from memory or from a file: what surrounds the network for one user with one model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from fatescope.data import images
 from fatescope.data.images import Header, Pixels
 from fatescope.errors import ImageError
 from fatescope.inference.spec import Spec
-from fatescope.inference.uncertainty import Assessment
+from fatescope.inference.uncertainty import Assessment, CoarseCall, coarse_calls
 
 MAX_PIXELS = 1_000_000
 """Largest number of pixels that the header of an image may announce."""
@@ -31,16 +32,21 @@ class Classification:
     """`sure`, `unsure` or `unlike_training`; see `fatescope.inference.uncertainty`."""
     distance: float
     """Distance from the training cells; above 1 the cell is unlike them."""
+    coarse: CoarseCall | None = None
+    """The coarse class that has all classes of the conformal set, where the task has such classes."""
 
 
-def from_assessment(assessment: Assessment, classes: list[str]) -> list[Classification]:
-    """Return the answer for each of the B cells of `assessment`; `classes` are those of the spec."""
+def from_assessment(
+    assessment: Assessment, classes: list[str], hierarchy: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> list[Classification]:
+    """Return the answer for each of the B cells of `assessment`; `classes` and `hierarchy` are those of the spec."""
     rows = zip(
         assessment.probabilities.argmax(1).tolist(),
         assessment.probabilities.tolist(),
         assessment.sets.tolist(),
         assessment.verdicts.tolist(),
         assessment.distance.tolist(),
+        coarse_calls(assessment, classes, hierarchy),
         strict=True,
     )
     return [
@@ -50,8 +56,9 @@ def from_assessment(assessment: Assessment, classes: list[str]) -> list[Classifi
             [name for name, included in zip(classes, members, strict=True) if included],
             verdict,
             distance,
+            coarse,
         )
-        for best, probabilities, members, verdict, distance in rows
+        for best, probabilities, members, verdict, distance, coarse in rows
     ]
 
 

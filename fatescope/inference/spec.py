@@ -76,6 +76,9 @@ class Spec(BaseModel):
     """The name of the task, one of `dataset.tasks`; of a head that was taught, the one that it was given."""
     classes: list[str]
     """Class names in the order of the logits."""
+    hierarchy: dict[str, list[str]] = {}
+    """Coarse class → the classes that it joins, for cells whose class is unsure; empty where there are none, and in
+    older bundles."""
     canvas: tuple[int, int]
     """Height and width in px of the canvas on which a cell is centred."""
     bit_depths: list[int]
@@ -129,7 +132,8 @@ class Spec(BaseModel):
     git_commit: str
     """The git commit of the code; empty outside a repository."""
     params: dict[str, Any]
-    """The sections of `params.yaml` with which it was trained."""
+    """The sections of `params.yaml` with which it was trained; `train` has one for each network, and `teacher` those of
+    the networks that taught a distilled one."""
     hashes: dict[str, str]
     """File name → SHA-256 of its bytes."""
 

@@ -1,6 +1,12 @@
-"""Predictions for cells, and how reliable each is: conformal set, distance from the training cells, verdict."""
+"""Predictions for cells, and how reliable each is: conformal set, distance from the training cells, verdict.
 
+A task may join its classes to coarse ones, such as neurons and glia (`dataset.hierarchy`). A cell whose class is unsure
+may still be sure to be one of them.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +98,40 @@ def assess(probabilities: Floats, distance: Floats, conformal: list[float]) -> A
     sets[np.arange(len(sets)), probabilities.argmax(1)] = True
     verdicts = np.where(distance > 1, UNLIKE, np.where(sets.sum(1) > 1, UNSURE, SURE))
     return Assessment(probabilities, sets, distance, verdicts)
+
+
+class CoarseCall(NamedTuple):
+    """A coarse class that a cell is sure to be of."""
+
+    label: str
+    probability: float
+    """The sum of those of its classes."""
+
+
+def coarse_calls(
+    assessment: Assessment, classes: Sequence[str], hierarchy: Mapping[str, Sequence[str]]
+) -> list[CoarseCall | None]:
+    """Return for each of the B cells the coarse class of `hierarchy` that has all classes of its conformal set.
+
+    None where there is no such coarse class, and for a cell unlike the training cells. The set contains the class of a
+    cell at the coverage of the model, and so the coarse class is right at that coverage or more; it needs no threshold
+    of its own. `classes` are those of the columns of the assessment.
+    """
+    if not hierarchy:
+        return [None] * len(assessment.verdicts)
+    names, answers = list(hierarchy), np.full(len(assessment.verdicts), -1)
+    sums = np.empty((len(answers), len(names)))
+    for number, name in enumerate(names):
+        members = np.isin(classes, list(hierarchy[name]))
+        sums[:, number] = assessment.probabilities[:, members].sum(1, dtype=np.float64)
+        answers[~assessment.sets[:, ~members].any(1)] = number
+    answers[assessment.verdicts == UNLIKE] = -1
+    # Rounding must not make a probability of more than 1.
+    sums = np.minimum(sums, 1)
+    return [
+        None if number < 0 else CoarseCall(names[number], float(sums[row, number]))
+        for row, number in enumerate(answers.tolist())
+    ]
 
 
 def softmax(logits: Floats) -> Floats:

@@ -84,6 +84,10 @@ class Network(nn.Module):
         """Classify images that `preprocess` returned, without averaging over views."""
         return self.forward_head(self.features(images))
 
+    def forward_resized(self, images: Tensor) -> Tensor:
+        """Return the feature map of normalised (B, C, H, W) images of any size, without averaging over views."""
+        return cast("Tensor", self.features(resize(images, self._input_size, self._resize)))
+
     def forward_features(self, pixels: Tensor) -> Tensor:
         """Return the (B, C, h, w) feature map of raw pixels, the mean over their `views` after inverting each symmetry.
 
@@ -130,7 +134,18 @@ class Ensemble(nn.Module):
     def forward(self, pixels: Tensor, maps: bool = True) -> Outputs:
         """Classify (B, C, H, W) raw pixels, float32 counts on a canvas; without `maps`, none are computed."""
         members = cast("list[Network]", list(self.members))
-        features = [member.forward_features(pixels) for member in members]
+        return self._join([member.forward_features(pixels) for member in members], maps)
+
+    def forward_preprocessed(self, images: Tensor) -> Outputs:
+        """Classify images that a member's `preprocess` returned, without maps and without averaging over views.
+
+        All members must be normalised in the same way; images are resized to the input of each.
+        """
+        return self._join([cast("Network", member).forward_resized(images) for member in self.members], maps=False)
+
+    def _join(self, features: list[Tensor], maps: bool) -> Outputs:
+        """Return the outputs for the (B, C, h, w) feature maps of the members."""
+        members = cast("list[Network]", list(self.members))
         embeddings = [feature_map.mean((2, 3)) for feature_map in features]
         embedding = torch.cat(embeddings, dim=1)
         if self.linear is not None:

@@ -128,6 +128,8 @@ def _calibrate(
     changed = {
         "task": teacher.task,
         "classes": lesson.classes,
+        # It joins classes of the other model.
+        "hierarchy": {},
         "bit_depths": sorted({*known.bit_depths, *facts.bit_depths}),
         "height_px": (int(heights.min()), int(heights.max())),
         "width_px": (int(widths.min()), int(widths.max())),

@@ -9,8 +9,6 @@ where that would be the name of another class too.
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +28,7 @@ from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import drawing, plots
 from pipelines.evaluation.report import Report
 from pipelines.pretraining.result import PRETRAINED
-from pipelines.training import selection, trainer
+from pipelines.training import selection
 from pipelines.training.cross_fit import deal_folds
 from pipelines.training.examples import load_examples
 from pipelines.training.prediction import predict
@@ -86,8 +84,10 @@ def leave_out(
     examples = load_examples(source, splits, scheme, classes)
     groups = source.manifest["group"].to_numpy(str)
     folds = deal_folds(examples, groups, params.calibrate, whole=scheme == "grouped")
-    [candidate] = selection.train_candidates(examples, folds, len(classes), [[settings]], params, _untracked)
-    model = selection.refit_candidate(candidate, examples, len(classes), params.train.seeds[0], params, _untracked)
+    [candidate] = selection.train_candidates(examples, folds, len(classes), [[settings]], params, selection.untracked)
+    model = selection.refit_candidate(
+        candidate, examples, len(classes), params.train.seeds[0], params, selection.untracked
+    )
     tested, left_out = splits.indices(scheme, "test", classes), splits.indices(scheme, "test", [medium])
     known, unseen = (_assess(candidate, model, source, rows) for rows in (tested, left_out))
     shares = composition.estimate(unseen.probabilities, candidate.prior, candidate.calibration.composition_error).shares
@@ -121,11 +121,6 @@ def _caution(assessment: Assessment) -> dict[str, float]:
         "unsure": float((assessment.verdicts == uncertainty.UNSURE).mean()),
         "mean_confidence": float(assessment.probabilities.max(1).mean()),
     }
-
-
-@contextmanager
-def _untracked(_name: str, _settings: Train) -> Iterator[trainer.Report]:
-    yield lambda *_: None
 
 
 def draw(report: LeftOutReport) -> Figure:
@@ -173,7 +168,9 @@ def main(params: Path, task: str, medium: str, source: Path, parts: Path, best: 
             f"train.weights: {PRETRAINED}, but that backbone was taught on cells of {medium} too; set it to none to "
             "leave the class out"
         )
-    fit = settings.train.changed(json.loads(best.read_text(encoding="utf-8"))["best"]["params"])
+    # The network that was searched for, with labels alone.
+    found = json.loads(best.read_text(encoding="utf-8"))["best"]["params"]
+    fit = settings.train.changed(found | {"distil": False})
     report = leave_out(dataset.load(source), load_splits(parts), task, medium, fit, settings)
     name = file_name(medium, settings.classes(task))
     report.write(target / f"{name}.json")

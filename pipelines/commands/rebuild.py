@@ -7,8 +7,6 @@ Writes one bundle a seed, `SEED`, below a folder; calibration is that of the fir
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -25,12 +23,6 @@ from pipelines.training.bundle_writer import build_spec, write_bundle
 from pipelines.training.context import load_context
 from pipelines.training.cross_fit import deal_folds
 from pipelines.training.device import describe_device
-from pipelines.training.trainer import Report
-
-
-@contextmanager
-def _untracked(name: str, settings: Train) -> Iterator[Report]:  # noqa: ARG001  as `OpenRun` wants it
-    yield lambda *_: None
 
 
 def main(
@@ -48,12 +40,15 @@ def main(
     params = Params.model_validate_json(json.dumps(recipe.params))
     context = load_context(params, spec.task, source, parts, recipe.code.commit, quality)
     context = replace(context, recipe=Recipe.begin(params, Machine.here(*describe_device())))
-    members = [Train.model_validate_json(json.dumps(member)) for member in spec.params["train"]]
+    members, teacher = (
+        [Train.model_validate_json(json.dumps(member)) for member in spec.params.get(name, [])]
+        for name in ("train", "teacher")
+    )
     examples, classes = context.examples(spec.split), len(context.classes)
     folds = deal_folds(examples, context.groups, params.calibrate, whole=spec.split == "grouped")
-    candidate = selection.repeat_candidate(examples, folds, classes, members, params, _untracked)
+    candidate = selection.repeat_candidate(examples, folds, classes, members, params, selection.untracked, teacher)
     for seed in seeds:
-        refit = selection.refit_candidate(candidate, examples, classes, seed, params, _untracked)
+        refit = selection.refit_candidate(candidate, examples, classes, seed, params, selection.untracked)
         again = build_spec(candidate, refit, examples, spec.split, seed, context)
         write_bundle(refit, again, context, target / str(seed))
 

@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from fatescope.config import Simulate
 from fatescope.data.folders import fresh_folder
-from fatescope.errors import DataError
+from fatescope.errors import DataError, ParamsError
 from pipelines.ingestion.origin import write_origin
 from pipelines.simulation.cell import Beside, DrawnCell, draw_cell
 from pipelines.simulation.junk import Junk
 from pipelines.simulation.optics import BIT_DEPTH, Acquisition, Pixels
-from pipelines.simulation.phenotypes import MARKERS, MEDIA
+from pipelines.simulation.phenotypes import MARKERS, MEDIA, PAPER
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,10 @@ DARKFIELD, SCATTER_STREAM, JUNK_STREAM = 12, 1, 2
 """Channel of the darkfield, and the streams of random numbers of each cell for the darkfield, and for junk."""
 JUNK_COLUMNS = ("cell", "kind", "planted")
 LAMPS = (620.0, 880.0)
-"""Range of the lamp level, counts; with a shortcut the media lie along it in the order of MEDIA."""
+"""Range of the lamp level, counts; with a shortcut the media lie along it in the order of `simulate.media`."""
 
+TOLERANCE, DIGITS = 1e-9, 9
+"""What rounding may take from a count of cells, and digits at which fractions of a cell are equal."""
 FOCUS_REACH, NOISE_REACH, GAIN_REACH = 0.8, 3.0, 0.5
 """What lies between the first and the last medium at full strength: defocus, read noise (counts), share of the gain."""
 
@@ -90,6 +92,7 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
                 contents += drawn
         # Without what is planted nowhere, so that the bytes of earlier data stay.
         unused = {name for name in (*SHIFTS, "darkfield") if not getattr(params, name)}
+        unused |= {"media"} if list(params.media.items()) == [(medium, 1.0) for medium in PAPER] else set()
         origin = {
             "origin": "simulated",
             "generator": GENERATOR,
@@ -103,11 +106,22 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
 
 
 def groups(params: Simulate) -> list[Group]:
-    """Return the acquisition groups, over which `params.cells` are spread evenly, to within one cell."""
+    """Return the acquisition groups, over which `params.cells` are spread by the weights of the media.
+
+    Groups of one medium are equal to within one cell. Raises ParamsError for a medium that cannot be drawn.
+    """
+    if unknown := sorted(set(params.media) - set(MEDIA)):
+        raise ParamsError(f"simulate.media: {unknown} cannot be drawn; choose from {list(MEDIA)}")
     # Media alternate fastest, so that those one cell larger are spread over the media too.
-    keys = [(m, d, r) for d in dict.fromkeys(params.days) for r in range(1, params.runs + 1) for m in MEDIA]
-    share, rest = divmod(params.cells, len(keys))
-    return [Group(*key, share + (i < rest)) for i, key in enumerate(keys) if share + (i < rest)]
+    keys = [(m, d, r) for d in dict.fromkeys(params.days) for r in range(1, params.runs + 1) for m in params.media]
+    total = sum(params.media.values()) * len(keys) / len(params.media)
+    exact = [params.cells * params.media[medium] / total for medium, _, _ in keys]
+    counts = [int(count + TOLERANCE) for count in exact]
+    # The cells that are left go to the groups that are cut by most (largest remainder), of equal ones to the first.
+    by_rest = sorted(range(len(keys)), key=lambda i: round(counts[i] - exact[i], DIGITS))
+    for i in by_rest[: params.cells - sum(counts)]:
+        counts[i] += 1
+    return [Group(*key, count) for key, count in zip(keys, counts, strict=True) if count]
 
 
 def junk_file(target: Path) -> Path:
@@ -143,8 +157,8 @@ def draw_cells(
 
     `change` returns the instrument that takes them in place of that of their run; the cells are the same.
     """
-    drawn = plant(draw_acquisition(_rng(params, group, 0), group.medium, params.shortcut), group.medium, params)
-    settings = change(drawn)
+    place = _place(params, group.medium)
+    settings = change(plant(draw_acquisition(_rng(params, group, 0), place, params.shortcut), place, params))
     for number in range(1, group.cells + 1):
         rng = _rng(params, group, number)
         size = _crop(rng, params.height), _crop(rng, params.width)
@@ -154,12 +168,11 @@ def draw_cells(
         yield draw_cell(rng, MEDIA[group.medium], group.day, settings, size, params.marker_channels, beside)
 
 
-def draw_acquisition(rng: np.random.Generator, medium: str, shortcut: float) -> Acquisition:
+def draw_acquisition(rng: np.random.Generator, place: float, shortcut: float) -> Acquisition:
     """Draw the state of the instrument during one run.
 
-    `shortcut`, 0 to 1, is how strongly lamp level and gain follow the medium.
+    `shortcut`, 0 to 1, is how strongly lamp level and gain follow the medium, which is at `place`, 0 to 1.
     """
-    place = _place(medium)
     lamp = (1 - shortcut) * rng.uniform(*LAMPS) + shortcut * (LAMPS[0] + place * (LAMPS[1] - LAMPS[0]))
     return Acquisition(
         lamp=lamp,
@@ -172,9 +185,8 @@ def draw_acquisition(rng: np.random.Generator, medium: str, shortcut: float) -> 
     )
 
 
-def plant(run: Acquisition, medium: str, params: Simulate) -> Acquisition:
-    """Return the state of the instrument with what `params` lets follow the medium beside the lamp."""
-    place = _place(medium)
+def plant(run: Acquisition, place: float, params: Simulate) -> Acquisition:
+    """Return the state of the instrument with what `params` lets follow the medium, at `place`, beside the lamp."""
     return replace(
         run,
         focus=run.focus + params.focus_shift * FOCUS_REACH * (place - 0.5),
@@ -183,9 +195,9 @@ def plant(run: Acquisition, medium: str, params: Simulate) -> Acquisition:
     )
 
 
-def _place(medium: str) -> float:
-    """Return where a medium is, 0 to 1, in the order of MEDIA."""
-    return list(MEDIA).index(medium) / (len(MEDIA) - 1)
+def _place(params: Simulate, medium: str) -> float:
+    """Return where a medium is, 0 to 1, in the order of those that are drawn."""
+    return list(params.media).index(medium) / max(1, len(params.media) - 1)
 
 
 def _draw_all(params: Simulate, folder: Path, workers: int) -> Iterator[list[Content]]:

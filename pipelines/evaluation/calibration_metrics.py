@@ -1,11 +1,13 @@
 """How well the probabilities of a classifier agree with frequencies, and how far its caution can be relied on."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fatescope.inference.uncertainty import SURE, UNSURE, Assessment
-from pipelines.evaluation.metrics_report import Calibration, Trust
+from fatescope.inference.uncertainty import SURE, UNLIKE, UNSURE, Assessment, coarse_calls
+from pipelines.evaluation.metrics_report import Calibration, Calls, CallShare, Trust
 
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
@@ -91,7 +93,9 @@ def risk_coverage(targets: Indices, probabilities: Floats) -> pd.DataFrame:
     return curve.iloc[np.unique(np.linspace(0, len(curve) - 1, min(MAX_POINTS, len(curve))).astype(int))]
 
 
-def trust(targets: Indices, assessment: Assessment, classes: list[str]) -> Trust:
+def trust(
+    targets: Indices, assessment: Assessment, classes: list[str], hierarchy: Mapping[str, Sequence[str]]
+) -> Trust:
     """Return how the conformal sets and verdicts of `assessment` hold on cells of the (n,) classes `targets`."""
     covered = assessment.sets[np.arange(len(targets)), targets]
     correct, sure = assessment.probabilities.argmax(1) == targets, assessment.verdicts == SURE
@@ -104,4 +108,36 @@ def trust(targets: Indices, assessment: Assessment, classes: list[str]) -> Trust
         unlike=float((assessment.distance > 1).mean()),
         unsure=float((assessment.verdicts == UNSURE).mean()),
         accuracy_of_sure=float(correct[sure].mean()) if sure.any() else None,
+        calls=calls(targets, assessment, classes, hierarchy) if hierarchy else None,
+    )
+
+
+def calls(
+    targets: Indices, assessment: Assessment, classes: list[str], hierarchy: Mapping[str, Sequence[str]]
+) -> Calls:
+    """Return how many cells of the (n,) classes `targets` are answered finely, coarsely or not, and how often rightly.
+
+    `hierarchy` is coarse class → classes.
+    """
+    coarse_of = {member: name for name, members in hierarchy.items() for member in members}
+    answers = coarse_calls(assessment, classes, hierarchy)
+    right = np.array(
+        [
+            call is not None and call.label == coarse_of.get(classes[target])
+            for call, target in zip(answers, targets.tolist(), strict=True)
+        ],
+        bool,
+    )
+    called = np.array([call is not None for call in answers], bool)
+    unsure = assessment.verdicts == UNSURE
+
+    def share(cells: npt.NDArray[np.bool_], correct: npt.NDArray[np.bool_] | None = None) -> CallShare:
+        accuracy = float(correct[cells].mean()) if correct is not None and cells.any() else None
+        return CallShare(share=float(cells.mean()), accuracy=accuracy)
+
+    return Calls(
+        fine=share(assessment.verdicts == SURE, assessment.probabilities.argmax(1) == targets),
+        coarse=share(unsure & called, right),
+        unsure=share(unsure & ~called),
+        unlike=share(assessment.verdicts == UNLIKE),
     )

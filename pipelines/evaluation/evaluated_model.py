@@ -104,7 +104,7 @@ def measure(
         groups=manifest["group"].nunique(),
         rough=units.fewest < settings.min_groups,
         calibration=CalibrationChange(before=before, after=after),
-        trust=calibration_metrics.trust(targets, evaluated.assessment, spec.classes),
+        trust=calibration_metrics.trust(targets, evaluated.assessment, spec.classes, spec.hierarchy),
         by=by,
         worst_group=_worst_group(by["group"]),
         composition=composition,

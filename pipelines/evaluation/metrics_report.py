@@ -52,6 +52,28 @@ class CalibrationChange(Report):
     after: Calibration
 
 
+class CallShare(Report):
+    """The cells that are answered in one way."""
+
+    share: float
+    """Of all test cells."""
+    accuracy: float | None
+    """Share of them whose answer is right; None where there are no such cells, and for those that get no answer."""
+
+
+class Calls(Report):
+    """How cells are answered by a model whose task has coarse classes; the shares add up to one."""
+
+    fine: CallShare
+    """By their class, which is sure."""
+    coarse: CallShare
+    """By a coarse class, because only that is sure."""
+    unsure: CallShare
+    """Not even by that."""
+    unlike: CallShare
+    """Not at all, because they are unlike the training cells."""
+
+
 class Trust(Report):
     """How conformal sets and verdicts hold on the test cells."""
 
@@ -66,6 +88,13 @@ class Trust(Report):
     """Share of cells with several classes in their set."""
     accuracy_of_sure: float | None
     """Accuracy on the cells with the verdict `sure`; None where there are none."""
+    calls: Calls | None = None
+    """Only of a task with coarse classes."""
+
+    @model_serializer(mode="wrap")
+    def _without_missing_calls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if name != "calls" or value is not None}
 
 
 class SubsetMetrics(Report):

@@ -66,8 +66,41 @@ NT3 = Phenotype(
     granularity=0.12, eccentric=0.1, patchy=0.06, markers=(0.1, 0.05, 0.8, 0.2, 0.8),
 )  # fmt: skip
 
-MEDIA = {"a": ASTROCYTE, "o": OLIGODENDROCYTE, "n": RA_SHH, "nt3": NT3}
-"""Medium, as file names spell it → the phenotype that it produces."""
+# Small, with short blunt processes all around, a ragged outline and coarse granules.
+MICROGLIA = Phenotype(
+    radius=6.9, aspect=1.1, rough=0.09, processes=5.0, poles=(), length=3.2, thick=1.1, taper=0.6, grain=2.1,
+    granularity=0.26, eccentric=0.2, patchy=0.1, markers=(0.05, 0.05, 0.05, 0.1, 0.8),
+)  # fmt: skip
+# A spindle: long soma, one thin process at each end.
+SCHWANN = Phenotype(
+    radius=7.6, aspect=1.6, rough=0.02, processes=2.0, poles=(0.0, pi), length=5.5, thick=0.9, taper=0.4, grain=1.5,
+    granularity=0.15, eccentric=0.1, patchy=0.12, markers=(0.3, 0.6, 0.1, 0.2, 0.8),
+)  # fmt: skip
+# Large and angular, with three thick tapering neurites.
+DOPAMINERGIC = Phenotype(
+    radius=8.9, aspect=1.2, rough=0.02, processes=3.0, poles=(0.0, 2.1, 4.2), length=8.0, thick=1.7, taper=0.75,
+    grain=1.3, granularity=0.15, eccentric=0.3, patchy=0.06, markers=(0.1, 0.05, 0.9, 0.1, 0.8),
+)  # fmt: skip
+# Large, flat and long, with hardly any structure.
+FIBROBLAST = Phenotype(
+    radius=9.4, aspect=1.45, rough=0.04, processes=1.2, poles=(0.0, pi), length=3.0, thick=2.4, taper=0.3, grain=1.6,
+    granularity=0.08, eccentric=0.1, patchy=0.04, markers=(0.05, 0.05, 0.05, 0.2, 0.8),
+)  # fmt: skip
+
+MEDIA = {
+    "a": ASTROCYTE,
+    "o": OLIGODENDROCYTE,
+    "n": RA_SHH,
+    "nt3": NT3,
+    "p": PROGENITOR,
+    "m": MICROGLIA,
+    "s": SCHWANN,
+    "d": DOPAMINERGIC,
+    "f": FIBROBLAST,
+}
+"""Medium, as file names spell it → the phenotype that it produces; their order is part of the seed of each cell."""
+PAPER = ("a", "o", "n", "nt3")
+"""The media of arXiv 2312.06665."""
 
 SCATTER = {
     "radius": 0.11,

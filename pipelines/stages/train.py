@@ -4,14 +4,14 @@
 with their groups. `compared/` holds the bundles that it is compared with: other seeds, the candidate that was not
 chosen, and the chosen candidate on the random scheme.
 
-`models.json`: `chosen` (the candidate that is served, `single` or `ensemble`); `candidates` (name → `members`, which
-are the section `train` of each network with the epochs of its refit; `validation_loss`, `validation_balanced_accuracy`
-and `temperature`, of training and validation cells by networks that had not seen them; `parameters`, `multiply_adds` a
-cell, `fit_seconds` and, where it could be measured, `energy_wh`); `models`, one entry a bundle, the served one first:
-`folder`, `split` (its scheme), `candidate`, `seed`, `run_id`; and `budget`: `minutes` and `epochs` of the section
-`train`, and `planned_epochs`, as many of them as fit into the minutes on this machine. `shortened` says of a candidate
-and of a model that its fits took fewer steps than planned, because steps were slower than those that were timed for the
-plan.
+`models.json`: `chosen` (the candidate that is served, `single`, `ensemble` or `distilled`); `candidates` (name →
+`members`, which are the section `train` of each network with the epochs of its refit; `validation_loss`,
+`validation_balanced_accuracy` and `temperature`, of training and validation cells by networks that had not seen them;
+`parameters`, `multiply_adds` a cell, `fit_seconds` and, where it could be measured, `energy_wh`); `models`, one entry a
+bundle, the served one first: `folder`, `split` (its scheme), `candidate`, `seed`, `run_id`; and `budget`: `minutes` and
+`epochs` of the section `train`, and `planned_epochs`, as many of them as fit into the minutes on this machine.
+`shortened` says of a candidate and of a model that its fits took fewer steps than planned, because steps were slower
+than those that were timed for the plan.
 
 Several GPUs train one network together under `torchrun` (`pipelines.training.distributed`).
 """
@@ -46,8 +46,9 @@ from pipelines.training.bundle_writer import build_spec, write_bundle
 from pipelines.training.context import TrainingContext, load_context
 from pipelines.training.cross_fit import deal_folds
 from pipelines.training.device import describe_device
+from pipelines.training.distillation import BACKBONE, student_settings
 from pipelines.training.report import BudgetReport, CandidateReport, ModelEntry, TrainingReport
-from pipelines.training.selection import ENSEMBLE, SINGLE, Candidate, OpenRun
+from pipelines.training.selection import DISTILLED, ENSEMBLE, SINGLE, Candidate, OpenRun
 from pipelines.tuning.result import SearchResult
 
 log = logging.getLogger(__name__)
@@ -73,14 +74,30 @@ class SchemeResult(NamedTuple):
 
 def candidate_settings(params: Params, best: SearchResult) -> dict[str, list[Train]]:
     """Return candidate → the settings of its networks, from the result of the search."""
-    candidates = {SINGLE: [params.train.changed(best.best.params)]}
+    own = params.train.model_copy(update={"distil": False})
+    candidates = {SINGLE: [own.changed(best.best.params)]}
     if params.ensemble.members > 1:
         if len(best.members) > 1:
             members = best.members[: params.ensemble.members]
-            candidates[ENSEMBLE] = [params.train.changed(trial.params) for trial in members]
+            candidates[ENSEMBLE] = [own.changed(trial.params) for trial in members]
         else:
             log.warning("no ensemble: the search has one distinct trial only; raise tune.trials or add to tune.space")
+    if params.train.distil:
+        student = student_settings(teacher_settings(candidates))
+        if student is None:
+            log.warning(
+                "nothing is distilled: the single network is %s already, or the networks of the ensemble are "
+                "normalised or resized in different ways; set ensemble.members or another train.backbone",
+                BACKBONE,
+            )
+        else:
+            candidates[DISTILLED] = [student]
     return candidates
+
+
+def teacher_settings(candidates: dict[str, list[Train]]) -> list[Train]:
+    """Return the settings of the networks that teach: those of the ensemble, where there is one."""
+    return candidates.get(ENSEMBLE, candidates[SINGLE])
 
 
 def train_scheme(
@@ -91,7 +108,7 @@ def train_scheme(
     examples = context.examples(scheme)
     folds = deal_folds(examples, context.groups, params.calibrate, whole=scheme == "grouped")
     candidates = selection.train_candidates(
-        examples, folds, classes, list(plan.settings.values()), params, open_run, plan.seconds
+        examples, folds, classes, list(plan.settings.values()), params, open_run, plan.seconds, teacher=plan.teacher
     )
     best = min(range(len(candidates)), key=lambda number: candidates[number].calibration.loss)
     # Processes round differently, and must go on with the same one.
@@ -159,10 +176,11 @@ def _track(context: TrainingContext, scheme: str, plan: TrainingPlan, target: Pa
 
 def train(context: TrainingContext, settings: dict[str, list[Train]], target: Path) -> TrainingReport:
     """Train on all schemes of the task; on those after the first, only the candidate that was chosen there."""
-    plan = plan_training(context, settings)
+    plan = plan_training(context, settings, teacher=teacher_settings(settings) if DISTILLED in settings else ())
     first, *others = context.schemes
     served = _track(context, first, plan, target)
-    chosen = replace(plan, settings={served.chosen: plan.settings[served.chosen]})
+    teacher = plan.teacher if served.chosen == DISTILLED else []
+    chosen = replace(plan, settings={served.chosen: plan.settings[served.chosen]}, teacher=teacher)
     compared = [_track(context, scheme, chosen, target) for scheme in others]
     params = context.params.train
     report = TrainingReport(

@@ -2,19 +2,21 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from statistics import median
 
 from fatescope.config import Train
+from fatescope.networks.network import Ensemble, Network
 from pipelines.training import distributed
 from pipelines.training.context import TrainingContext
 from pipelines.training.ensemble import SAMPLE
 from pipelines.training.examples import Examples, steps_per_epoch
 from pipelines.training.pace import Clock
 from pipelines.training.prediction import BATCH, predict
-from pipelines.training.trainer import TrainingLoop
+from pipelines.training.trainer import TrainingLoop, build_network
 
 log = logging.getLogger(__name__)
 
@@ -50,20 +52,31 @@ class TrainingPlan:
     settings: dict[str, list[Train]]
     """Candidate → the settings of its networks, with the epochs that the budget has room for."""
     epochs: int
-    """Those epochs, the same for all networks."""
+    """Those epochs, the same for all networks but those that are taught, which take more."""
     slack: float
     """Time that a fit may take, as a multiple of what it takes at the speed that was measured."""
     speeds: dict[str, Speed]
     """Settings (`_key`) → speed."""
+    teacher: list[Train] = field(default_factory=list)
+    """The settings of the networks that teach those with `distil`, with their epochs."""
 
     def seconds(self, settings: Train, examples: Examples) -> float:
         """Return the time that one fit may take; the times of all fits add up to the budget."""
         return self.slack * self.speeds[_key(settings)].fit_s(settings, len(examples.train), len(examples.validation))
 
 
-def measure_speed(examples: Examples, classes: int, settings: Train, clock: Clock = time.monotonic) -> Speed:
-    """Time a few steps of a fit, and the validation of one batch, with a network that is thrown away."""
-    with closing(TrainingLoop(examples, classes, settings, seed=0)) as loop:
+def measure_speed(
+    examples: Examples,
+    classes: int,
+    settings: Train,
+    clock: Clock = time.monotonic,
+    teacher: Network | Ensemble | None = None,
+) -> Speed:
+    """Time a few steps of a fit, and the validation of one batch, with a network that is thrown away.
+
+    A `teacher` may be untrained too: it takes the same time.
+    """
+    with closing(TrainingLoop(examples, classes, settings, seed=0, teacher=teacher)) as loop:
         ends = [clock()]
         for batch in islice(loop.batches(), WARM_UP + TIMED):
             # A number, because a GPU works on after the call has returned.
@@ -92,19 +105,29 @@ def measure_speed(examples: Examples, classes: int, settings: Train, clock: Cloc
 
 
 def plan_training(
-    context: TrainingContext, settings: dict[str, list[Train]], clock: Clock = time.monotonic
+    context: TrainingContext,
+    settings: dict[str, list[Train]],
+    clock: Clock = time.monotonic,
+    teacher: Sequence[Train] = (),
 ) -> TrainingPlan:
     """Return the plan in which all fits of the stage end within `train.minutes`.
 
     All networks get the same number of epochs, so that candidates and schemes stay comparable: those of `train.epochs`
     where they fit, else as many as do, but one at least. Where not even one does, fits end within it (`Pace`).
+    Networks with `distil`, which those with the settings `teacher` teach, keep their multiple of that.
     """
     start_s, budget_s = clock(), context.params.train.minutes * 60
     examples = context.examples(context.schemes[0])
-    members = {_key(member): member for candidate in settings.values() for member in candidate}
-    speeds = {key: measure_speed(examples, len(context.classes), member, clock) for key, member in members.items()}
+    classes, join = len(context.classes), context.params.ensemble.join
+    members = {_key(member): member for candidate in (teacher, *settings.values()) for member in candidate}
+    speeds = {
+        key: measure_speed(
+            examples, classes, member, clock, _untrained(teacher, examples, classes, join) if member.distil else None
+        )
+        for key, member in members.items()
+    }
     left_s = distributed.broadcast_object(max(budget_s - (clock() - start_s), 1.0))
-    fits_s, asking_s = _needed_s(context, settings, speeds)
+    fits_s, asking_s = _needed_s(context, settings, speeds, teacher)
     needed_s, epochs = fits_s + asking_s, context.params.train.epochs
     planned = min(epochs, max(1, int(epochs * (PLANNED_SHARE * left_s - asking_s) / fits_s)))
     if planned < epochs:
@@ -113,16 +136,26 @@ def plan_training(
             "they get %d epochs. Raise train.minutes for a better model",
             *(epochs, needed_s / 60, context.params.train.minutes, planned),
         )
-    changed = {
-        name: [member.model_copy(update={"epochs": planned}) for member in candidate]
-        for name, candidate in settings.items()
-    }
+
+    def fewer(candidate: Sequence[Train]) -> list[Train]:
+        return [
+            member.model_copy(update={"epochs": max(1, round(member.epochs * planned / epochs))})
+            for member in candidate
+        ]
+
+    changed = {name: fewer(candidate) for name, candidate in settings.items()}
     slack = max(left_s - asking_s, 0.0) / (fits_s * planned / epochs)
-    return TrainingPlan(changed, planned, slack, speeds)
+    return TrainingPlan(changed, planned, slack, speeds, fewer(teacher))
+
+
+def _untrained(teacher: Sequence[Train], examples: Examples, classes: int, join: str) -> Network | Ensemble:
+    """Return a teacher with the settings `teacher` that has learned nothing."""
+    networks = [build_network(member, classes, examples.kinds) for member in teacher]
+    return networks[0] if len(networks) == 1 else Ensemble(networks, classes, join)
 
 
 def _needed_s(
-    context: TrainingContext, settings: dict[str, list[Train]], speeds: dict[str, Speed]
+    context: TrainingContext, settings: dict[str, list[Train]], speeds: dict[str, Speed], teacher: Sequence[Train]
 ) -> tuple[float, float]:
     """Return the seconds of all fits of the stage, and of asking what is fitted.
 
@@ -137,6 +170,10 @@ def _needed_s(
         # The fits without a fold take as many steps as one on all cells.
         return fits_s(members, train, validation) + folds * fits_s(members, train + validation, 0)
 
+    # What is taught needs its teacher as well.
+    networks = [
+        [*members, *teacher] if any(member.distil for member in members) else members for members in settings.values()
+    ]
     total_s = asking_s = 0.0
     for scheme in context.schemes:
         examples = context.examples(scheme)
@@ -145,13 +182,13 @@ def _needed_s(
         # Each fold once, and of the cells that a model was fitted on, a sample.
         asked = cells + folds * min(cells * (folds - 1) // folds, SAMPLE) + min(cells, SAMPLE)
         asking_s += asked * sum(speeds[_key(member)].asked_s for members in settings.values() for member in members)
-        refits_s = [fits_s(members, train + validation, 0) for members in settings.values()]
+        refits_s = [fits_s(members, train + validation, 0) for members in networks]
         if scheme == context.schemes[0]:
-            distinct = {_key(member): member for members in settings.values() for member in members}
+            distinct = {_key(member): member for members in networks for member in members}
             total_s += candidate_s(list(distinct.values()), train, validation)
             total_s += sum(refits_s) + (len(context.params.train.seeds) - 1) * max(refits_s)
         else:
-            candidates_s = [candidate_s(members, train, validation) for members in settings.values()]
+            candidates_s = [candidate_s(members, train, validation) for members in networks]
             total_s += max(map(sum, zip(candidates_s, refits_s, strict=True)))
     return total_s, asking_s
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,12 +65,15 @@ def build_spec(
     rows = np.concatenate([examples.train, examples.validation])
     known = context.cells.take(rows, ["bit_depth", "height", "width"])
     sections = ("dataset", "ingest", "quality", "split", "ensemble", "calibrate")
-    used = {name: getattr(params, name).model_dump(mode="json") for name in sections}
+    used: dict[str, Any] = {name: getattr(params, name).model_dump(mode="json") for name in sections}
+    if candidate.teacher:
+        used["teacher"] = [member.model_dump(mode="json") for member in candidate.teacher]
     return bundle.Spec(
         format=bundle.FORMAT,
         opset=bundle.OPSET,
         task=context.task,
         classes=context.classes,
+        hierarchy=params.dataset.hierarchy.get(context.task, {}),
         canvas=context.cells.canvas,
         bit_depths=sorted(known["bit_depth"].unique().tolist()),
         height_px=(int(known["height"].min()), int(known["height"].max())),

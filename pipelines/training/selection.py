@@ -1,4 +1,4 @@
-"""Candidates for the model of a task: the best fit of the search alone, or an ensemble of several.
+"""Candidates for the model of a task: the best fit of the search alone, an ensemble, or what either taught a small one.
 
 Each network is trained three times over. First on the training cells, where the validation cells tell for how many
 epochs. Then on parts of both, so that every cell is predicted by a model that has not seen its run ("cross-fit"): this
@@ -7,9 +7,9 @@ parts take as many steps, under the same schedule.
 """
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ Seconds = Callable[[Train, Examples], float]
 OpenRun = Callable[[str, Train], AbstractContextManager[Report]]
 """Opens a tracked run for one fit, by a name and its settings; gives the function that the fit reports to."""
 
-SINGLE, ENSEMBLE = "single", "ensemble"
+SINGLE, ENSEMBLE, DISTILLED = "single", "ensemble", "distilled"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Candidate:
     """A model whose epochs were chosen on the validation cells, calibrated by cross-fitting."""
 
     name: str
-    """SINGLE or ENSEMBLE."""
+    """SINGLE, ENSEMBLE or DISTILLED."""
     members: list[Train]
     """The settings of its networks, with the epochs that their refit takes."""
     unseen: Unseen
@@ -52,6 +52,8 @@ class Candidate:
     """Cost of all its fits, on the training cells and without each fold."""
     shortened: bool
     """Whether any of its fits was shortened, because time was short."""
+    teacher: list[Train] = field(default_factory=list)
+    """The settings of the networks that taught it, with the epochs that their refit takes; empty for others."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class MeteredFit:
     cost: FitCost
 
 
-def train_candidates(
+def train_candidates(  # noqa: PLR0913  the fits share all of it
     examples: Examples,
     folds: Folds,
     classes: int,
@@ -82,55 +84,95 @@ def train_candidates(
     params: Params,
     open_run: OpenRun,
     seconds: Seconds = lambda *_: math.inf,
+    *,
+    teacher: Sequence[Train] = (),
 ) -> list[Candidate]:
     """Choose the epochs of each candidate of `settings` (one entry a network), and calibrate it by cross-fitting.
 
-    A network that two candidates share is trained once; `seconds` gives the time that a fit may take.
+    A network that two candidates share is trained once; `seconds` gives the time that a fit may take. Networks with
+    `distil` are taught by those with the settings `teacher`, joined, which were trained on the same cells: the teacher
+    of a fold has not seen the cells that are held out of it either.
     """
-
-    def fit(name: str, cells: Examples, member: Train) -> MeteredFit:
-        return _fit(f"{name} {member.backbone}", cells, classes, member, params.train.seeds[0], open_run, seconds)
-
+    school = _School(classes, [_key(member) for member in teacher], params, open_run, seconds)
     # By their JSON, because settings hold lists and cannot be hashed.
-    members = {_key(member): member for each in settings for member in each}
-    scouts = {key: fit("candidate", examples, member) for key, member in members.items()}
+    members = {_key(member): member for each in (teacher, *settings) for member in each}
+    scouts = school.fit("candidate", examples, members)
     members = {key: member.model_copy(update={"epochs": scouts[key].fit.epochs}) for key, member in members.items()}
-    rounds = [scouts, *_fit_without_folds(members, examples, folds, fit)]
-    candidates = []
-    for keys in ([_key(member) for member in each] for each in settings):
-        chosen = [[each[key] for key in keys] for each in rounds]
-        candidates.append(
-            _calibrate_candidate(examples, folds, classes, [members[key] for key in keys], chosen, params)
-        )
-    return candidates
+    rounds = [scouts, *_fit_without_folds(members, examples, folds, school)]
+    keys = [[_key(member) for member in each] for each in settings]
+    return [_calibrate_candidate(examples, folds, members, each, rounds, school) for each in keys]
 
 
 def repeat_candidate(
-    examples: Examples, folds: Folds, classes: int, members: list[Train], params: Params, open_run: OpenRun
+    examples: Examples,
+    folds: Folds,
+    classes: int,
+    members: list[Train],
+    params: Params,
+    open_run: OpenRun,
+    teacher: Sequence[Train] = (),
 ) -> Candidate:
-    """Calibrate a candidate by cross-fitting, with the epochs that an earlier training chose for its networks."""
+    """Calibrate a candidate by cross-fitting, with the epochs that an earlier training chose for its networks.
 
-    def fit(name: str, cells: Examples, member: Train) -> MeteredFit:
-        return _fit(f"{name} {member.backbone}", cells, classes, member, params.train.seeds[0], open_run, _no_limit)
+    `teacher` are the settings of the networks that taught it, if any did.
+    """
+    school = _School(classes, [_key(member) for member in teacher], params, open_run, _no_limit)
+    named = {_key(member): member for member in (*teacher, *members)}
+    rounds = _fit_without_folds(named, examples, folds, school)
+    return _calibrate_candidate(examples, folds, named, [_key(member) for member in members], rounds, school)
 
-    named = {_key(member): member for member in members}
-    rounds = _fit_without_folds(named, examples, folds, fit)
-    chosen = [[each[_key(member)] for member in members] for each in rounds]
-    return _calibrate_candidate(examples, folds, classes, members, chosen, params)
+
+@dataclass(frozen=True)
+class _School:
+    """Trains networks on the same cells, those that are taught after their teacher."""
+
+    classes: int
+    teacher: list[str]
+    """Keys of the networks that teach those with `distil`."""
+    params: Params
+    open_run: OpenRun
+    seconds: Seconds
+
+    def fit(self, name: str, cells: Examples, members: dict[str, Train]) -> dict[str, MeteredFit]:
+        """Train the `members`, key → settings, on the training cells of `cells`; return key → fit."""
+        fits: dict[str, MeteredFit] = {}
+        for key, member in sorted(members.items(), key=lambda item: item[1].distil):
+            teacher = self.join([fits[key] for key in self.teacher], cells) if member.distil else None
+            seed = self.params.train.seeds[0]
+            fits[key] = self.fit_one(f"{name} {_describe(member)}", cells, member, seed, teacher)
+        return fits
+
+    def fit_one(
+        self, name: str, cells: Examples, member: Train, seed: int, teacher: Network | Ensemble | None
+    ) -> MeteredFit:
+        """Train one network in a run of that name."""
+        with self.open_run(name, member) as report:
+            meter, seconds = Meter(), self.seconds(member, cells)
+            return MeteredFit(trainer.fit(cells, self.classes, member, seed, report, seconds, teacher), meter.cost())
+
+    def join(self, fits: list[MeteredFit], cells: Examples) -> Network | Ensemble:
+        """Return the model of networks that were trained on `cells`."""
+        networks = [metered.fit.network for metered in fits]
+        return join_networks(networks, cells, self.classes, self.params.ensemble.join)
 
 
 def _fit_without_folds(
-    members: dict[str, Train], examples: Examples, folds: Folds, fit: Callable[[str, Examples, Train], MeteredFit]
+    members: dict[str, Train], examples: Examples, folds: Folds, school: _School
 ) -> list[dict[str, MeteredFit]]:
     """Train each of `members` without each fold in turn."""
     whole = len(examples.train) + len(examples.validation)
-    return [
-        {
-            key: fit(f"fold {number}", fold.examples, _of_as_many_steps(member, whole, len(fold.examples.train)))
-            for key, member in members.items()
-        }
-        for number, fold in enumerate(folds.parts, start=1)
-    ]
+    rounds = []
+    for number, fold in enumerate(folds.parts, start=1):
+        cells = fold.examples
+        longer = {key: _of_as_many_steps(member, whole, len(cells.train)) for key, member in members.items()}
+        rounds.append(school.fit(f"fold {number}", cells, longer))
+    return rounds
+
+
+@contextmanager
+def untracked(name: str, settings: Train) -> Iterator[Report]:  # noqa: ARG001  as `OpenRun` wants it
+    """Open no run: what a fit reports is kept nowhere."""
+    yield lambda *_: None
 
 
 def _no_limit(settings: Train, examples: Examples) -> float:  # noqa: ARG001  as `Seconds` wants it
@@ -140,17 +182,19 @@ def _no_limit(settings: Train, examples: Examples) -> float:  # noqa: ARG001  as
 def _calibrate_candidate(
     examples: Examples,
     folds: Folds,
-    classes: int,
-    members: list[Train],
-    rounds: list[list[MeteredFit]],
-    params: Params,
+    settings: dict[str, Train],
+    keys: list[str],
+    rounds: list[dict[str, MeteredFit]],
+    school: _School,
 ) -> Candidate:
-    """Calibrate a candidate on what it says of each fold.
+    """Calibrate the candidate with the networks `keys` on what it says of each fold.
 
-    `rounds` are the fits of its networks: those on the training cells, if there are any, and then without each fold.
+    `rounds` are the fits of all networks: those on the training cells, if there are any, and then without each fold.
     """
+    params, classes, members = school.params, school.classes, [settings[key] for key in keys]
+    teacher = school.teacher if any(member.distil for member in members) else []
     join, directions = params.ensemble.join, params.calibrate.directions
-    networks = [[metered.fit.network for metered in fits] for fits in rounds]
+    networks = [[fits[key].fit.network for key in keys] for fits in rounds]
     first, fitted = networks[0], networks[-len(folds.parts) :]
     unseen = Unseen.join(
         [
@@ -159,9 +203,10 @@ def _calibrate_candidate(
         ]
     )
     prior = class_prior(examples.merge_validation(), classes, members, join)
-    fits = [metered for each in rounds for metered in each]
+    # A network that is taught costs its teacher too.
+    fits = [each[key] for each in rounds for key in (*keys, *teacher)]
     return Candidate(
-        name=SINGLE if len(members) == 1 else ENSEMBLE,
+        name=DISTILLED if teacher else SINGLE if len(members) == 1 else ENSEMBLE,
         members=members,
         unseen=unseen,
         calibration=calibrate(
@@ -171,6 +216,7 @@ def _calibrate_candidate(
         model=model_cost(join_networks(first, examples, classes, join), examples.pixels.shape[1:]),
         fits=sum((metered.cost for metered in fits[1:]), fits[0].cost),
         shortened=any(metered.fit.shortened for metered in fits),
+        teacher=[settings[key] for key in teacher],
     )
 
 
@@ -184,15 +230,6 @@ def _of_as_many_steps(member: Train, cells: int, fewer: int) -> Train:
     return member.model_copy(update={"epochs": max(1, int(member.epochs * ratio))})
 
 
-def _fit(
-    name: str, examples: Examples, classes: int, member: Train, seed: int, open_run: OpenRun, seconds: Seconds
-) -> MeteredFit:
-    """Train one network in a run of that name."""
-    with open_run(name, member) as report:
-        meter = Meter()
-        return MeteredFit(trainer.fit(examples, classes, member, seed, report, seconds(member, examples)), meter.cost())
-
-
 def refit_candidate(
     candidate: Candidate,
     examples: Examples,
@@ -204,11 +241,15 @@ def refit_candidate(
 ) -> Refit:
     """Train `candidate` on training and validation cells together, with the temperature of its calibration."""
     merged = examples.merge_validation()
-    fits = [
-        _fit(f"refit {member.backbone} seed {seed}", merged, classes, member, seed, open_run, seconds)
-        for member in candidate.members
-    ]
-    network = join_networks([metered.fit.network for metered in fits], merged, classes, params.ensemble.join)
+    school, fits = _School(classes, [], params, open_run, seconds), list[MeteredFit]()
+    network: Network | Ensemble | None = None
+    for members in filter(None, (candidate.teacher, candidate.members)):
+        names = [f"refit {_describe(member)} seed {seed}" for member in members]
+        taught = [
+            school.fit_one(name, merged, member, seed, network) for name, member in zip(names, members, strict=True)
+        ]
+        network, fits = school.join(taught, merged), [*fits, *taught]
+    assert network is not None, "a candidate has members"
     network.temperature.fill_(candidate.calibration.temperature)
     sample = sample_classes(merged.targets, merged.train)
     embedding = predict(network, merged.pixels, sample).embedding
@@ -216,6 +257,10 @@ def refit_candidate(
     # A candidate that was shortened passes its few epochs on.
     cost = sum((metered.cost for metered in fits[1:]), fits[0].cost)
     return Refit(network, outliers, cost, candidate.shortened or any(metered.fit.shortened for metered in fits))
+
+
+def _describe(settings: Train) -> str:
+    return f"{settings.backbone} distilled" if settings.distil else settings.backbone
 
 
 def _key(settings: Train) -> str:

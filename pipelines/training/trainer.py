@@ -25,6 +25,7 @@ from pipelines.training.augmentation import augment
 from pipelines.training.batches import Batch
 from pipelines.training.dataloader import open_loaders
 from pipelines.training.device import InFlight, autocast, gradient_scaler, select_device, upload
+from pipelines.training.distillation import Teacher, distillation_loss, teach
 from pipelines.training.early_stopping import BestEpoch
 from pipelines.training.examples import Examples, Weights, class_weights, iterate_batches, steps_per_epoch
 from pipelines.training.graphed import GraphedPass, Pass
@@ -50,15 +51,24 @@ class Fit(NamedTuple):
     """Whether it took fewer steps than `params` say, because time was short."""
 
 
-def fit(examples: Examples, classes: int, params: Train, seed: int, report: Report, seconds: float = math.inf) -> Fit:
+def fit(
+    examples: Examples,
+    classes: int,
+    params: Train,
+    seed: int,
+    report: Report,
+    seconds: float = math.inf,
+    teacher: Teacher | None = None,
+) -> Fit:
     """Train a network for up to `params.epochs` and return it as it was after the best epoch.
 
     Best is the lowest loss on the validation cells; training stops after `params.patience` epochs without a better one.
     Without validation cells the network is that of the last epoch. A fit that would take longer than `seconds` takes
-    fewer steps (`Pace`). `report` receives the metrics of each epoch, in the primary process.
+    fewer steps (`Pace`). A `teacher` tells what it makes of the same views (`distillation`). `report` receives the
+    metrics of each epoch, in the primary process.
     Raises ParamsError where the loss is no longer finite.
     """
-    with closing(TrainingLoop(examples, classes, params, seed, seconds)) as loop:
+    with closing(TrainingLoop(examples, classes, params, seed, seconds, teacher)) as loop:
         best = BestEpoch(loop.network, params)
         for epoch in progress(range(params.epochs), f"fit {params.backbone}", "epoch"):
             metrics = loop.run_epoch()
@@ -104,7 +114,15 @@ def build_network(params: Train, classes: int, kinds: tuple[ChannelKind, ...] = 
 class TrainingLoop:
     """A network, its optimizer and its one-cycle schedule, stepped epoch by epoch."""
 
-    def __init__(self, examples: Examples, classes: int, params: Train, seed: int, seconds: float = math.inf) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        classes: int,
+        params: Train,
+        seed: int,
+        seconds: float = math.inf,
+        teacher: Teacher | None = None,
+    ) -> None:
         torch.set_num_threads(params.threads)
         torch.manual_seed(seed)
         device = select_device()
@@ -132,6 +150,8 @@ class TrainingLoop:
         self._balance = class_weights(examples.targets[examples.train], classes)
         self._weights = torch.from_numpy(self._balance).float().to(device)
         self._training, self._validation = open_loaders(examples.pixels, [examples.train, examples.validation], device)
+        # It is asked, never trained: no part of what processes synchronise.
+        self._teacher = None if teacher is None else teacher.to(device).eval()
         self._examples, self._params, self._device = examples, params, device
         self._scaler, self._in_flight = gradient_scaler(device), InFlight(device)
         # Several processes exchange gradients within the pass, which is not recorded.
@@ -206,7 +226,11 @@ class TrainingLoop:
             images = augment(self.network.preprocess(pixels), params, stretched)
         with autocast(self._device):
             logits = self._model(images)
+            taught = None if self._teacher is None else teach(self._teacher, images)
         weights = self._weights if params.balance == "weights" else None
+        # What a teacher learned of the groups, it teaches.
+        if taught is not None:
+            return distillation_loss(logits.float(), taught, targets, weights, params.label_smoothing)
         if self._by_group is not None and groups is not None:
             return self._by_group(cell_losses(logits.float(), targets, weights, params.label_smoothing), groups)
         return weighted_cross_entropy(logits.float(), targets, weights, params.label_smoothing)

@@ -52,7 +52,7 @@ def study_name(task: str, params: Params, tags: dict[str, str]) -> str:
     budget = {"trials", "minutes", "workers", "startup_trials"}
     decides = [
         params.tune.model_dump(mode="json", exclude=budget),
-        params.train.model_dump(mode="json", exclude={"threads", "epochs", "minutes"})
+        params.train.model_dump(mode="json", exclude={"threads", "epochs", "minutes", "distil"})
         | {"seeds": params.train.seeds[0]},
         params.classes(task),
         tags,

@@ -167,13 +167,19 @@ def choose(requested: str | None, accept: str) -> Format:
 def tabulate(results: BatchDict) -> pd.DataFrame:
     """Return one row per cell.
 
-    Columns: `sample`, `file`, `page`, `object`, `label`, `confidence`, `p_CLASS`, `conformal_set`, `verdict`,
-    `quality` (reasons; empty for a good cell), `warnings`, `error`, `reason`, and the `model` and its `version`.
+    Columns: `sample`, `file`, `page`, `object`, `label`, `confidence`, `p_CLASS`, `conformal_set`, `coarse` and
+    `coarse_probability` (where the task has coarse classes), `verdict`, `quality` (reasons; empty for a good cell),
+    `warnings`, `error`, `reason`, and the `model` and its `version`.
     """
     cells = results["cells"]
     classes = list(results["sample"]["called"])
     probabilities = [cell.get("probabilities") or {} for cell in cells]
     errors = [cell.get("error") for cell in cells]
+    coarse = [cell.get("coarse") for cell in cells]
+    columns_of_coarse = {
+        "coarse": [call and call["label"] for call in coarse],
+        "coarse_probability": [call and call["probability"] for call in coarse],
+    }
     return pd.DataFrame(
         {
             "sample": [cell.get("sample") for cell in cells],
@@ -184,6 +190,7 @@ def tabulate(results: BatchDict) -> pd.DataFrame:
             "confidence": [max(row.values(), default=None) for row in probabilities],
             **{f"p_{name}": [row.get(name) for row in probabilities] for name in classes},
             "conformal_set": [";".join(cell["conformal_set"]) if cell.get("label") else None for cell in cells],
+            **(columns_of_coarse if results.get("hierarchy") else {}),
             "verdict": [cell.get("verdict") for cell in cells],
             "quality": [None if cell.get("quality") is None else ";".join(cell["quality"] or []) for cell in cells],
             "warnings": [";".join(warning["code"] for warning in cell.get("warnings") or []) for cell in cells],

@@ -25,6 +25,9 @@ class ModelInfo(Schema):
     task: str
     model: ModelVersion
     classes: list[str]
+    hierarchy: dict[str, list[str]] = Field(
+        default={}, description="Coarse class → the classes that it joins; empty where the task has none."
+    )
     backbone: str
     engine: str = Field(examples=["openvino-bf16"], description="The inference engine that runs it.")
     bit_depths: list[int]

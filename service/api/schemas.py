@@ -36,6 +36,13 @@ class ActivationMap(Schema):
     columns: Count = Field(description="Positions of the map from left to right.")
 
 
+class CoarseCall(Schema):
+    """A coarse class, which joins several classes of the task."""
+
+    label: str = Field(examples=["neuron"])
+    probability: float = Field(ge=0, le=1, description="The sum of those of its classes.")
+
+
 class Prediction(Schema):
     """The prediction for one cell."""
 
@@ -47,6 +54,12 @@ class Prediction(Schema):
     conformal_set: list[str] = Field(
         examples=[["astrocyte"]],
         description="Contains the true class of 9 in 10 cells like those of the calibration (/models has the share).",
+    )
+    coarse: CoarseCall | None = Field(
+        default=None,
+        description="The coarse class that has all classes of the conformal set: what the cell is, where the verdict "
+        "is `unsure`. Null where there is none, for a cell unlike the training cells, and in tasks without coarse "
+        "classes.",
     )
     verdict: Verdict = Field(
         description="`sure`: the conformal set has one class; `unsure`: it has several; `unlike_training`: the cell is "
@@ -103,6 +116,7 @@ class CellResult(Schema):
     label: str | None = None
     probabilities: dict[str, float] | None = None
     conformal_set: list[str] | None = None
+    coarse: CoarseCall | None = Field(default=None, description="As in the response to /classify.")
     verdict: Verdict | None = None
     distance: float | None = None
     quality: list[Reason] | None = Field(
@@ -201,6 +215,9 @@ class ClassifyBatchResponse(Schema):
     task: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     request_id: str
     simulated: bool = Field(description="Whether the model was trained on simulated cells.")
+    hierarchy: dict[str, list[str]] = Field(
+        default={}, description="Coarse class → the classes that it joins; empty where the task has none."
+    )
     outside_excluded: bool = Field(
         default=False, description="Whether compositions leave out cells outside the gates of quality."
     )

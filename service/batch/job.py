@@ -10,7 +10,8 @@ several channels one row an object, see `service.batch.pieces`), \
 `size`, `mtime_ns`, as listed; row group i is part i |
 | `model/` | the bundle |
 | `cells/PART.parquet` | per cell: `file`, `page`, `object` (the instrument's number), `label`, `verdict`, `distance`, \
-`conformal_set`, `warnings`, `quality` (why it is outside the gates; empty for a good one, null where the model has \
+`conformal_set`, `coarse` and `coarse_probability` (where the task has coarse classes), `warnings`, \
+`quality` (why it is outside the gates; empty for a good one, null where the model has \
 none or the plan leaves them out), `p_*` |
 | `refused/PART.parquet` | per rejected file, page or object: `file`, `page`, `object`, `code`, `reason`; absent if \
 there is none |

@@ -16,7 +16,8 @@ from threadpoolctl import threadpool_limits
 from fatescope.data.batches import batched
 from fatescope.inference import cuda
 from fatescope.inference.engine_names import EngineChoice
-from fatescope.inference.uncertainty import Assessment, Prediction
+from fatescope.inference.spec import Spec
+from fatescope.inference.uncertainty import Assessment, Prediction, coarse_calls
 from service.batch import job, tables
 from service.batch.prefetch import prefetch
 from service.batch.reading import decode_entry, refuse
@@ -66,7 +67,7 @@ class Scorer:
 
     def score(self, part: int, refused: Mapping[str, str] = MappingProxyType({})) -> PartResult:
         """Classify the files of a part and write the results; those of entries that are `refused`, with the reason."""
-        schema = _cell_schema(self._model.spec.classes)
+        schema = _cell_schema(self._model.spec)
         batches, failed = [schema.empty_table()], list[FailedCell]()
         cells = self._decode(job.part_files(self._out, part), refused)
         for batch, judged in prefetch(self._judge(batched(cells, BATCH)), PREFETCH_BATCHES):
@@ -76,7 +77,7 @@ class Scorer:
             if decoded:
                 prediction = self._predict(np.stack([cell.pixels for cell in decoded]))
                 spec, assessment = self._model.spec, self._model.assess(prediction)
-                batches.append(_cell_table(decoded, assessment, judged, spec.classes))
+                batches.append(_cell_table(decoded, assessment, judged, spec))
         job.write_refused(_failure_table(failed), self._out, part)
         table = pa.concat_tables(batches)
         tables.write(table, job.part_path(self._out, job.CELLS, part))
@@ -137,7 +138,8 @@ def _failure_table(failed: list[FailedCell]) -> pa.Table:
     return pa.Table.from_pylist(rows, _FAILURE_SCHEMA)
 
 
-def _cell_schema(classes: list[str]) -> pa.Schema:
+def _cell_schema(spec: Spec) -> pa.Schema:
+    coarse = [("coarse", pa.string()), ("coarse_probability", pa.float32())] if spec.hierarchy else []
     return pa.schema(
         [
             ("file", pa.string()),
@@ -147,16 +149,17 @@ def _cell_schema(classes: list[str]) -> pa.Schema:
             ("verdict", pa.string()),
             ("distance", pa.float32()),
             ("conformal_set", pa.list_(pa.string())),
+            *coarse,
             ("warnings", pa.list_(pa.string())),
             ("quality", pa.list_(pa.string())),
-            *((f"p_{name}", pa.float32()) for name in classes),
+            *((f"p_{name}", pa.float32()) for name in spec.classes),
         ]
     )
 
 
-def _cell_table(
-    cells: list[DecodedCell], assessment: Assessment, judged: list[Reasons], classes: list[str]
-) -> pa.Table:
+def _cell_table(cells: list[DecodedCell], assessment: Assessment, judged: list[Reasons], spec: Spec) -> pa.Table:
+    classes, calls = spec.classes, coarse_calls(assessment, spec.classes, spec.hierarchy)
+    coarse = [[call and call.label for call in calls], [call and call.probability for call in calls]]
     columns = [
         [cell.file for cell in cells],
         [cell.page for cell in cells],
@@ -168,8 +171,9 @@ def _cell_table(
             [name for name, member in zip(classes, members, strict=True) if member]
             for members in assessment.sets.tolist()
         ],
+        *(coarse if spec.hierarchy else []),
         [[warning["code"] for warning in cell.warnings] for cell in cells],
         judged,
         *assessment.probabilities.T,
     ]
-    return pa.table(columns, schema=_cell_schema(classes))
+    return pa.table(columns, schema=_cell_schema(spec))

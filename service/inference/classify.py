@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from fatescope.errors import ImageError
 from fatescope.inference.bundle import Spec
 from fatescope.inference.classification import from_assessment
-from fatescope.inference.uncertainty import Assessment
+from fatescope.inference.uncertainty import Assessment, CoarseCall
 from service import tracing
 from service.inference import metrics, quality
 from service.inference.decoded_cell import DecodedCell
@@ -19,7 +19,7 @@ from service.inference.errors import RequestError
 from service.inference.files import Upload
 from service.inference.quality import Reasons
 from service.inference.requester import count_cells
-from service.inference.results import AnswerDict, PredictionDict
+from service.inference.results import AnswerDict, CoarseDict, PredictionDict
 from service.inference.runner_output import RunnerOutput
 from service.inference.served_model import ServedModel
 
@@ -97,19 +97,27 @@ def runner_failed(error: Exception) -> RequestError:
     return RequestError(503, "runner", message, headers={"Retry-After": "5"})
 
 
+def coarse_dict(call: CoarseCall | None) -> CoarseDict | None:
+    """Return a coarse call in the shape of a response."""
+    return None if call is None else {"label": call.label, "probability": call.probability}
+
+
 def predictions(
     cells: list[DecodedCell], assessment: Assessment, spec: Spec, judged: list[Reasons]
 ) -> list[PredictionDict]:
     """Return the predictions for `cells` from their assessment and `quality.judge`, and count them."""
     count_cells(len(cells))
     results: list[PredictionDict] = []
-    for cell, answer, reasons in zip(cells, from_assessment(assessment, spec.classes), judged, strict=True):
+    for cell, answer, reasons in zip(
+        cells, from_assessment(assessment, spec.classes, spec.hierarchy), judged, strict=True
+    ):
         metrics.count_cell(spec.task, answer.label, answer.verdict, answer.probabilities[answer.label])
         results.append(
             {
                 "label": answer.label,
                 "probabilities": answer.probabilities,
                 "conformal_set": answer.conformal_set,
+                "coarse": coarse_dict(answer.coarse),
                 "verdict": answer.verdict,
                 "distance": answer.distance,
                 "quality": reasons,

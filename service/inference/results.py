@@ -4,7 +4,7 @@
 a pydantic object for each one costs more than encoding the response.
 """
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class WarningDict(TypedDict):
@@ -22,12 +22,20 @@ class ErrorDict(TypedDict):
     file: str | None
 
 
+class CoarseDict(TypedDict):
+    """A CoarseCall."""
+
+    label: str
+    probability: float
+
+
 class PredictionDict(TypedDict):
     """A Prediction for one cell."""
 
     label: str
     probabilities: dict[str, float]
     conformal_set: list[str]
+    coarse: CoarseDict | None
     verdict: str
     distance: float
     quality: list[str] | None
@@ -68,6 +76,7 @@ class CellDict(TypedDict, total=False):
     label: str
     probabilities: dict[str, float]
     conformal_set: list[str]
+    coarse: CoarseDict | None
     verdict: str
     distance: float
     quality: list[str] | None
@@ -151,6 +160,7 @@ class BatchDict(TypedDict):
     task: str
     request_id: str
     simulated: bool
+    hierarchy: NotRequired[dict[str, list[str]]]
     outside_excluded: bool
     sample: SampleDict
     samples: list[NamedSampleDict]

@@ -3,7 +3,7 @@
 import { svg } from "./dom.js";
 import { interval, percent, round } from "./format.js";
 
-const COLORS = 8;
+const COLORS = 12;
 const TICKS = [0, 0.25, 0.5, 0.75, 1];
 const AXIS = 22; // height of the tick labels
 const BAR = 20;

@@ -15,6 +15,7 @@ export function toBatchResponse(run) {
     task: model.task,
     request_id: lastResponse.request_id,
     simulated: model.simulated,
+    hierarchy: model.hierarchy ?? {},
     outside_excluded: run.excludesOutside,
     sample: {
       ...countCells(classified, run.unreadable, model),

@@ -108,7 +108,7 @@ export class Gallery {
         "aria-selected": String(i === this.selected),
         "aria-posinset": i + 1,
         "aria-setsize": this.cells.length,
-        "aria-label": `${cell.label}, ${confidence}, ${VERDICTS[cell.verdict]}, ${shownPath(cell)}`,
+        "aria-label": `${cell.label}, ${confidence}, ${VERDICTS[cell.verdict]}${cell.verdict === "unsure" && cell.coarse ? `, but ${cell.coarse.label}` : ""}, ${shownPath(cell)}`,
       },
       ...this.pictures(cell),
       element("span", { class: "name" }, dot, cell.label),

@@ -21,5 +21,11 @@ export function countVerdicts(cells) {
   return counts;
 }
 
+/** Return a Map of coarse class → number of cells whose class is unsure, but not that; shared counts do not have it. */
+export function countCoarse(cells) {
+  const unsure = cells.verdicts ? [] : cells.filter(({ verdict, coarse }) => verdict === "unsure" && coarse);
+  return new Map([...groupBy(unsure, ({ coarse }) => coarse.label)].map(([label, of]) => [label, of.length]));
+}
+
 /** Return whether most cells are unlike the training cells: the shares of the few others say nothing of the sample. */
 export const isMostlyUnlike = (cells) => countVerdicts(cells).unlike_training > cells.length / 2;

@@ -5,7 +5,7 @@ import { partsOf } from "./files.js";
 import { bytes, interval, list, number, percent, plural, round } from "./format.js";
 import { REASONS, countOutside, isOutside } from "./quality.js";
 import { MAX_CELLS } from "./run.js";
-import { countVerdicts, groupBy, isMostlyUnlike } from "./samples.js";
+import { countCoarse, countVerdicts, groupBy, isMostlyUnlike } from "./samples.js";
 
 const WORTH_NAMING = 0.005; // smallest share that the sentence of a sample names, beside the largest
 
@@ -106,7 +106,9 @@ export function composition(name, cells, summary) {
 /** Count the cells of a sample by verdict. */
 export function verdictCounts(cells) {
   const { sure, unsure, unlike_training: unlike } = countVerdicts(cells);
-  const counts = `${plural(cells.length, "cell")}: ${number(sure)} sure, ${number(unsure)} unsure, ${number(unlike)} unlike the training cells`;
+  const coarse = [...countCoarse(cells)].map(([label, count]) => `${number(count)} of them ${label}`).join(", ");
+  const doubtful = `${number(unsure)} unsure${coarse && ` (${coarse})`}`;
+  const counts = `${plural(cells.length, "cell")}: ${number(sure)} sure, ${doubtful}, ${number(unlike)} unlike the training cells`;
   return unlike && !isMostlyUnlike(cells) ? `${counts} (not counted in the composition)` : counts;
 }
 
@@ -125,8 +127,10 @@ export const qualitySentence = (cell) =>
   isOutside(cell) ? `Outside the quality gates: ${list(cell.quality.map((reason) => REASONS[reason]))}.` : null;
 
 /** Explain the verdict on a cell. */
-export function verdictSentence({ verdict, conformal_set: classes }) {
+export function verdictSentence({ verdict, conformal_set: classes, coarse }) {
   if (verdict === "sure") return "Sure: only this class is plausible.";
+  if (verdict === "unsure" && coarse)
+    return `Sure to be ${coarse.label} (${percent(coarse.probability)}), unsure of which: ${list(classes)} are plausible.`;
   if (verdict === "unsure")
     return classes.length ? `Unsure: ${list(classes)} are plausible.` : "Unsure: no class is plausible.";
   return "Unlike the training cells: the predicted class means little.";

@@ -191,6 +191,25 @@ def test_a_file_that_is_something_else_is_an_error_of_one_kind(tmp_path, text, m
         config.load(path)
 
 
+@pytest.mark.parametrize(
+    ("hierarchy", "message"),
+    [
+        ({"other": {"glia": ["astrocyte", "NT3"]}}, "hierarchy names the task 'other', which tasks does not have"),
+        ({"multiclass": {"NT3": ["astrocyte", "RA/SHH"]}}, "'NT3' has the name of a class"),
+        ({"binary": {"glia": ["astrocyte", "NT3"]}}, r"joins \['NT3'\], which are no classes of the task"),
+        ({"multiclass": {"glia": ["astrocyte"]}}, "it must join two classes or more, but not all"),
+        ({"binary": {"glia": ["astrocyte", "oligodendrocyte"]}}, "it must join two classes or more, but not all"),
+        (
+            {"multiclass": {"glia": ["astrocyte", "oligodendrocyte"], "both": ["astrocyte", "NT3"]}},
+            r"joins \['astrocyte'\] twice; a class has one coarse class at most",
+        ),
+    ],
+)
+def test_coarse_classes_that_cannot_be_are_refused(make_params, hierarchy, message):
+    with pytest.raises(ParamsError, match=message):
+        make_params({"dataset.hierarchy": hierarchy})
+
+
 def test_a_marker_is_never_an_input(make_params):
     change = {"dataset.channels": {"1": "brightfield", "04": "darkfield"}, "dataset.marker_channels": ["3", "4"]}
     with pytest.raises(ParamsError, match="channel '04' is among marker_channels, and a marker is never an input"):

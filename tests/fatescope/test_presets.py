@@ -56,7 +56,7 @@ def test_a_preset_brings_the_comments_of_its_values(own):
 
 def test_an_unknown_preset_lists_the_known(own):
     with pytest.raises(
-        ParamsError, match=r"'thorogh' does not exist; .*ideas, jurkat_ifc, malaria, nsc_sample, .*thorough"
+        ParamsError, match=r"'thorogh' does not exist; .*ideas, jurkat_ifc, lineages, malaria, nsc_sample, .*thorough"
     ):
         presets.apply_preset(own, "thorogh")
 

@@ -113,12 +113,21 @@ test("verdicts are counted; unlike cells are said to be left out", () => {
   assert.equal(verdictCounts(cells(2, 1, 0)), "3 cells: 2 sure, 1 unsure, 0 unlike the training cells");
   assert.match(verdictCounts(cells(2, 0, 1)), /1 unlike the training cells \(not counted in the composition\)$/);
   assert.doesNotMatch(verdictCounts(cells(0, 0, 2)), /not counted/);
+  const coarse = ["glia", "neuron", "glia"].map((label) => ({ verdict: "unsure", coarse: { label } }));
+  const sure = { verdict: "sure", coarse: { label: "glia" } };
+  assert.match(verdictCounts([...coarse, ...cells(0, 1, 0), sure]), /4 unsure \(2 of them glia, 1 of them neuron\), 0/);
 });
 
 test("the verdict on a cell is explained", () => {
   assert.match(verdictSentence({ verdict: "sure", conformal_set: ["NT3"] }), /^Sure/);
   assert.equal(verdictSentence({ verdict: "unsure", conformal_set: ["a", "b"] }), "Unsure: a and b are plausible.");
   assert.match(verdictSentence({ verdict: "unsure", conformal_set: [] }), /no class/);
+  const coarse = { label: "neuron", probability: 0.97 };
+  assert.equal(
+    verdictSentence({ verdict: "unsure", conformal_set: ["NT3", "RA/SHH"], coarse }),
+    "Sure to be neuron (97%), unsure of which: NT3 and RA/SHH are plausible.",
+  );
+  assert.match(verdictSentence({ verdict: "sure", conformal_set: ["NT3"], coarse }), /^Sure: only this class/);
   assert.match(verdictSentence({ verdict: "unlike_training", conformal_set: [] }), /means little/);
 });
 

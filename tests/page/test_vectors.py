@@ -8,7 +8,7 @@ import pytest
 
 from fatescope.inference import composition
 from fatescope.inference.ood import MahalanobisDetector
-from fatescope.inference.uncertainty import Prediction, assess_prediction
+from fatescope.inference.uncertainty import Prediction, assess_prediction, coarse_calls
 from tests.support import page_vectors
 
 
@@ -47,6 +47,10 @@ def test_assessments(tmp_path):
     np.testing.assert_allclose(found.distance, [cell["distance"] for cell in content["cells"]], rtol=1e-5)
     assert found.sets.tolist() == [cell["set"] for cell in content["cells"]]
     assert found.verdicts.tolist() == [cell["verdict"] for cell in content["cells"]]
+    coarse = coarse_calls(found, ["A", "B", "C", "D"], content["hierarchy"])
+    assert [call and call.label for call in coarse] == [
+        (cell["coarse"] or {}).get("label") for cell in content["cells"]
+    ]
 
 
 @pytest.mark.parametrize("vector", read("compositions"), ids=lambda vector: str(len(vector["probabilities"])))

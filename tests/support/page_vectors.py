@@ -22,7 +22,7 @@ from fatescope.errors import ImageError
 from fatescope.inference import bundle, composition
 from fatescope.inference.classification import MAX_PIXELS
 from fatescope.inference.ood import MahalanobisDetector
-from fatescope.inference.uncertainty import Prediction, assess_prediction
+from fatescope.inference.uncertainty import Prediction, assess_prediction, coarse_calls
 from service.api import formats, spreadsheet
 from tests.support import native
 from tests.support.bundles import CANVAS, COMMITTED
@@ -264,10 +264,13 @@ def assessments():
     threshold = float(np.median(outliers.score(embedding))) * 1.05
     prediction = Prediction.of(logits, embedding)
     found = assess_prediction(prediction, conformal, threshold, outliers)
+    hierarchy = {"N": ["A", "C"], "M": ["B", "D"]}
+    coarse = coarse_calls(found, ["A", "B", "C", "D"], hierarchy)
     return {
         "outliers": base64.b64encode(OUTLIERS.read_bytes()).decode(),
         "conformal": conformal,
         "threshold": threshold,
+        "hierarchy": hierarchy,
         "cells": [
             {
                 "logits": logits[row].tolist(),
@@ -276,6 +279,7 @@ def assessments():
                 "set": found.sets[row].tolist(),
                 "distance": float(found.distance[row]),
                 "verdict": str(found.verdicts[row]),
+                "coarse": coarse[row] and coarse[row]._asdict(),
             }
             for row in range(count)
         ],
@@ -309,6 +313,7 @@ def table():
         "label": "A",
         "probabilities": {"A": float(np.float32(0.9)), "B,x": 1.5e-08},
         "conformal_set": ["A", "B,x"],
+        "coarse": {"label": "C", "probability": 0.875},
         "verdict": "unsure",
         "quality": None,
         "warnings": [{"code": "size", "message": "m"}, {"code": "cut", "message": "m"}],
@@ -318,9 +323,10 @@ def table():
         "model": {"name": "fatescope-binary", "version": "3e5"},
         "task": "binary",
         "sample": {"called": {"A": 1, "B,x": 0}},
+        "hierarchy": {"C": ["A", "B,x"]},
         "cells": [
             {**cell, **answer},
-            {**cell, **answer, "sample": "3-4", "page": 2, "quality": ["focus"], "warnings": []},
+            {**cell, **answer, "sample": "3-4", "page": 2, "coarse": None, "quality": ["focus"], "warnings": []},
             {**cell, "file": "=b.tif", "object": None, "error": error},
         ],
     }

@@ -27,25 +27,25 @@ CHANGES = {
 }
 
 
-def run_stages(folder, params):
-    """Run the stages up to the card of the task `binary` on the cells in `folder/data`."""
+def run_stages(folder, params, task="binary"):
+    """Run the stages up to the card of `task` on the cells in `folder/data`."""
     artifacts, reports = folder / "artifacts", folder / "reports"
-    cells, parts, models = artifacts / "cells", artifacts / "splits.parquet", artifacts / "binary"
-    of_task, best = reports / "binary", models / "best.json"
+    cells, parts, models = artifacts / "cells", artifacts / "splits.parquet", artifacts / task
+    of_task, best = reports / task, models / "best.json"
     ingest.main(params, folder / "data", cells)
     table, counts, drawn = artifacts / "quality.parquet", reports / "quality.json", reports / "quality"
     quality.main(params, cells, table, counts, drawn)
     split.main(params, cells, parts, table)
     audit.main(params, cells, parts, reports / "audit.json", reports / "audit")
-    tune.main(params, "binary", cells, parts, models / "study.journal", best, of_task / "search")
-    train.main(params, "binary", cells, parts, best, models, table)
+    tune.main(params, task, cells, parts, models / "study.journal", best, of_task / "search")
+    train.main(params, task, cells, parts, best, models, table)
     evaluate.main(
-        params, "binary", cells, parts, reports / "audit.json", models, models / "predictions.parquet",
+        params, task, cells, parts, reports / "audit.json", models, models / "predictions.parquet",
         of_task / "metrics.json", of_task / "plots", of_task / "tables",
     )  # fmt: skip
     card.main(
         params,
-        "binary",
+        task,
         cells,
         models,
         of_task / "metrics.json",

@@ -52,6 +52,7 @@ class Draft:
                 "group": self.group,
                 "ranges": self.ranges,
                 "tasks": {},
+                "hierarchy": {},
                 **self.channel_fields(channel, [], []),
             }
         )

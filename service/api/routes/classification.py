@@ -117,6 +117,7 @@ async def classify_batch(
         "task": model.spec.task,
         "request_id": request.scope[REQUEST_ID],
         "simulated": model.spec.simulated,
+        "hierarchy": model.spec.hierarchy,
         "outside_excluded": excluded,
         "sample": sample,
         "samples": samples,

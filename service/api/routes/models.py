@@ -104,6 +104,7 @@ def _describe(model: ServedModel, state: ServiceState, standing: Standing | None
         task=spec.task,
         model=ModelVersion(name=champion.name, version=champion.version),
         classes=spec.classes,
+        hierarchy=spec.hierarchy,
         backbone=spec.backbone,
         engine=model.engine,
         bit_depths=spec.bit_depths,

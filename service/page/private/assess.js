@@ -36,15 +36,26 @@ export function distance(embedding, { means, directions, variances, rest }, thre
   return fround(fround(sqrt(nearest / size)) / fround(threshold));
 }
 
-/** Return { label, probabilities, conformal_set, verdict, distance } of a cell, as the service does. */
-export function assess(probabilities, away, { classes, conformal }) {
+/** Return { label, probabilities, conformal_set, coarse, verdict, distance } of a cell, as the service does. */
+export function assess(probabilities, away, { classes, conformal, hierarchy = {} }) {
   const best = probabilities.indexOf(Math.max(...probabilities));
   const members = classes.filter((_, k) => k === best || probabilities[k] >= fround(conformal[k]));
   return {
     label: classes[best],
     probabilities: Object.fromEntries(classes.map((name, k) => [name, probabilities[k]])),
     conformal_set: members,
+    coarse: away > 1 ? null : coarseCall(members, probabilities, classes, hierarchy),
     verdict: away > 1 ? "unlike_training" : members.length > 1 ? "unsure" : "sure",
     distance: away,
   };
+}
+
+// The coarse class that has all classes of the conformal set; null where there is none.
+function coarseCall(members, probabilities, classes, hierarchy) {
+  for (const [label, joined] of Object.entries(hierarchy)) {
+    if (!members.every((name) => joined.includes(name))) continue;
+    const sum = classes.reduce((total, name, k) => total + (joined.includes(name) ? probabilities[k] : 0), 0);
+    return { label, probability: Math.min(sum, 1) };
+  }
+  return null;
 }

@@ -11,6 +11,10 @@ const DATE = new RegExp(
 );
 const NUMBER = /^(?:0\d+|\d+(?:[.,]\d*)?e[+-]?\d+|\d{16,})$/i;
 const MIN_DECIMALS = 6;
+const COARSE = {
+  coarse: (cell) => cell.coarse?.label,
+  coarse_probability: (cell) => cell.coarse && decimal(cell.coarse.probability),
+};
 
 /** Return the results of a run, as /export takes them, as CSV with one row per cell. */
 export function toCsv(results) {
@@ -26,6 +30,7 @@ export function toCsv(results) {
       classes.map((name) => [`p_${name}`, ({ probabilities }) => probabilities && decimal(probabilities[name])]),
     ),
     conformal_set: (cell) => (cell.label ? cell.conformal_set.join(";") : null),
+    ...(Object.keys(results.hierarchy ?? {}).length ? COARSE : {}),
     verdict: (cell) => cell.verdict,
     quality: (cell) => cell.quality?.join(";"),
     warnings: (cell) => (cell.warnings ?? []).map(({ code }) => code).join(";"),

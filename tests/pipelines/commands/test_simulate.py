@@ -14,16 +14,18 @@ import tifffile
 from fatescope.config import Simulate, load
 from fatescope.data import images
 from fatescope.data.paths import ORIGIN, PathParser, list_files
-from fatescope.errors import DataError
+from fatescope.errors import DataError, ParamsError
 from pipelines.commands import simulate as stage
-from pipelines.commands.simulate import MEDIA, draw_acquisition, groups, plant, simulate
+from pipelines.commands.simulate import draw_acquisition, groups, plant, simulate
 from pipelines.simulation.cell import DrawnCell
 from pipelines.simulation.junk import KINDS
+from pipelines.simulation.phenotypes import MEDIA, PAPER
 
 ROOT = Path(__file__).parents[3]
 SMALL = Simulate(
     seed=7,
     cells=52,
+    media=dict.fromkeys(PAPER, 1.0),
     days=[1, 5],
     runs=3,
     marker_channels=2,
@@ -51,7 +53,7 @@ def drawn(tmp_path_factory):
 
 
 def brightfield(folder: Path) -> dict[str, list[np.ndarray]]:
-    found: dict[str, list[np.ndarray]] = {medium: [] for medium in MEDIA}
+    found: dict[str, list[np.ndarray]] = {medium: [] for medium in PAPER}
     for path in sorted(folder.glob("*/*_Ch1.ome.tif")):
         found[path.name.split("_")[0]].append(tifffile.imread(path))
     return found
@@ -60,6 +62,39 @@ def brightfield(folder: Path) -> dict[str, list[np.ndarray]]:
 def test_the_seed_decides_every_byte_whatever_the_number_of_workers(drawn, tmp_path):
     simulate(SMALL, tmp_path / "two", workers=2)
     assert hashes(tmp_path / "two") == hashes(drawn)
+
+
+def test_cells_are_the_same_whatever_other_media_are_drawn(drawn, tmp_path):
+    nine = SMALL.model_copy(update={"media": dict.fromkeys(MEDIA, 1.0), "days": [1], "runs": 1, "cells": 18})
+    simulate(nine, tmp_path / "nine", workers=1)
+    ours, theirs = hashes(drawn), hashes(tmp_path / "nine")
+    assert {name.split("_")[0] for name in theirs if name != ORIGIN} == set(MEDIA)
+    common = (ours.keys() & theirs.keys()) - {ORIGIN}
+    assert len(common) == 4 * 2 * 3
+    assert all(ours[name] == theirs[name] for name in common)
+    origins = [json.loads((folder / ORIGIN).read_text())["params"] for folder in (drawn, tmp_path / "nine")]
+    assert ["media" in params for params in origins] == [False, True]
+
+
+@pytest.mark.parametrize("cells", [1, 23, 24, 52, 3000])
+def test_media_of_one_weight_have_as_many_cells_as_before_there_were_weights(cells):
+    keys = [(m, d, r) for d in SMALL.days for r in range(1, SMALL.runs + 1) for m in PAPER]
+    share, rest = divmod(cells, len(keys))
+    before = [(*key, share + (i < rest)) for i, key in enumerate(keys) if share + (i < rest)]
+    for weight in (1.0, 0.7):
+        spread = SMALL.model_copy(update={"cells": cells, "media": dict.fromkeys(PAPER, weight)})
+        assert [(g.medium, g.day, g.run, g.cells) for g in groups(spread)] == before
+
+
+def test_rare_media_have_fewer_cells():
+    rare = SMALL.model_copy(update={"cells": 1001, "media": {"a": 6.0, "p": 3.0, "f": 1.0}})
+    counts = Counter[str]()
+    for group in groups(rare):
+        counts[group.medium] += group.cells
+    assert sum(counts.values()) == 1001
+    assert [round(counts[medium] / 1001, 2) for medium in ("a", "p", "f")] == [0.6, 0.3, 0.1]
+    with pytest.raises(ParamsError, match=r"\['x'\] cannot be drawn"):
+        groups(SMALL.model_copy(update={"media": {"a": 1.0, "x": 1.0}}))
 
 
 def test_another_seed_draws_other_cells(drawn, tmp_path):
@@ -176,7 +211,7 @@ def test_crops_vary_within_the_canvas_and_not_with_the_medium(monkeypatch):
     monkeypatch.setattr(stage, "_write", lambda path, pixels, _: sizes[path.name.split("_")[0]].append(pixels))
     monkeypatch.setattr(stage, "draw_cell", lambda *given: DrawnCell([given[4]], "cell", False))
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
-    sizes: dict[str, list[tuple[int, int]]] = {medium: [] for medium in MEDIA}
+    sizes: dict[str, list[tuple[int, int]]] = {medium: [] for medium in PAPER}
     many = SMALL.model_copy(update={"cells": 6000, "marker_channels": 0})
     for group in groups(many):
         stage.draw_group(many, group, Path("nowhere"))
@@ -189,9 +224,9 @@ def test_crops_vary_within_the_canvas_and_not_with_the_medium(monkeypatch):
 
 
 def test_without_a_shortcut_the_lamp_does_not_know_the_medium():
-    lamps = {m: [draw_acquisition(np.random.default_rng(i), m, 0.0) for i in range(5)] for m in MEDIA}
-    assert lamps["a"] == lamps["o"] == lamps["n"] == lamps["nt3"]
-    assert len({run.lamp for run in lamps["a"]}) == 5
+    lamps = [[draw_acquisition(np.random.default_rng(i), place, 0.0) for i in range(5)] for place in (0, 0.5, 1)]
+    assert lamps[0] == lamps[1] == lamps[2]
+    assert len({run.lamp for run in lamps[0]}) == 5
 
 
 def test_with_a_full_shortcut_the_background_orders_the_media(tmp_path):
@@ -274,10 +309,10 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, failure):
     [("focus_shift", "focus", 0.8), ("noise_shift", "noise", 3.0), ("gain_shift", "gain", 0.5)],
 )
 def test_what_is_planted_follows_the_medium_and_moves_nothing_else(shift, fact, span):
-    run = draw_acquisition(np.random.default_rng(0), "a", 0.0)
-    assert all(plant(run, medium, SMALL) == run for medium in MEDIA)
+    run, places = draw_acquisition(np.random.default_rng(0), 0.0, 0.0), (0, 0.3, 0.6, 1)
+    assert all(plant(run, place, SMALL) == run for place in places)
     for strength in (0.5, 1.0):
-        planted = [plant(run, medium, SMALL.model_copy(update={shift: strength})) for medium in MEDIA]
+        planted = [plant(run, place, SMALL.model_copy(update={shift: strength})) for place in places]
         values = [getattr(one, fact) for one in planted]
         assert values == sorted(values)
         reach = values[-1] - values[0]

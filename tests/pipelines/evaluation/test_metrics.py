@@ -166,10 +166,26 @@ def test_trust_counts_what_was_promised():
         distance=np.array([0.5, 0.5, 1.5, 0.5], np.float32),
         verdicts=np.array(["sure", "unsure", "unlike_training", "sure"]),
     )
-    found = trust(np.array([0, 1, 1, 1]), judged, ["a", "b"])
+    found = trust(np.array([0, 1, 1, 1]), judged, ["a", "b"], {})
     assert found.coverage == 0.75
+    assert "calls" not in found.model_dump()
     assert found.coverage_by_class == {"a": 1.0, "b": pytest.approx(2 / 3)}
     assert (found.set_size, found.unlike, found.unsure, found.accuracy_of_sure) == (1.25, 0.25, 0.25, 0.5)
+
+
+def test_every_answer_is_counted_with_how_often_it_is_right():
+    sets = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1]], bool)
+    judged = Assessment(
+        probabilities=np.where(sets, 0.5, 0.1).astype(np.float32),
+        sets=sets,
+        distance=np.array([0.5] * 5 + [1.5], np.float32),
+        verdicts=np.array(["sure", "unsure", "unsure", "unsure", "sure", "unlike_training"]),
+    )
+    found = trust(np.array([0, 1, 2, 1, 2, 2]), judged, ["a", "b", "c"], {"ab": ["a", "b"]}).calls
+    assert (found.fine.share, found.fine.accuracy) == (pytest.approx(2 / 6), 0.5)
+    assert (found.coarse.share, found.coarse.accuracy) == (pytest.approx(2 / 6), 0.5)
+    assert (found.unsure.share, found.unsure.accuracy) == (pytest.approx(1 / 6), None)
+    assert (found.unlike.share, found.unlike.accuracy) == (pytest.approx(1 / 6), None)
 
 
 def test_metrics_by_value_of_a_fact():

@@ -133,11 +133,13 @@ def test_a_trial_that_was_too_long_is_tried_again_under_a_larger_budget(make_par
     assert failure_reason(study, study.trials[0]).endswith("are left; tried again")
 
 
-def test_the_minutes_of_training_are_no_part_of_a_study(make_params):
+def test_minutes_and_lessons_of_training_are_no_part_of_a_study(make_params):
     def name(changes):
         return study_name("binary", make_params(changes), {})
 
-    assert name({"train.minutes": 1}) == name({"train.minutes": 2, "tune.minutes": 3, "train.epochs": 99})
+    assert name({"train.minutes": 1}) == name(
+        {"train.minutes": 2, "tune.minutes": 3, "train.epochs": 99, "train.distil": True}
+    )
     assert name({"train.dropout": 0.1}) != name({"train.dropout": 0.2})
 
 

@@ -18,7 +18,7 @@ def read(paths, label=None):
     pattern = found.pattern(chosen.label)
     names = re.compile(pattern).groupindex
     dataset = Dataset(
-        pattern=pattern, label="label", classes={}, group=chosen.group, ranges={}, tasks={},
+        pattern=pattern, label="label", classes={}, group=chosen.group, ranges={}, tasks={}, hierarchy={},
         channels={"1": "brightfield"} if "channel" in names else None, marker_channels=[],
     )  # fmt: skip
     parsed = [PathParser(dataset).read(path) for path in paths]
