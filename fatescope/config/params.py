@@ -21,7 +21,14 @@ log = logging.getLogger(__name__)
 RETIRED = {"audit": ["repeats"], "evaluate": ["repeats"], "gate": ["seed", "repeats"]}
 """Section → fields that files of earlier versions have, and that nothing reads any more."""
 ADDED: dict[str, dict[str, float]] = {
-    "simulate": {"darkfield": False, "focus_shift": 0.0, "noise_shift": 0.0, "gain_shift": 0.0, "junk": 0.0},
+    "simulate": {
+        "darkfield": False,
+        "focus_shift": 0.0,
+        "noise_shift": 0.0,
+        "gain_shift": 0.0,
+        "junk": 0.0,
+        "frames": 1,
+    },
     "calibrate": {"folds": 3},
     "gate": {"min_groups": 3},
 }

@@ -50,7 +50,7 @@ def main(
     context = replace(context, recipe=Recipe.begin(params, Machine.here(*describe_device())))
     members = [Train.model_validate_json(json.dumps(member)) for member in spec.params["train"]]
     examples, classes = context.examples(spec.split), len(context.classes)
-    folds = deal_folds(examples, context.groups, params.calibrate, whole=spec.split == "grouped")
+    folds = deal_folds(examples, context.groups, params.calibrate, whole=spec.split == "grouped", tracks=context.tracks)
     candidate = selection.repeat_candidate(examples, folds, classes, members, params, _untracked)
     for seed in seeds:
         refit = selection.refit_candidate(candidate, examples, classes, seed, params, _untracked)

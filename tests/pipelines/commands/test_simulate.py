@@ -35,6 +35,7 @@ SMALL = Simulate(
     noise_shift=0.0,
     gain_shift=0.0,
     junk=0.0,
+    frames=1,
 )  # 24 groups
 
 
@@ -234,7 +235,7 @@ def test_the_origin_says_that_all_of_it_was_drawn(drawn):
         "generator": "fatescope data simulate",
         "seed": 7,
         "params": SMALL.model_dump(
-            mode="json", exclude={"focus_shift", "noise_shift", "gain_shift", "junk", "darkfield"}
+            mode="json", exclude={"focus_shift", "noise_shift", "gain_shift", "junk", "darkfield", "frames"}
         ),
     }
 
