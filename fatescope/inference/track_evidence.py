@@ -99,7 +99,7 @@ def posterior(evidence: Floats, prior: Floats) -> Floats:
 def answer_track(
     probabilities: Floats, counts: npt.NDArray[np.bool_], prior: Floats, how: TrackEvidence, coverage: float
 ) -> TrackAnswer:
-    """Return the answer for one cell, whose n images in time have (n, K) `probabilities`; those count of which `counts`.
+    """Return the answer for one cell, by (n, K) `probabilities` of its images in time; those count of which `counts`.
 
     It is sure where the most probable class has the probability `coverage`, such as 0.9: as probabilities are
     calibrated, such answers are right at least that often.

@@ -9,6 +9,7 @@ import pandas as pd
 from fatescope.config import Params
 from fatescope.data import table_parts
 from fatescope.data.dataset import CellDataset
+from fatescope.data.tracks import read as read_tracks
 from pipelines.evaluation import curves
 from pipelines.evaluation.audit_report import AuditReport
 from pipelines.evaluation.curves import Tables
@@ -65,6 +66,8 @@ def evaluate_scheme(
     cells = source.take(evaluated.rows, list(columns))
     baselines = audit.tasks.get(spec.task, {}).get(spec.split)
     composition, cultures = compose(evaluated, cells, params)
-    metrics = measure(evaluated, cells, baselines, composition, params)
+    tracks = read_tracks(source, params.dataset)
+    of_cells = tracks and tracks.take(evaluated.rows)
+    metrics = measure(evaluated, cells, baselines, composition, params, of_cells)
     tables = curves.tabulate(evaluated, params.evaluate.bins)
     return SchemeEvaluation(evaluated, cells, metrics, tables, cultures)

@@ -21,6 +21,7 @@ from service.inference.classify_batch import classify_many, classify_sliced
 from service.inference.explain import explain_cell
 from service.inference.quality import excludes
 from service.inference.results import BatchDict
+from service.inference.track_answers import answer_tracks
 
 router = APIRouter(tags=["classification"])
 
@@ -95,7 +96,8 @@ async def classify_batch(
     """Classify many images: files, or a zip, a TIFF of many pages, a .cif or .rif, in a form or as the body.
 
     Where the model takes several channels, the files of one object, whose names differ in the channel alone, are one
-    cell; one that lacks a channel is answered with the code `missing_channel`.
+    cell; one that lacks a channel is answered with the code `missing_channel`. Of a model that was trained on cells
+    with several images over time, `tracks` has the answer for each cell by all of its images together.
     """
     chosen = formats.choose(format, request.headers.get("accept", ""))
     state = state_of(request.scope)
@@ -120,6 +122,9 @@ async def classify_batch(
         "outside_excluded": excluded,
         "sample": sample,
         "samples": samples,
+        "tracks": await asyncio.to_thread(answer_tracks, cells, model.spec, model.decoder.parser)
+        if model.spec.tracks
+        else [],
         "cells": cells,
     }
     with tracing.span("respond"):
