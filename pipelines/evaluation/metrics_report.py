@@ -108,6 +108,10 @@ class FrameMetrics(Report):
     accuracy: float
     balanced_accuracy: float
     calibration: Calibration
+    alone: Calibration
+    """That of the last of these images alone."""
+    accuracy_alone: float
+    """Balanced accuracy by the last of these images alone."""
     undiscounted: Calibration
     """What it would be if images of one cell counted as independent."""
     settled: float
@@ -123,8 +127,6 @@ class TrackMetrics(Report):
     """How far the evidence of two images of a cell is the same, which the answers allow for."""
     scale: float
     """What the evidence of an image is multiplied by."""
-    single: Calibration
-    """That of each image alone."""
     frames: list[FrameMetrics]
     settled_after: float
     """Median number of images after which the last call is reached and stays."""

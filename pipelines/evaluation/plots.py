@@ -139,10 +139,14 @@ def draw_tracks(metrics: TrackMetrics, title: str) -> Figure:
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     table = track_metrics.tabulate(metrics)
     panels = {
-        "balanced accuracy": [("balanced_accuracy", COLOURS[0], "all images so far")],
+        "balanced accuracy": [
+            ("accuracy_alone", GREY, "that image alone"),
+            ("balanced_accuracy", COLOURS[0], "all images so far"),
+        ],
         "calibration error": [
             ("undiscounted_error", COLOURS[1], "as if images were independent"),
-            ("calibration_error", COLOURS[0], "discounted"),
+            ("error_alone", GREY, "that image alone"),
+            ("calibration_error", COLOURS[0], "all images so far"),
         ],
         "share of cells whose last call\nis reached and stays": [("settled", COLOURS[0], "")],
     }
@@ -151,10 +155,10 @@ def draw_tracks(metrics: TrackMetrics, title: str) -> Figure:
             axes.plot(table["frames"], table[column], "o-", color=colour, label=label, markersize=4)
         axes.set(xlabel="images of a cell", ylabel=name, xticks=table["frames"])
         _hide_spines(axes)
-    figure.axes[1].axhline(metrics.single.ece, linestyle=":", color=GREY, label="an image alone")
     figure.axes[1].set_ylim(bottom=0)
     figure.axes[2].set_ylim(0, 1.02)
-    figure.axes[1].legend(frameon=False, fontsize=8)
+    for axes in figure.axes[:2]:
+        axes.legend(frameon=False, fontsize=8)
     figure.suptitle(title)
     return figure
 

@@ -83,9 +83,6 @@ def measure(followed: Followed, prior: Floats, how: TrackEvidence, coverage: flo
         tracks=len(followed.starts),
         correlation=how.correlation,
         scale=how.scale,
-        single=calibration_metrics.calibration(
-            followed.targets, followed.single, bins, calibration_metrics.class_weights(followed.targets, prior)
-        ),
         frames=[_measure(followed, summed, n, chosen, since, prior, bins) for n, chosen in enumerate(rows, start=1)],
         settled_after=float(np.median(since)),
         settled_share=float(share.mean()),
@@ -99,19 +96,25 @@ def _measure(
     followed: Followed, summed: Floats, frames: int, rows: Indices, since: Indices, prior: Floats, bins: int
 ) -> FrameMetrics:
     """Return the metrics of the answers after so many images, which are in `rows`."""
-    targets, after = followed.targets[rows], followed.after[rows]
+    targets, after, alone = followed.targets[rows], followed.after[rows], followed.single[rows]
     weights = calibration_metrics.class_weights(targets, prior)
-    right = after.argmax(1) == targets
     long_enough = followed.lengths >= frames
     return FrameMetrics(
         frames=frames,
         tracks=len(rows),
-        accuracy=float(right.mean()),
-        balanced_accuracy=float(np.mean([right[targets == k].mean() for k in np.unique(targets)])),
+        accuracy=float((after.argmax(1) == targets).mean()),
+        balanced_accuracy=_mean_recall(targets, after),
         calibration=calibration_metrics.calibration(targets, after, bins, weights),
+        alone=calibration_metrics.calibration(targets, alone, bins, weights),
+        accuracy_alone=_mean_recall(targets, alone),
         undiscounted=calibration_metrics.calibration(targets, summed[rows], bins, weights),
         settled=float((since[long_enough] <= frames).mean()),
     )
+
+
+def _mean_recall(targets: Indices, probabilities: Floats) -> float:
+    right = probabilities.argmax(1) == targets
+    return float(np.mean([right[targets == k].mean() for k in np.unique(targets)]))
 
 
 def settle(followed: Followed, coverage: float) -> tuple[Indices, Indices]:
@@ -142,7 +145,9 @@ def tabulate(metrics: TrackMetrics) -> pd.DataFrame:
             "frames": row.frames,
             "tracks": row.tracks,
             "balanced_accuracy": row.balanced_accuracy,
+            "accuracy_alone": row.accuracy_alone,
             "calibration_error": row.calibration.ece,
+            "error_alone": row.alone.ece,
             "undiscounted_error": row.undiscounted.ece,
             "settled": row.settled,
         }
