@@ -34,7 +34,7 @@ from pipelines.training.cross_fit import deal_folds
 from pipelines.training.examples import Examples
 from pipelines.training.prediction import predict
 
-TASK, OUTER, BINS, RESAMPLES = "multiclass", 4, 10, 1000
+TASK, OUTER, BINS, RESAMPLES = "multiclass", 3, 10, 1000
 Indices = npt.NDArray[np.int64]
 
 
@@ -76,7 +76,7 @@ def followed_cells(sets: Sets) -> tuple[Params, CellDataset]:
     return config.load(path), dataset.load(folder / "cells")
 
 
-def _answer(  # noqa: PLR0913  what is known of the cells
+def _answer(  # noqa: PLR0913, PLR0917  what is known of the cells
     params: Params,
     settings: Train,
     cells: CellDataset,

@@ -236,7 +236,7 @@ class ClassifyBatchResponse(Schema):
     tracks: list[TrackResult] = Field(
         default=[],
         description="Cells with several images over time, of a model that was trained on such: which images are of one "
-        "cell is read from their names. Everything else in the answer counts images.",
+        "cell is read from their names. In compositions such a cell counts once; everything else counts images.",
     )
     cells: list[CellResult]
 

@@ -5,8 +5,10 @@ requests, `service/page/tracks.js`; `tests/page/tracks.json` holds both to the s
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fatescope.config import Dataset
 from fatescope.data.paths import PathParser
@@ -14,7 +16,8 @@ from fatescope.data.tracks import frame_of
 from fatescope.errors import DataError
 from fatescope.inference.spec import Spec
 from fatescope.inference.track_evidence import TrackEvidence, answer_track
-from fatescope.inference.uncertainty import UNLIKE
+from fatescope.inference.uncertainty import UNLIKE, Assessment
+from service.inference.quality import Reasons
 from service.inference.results import CellDict, TrackDict, TrackFrameDict
 
 _Key = tuple[str | None, str, str]
@@ -35,6 +38,27 @@ def answer_tracks(cells: Sequence[CellDict], spec: Spec, parser: PathParser) -> 
             group, track, time = frame
             images.setdefault((cell["sample"], group, track), []).append((time, cell))
     return [_answer(key, its, spec, spec.tracks) for key, its in images.items() if len(its) > 1]
+
+
+def count_once(
+    assessment: Assessment, tracks: Sequence[TrackDict], ids: Sequence[str], judged: Sequence[Reasons]
+) -> tuple[Assessment, npt.NDArray[np.bool_]]:
+    """Return the assessment of n images, with that of each track in one of its rows, and which (n,) rows count.
+
+    `ids` name the answers of the images, and `judged` says why they are outside the gates of quality. A track is in the
+    row of its last image inside them, so that it is left out only where all its images would be.
+    """
+    rows = {name: row for row, name in enumerate(ids)}
+    probabilities, verdicts = assessment.probabilities.copy(), assessment.verdicts.copy()
+    counted = np.ones(len(ids), bool)
+    for track in tracks:
+        its = [rows[frame["id"]] for frame in track["frames"]]
+        kept = next((row for row in reversed(its) if not judged[row]), its[-1])
+        counted[its] = False
+        counted[kept] = True
+        probabilities[kept] = list(track["frames"][-1]["probabilities"].values())
+        verdicts[kept] = track["verdict"]
+    return replace(assessment, probabilities=probabilities, verdicts=verdicts), counted
 
 
 def _read(name: str, dataset: Dataset, parser: PathParser) -> tuple[str, str, float] | None:

@@ -21,7 +21,6 @@ from service.inference.classify_batch import classify_many, classify_sliced
 from service.inference.explain import explain_cell
 from service.inference.quality import excludes
 from service.inference.results import BatchDict
-from service.inference.track_answers import answer_tracks
 
 router = APIRouter(tags=["classification"])
 
@@ -104,7 +103,7 @@ async def classify_batch(
     model = state.models.get(task)
     excluded = excludes(model.spec, requested=exclude_outside)
     async with read_many(request) as files:
-        sample, samples, cells = await classify_many(
+        sample, samples, tracks, cells = await classify_many(
             files,
             model,
             _record(request),
@@ -122,9 +121,7 @@ async def classify_batch(
         "outside_excluded": excluded,
         "sample": sample,
         "samples": samples,
-        "tracks": await asyncio.to_thread(answer_tracks, cells, model.spec, model.decoder.parser)
-        if model.spec.tracks
-        else [],
+        "tracks": tracks,
         "cells": cells,
     }
     with tracing.span("respond"):

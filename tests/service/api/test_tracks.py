@@ -75,3 +75,18 @@ def test_other_models_have_no_tracks_and_all_say_how_they_read_them(client):
 def test_a_response_with_tracks_can_be_exported(client):
     answer = client.post("/classify_batch", files=upload(c7=[0, 6])).raise_for_status().json()
     assert client.post("/export?format=csv", json=answer).raise_for_status().text.count("a_1d1_7") == 2
+
+
+def test_a_cell_counts_once_in_the_composition(client):
+    [one, *rest] = [("files", (f"a_1d1_{i}_t0_Ch1.ome.tif", tiff(typical(i)))) for i in range(12)]
+    again = [("files", (f"a_1d1_0_t{hour}_Ch1.ome.tif", one[1][1])) for hour in range(1, 60)]
+    alone, followed = (
+        client.post("/classify_batch", files=files).raise_for_status().json()
+        for files in ([one, *rest], [one, *again, *rest])
+    )
+    assert (alone["sample"]["cells"], followed["sample"]["cells"]) == (12, 71)
+    assert len(followed["tracks"]) == 1
+    for name, share in alone["sample"]["composition"].items():
+        # One cell of twelve, by itself or surer of its class after sixty images; not sixty of seventy-one.
+        assert followed["sample"]["composition"][name]["share"] == pytest.approx(share["share"], abs=0.1)
+        assert followed["samples"][0]["composition"][name]["share"] == pytest.approx(share["share"], abs=0.1)
