@@ -34,6 +34,12 @@ class Dataset(Section):
     hierarchy: dict[TaskName, dict[ClassName, list[str]]]
     """Task name → coarse class → the classes of the task that it joins. A cell whose class is unsure is called by the
     coarse class where that is sure; classes may belong to none, and a task may have no entry."""
+    track: str | None
+    """The named group that tells the cells of an acquisition group apart where a cell has several images over time;
+    null where each image is of another cell. Images of one cell are on one side of every split, and answered
+    together."""
+    time: str | None
+    """The named group that is the time of such an image, a number in any unit; null where there are no tracks."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -56,7 +62,7 @@ class Dataset(Section):
     @staticmethod
     def update(content: dict[str, Any]) -> dict[str, Any]:
         """Return the `content` of the section as this version writes it: earlier ones had one `input_channel`."""
-        updated = {"marker_channels": [], "hierarchy": {}} | content
+        updated = {"marker_channels": [], "hierarchy": {}, "track": None, "time": None} | content
         if "channels" not in updated and "input_channel" in updated:
             channel = updated.pop("input_channel")
             updated["channels"] = None if channel is None else {channel: BRIGHTFIELD}
@@ -82,8 +88,11 @@ class Dataset(Section):
             names = set(re.compile(self.pattern).groupindex)
         except re.error as error:
             raise ValueError(f"pattern is not a regular expression: {error}") from error
+        if (self.track is None) != (self.time is None):
+            raise ValueError("track and time belong together; name a group of pattern for each, or set both to null")
         for field, group in [
             ("label", self.label),
+            *((name, group) for name in ("track", "time") if (group := getattr(self, name)) is not None),
             *(("group", name) for name in self.group),
             *(("ranges", name) for name in self.ranges),
         ]:
@@ -159,6 +168,8 @@ class Simulate(Section):
     junk: Share
     """Share of images that show no good single cell: doublets, debris alone, cells out of focus, cells that the border
     cuts, and saturated images, as many of each. Other images do not change with it."""
+    frames: Count
+    """Images of each cell, six hours apart; from two on, names have the hour too (the preset `followed`)."""
 
 
 class Ingest(Section):

@@ -28,6 +28,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "noise_shift": 0.0,
         "gain_shift": 0.0,
         "junk": 0.0,
+        "frames": 1,
     },
     "train": {
         "freeze": False,

@@ -26,6 +26,7 @@ from fatescope.config.names import BRIGHTFIELD, ChannelKind
 from fatescope.data.quality_gate import QualityGate
 from fatescope.errors import BundleError
 from fatescope.file_hash import sha256
+from fatescope.inference.track_evidence import TrackEvidence
 
 FORMAT = 2
 GRAPH, WEIGHTS, SPEC, TEST = "model.onnx", "weights.safetensors", "spec.json", "test.safetensors"
@@ -112,6 +113,8 @@ class Spec(BaseModel):
     """(K,) The class shares that the probabilities assume."""
     composition_error: list[list[float]]
     """(K, K) Covariance of the estimated shares of a culture that does not shrink with more cells."""
+    tracks: TrackEvidence | None = None
+    """How several images of a cell over time add up; None where it was trained on one image of each."""
     quality: QualityGate | None = None
     """The limits of good single cells; None in bundles that do not have them."""
     cost: dict[str, float]

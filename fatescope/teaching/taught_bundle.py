@@ -139,6 +139,8 @@ def _calibrate(
         "conformal": _conformal(probabilities, lesson.targets, known.coverage),
         "outlier_threshold": threshold,
         "prior": [1 / size] * size,
+        # How far its errors go together in images of one cell is not known.
+        "tracks": None,
         "composition_error": _composition_error(probabilities, lesson, cells).tolist(),
         "confounded": {} if lesson.folds.why is None else dict.fromkeys(lesson.classes, lesson.folds.why),
         "data_hash": digest.hexdigest(),

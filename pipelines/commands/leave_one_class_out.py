@@ -18,7 +18,7 @@ from pydantic import Field
 from sklearn.metrics import balanced_accuracy_score
 
 from fatescope.config import Params, Train, load
-from fatescope.data import dataset
+from fatescope.data import dataset, tracks
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.data.splits import load as load_splits
@@ -83,7 +83,8 @@ def leave_out(
     scheme = splits.available(everything)[0]
     examples = load_examples(source, splits, scheme, classes)
     groups = source.manifest["group"].to_numpy(str)
-    folds = deal_folds(examples, groups, params.calibrate, whole=scheme == "grouped")
+    of_cells = tracks.read(source, params.dataset)
+    folds = deal_folds(examples, groups, params.calibrate, whole=scheme == "grouped", tracks=of_cells)
     [candidate] = selection.train_candidates(examples, folds, len(classes), [[settings]], params, selection.untracked)
     model = selection.refit_candidate(
         candidate, examples, len(classes), params.train.seeds[0], params, selection.untracked

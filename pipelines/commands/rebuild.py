@@ -45,7 +45,7 @@ def main(
         for name in ("train", "teacher")
     )
     examples, classes = context.examples(spec.split), len(context.classes)
-    folds = deal_folds(examples, context.groups, params.calibrate, whole=spec.split == "grouped")
+    folds = deal_folds(examples, context.groups, params.calibrate, whole=spec.split == "grouped", tracks=context.tracks)
     candidate = selection.repeat_candidate(examples, folds, classes, members, params, selection.untracked, teacher)
     for seed in seeds:
         refit = selection.refit_candidate(candidate, examples, classes, seed, params, selection.untracked)

@@ -5,6 +5,9 @@ cell 17 of run 1 on day 1 in medium a. Channels from 2 on are fluorescence marke
 channel 12 is darkfield (side scatter), as on instruments with two cameras.
 `origin.json` marks the folder as simulated, and has the parameters.
 
+With several images of each cell, the hours since the first are in their names: `a_1d1/a_1d1_17_t6_Ch1.ome.tif`. A cell
+keeps what it is, and differentiates from image to image; the preset `followed` reads these names.
+
 Where junk is asked for, `FOLDER_junk.csv` beside the folder, which nothing but benchmarks and tests reads, says what is
 in each image: columns `cell` (path of its brightfield image in the folder), `kind` (`cell`, `doublet`, `debris`,
 `focus`, `clipped`, `saturated`) and `planted` (false for doublets and blurred cells that are drawn in any case).
@@ -27,7 +30,7 @@ from fatescope.config import Simulate
 from fatescope.data.folders import fresh_folder
 from fatescope.errors import DataError, ParamsError
 from pipelines.ingestion.origin import write_origin
-from pipelines.simulation.cell import Beside, DrawnCell, draw_cell
+from pipelines.simulation.cell import Beside, DrawnCell, Identity, draw_cell
 from pipelines.simulation.junk import Junk
 from pipelines.simulation.optics import BIT_DEPTH, Acquisition, Pixels
 from pipelines.simulation.phenotypes import MARKERS, MEDIA, PAPER
@@ -44,6 +47,10 @@ SHIFTS = ("focus_shift", "noise_shift", "gain_shift", "junk")
 """Settings that plant something; they are named in `origin.json` where they do."""
 DARKFIELD, SCATTER_STREAM, JUNK_STREAM = 12, 1, 2
 """Channel of the darkfield, and the streams of random numbers of each cell for the darkfield, and for junk."""
+FRAME_STREAM = 3
+"""The stream of random numbers of each cell for what stays in all of its images; those of an image follow it."""
+FRAME_HOURS = 6
+"""Between two images of a cell."""
 JUNK_COLUMNS = ("cell", "kind", "planted")
 LAMPS = (620.0, 880.0)
 """Range of the lamp level, counts; with a shortcut the media lie along it in the order of `simulate.media`."""
@@ -86,13 +93,14 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
         raise DataError(f"{target}: already holds files, but simulated cells need an empty folder; move or delete it")
     contents: list[Content] = []
     with fresh_folder(target) as folder:
-        with tqdm(total=params.cells, desc="simulate", unit="cell", delay=1) as bar:
+        with tqdm(total=params.cells * params.frames, desc="simulate", unit="cell", delay=1) as bar:
             for drawn in _draw_all(params, folder, workers):
                 bar.update(len(drawn))
                 contents += drawn
         # Without what is planted nowhere, so that the bytes of earlier data stay.
         unused = {name for name in (*SHIFTS, "darkfield") if not getattr(params, name)}
         unused |= {"media"} if list(params.media.items()) == [(medium, 1.0) for medium in PAPER] else set()
+        unused |= {"frames"} if params.frames == 1 else set()
         origin = {
             "origin": "simulated",
             "generator": GENERATOR,
@@ -142,23 +150,27 @@ def draw_group(params: Simulate, group: Group, folder: Path) -> list[Content]:
     names = {1: "Brightfield"} | dict(enumerate(MARKERS[: params.marker_channels], start=2))
     names |= {DARKFIELD: "Darkfield"} if params.darkfield else {}
     contents = []
-    for number, drawn in enumerate(draw_cells(params, group), start=1):
+    for place, drawn in enumerate(draw_cells(params, group)):
+        number, frame = place // params.frames + 1, place % params.frames
+        cell = f"{group.sample}_{number}" + (f"_t{frame * FRAME_HOURS}" if params.frames > 1 else "")
         for (channel, name), pixels in zip(names.items(), drawn.channels, strict=True):
-            _write(sample / f"{group.sample}_{number}_Ch{channel}.ome.tif", pixels, name)
-        first = f"{group.sample}/{group.sample}_{number}_Ch1.ome.tif"
-        contents.append(Content(first, drawn.kind, drawn.planted))
+            _write(sample / f"{cell}_Ch{channel}.ome.tif", pixels, name)
+        contents.append(Content(f"{group.sample}/{cell}_Ch1.ome.tif", drawn.kind, drawn.planted))
     return contents
 
 
 def draw_cells(
     params: Simulate, group: Group, change: Callable[[Acquisition], Acquisition] = lambda run: run
 ) -> Iterator[DrawnCell]:
-    """Yield the cells of one group in the order of their numbers, which begin with 1.
+    """Yield the cells of one group in the order of their numbers, which begin with 1; of each, its images in time.
 
     `change` returns the instrument that takes them in place of that of their run; the cells are the same.
     """
     place = _place(params, group.medium)
     settings = change(plant(draw_acquisition(_rng(params, group, 0), place, params.shortcut), place, params))
+    if params.frames > 1:
+        yield from _follow_cells(params, group, settings)
+        return
     for number in range(1, group.cells + 1):
         rng = _rng(params, group, number)
         size = _crop(rng, params.height), _crop(rng, params.width)
@@ -166,6 +178,21 @@ def draw_cells(
         junk = Junk.draw(_rng(params, group, number, JUNK_STREAM), params.junk)
         beside = Beside(scatter, junk)
         yield draw_cell(rng, MEDIA[group.medium], group.day, settings, size, params.marker_channels, beside)
+
+
+def _follow_cells(params: Simulate, group: Group, settings: Acquisition) -> Iterator[DrawnCell]:
+    """Yield the images of each cell in time, its class growing clearer, what it is otherwise staying the same."""
+    for number in range(1, group.cells + 1):
+        identity = Identity.draw(_rng(params, group, number, FRAME_STREAM))
+        for frame in range(params.frames):
+            stream = FRAME_STREAM, frame
+            rng = _rng(params, group, number, *stream)
+            size = _crop(rng, params.height), _crop(rng, params.width)
+            scatter = _rng(params, group, number, *stream, SCATTER_STREAM) if params.darkfield else None
+            junk = Junk.draw(_rng(params, group, number, *stream, JUNK_STREAM), params.junk)
+            day = group.day + frame * FRAME_HOURS / 24
+            beside = Beside(scatter, junk, identity)
+            yield draw_cell(rng, MEDIA[group.medium], day, settings, size, params.marker_channels, beside)
 
 
 def draw_acquisition(rng: np.random.Generator, place: float, shortcut: float) -> Acquisition:

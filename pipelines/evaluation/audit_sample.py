@@ -13,6 +13,7 @@ from fatescope.config import Audit, Dataset
 from fatescope.data import features
 from fatescope.data.dataset import CellDataset
 from fatescope.data.images import stacked
+from fatescope.data.tracks import Tracks
 from fatescope.errors import DataError
 from fatescope.networks.preprocessing import common_level, common_unit, normalise
 from pipelines.evaluation.audit_report import STAGES, Stage
@@ -64,9 +65,12 @@ class AuditSample:
         return "groups" if self.grouped[self.labels == name].all() else "cells"
 
 
-def choose_cells(manifest: pd.DataFrame, dataset: Dataset, params: Audit) -> npt.NDArray[np.int64]:
+def choose_cells(
+    manifest: pd.DataFrame, dataset: Dataset, params: Audit, tracks: Tracks | None = None
+) -> npt.NDArray[np.int64]:
     """Return the rows of at most `params.max_cells` cells, up to an equal share of each class of any task.
 
+    Of a cell with several images, by `tracks`, one is taken at random, so that no cell is in two folds.
     Raises DataError where fewer than two classes have MIN_CELLS cells.
     """
     named = {name for classes in dataset.tasks.values() for name in classes}
@@ -78,7 +82,12 @@ def choose_cells(manifest: pd.DataFrame, dataset: Dataset, params: Audit) -> npt
             f"{counts.to_dict()}; add cells, or change dataset.tasks"
         )
     rng, share = np.random.default_rng(params.seed), params.max_cells // len(classes)
-    by_class = [np.flatnonzero(manifest["label"] == name) for name in classes]
+    alone = np.ones(len(manifest), bool)
+    if tracks is not None:
+        mixed = rng.permutation(len(manifest))
+        alone[:] = False
+        alone[mixed[np.unique(tracks.keys[mixed], return_index=True)[1]]] = True
+    by_class = [np.flatnonzero((manifest["label"] == name) & alone) for name in classes]
     return np.sort(np.concatenate([rng.choice(rows, min(share, len(rows)), replace=False) for rows in by_class]))
 
 

@@ -9,9 +9,10 @@ from scipy.special import softmax
 
 from fatescope.config import Params
 from fatescope.data.dataset import CellDataset, class_indices
+from fatescope.data.tracks import Tracks
 from fatescope.inference.bundle import Bundle
-from fatescope.inference.uncertainty import Assessment
-from pipelines.evaluation import calibration_metrics, intervals, metrics, predict
+from fatescope.inference.uncertainty import UNLIKE, Assessment
+from pipelines.evaluation import calibration_metrics, intervals, metrics, predict, track_metrics
 from pipelines.evaluation.audit_report import TaskBaselines
 from pipelines.evaluation.metrics_report import (
     CalibrationChange,
@@ -21,6 +22,7 @@ from pipelines.evaluation.metrics_report import (
     SchemeMetrics,
     Score,
     SubsetMetrics,
+    TrackMetrics,
 )
 from pipelines.evaluation.simulated_cultures import simulate_cultures
 
@@ -73,6 +75,7 @@ def measure(
     baselines: TaskBaselines | None,
     composition: CompositionMetrics,
     params: Params,
+    tracks: Tracks | None = None,
 ) -> SchemeMetrics:
     """Return all metrics of one model.
 
@@ -108,9 +111,22 @@ def measure(
         by=by,
         worst_group=_worst_group(by["group"]),
         composition=composition,
+        tracks=measure_tracks(evaluated, tracks, settings.bins),
         baselines=reached,
         gain={name: score.balanced_accuracy - value for name, value in reached.items()},
     )
+
+
+def measure_tracks(evaluated: EvaluatedModel, tracks: Tracks | None, bins: int) -> TrackMetrics | None:
+    """Return the metrics of cells with several images, by the `tracks` of the test cells; None where there are few."""
+    spec = evaluated.model.spec
+    if tracks is None or spec.tracks is None:
+        return None
+    prior, assessment = np.array(spec.prior), evaluated.assessment
+    followed = track_metrics.follow(
+        evaluated.probabilities, assessment.verdicts != UNLIKE, evaluated.targets, tracks, prior, spec.tracks
+    )
+    return track_metrics.measure(followed, prior, spec.tracks, spec.coverage, bins)
 
 
 def why_none(limits: dict[str, intervals.Interval], units: intervals.Units) -> dict[str, str]:

@@ -168,6 +168,45 @@ class MapMetrics(Report):
         if all(low > 0 for low, _ in known):
             return "Both are better than chance, so the map points at what decides."
         return "That is not better than chance by both, so do not rely on the map."
+class FrameMetrics(Report):
+    """Answers for cells after so many of their images over time."""
+
+    frames: int
+    tracks: int
+    """Cells that have as many images."""
+    accuracy: float
+    balanced_accuracy: float
+    calibration: Calibration
+    alone: Calibration
+    """That of the last of these images alone."""
+    accuracy_alone: float
+    """Balanced accuracy by the last of these images alone."""
+    undiscounted: Calibration
+    """What it would be if images of one cell counted as independent."""
+    settled: float
+    """Share of these cells whose last call is reached by then and stays."""
+
+
+class TrackMetrics(Report):
+    """Answers for cells that have several images over time."""
+
+    tracks: int
+    """Test cells with several images."""
+    correlation: float
+    """How far the evidence of two images of a cell is the same, which the answers allow for."""
+    scale: float
+    """What the evidence of an image is multiplied by."""
+    frames: list[FrameMetrics]
+    settled_after: float
+    """Median number of images after which the last call is reached and stays."""
+    settled_share: float
+    """The mean of the same as a share of the images of a cell."""
+    sure: float
+    """Share of cells whose call is sure after the last image."""
+    sure_after: float | None
+    """Median number of images after which that call stays sure; None where none is."""
+    accuracy_of_sure: float | None
+    """None where no call is sure."""
 
 
 class LowerBound(Report):
@@ -203,6 +242,8 @@ class SchemeMetrics(Score):
     robustness: Robustness | None = None
     """Left out of reports of earlier versions."""
     composition: CompositionMetrics
+    tracks: TrackMetrics | None = None
+    """Of cells with several images over time; left out of the file where there are none."""
     baselines: dict[str, float]
     """`acquisition` and `cell_figures` → balanced accuracy of what a network must beat, from the audit."""
     gain: dict[str, float]
@@ -211,7 +252,8 @@ class SchemeMetrics(Score):
     @model_serializer(mode="wrap")
     def _without_missing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        absent = {name for name in ("no_interval", "lower_bound", "robustness", "maps") if not content[name]}
+        names = ("no_interval", "lower_bound", "robustness", "maps", "tracks")
+        absent = {name for name in names if not content[name]}
         return {name: value for name, value in content.items() if name not in absent}
 
     def describe_interval(self, name: str, form: str = "({low:.3f} to {high:.3f})") -> str:

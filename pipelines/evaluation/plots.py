@@ -6,11 +6,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from pipelines.evaluation.metrics_report import CompositionMetrics, SchemeMetrics, SubsetMetrics
+from pipelines.evaluation import track_metrics
+from pipelines.evaluation.metrics_report import CompositionMetrics, SchemeMetrics, SubsetMetrics, TrackMetrics
 from pipelines.evaluation.scheme_evaluation import SchemeEvaluation
 
 COLOURS = ("#2166ac", "#b2182b", "#1b7837", "#762a83", "#e08214", "#4d4d4d", "#01665e", "#8c510a")
 GREY = "#8a8a8a"
+TRACKS = "tracks"
+"""The plot of cells with several images, where there are any."""
 
 
 def draw(evaluation: SchemeEvaluation) -> dict[str, Figure]:
@@ -18,7 +21,7 @@ def draw(evaluation: SchemeEvaluation) -> dict[str, Figure]:
     spec, metrics, tables = evaluation.evaluated.model.spec, evaluation.metrics, evaluation.tables
     title = f"{spec.task}, {spec.split} split" + (", simulated cells" if spec.simulated else "")
     groups, labels = (evaluation.manifest[name].astype(str) for name in ("group", "label"))
-    return {
+    drawn = {
         "confusion": draw_confusion(metrics.confusion, spec.classes, title),
         "roc": draw_roc(tables["roc"], metrics.auc, title),
         "reliability": draw_reliability(tables["reliability"], metrics, title),
@@ -26,6 +29,7 @@ def draw(evaluation: SchemeEvaluation) -> dict[str, Figure]:
         "groups": draw_groups(metrics.by["group"], dict(zip(groups, labels, strict=True)), title),
         "composition": draw_composition(evaluation.cultures, spec.classes, metrics.composition, title),
     }
+    return drawn | ({} if metrics.tracks is None else {TRACKS: draw_tracks(metrics.tracks, title)})
 
 
 def draw_confusion(counts: list[list[int]], classes: list[str], title: str) -> Figure:
@@ -126,6 +130,35 @@ def draw_composition(cultures: pd.DataFrame, classes: list[str], metrics: Compos
         _hide_spines(axes)
     axes.legend(frameon=False, fontsize=8)
     figure.axes[0].set_ylabel("estimated share")
+    figure.suptitle(title)
+    return figure
+
+
+def draw_tracks(metrics: TrackMetrics, title: str) -> Figure:
+    """Draw accuracy, calibration error, and the share of settled calls against the number of images of a cell."""
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    table = track_metrics.tabulate(metrics)
+    panels = {
+        "balanced accuracy": [
+            ("accuracy_alone", GREY, "that image alone"),
+            ("balanced_accuracy", COLOURS[0], "all images so far"),
+        ],
+        "calibration error": [
+            ("undiscounted_error", COLOURS[1], "as if images were independent"),
+            ("error_alone", GREY, "that image alone"),
+            ("calibration_error", COLOURS[0], "all images so far"),
+        ],
+        "share of cells whose last call\nis reached and stays": [("settled", COLOURS[0], "")],
+    }
+    for axes, (name, lines) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        for column, colour, label in lines:
+            axes.plot(table["frames"], table[column], "o-", color=colour, label=label, markersize=4)
+        axes.set(xlabel="images of a cell", ylabel=name, xticks=table["frames"])
+        _hide_spines(axes)
+    figure.axes[1].set_ylim(bottom=0)
+    figure.axes[2].set_ylim(0, 1.02)
+    for axes in figure.axes[:2]:
+        axes.legend(frameon=False, fontsize=8)
     figure.suptitle(title)
     return figure
 

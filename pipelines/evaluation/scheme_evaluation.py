@@ -9,6 +9,7 @@ import pandas as pd
 from fatescope.config import Params
 from fatescope.data import table_parts
 from fatescope.data.dataset import CellDataset
+from fatescope.data.tracks import read as read_tracks
 from pipelines.evaluation import curves
 from pipelines.evaluation.audit_report import AuditReport
 from pipelines.evaluation.curves import Tables
@@ -67,10 +68,12 @@ def evaluate_scheme(
     cells = source.take(evaluated.rows, list(columns))
     baselines = audit.tasks.get(spec.task, {}).get(spec.split)
     composition, cultures = compose(evaluated, cells, params)
+    tracks = read_tracks(source, params.dataset)
+    of_cells = tracks and tracks.take(evaluated.rows)
     found = {
         "robustness": measure_robustness(evaluated.model, source, evaluated.rows, params.evaluate.seed),
         "maps": measure_maps(evaluated, source, params.evaluate.seed),
     }
-    metrics = measure(evaluated, cells, baselines, composition, params).model_copy(update=found)
+    metrics = measure(evaluated, cells, baselines, composition, params, of_cells).model_copy(update=found)
     tables = curves.tabulate(evaluated, params.evaluate.bins)
     return SchemeEvaluation(evaluated, cells, metrics, tables, cultures)

@@ -130,6 +130,8 @@ class NativeFiles:
         facts = dict.fromkeys(self._groups, "") | (parsed.facts if parsed else {})
         if "channel" in facts:
             facts["channel"] = str(channels[0])
+        # A cytometer sees a cell once.
+        facts |= {group: "" for group in (self._dataset.track, self._dataset.time) if group is not None}
         labels = tuple(dict.fromkeys(label for _, label in tagged)) or (parsed.label if parsed else "",)
         codes = tuple((population, labels.index(label)) for population, label in tagged)
         return NativeCells(path, channels, facts, group, labels, objects, file.acquisition.runs, codes)

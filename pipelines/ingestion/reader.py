@@ -15,7 +15,8 @@ from fatescope.data.images import Header, Pixels
 from fatescope.data.native.reader import BIT_DEPTH
 from fatescope.data.paths import ParsedPath, PathParser
 from fatescope.data.sidecar import Labels
-from fatescope.errors import ImageError
+from fatescope.data.tracks import frame_of
+from fatescope.errors import DataError, ImageError
 from pipelines.ingestion.files import UNREADABLE, CellFiles, Job, Refusal
 from pipelines.ingestion.native_ranges import ObjectRange
 from pipelines.ingestion.native_reader import describe_exported, read_range, typed
@@ -126,7 +127,10 @@ class Reader:
         headers: list[Header] = []
         for paths in cells:
             path = _first(paths)
+            parsed = parser.read(path)
+            assert parsed is not None
             try:
+                frame_of(parsed.facts, self.dataset)
                 digest, pages = self._read_cells((paths,) if isinstance(paths, str) else paths)
                 on_canvas = [images.center(pixels, self.canvas, path) for _, pixels in pages]
             except ImageError as error:
@@ -135,8 +139,9 @@ class Reader:
             except OSError as error:
                 refused.append((path, UNREADABLE, f"{path}: cannot be read: {error.strerror}"))
                 continue
-            parsed = parser.read(path)
-            assert parsed is not None
+            except DataError as error:
+                refused.append((path, "time", f"{path}: {error}"))
+                continue
             rows += _describe(path, parsed, digest, pages)
             crops += [pixels for _, pixels in pages]
             headers += [header for header, _ in pages]

@@ -20,10 +20,27 @@ from pipelines.simulation.optics import (
     illumination,
 )
 from pipelines.simulation.phenotypes import PROGENITOR, Phenotype
-from pipelines.simulation.shapes import Floats, debris, draw_shape, join, neighbour
+from pipelines.simulation.shapes import Floats, debris, draw_scatter, draw_shape, join, neighbour
 
 MARGIN = 10
 """Pixels drawn around the crop and cut off again, so that the Fourier transform does not wrap around into it."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What stays the same in all images of one cell, while focus, noise and orientation are those of each."""
+
+    pace: float
+    """How far its maturity is ahead of the mean of its age, standard deviations."""
+    scatter: dict[str, float]
+    """Trait → how far it is from the mean of the kind of cell, standard deviations."""
+    event: float
+    """0 to 1: whether there is a second cell or debris beside it."""
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Identity":
+        """Draw a cell."""
+        return cls(rng.standard_normal(), draw_scatter(rng), rng.random())
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,8 @@ class Beside:
     """Those of the darkfield, where it is drawn."""
     junk: Junk | None = None
     """What the object is instead of a cell."""
+    identity: Identity | None = None
+    """The cell, where it has several images."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +70,7 @@ class DrawnCell:
 def draw_cell(
     rng: np.random.Generator,
     phenotype: Phenotype,
-    day: int,
+    day: float,
     run: Acquisition,
     size: tuple[int, int],
     markers: int,
@@ -61,12 +80,13 @@ def draw_cell(
 
     `phenotype` is that of a mature cell; how mature this one is depends on the day and on chance.
     """
-    junk, scatter = beside.junk, beside.scatter
+    junk, scatter, known = beside.junk, beside.scatter, beside.identity
     grid = _grid(rng, size)
     grid = junk.move(grid, size) if junk else grid
-    maturity = float(np.clip(1 - np.exp(-(day + 0.6) / 2.2) + 0.16 * rng.standard_normal(), 0, 1))
-    shape = draw_shape(rng, phenotype, maturity, run.tilt, grid)
-    event = rng.random()
+    pace = known.pace if known else rng.standard_normal()
+    maturity = float(np.clip(1 - np.exp(-(day + 0.6) / 2.2) + 0.16 * pace, 0, 1))
+    shape = draw_shape(rng, phenotype, maturity, run.tilt, grid, known.scatter if known else None)
+    event = known.event if known else rng.random()
     doublet = junk.kind == "doublet" if junk else event < 0.04
     if doublet:
         shape = join(shape, neighbour(rng, phenotype, maturity, run.tilt, grid))

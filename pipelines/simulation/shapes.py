@@ -1,5 +1,6 @@
 """The shape of one simulated cell: its optical path (thickness times refractive index) on a pixel grid."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -24,15 +25,36 @@ class Shape:
     """0 to 1"""
 
 
-def _individual(rng: np.random.Generator, kind: Phenotype, maturity: float) -> Phenotype:
-    """Draw the traits of one cell: between progenitor and `kind` by its maturity, 0 to 1, and with its own scatter."""
+def _individual(
+    rng: np.random.Generator, kind: Phenotype, maturity: float, scatter: Mapping[str, float] | None
+) -> Phenotype:
+    """Draw the traits of one cell: between progenitor and `kind` by its maturity, 0 to 1, and with its own scatter.
+
+    `scatter` is that of a cell that was drawn before, trait → standard deviations.
+    """
     traits = {name: (1 - maturity) * getattr(PROGENITOR, name) + maturity * getattr(kind, name) for name in SCATTER}
-    return replace(kind, **{n: v * float(np.exp(SCATTER[n] * rng.standard_normal())) for n, v in traits.items()})
+    own = draw_scatter(rng) if scatter is None else scatter
+    return replace(kind, **{name: value * float(np.exp(SCATTER[name] * own[name])) for name, value in traits.items()})
 
 
-def draw_shape(rng: np.random.Generator, kind: Phenotype, maturity: float, tilt: float, grid: Floats) -> Shape:
-    """Draw one cell on the (2, H, W) coordinates `grid`; `tilt` is the direction of the flow, radians."""
-    one = _individual(rng, kind, maturity)
+def draw_scatter(rng: np.random.Generator) -> dict[str, float]:
+    """Draw how far each trait of a cell is from the mean of its kind, in standard deviations."""
+    return {name: rng.standard_normal() for name in SCATTER}
+
+
+def draw_shape(
+    rng: np.random.Generator,
+    kind: Phenotype,
+    maturity: float,
+    tilt: float,
+    grid: Floats,
+    scatter: Mapping[str, float] | None = None,
+) -> Shape:
+    """Draw one cell on the (2, H, W) coordinates `grid`; `tilt` is the direction of the flow, radians.
+
+    `scatter` is that of the cell in its other images, where there are any.
+    """
+    one = _individual(rng, kind, maturity, scatter)
     angle = tilt + 0.9 * rng.standard_normal()
     along = np.cos(angle) * grid[1] + np.sin(angle) * grid[0]
     across = np.cos(angle) * grid[0] - np.sin(angle) * grid[1]

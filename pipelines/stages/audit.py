@@ -17,9 +17,10 @@ import torch
 
 from fatescope.command import CellsFolder, OutFile, ParamsFile, PlotsFolder, SplitsFile, run
 from fatescope.config import Audit, Dataset, load
-from fatescope.data import splits
+from fatescope.data import splits, tracks
 from fatescope.data.dataset import CellDataset
 from fatescope.data.dataset import load as load_cells
+from fatescope.data.tracks import Tracks
 from pipelines.evaluation import acquisition, audit_plots, workers
 from pipelines.evaluation.acquisition_facts import ALL, audit_facts
 from pipelines.evaluation.audit_report import AuditReport, Confounding, FactAudit, PairAudit, Thresholds
@@ -37,15 +38,16 @@ def audit(
     normalisation: str,
     params: Audit,
     left_out: npt.NDArray[np.bool_] | None = None,
+    of_cells: Tracks | None = None,
 ) -> AuditReport:
     """Audit the classes of all tasks; those in `confounded` have too few groups for folds by group.
 
-    Of the (N,) cells, those that are `left_out` do not count.
+    Of the (N,) cells, those that are `left_out` do not count; of a cell with several images, by `of_cells`, one does.
     Raises DataError where fewer than two classes have enough cells.
     """
     kept = np.arange(len(source)) if left_out is None else np.flatnonzero(~left_out)
     manifest = source.take(kept, list(dict.fromkeys(["label", "group", *dataset.group])))
-    rows = kept[choose_cells(manifest, dataset, params)]
+    rows = kept[choose_cells(manifest, dataset, params, of_cells and of_cells.take(kept))]
     with workers.for_cells(len(rows)) as work:
         sample = describe_cells(source, rows, confounded, normalisation, work)
         predictions = acquisition.predict_from_acquisition(sample, params, work=work)
@@ -122,9 +124,9 @@ def main(
     named = {name for classes in dataset.tasks.values() for name in classes}
     left_out = (divided.table["random"].isna() & divided.table["label"].isin(named)).to_numpy()
     columns = list(dict.fromkeys(["label", "group", *dataset.group]))
-    report = audit(
-        load_cells(source, columns), divided.confounded, dataset, settings.train.normalisation, settings.audit, left_out
-    )
+    cells, normalisation = load_cells(source, columns), settings.train.normalisation
+    of_cells = tracks.read(cells, dataset)
+    report = audit(cells, divided.confounded, dataset, normalisation, settings.audit, left_out, of_cells)
     report.write(target)
     audit_plots.draw(report, plots)
     for pair in report.pairs:

@@ -5,7 +5,8 @@ confounded, and nothing falls back to the random scheme silently.
 
 What is added later moves nothing. A group keeps its side for ever: groups are dealt in the order in which they were
 imported, each by itself and the groups before it. A cell keeps its side under the random scheme: a hash of its pixels
-decides. So two models that were trained a year apart have unseen cells in common, on which they can be compared.
+decides, or one of its track where it has several images over time, all of which are on one side under both schemes. So
+two models that were trained a year apart have unseen cells in common, on which they can be compared.
 
 Cells outside the gates of the stage quality have no split where `quality.exclude` says so.
 
@@ -24,10 +25,11 @@ from sklearn.model_selection import LeaveOneGroupOut
 
 from fatescope.command import CellsFolder, OutFile, ParamsFile, QualityFile, run
 from fatescope.config import Params, Split, load
-from fatescope.data import dataset, table_parts
+from fatescope.data import dataset, table_parts, tracks
 from fatescope.data.dataset import CellDataset
 from fatescope.data.quality_table import CellQuality
 from fatescope.data.splits import SCHEMES, SPLITS, save_parts
+from fatescope.data.tracks import Tracks
 from fatescope.errors import SplitError
 
 log = logging.getLogger(__name__)
@@ -133,6 +135,25 @@ def draw_sides(
     return sides
 
 
+def draw_tracks(codes: npt.NDArray[np.signedinteger], names: list[str], of_cells: Tracks, params: Split) -> Sides:
+    """Return the same as `draw_sides` with all images of a cell on one side.
+
+    Shares count cells, not images. Raises SplitError where images of one cell have different classes.
+    """
+    drawn = np.flatnonzero(codes >= 0)
+    keys, first, unit = np.unique(of_cells.keys[drawn], return_index=True, return_inverse=True)
+    of_unit = codes[drawn][first]
+    if len(other := drawn[codes[drawn] != of_unit[unit]]):
+        two = sorted({names[codes[other[0]]], names[of_unit[unit[drawn == other[0]][0]]]})
+        raise SplitError(
+            f"images of one cell are of {' and '.join(two)}; dataset.track must name what is one cell of one class "
+            "within its acquisition group"
+        )
+    sides = np.full(len(codes), -1, np.int8)
+    sides[drawn] = draw_sides(of_unit, names, lambda: iter([keys]), params)[unit]
+    return sides
+
+
 def _count(codes: npt.NDArray[np.signedinteger], size: int) -> npt.NDArray[np.int64]:
     """Return how many of `codes` are each number from 0 to `size` - 1."""
     counts: npt.NDArray[np.int64] = np.bincount(codes[codes >= 0], minlength=size)
@@ -199,7 +220,11 @@ def main(params: ParamsFile, source: CellsFolder, target: OutFile, quality: Qual
         raise SplitError(f"all cells of {lost} are outside the gates; look at the plots of the stage quality")
     of_class, of_group = np.nonzero(_cross(used, group_codes, len(names), len(group_names)))
     confounded = find_confounded(names[of_class], group_names[of_group], sides)
-    random = draw_sides(used, names.tolist(), lambda: _read_hashes(cells), settings.split)
+    of_cells = tracks.read(cells, settings.dataset)
+    if of_cells is None:
+        random = draw_sides(used, names.tolist(), lambda: _read_hashes(cells), settings.split)
+    else:
+        random = draw_tracks(used, names.tolist(), of_cells, settings.split)
     dealt = np.array([SPLITS.index(sides[name]) for name in group_names.tolist()], np.int8)
     usable = ~np.isin(names, list(confounded))
     grouped = np.where((used >= 0) & usable[used], dealt[group_codes], np.int8(-1))

@@ -106,7 +106,7 @@ def train_scheme(
     """Train the candidates of `plan` on one scheme, and write a bundle of each below `target`."""
     open_run, params, classes = _run_opener(context.task, tracked), context.params, len(context.classes)
     examples = context.examples(scheme)
-    folds = deal_folds(examples, context.groups, params.calibrate, whole=scheme == "grouped")
+    folds = deal_folds(examples, context.groups, params.calibrate, whole=scheme == "grouped", tracks=context.tracks)
     candidates = selection.train_candidates(
         examples, folds, classes, list(plan.settings.values()), params, open_run, plan.seconds, teacher=plan.teacher
     )

@@ -90,6 +90,7 @@ def build_spec(
         outlier_threshold=calibration.outlier_threshold,
         prior=candidate.prior.tolist(),
         composition_error=calibration.composition_error.tolist(),
+        tracks=calibration.tracks,
         quality=context.gate,
         cost=candidate.model.as_fields() | (candidate.fits + refit.cost).as_fields(),
         split=scheme,

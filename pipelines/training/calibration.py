@@ -19,8 +19,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from fatescope.config import Calibrate
+from fatescope.data.tracks import Tracks
 from fatescope.inference import accuracy, composition
+from fatescope.inference.track_evidence import TrackEvidence
 from pipelines.training.cross_fit import Unseen
+from pipelines.training.track_calibration import fit_evidence
 
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
@@ -48,23 +51,35 @@ class Calibration:
     """Mean negative log-likelihood of the unseen cells at that temperature, all classes weighted equally."""
     balanced_accuracy: float
     """On the unseen cells."""
+    tracks: TrackEvidence | None = None
+    """How several images of a cell add up; None where too few cells have several."""
 
 
 def calibrate(
-    unseen: Unseen, targets: Indices, groups: npt.NDArray[np.generic], prior: Floats, params: Calibrate
+    unseen: Unseen,
+    targets: Indices,
+    groups: npt.NDArray[np.generic],
+    prior: Floats,
+    params: Calibrate,
+    tracks: Tracks | None = None,
 ) -> Calibration:
-    """Calibrate a model on what it says of n `unseen` cells, of (n,) classes `targets` and acquisition `groups`."""
+    """Calibrate a model on what it says of n `unseen` cells, of (n,) classes `targets` and acquisition `groups`.
+
+    `tracks` tells which of them are images of one cell.
+    """
     divisor = temperature(unseen.logits, targets, prior)
     probabilities = softmax(unseen.logits / divisor, axis=1)
     called = unseen.logits.argmax(1)
+    threshold = upper_quantile(unseen.distance, 1 - params.false_alarm)
     return Calibration(
         temperature=divisor,
         conformal=conformal(probabilities, targets, params.coverage),
-        outlier_threshold=upper_quantile(unseen.distance, 1 - params.false_alarm),
+        outlier_threshold=threshold,
         composition_error=composition_error(probabilities, targets, groups, prior, params.seed),
         accuracy_error=accuracy.learn_error(probabilities, targets, groups, prior, params.seed),
         loss=balanced_loss(unseen.logits / divisor, targets, prior),
         balanced_accuracy=float(np.mean([(called == k)[targets == k].mean() for k in np.unique(targets)])),
+        tracks=tracks and fit_evidence(probabilities, unseen.distance <= threshold, targets, tracks, prior),
     )
 
 

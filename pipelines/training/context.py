@@ -9,11 +9,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from fatescope.config import Params
-from fatescope.data import dataset, splits
+from fatescope.data import dataset, splits, tracks
 from fatescope.data.dataset import CellDataset
 from fatescope.data.quality_gate import QualityGate
 from fatescope.data.quality_table import CellQuality
 from fatescope.data.splits import Splits
+from fatescope.data.tracks import Tracks
 from fatescope.errors import DataError, ParamsError
 from pipelines.provenance.recipe import Recipe
 from pipelines.training.examples import Examples, load_examples
@@ -47,6 +48,8 @@ class TrainingContext:
     """The limits of good single cells; None where they were not learned."""
     recipe: Recipe | None = None
     """How the models are made; None where nothing is to be recorded."""
+    tracks: Tracks | None = None
+    """Which cells are images of one over time; None where each is of another."""
 
     @property
     def schemes(self) -> list[str]:
@@ -101,4 +104,5 @@ def load_context(
         data_hash=str(summary["data_hash"]),
         git_commit=git_commit,
         gate=None if quality is None else CellQuality.load(quality, ["outside"]).gate,
+        tracks=tracks.read(known, params.dataset),
     )

@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import nn
 
 from fatescope.config import Calibrate
+from fatescope.data.tracks import Tracks
 from fatescope.errors import SplitError
 from fatescope.inference.ood import MahalanobisDetector
 from pipelines.training.ensemble import SAMPLE, sample_classes
@@ -39,6 +40,8 @@ class Folds:
     parts: list[Fold]
     groups: Groups
     """(N,) acquisition groups of all cells."""
+    tracks: Tracks | None = None
+    """Which of all cells are images of one over time; None where each is of another."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +61,34 @@ class Unseen:
         return cls(*map(np.concatenate, columns))
 
 
-def deal_folds(examples: Examples, groups: Groups, params: Calibrate, *, whole: bool) -> Folds:
+def deal_folds(
+    examples: Examples, groups: Groups, params: Calibrate, *, whole: bool, tracks: Tracks | None = None
+) -> Folds:
     """Deal the cells of training and validation to up to `params.folds` folds with about equal shares of each class.
 
     With `whole`, each of the (N,) acquisition `groups` is in one fold, and there are no more folds than the rarest
-    class has groups. Raises SplitError where a class would be missing from what some fold is trained on.
+    class has groups; without, all images of a cell are in one, by `tracks` of all N. Raises SplitError where a class
+    would be missing from what some fold is trained on.
     """
     merged = examples.merge_validation()
     rows, targets = merged.train, merged.targets[merged.train]
-    units = np.unique(groups[rows], return_inverse=True)[1] if whole else np.arange(len(rows))
+    units = np.arange(len(rows)) if tracks is None else np.unique(tracks.keys[rows], return_inverse=True)[1]
+    units = np.unique(groups[rows], return_inverse=True)[1] if whole else units
+    first = np.unique(units, return_index=True)[1]
     least = min(len(np.unique(units[targets == k])) for k in np.unique(targets))
     for count in range(min(params.folds, least), 1, -1):
         if whole:
             parts = StratifiedGroupKFold(count, shuffle=True, random_state=params.seed).split(rows, targets, units)
         else:
-            parts = StratifiedKFold(count, shuffle=True, random_state=params.seed).split(rows, targets)
+            of_units = StratifiedKFold(count, shuffle=True, random_state=params.seed).split(first, targets[first])
+            parts = (tuple(np.flatnonzero(np.isin(units, side)) for side in sides) for sides in of_units)
         dealt = [(rows[train], rows[held]) for train, held in parts]
         if all(len(np.unique(merged.targets[train])) == len(np.unique(targets)) for train, _ in dealt):
-            return Folds([Fold(merged.only(train), held) for train, held in dealt], groups)
+            return Folds([Fold(merged.only(train), held) for train, held in dealt], groups, tracks)
     # Groups with several classes may be such that only this division is left, in which both parts have every class.
     parts = examples.train, examples.validation
     if all(len(np.unique(merged.targets[part])) == len(np.unique(targets)) for part in parts):
-        return Folds([Fold(merged.only(train), held) for train, held in (parts, parts[::-1])], groups)
+        return Folds([Fold(merged.only(train), held) for train, held in (parts, parts[::-1])], groups, tracks)
     raise SplitError(
         "calibration needs training and validation cells in two parts that both have every class, and these cannot be "
         "divided so; add acquisition groups"

@@ -210,7 +210,12 @@ def _calibrate_candidate(
         members=members,
         unseen=unseen,
         calibration=calibrate(
-            unseen, examples.targets[unseen.rows], folds.groups[unseen.rows], prior, params.calibrate
+            unseen,
+            examples.targets[unseen.rows],
+            folds.groups[unseen.rows],
+            prior,
+            params.calibrate,
+            folds.tracks and folds.tracks.take(unseen.rows),
         ),
         prior=prior,
         model=model_cost(join_networks(first, examples, classes, join), examples.pixels.shape[1:]),

@@ -19,6 +19,16 @@ class ChallengerInfo(Schema):
     reason: str | None = Field(description="Why it does not challenge.")
 
 
+class TrackReading(Schema):
+    """How names say which images are of one cell over time, and how their evidence adds up."""
+
+    group: list[str] = Field(description="Groups of `pattern` that together are the acquisition group.")
+    track: str = Field(description="The group that names the cell in it.")
+    time: str = Field(description="The group that is the time of an image.")
+    correlation: float = Field(description="Of the evidence of two images of one cell.")
+    scale: float = Field(description="What the evidence of an image is multiplied by.")
+
+
 class ModelInfo(Schema):
     """A model in service."""
 
@@ -40,6 +50,9 @@ class ModelInfo(Schema):
     height_px: tuple[int, int] = Field(description="Smallest and largest height of its training cells.")
     width_px: tuple[int, int]
     pattern: str | None = Field(description="How file names encode facts, as a Python regular expression.")
+    tracks: TrackReading | None = Field(
+        default=None, description="Null for a model that was trained on one image of each cell."
+    )
     figures: list[str] = Field(description="Names of the image features that `details=true` adds to each cell.")
     canvas: tuple[int, int] = Field(description="Height and width, px, of the canvas that cells are centred on.")
     coverage: float = Field(description="Share of conformal sets that contain the true class.")

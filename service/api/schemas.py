@@ -208,6 +208,31 @@ class NamedSample(CellCounts):
     )
 
 
+class TrackFrame(Schema):
+    """One of the images of a cell over time."""
+
+    id: str = Field(description="That of its own answer, in `cells`.")
+    time: float = Field(description="As its name has it.")
+    counts: bool = Field(description="False for an image that is unlike the training cells, which says nothing.")
+    probabilities: dict[str, float] = Field(description="Of each class, by all images up to this one.")
+
+
+class TrackResult(Schema):
+    """The answer for a cell with several images over time, by all of them together."""
+
+    sample: str | None
+    group: str = Field(examples=["a_1d1"], description="The acquisition group, as the names have it.")
+    track: str = Field(examples=["17"], description="Names the cell within the group.")
+    label: str = Field(description="The most probable class after the last image.")
+    verdict: Verdict = Field(
+        description="`sure`: its probability is at least the coverage of conformal sets (/models); `unsure`: it is "
+        "not; `unlike_training`: all images are unlike the training cells."
+    )
+    since: Count = Field(description="The image, from 0, from which on the most probable class stays that one.")
+    sure_since: Count | None = Field(description="That from which on the call is sure as well; null where it is not.")
+    frames: list[TrackFrame] = Field(description="In the order of time.")
+
+
 class ClassifyBatchResponse(Schema):
     """The response for many images."""
 
@@ -224,6 +249,11 @@ class ClassifyBatchResponse(Schema):
     sample: SampleSummary
     samples: list[NamedSample] = Field(
         default=[], description="The same for each sample; empty where there are more than 500."
+    )
+    tracks: list[TrackResult] = Field(
+        default=[],
+        description="Cells with several images over time, of a model that was trained on such: which images are of one "
+        "cell is read from their names. In compositions such a cell counts once; everything else counts images.",
     )
     cells: list[CellResult]
 

@@ -28,10 +28,12 @@ from service.inference.results import (
     NamedSampleDict,
     PredictionDict,
     SampleDict,
+    TrackDict,
 )
 from service.inference.runner_output import RunnerOutput
 from service.inference.served_model import ServedModel
 from service.inference.slices import MAX_CELLS, SlicedFile
+from service.inference.track_answers import answer_tracks, count_once
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,12 @@ async def classify_many(  # noqa: PLR0913  what a request may ask for
     max_cells: int,
     exclude_outside: bool = False,
     judge_quality: bool | None = None,
-) -> tuple[SampleDict, list[NamedSampleDict], list[CellDict]]:
-    """Return the summary of all cells, that of each sample, and the result of each cell.
+) -> tuple[SampleDict, list[NamedSampleDict], list[TrackDict], list[CellDict]]:
+    """Return the summary of all cells, that of each sample, the answer of each track, and the result of each cell.
 
     Raises RequestError for files that are too large, and for more than `max_cells` cells. Compositions leave out cells
     outside the gates of quality where `exclude_outside`; `judge_quality` asks which these are, by default with
-    `details`.
+    `details`. In them a cell with several images over time counts once, everywhere else each image is a cell.
     """
     wanted = exclude_outside or quality.is_wanted(model.spec, requested=judge_quality, by_default=details)
     items = decode(files, model, details=details, max_cells=max_cells)
@@ -74,7 +76,7 @@ async def classify_many(  # noqa: PLR0913  what a request may ask for
     with tracing.span("summarise"):
         whole, samples = await run_in_threadpool(results.summarise)
     tracing.annotate(task=model.spec.task, version=model.champion.version, cells=len(results.cells))
-    return whole, samples, results.cells
+    return whole, samples, results.tracks, results.cells
 
 
 async def classify_sliced(
@@ -148,6 +150,8 @@ class _Results:
         self._assessments: list[Assessment] = []
         self._other_channels = 0
         self.cells: list[CellDict] = []
+        self.tracks: list[TrackDict] = []
+        """Of what was summarised."""
 
     async def collect(self, chunk: _Chunk) -> None:
         """Wait for the runner, and add the results of a chunk in the order of its items."""
@@ -177,9 +181,14 @@ class _Results:
     def summarise(self) -> tuple[SampleDict, list[NamedSampleDict]]:
         """Return the summary of all cells that were collected, and that of each sample."""
         assessment = Assessment.concatenate(self._assessments) if self._assessments else None
+        self.tracks = answer_tracks(self.cells, self._model.spec, self._model.decoder.parser)
+        counted = np.ones(len(assessment.verdicts) if assessment else 0, bool)
+        if assessment is not None and self.tracks:
+            ids = [cell["id"] for cell in self.cells if "label" in cell]
+            assessment, counted = count_once(assessment, self.tracks, ids, self._judged)
         whole: SampleDict = {
             "other_channels": self._other_channels,
-            **self._summarise(self.cells, assessment, np.arange(len(assessment.verdicts) if assessment else 0)),
+            **self._summarise(self.cells, assessment, np.arange(len(counted)), counted),
         }
         by_sample: dict[str | None, list[CellDict]] = {}
         classified: dict[str | None, list[int]] = {}
@@ -192,21 +201,28 @@ class _Results:
         if len(by_sample) > MAX_SAMPLES:
             return whole, []
         return whole, [
-            {"sample": sample, **self._summarise(cells, assessment, np.array(classified.get(sample, []), int))}
+            {"sample": sample, **self._summarise(cells, assessment, np.array(classified.get(sample, []), int), counted)}
             for sample, cells in by_sample.items()
         ]
 
     def _summarise(
-        self, cells: list[CellDict], assessment: Assessment | None, rows: npt.NDArray[np.integer]
+        self,
+        cells: list[CellDict],
+        assessment: Assessment | None,
+        rows: npt.NDArray[np.integer],
+        counted: npt.NDArray[np.bool_],
     ) -> CellCountsDict:
-        """Return the summary of `cells`, of which the `rows` of `assessment` are those that were classified."""
+        """Return the summary of `cells`, of which the `rows` of `assessment` are those that were classified.
+
+        Rows count for the composition where they are `counted`.
+        """
         spec = self._model.spec
         verdicts = Counter(cell["verdict"] for cell in cells if "verdict" in cell)
         labels = Counter(cell["label"] for cell in cells if "label" in cell)
         outside, outside_reasons = quality.count(self._judged[row] for row in rows)
-        composed = rows
-        if self._exclude_outside:
-            composed = rows[[not self._judged[row] for row in rows]] if len(rows) else rows
+        composed = rows[counted[rows]]
+        if self._exclude_outside and len(composed):
+            composed = composed[[not self._judged[row] for row in composed]]
         composition = None
         if assessment is not None and len(composed):
             composition = summary.compose(assessment.probabilities[composed], assessment.verdicts[composed], spec)

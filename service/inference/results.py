@@ -153,6 +153,28 @@ class AnswerDict(PredictionDict):
     request_id: str
 
 
+class TrackFrameDict(TypedDict):
+    """A TrackFrame."""
+
+    id: str
+    time: float
+    counts: bool
+    probabilities: dict[str, float]
+
+
+class TrackDict(TypedDict):
+    """A TrackResult."""
+
+    sample: str | None
+    group: str
+    track: str
+    label: str
+    verdict: str
+    since: int
+    sure_since: int | None
+    frames: list[TrackFrameDict]
+
+
 class BatchDict(TypedDict):
     """A ClassifyBatchResponse."""
 
@@ -164,4 +186,5 @@ class BatchDict(TypedDict):
     outside_excluded: bool
     sample: SampleDict
     samples: list[NamedSampleDict]
+    tracks: list[TrackDict]
     cells: list[CellDict]

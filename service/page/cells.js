@@ -8,6 +8,7 @@ import { arrange } from "./labelling.js";
 import { selectCells } from "./ordering.js";
 import { state } from "./state.js";
 import { initTeaching } from "./teaching.js";
+import { showTracks } from "./track-strips.js";
 
 let gallery = null;
 
@@ -34,4 +35,5 @@ export function showCells(run) {
   const cells = arrange(selected);
   byId("cell-count").textContent = plural(cells.length, "cell");
   gallery.show(cells, run.model);
+  showTracks(run, selected);
 }

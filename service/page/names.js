@@ -53,6 +53,9 @@ export function readName(path, regex) {
   return { object: plainObject(object), channel: channel == null ? null : plainChannel(channel) };
 }
 
+/** Return the named groups of the model's pattern in a path, null where it does not match. */
+export const readGroups = (path, regex) => (regex && matchPattern(normalise(path), regex)?.groups) || null;
+
 /** Return a path without its channel, which is equal for all files of one object. */
 export function withoutChannel(path, regex) {
   const normal = normalise(path);

@@ -2,7 +2,9 @@
 
 import shutil
 
+from fatescope.config.presets import get_preset
 from fatescope.inference import bundle
+from fatescope.inference.track_evidence import TrackEvidence
 from tests.support.project import ROOT
 
 COMMITTED = ROOT / "tests" / "data" / "bundles"
@@ -18,3 +20,14 @@ def copy_bundle(folder, task, seed=0):
     shutil.copytree(COMMITTED / task, folder)
     if seed:
         bundle.finalize(folder, bundle.read_spec(folder).model_copy(update={"seed": seed}))
+
+
+EVIDENCE = TrackEvidence(correlation=0.4, scale=0.9, frames=8, tracks=100)
+
+
+def copy_followed_bundle(folder, task):
+    """Copy the committed bundle of `task` as one that was trained on cells with several images over time."""
+    copy_bundle(folder, task)
+    spec = bundle.read_spec(folder)
+    dataset = get_preset("followed").values()["dataset"]
+    bundle.finalize(folder, spec.model_copy(update={"tracks": EVIDENCE, "params": spec.params | {"dataset": dataset}}))

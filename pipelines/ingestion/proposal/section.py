@@ -34,6 +34,10 @@ class Draft:
     tasks: dict[str, list[str]] = field(default_factory=dict)
     """Those that come with it."""
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    track: str | None = None
+    """The group that tells cells apart of which there are several images, where it comes with it."""
+    time: str | None = None
+    """The group that is their time."""
     notes: list[str] = field(default_factory=list)
     """What a person should check."""
 
@@ -53,6 +57,8 @@ class Draft:
                 "ranges": self.ranges,
                 "tasks": {},
                 "hierarchy": {},
+                "track": self.track,
+                "time": self.time,
                 **self.channel_fields(channel, [], []),
             }
         )

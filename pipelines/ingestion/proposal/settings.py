@@ -36,6 +36,8 @@ def values_for(
             **draft.channel_fields(channel.name, channel.known, channel.markers),
             "ranges": {name: list(ends) for name, ends in draft.ranges.items()},
             "tasks": tasks,
+            "track": draft.track,
+            "time": draft.time,
         },
         **_for_sizes(sizes, params, words),
     }

@@ -95,14 +95,15 @@ async def classify_batch(
     """Classify many images: files, or a zip, a TIFF of many pages, a .cif or .rif, in a form or as the body.
 
     Where the model takes several channels, the files of one object, whose names differ in the channel alone, are one
-    cell; one that lacks a channel is answered with the code `missing_channel`.
+    cell; one that lacks a channel is answered with the code `missing_channel`. Of a model that was trained on cells
+    with several images over time, `tracks` has the answer for each cell by all of its images together.
     """
     chosen = formats.choose(format, request.headers.get("accept", ""))
     state = state_of(request.scope)
     model = state.models.get(task)
     excluded = excludes(model.spec, requested=exclude_outside)
     async with read_many(request) as files:
-        sample, samples, cells = await classify_many(
+        sample, samples, tracks, cells = await classify_many(
             files,
             model,
             _record(request),
@@ -121,6 +122,7 @@ async def classify_batch(
         "outside_excluded": excluded,
         "sample": sample,
         "samples": samples,
+        "tracks": tracks,
         "cells": cells,
     }
     with tracing.span("respond"):

@@ -10,11 +10,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from safetensors.numpy import load_file
 
+from fatescope.config import Dataset
 from fatescope.data import images
 from fatescope.inference import bundle
+from fatescope.inference.bundle import Spec
 from service.api.formats import FORMATS
 from service.api.headers import CARD_HEADERS
-from service.api.model_schemas import ChallengerInfo, ExamplesResponse, ModelInfo
+from service.api.model_schemas import ChallengerInfo, ExamplesResponse, ModelInfo, TrackReading
 from service.api.schemas import ModelVersion
 from service.api.state import ServiceState, state_of
 from service.inference import quality, summary, thumbnails
@@ -113,6 +115,7 @@ def _describe(model: ServedModel, state: ServiceState, standing: Standing | None
         height_px=spec.height_px,
         width_px=spec.width_px,
         pattern=spec.params.get("dataset", {}).get("pattern"),
+        tracks=_describe_tracks(spec),
         figures=list(summary.feature_names(spec)),
         canvas=spec.canvas,
         coverage=spec.coverage,
@@ -125,4 +128,19 @@ def _describe(model: ServedModel, state: ServiceState, standing: Standing | None
         card=state.auth.link(f"/card/{spec.task}"),
         made=spec.made,
         challenger=ChallengerInfo(**asdict(standing)) if standing else None,
+    )
+
+
+def _describe_tracks(spec: Spec) -> TrackReading | None:
+    if spec.tracks is None:
+        return None
+    dataset = Dataset.read(spec.params["dataset"])
+    assert dataset.track is not None, "evidence is fitted on tracks"
+    assert dataset.time is not None, "track and time belong together"
+    return TrackReading(
+        group=dataset.group,
+        track=dataset.track,
+        time=dataset.time,
+        correlation=spec.tracks.correlation,
+        scale=spec.tracks.scale,
     )

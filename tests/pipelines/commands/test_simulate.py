@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 import tifffile
 
-from fatescope.config import Simulate, load
+from fatescope.config import Dataset, Simulate, load
+from fatescope.config.presets import get_preset
 from fatescope.data import images
 from fatescope.data.paths import ORIGIN, PathParser, list_files
+from fatescope.data.tracks import frame_of
 from fatescope.errors import DataError, ParamsError
 from pipelines.commands import simulate as stage
 from pipelines.commands.simulate import draw_acquisition, groups, plant, simulate
@@ -37,6 +39,7 @@ SMALL = Simulate(
     noise_shift=0.0,
     gain_shift=0.0,
     junk=0.0,
+    frames=1,
 )  # 24 groups
 
 
@@ -269,7 +272,7 @@ def test_the_origin_says_that_all_of_it_was_drawn(drawn):
         "generator": "fatescope data simulate",
         "seed": 7,
         "params": SMALL.model_dump(
-            mode="json", exclude={"focus_shift", "noise_shift", "gain_shift", "junk", "darkfield"}
+            mode="json", exclude={"focus_shift", "noise_shift", "gain_shift", "junk", "darkfield", "frames"}
         ),
     }
 
@@ -353,3 +356,35 @@ def test_what_granules_scatter_tells_media_apart_a_little(tmp_path):
     granular, smooth = np.array(total["a"]), np.array(total["n"])
     area = (granular[:, None] > smooth[None]).mean()
     assert 0.55 < area < 0.9
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    target = tmp_path_factory.mktemp("followed") / "data"
+    simulate(SMALL.model_copy(update={"frames": 3, "cells": 24, "days": [1], "runs": 3}), target, workers=1)
+    return target
+
+
+def test_images_of_one_cell_have_the_hour_in_their_names_and_are_a_track(followed):
+    dataset = Dataset.read(get_preset("followed").values()["dataset"])
+    reader = PathParser(dataset)
+    found = Counter()
+    for path in list_files(followed):
+        parsed = reader.read(path)
+        if reader.is_input(parsed):
+            found[parsed.group, frame_of(parsed.facts, dataset)] += 1
+    assert set(found.values()) == {1}
+    assert len(found) == 24 * 3
+    assert {time for _, (_, time) in found} == {0.0, 6.0, 12.0}
+    assert json.loads((followed / ORIGIN).read_text())["params"]["frames"] == 3
+
+
+def test_a_cell_stays_what_it_is_from_image_to_image_and_no_two_images_are_the_same(followed):
+    files = hashes(followed)
+    assert len(set(files.values())) == len(files)
+    cell = SMALL.model_copy(update={"frames": 20, "cells": 4, "days": [5], "runs": 1, "marker_channels": 0})
+    images = [drawn.channels[0] for drawn in stage.draw_cells(cell, stage.Group("a", 5, 1, 12))]
+    # How dark a cell is follows from its size and granules, which are its own, and from focus, which is the image's.
+    darkness = np.array([(image < 0.93 * np.median(image)).sum() for image in images], float).reshape(12, 20)
+    within, between = darkness.var(axis=1).mean(), darkness.mean(axis=1).var()
+    assert between > 2 * within / 20

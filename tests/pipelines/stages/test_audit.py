@@ -14,6 +14,7 @@ from fatescope import config as params_module
 from fatescope.data import features, splits
 from fatescope.data.dataset import CellDataset
 from fatescope.data.dataset import load as load_cells
+from fatescope.data.tracks import Tracks
 from fatescope.errors import DataError
 from pipelines.commands import simulate
 from pipelines.evaluation import confounding, workers
@@ -212,3 +213,12 @@ def test_a_lamp_that_goes_with_the_class_is_found_in_what_files_of_the_instrumen
     assert facts["brightfield_power_w"]["accuracy"]["grouped"]["value"] == 1
     assert facts["camera_line"]["accuracy"]["grouped"]["low"] < 0.5
     assert facts["flow_speed"]["accuracy"] == {}
+
+
+def test_one_image_of_each_cell_is_audited(make_params):
+    table = pd.DataFrame({"label": np.repeat(["astrocyte", "oligodendrocyte"], 200)})
+    keys = np.repeat(np.arange(100), 4)
+    settings = make_params()
+    rows = choose_cells(table, settings.dataset, settings.audit, Tracks(keys, np.zeros(400)))
+    assert sorted(keys[rows].tolist()) == list(range(100))
+    assert len(set(rows % 4)) > 1, "not the first image of every cell"

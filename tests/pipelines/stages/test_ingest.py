@@ -11,6 +11,7 @@ from fatescope.errors import DataError
 from pipelines.stages import ingest as stage
 from tests.support.images import draw_cell, tiff
 from tests.support.params import write_params
+from tests.support.presets import preset
 
 
 def ingest(params, source, target):
@@ -279,3 +280,20 @@ def test_the_neural_stem_cell_sample_is_read(params, unpack, tmp_path):
     assert summary.labels == {"RA/SHH": 4, "astrocyte": 4, "oligodendrocyte": 4}
     background = dataset.load(tmp_path / "cells").manifest.groupby("label")["background"].mean().round()
     assert background.to_dict() == {"RA/SHH": 101, "astrocyte": 101, "oligodendrocyte": 152}
+
+
+def test_an_image_of_a_track_whose_time_is_no_number_is_refused(make_params, tmp_path, rng):
+    changes = preset("followed") | {"ingest.max_refused_share": 0.5}
+    changes["dataset.pattern"] = changes["dataset.pattern"].replace(r"(?P<hour>\d+)", "(?P<hour>[^_]*)")
+    changes["dataset.ranges"] = {}
+    data = tmp_path / "data"
+    data.mkdir()
+    for cell, hour in ((1, "0"), (1, "6.5"), (2, "late")):
+        (data / f"a_1d1_{cell}_t{hour}_Ch1.ome.tif").write_bytes(tiff(draw_cell(rng)))
+    settings = make_params(changes)
+    summary = ingest(settings, data, tmp_path / "cells")
+    assert (summary.cells, summary.refused) == (2, {"time": 1})
+    known = dataset.load(tmp_path / "cells")
+    assert known.manifest["hour"].tolist() == ["0", "6.5"]
+    quarantine = pd.read_parquet(tmp_path / "cells" / dataset.QUARANTINE)
+    assert "the time 'late' is not a number; correct the name" in quarantine["reason"].iloc[0]

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from fatescope.data import splits
+from fatescope.data.tracks import Tracks
 from fatescope.errors import DataError, SplitError
 from pipelines.stages import ingest
 from pipelines.stages import split as stage
@@ -208,3 +209,34 @@ def test_a_file_that_holds_no_splits(tmp_path):
     for name in ("splits.parquet", "absent.parquet"):
         with pytest.raises(DataError, match="run the split stage"):
             splits.load(tmp_path / name)
+
+
+def test_no_cell_with_several_images_is_on_two_sides_of_the_random_scheme(make_params):
+    keys = np.repeat(hashes(200), 4)
+    codes = np.repeat(np.arange(200) % 3, 4).astype(np.int8)
+    # Of the last class there are three cells: their sides are not left to chance.
+    codes[codes == 2] = np.where(np.arange((codes == 2).sum()) < 12, 2, -1)
+    mixed = np.random.default_rng(0).permutation(len(keys))
+    of_cells = Tracks(keys[mixed], np.zeros(len(keys)))
+    sides = stage.draw_tracks(codes[mixed], ["a", "b", "c"], of_cells, make_params().split)
+    together = pd.Series(sides).groupby(of_cells.keys).nunique()
+    assert together.max() == 1
+    assert (sides[codes[mixed] < 0] == -1).all()
+    counts = pd.crosstab(codes[mixed], sides).loc[[0, 1, 2], [0, 1, 2]]
+    assert (counts.loc[2] == 4).all()
+    assert (counts.loc[[0, 1], 2] / counts.loc[[0, 1]].sum(axis=1)).between(0.15, 0.35).all()
+
+
+def test_a_cell_with_several_images_keeps_its_side_when_more_are_added(make_params):
+    keys, settings = hashes(300), make_params().split
+    codes = (np.arange(300) % 2).astype(np.int8)
+    before = stage.draw_tracks(codes, ["a", "b"], Tracks(keys, np.zeros(300)), settings)
+    later = stage.draw_tracks(np.tile(codes, 3), ["a", "b"], Tracks(np.tile(keys, 3), np.zeros(900)), settings)
+    np.testing.assert_array_equal(later, np.tile(before, 3))
+
+
+def test_images_of_one_cell_of_two_classes_are_refused(make_params):
+    of_cells = Tracks(np.array([1, 1, 2, 3, 4, 5, 6]), np.zeros(7))
+    codes = np.array([0, 1, 0, 0, 0, 1, 1], np.int8)
+    with pytest.raises(SplitError, match="images of one cell are of a and b; dataset"):
+        stage.draw_tracks(codes, ["a", "b"], of_cells, make_params().split)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from fatescope.data.tracks import Tracks
 from fatescope.errors import SplitError
 from fatescope.networks.network import Outputs
 from pipelines.training import cross_fit
@@ -113,3 +114,15 @@ def test_a_model_is_asked_for_the_cells_that_were_held_out(calibrate, rng, monke
     np.testing.assert_array_equal(np.sort(asked.rows), rows)
     np.testing.assert_array_equal(asked.logits[:, 0], -pixels[asked.rows].mean((1, 2), dtype=np.float32))
     assert 0 < np.median(asked.distance) < 2
+
+
+def test_images_of_one_cell_are_in_one_fold_under_the_random_scheme(calibrate):
+    examples = examples_of(np.repeat([0, 1], 60), 80)
+    keys = np.array([*np.repeat(np.arange(30), 4), 99])
+    of_cells = Tracks(keys, np.zeros(121))
+    dealt = deal_folds(examples, np.array(["one"] * 121), calibrate(3), whole=False, tracks=of_cells)
+    check(dealt, 3, np.arange(120))
+    for fold in dealt.parts:
+        assert not set(keys[fold.held]) & set(keys[fold.examples.train])
+        assert np.bincount(examples.targets[fold.held]).tolist() == [20, 20]
+    assert dealt.tracks is of_cells

@@ -20,6 +20,7 @@ def read(paths, label=None):
     dataset = Dataset(
         pattern=pattern, label="label", classes={}, group=chosen.group, ranges={}, tasks={}, hierarchy={},
         channels={"1": "brightfield"} if "channel" in names else None, marker_channels=[],
+        track=None, time=None,
     )  # fmt: skip
     parsed = [PathParser(dataset).read(path) for path in paths]
     assert None not in parsed, pattern

@@ -1,0 +1,89 @@
+// A strip for each cell that has several images over time: the images, the probability so far, and where the call settles.
+
+import { color } from "./charts.js";
+import { showCell } from "./detail.js";
+import { byId, element, picture } from "./dom.js";
+import { percent, plural } from "./format.js";
+import { VERDICTS } from "./samples.js";
+import { NO_FOLDER } from "./filenames.js";
+import { answerTracks } from "./tracks.js";
+
+const SHOWN = 20; // strips that are shown at first, and that are added at a time
+
+let shown = SHOWN;
+let shownRun = null;
+
+/** Show the strips of the cells of a run that are selected; nothing where no cell has several images. */
+export function showTracks(run, selected) {
+  if (run !== shownRun) [shown, shownRun] = [SHOWN, run];
+  const wanted = new Set(selected);
+  const tracks = answerTracks(run.classified, run.model).filter(({ frames }) =>
+    frames.some(({ cell }) => wanted.has(cell)),
+  );
+  byId("tracks").hidden = !run.model.tracks || !tracks.length;
+  byId("track-count").textContent = summary(tracks);
+  const more = byId("more-tracks");
+  more.hidden = tracks.length <= shown;
+  more.onclick = () => showMore(run, selected);
+  byId("track-strips").replaceChildren(...tracks.slice(0, shown).map((track) => strip(track, run)));
+}
+
+function showMore(run, selected) {
+  const first = shown;
+  shown += SHOWN;
+  showTracks(run, selected);
+  // The button may be gone; reading goes on where it was.
+  byId("track-strips").children[first]?.querySelector("button")?.focus();
+}
+
+/** Say how many cells have several images, and how many of them are sure. */
+export function summary(tracks) {
+  const sure = tracks.filter(({ verdict }) => verdict === "sure").length;
+  return `${plural(tracks.length, "cell")} with several images, ${sure} of them sure after the last one.`;
+}
+
+/** Say what a cell is by all of its images, and from which one on. */
+export function trackSentence({ label, verdict, since, sureSince, frames }) {
+  const last = frames.at(-1).probabilities[label];
+  if (verdict === "unlike_training") return "all images are unlike the training cells";
+  const from = since === 0 ? "from the first image on" : `from image ${since + 1} of ${frames.length} on`;
+  const sure = sureSince === null ? "unsure" : sureSince === since ? "sure" : `sure from image ${sureSince + 1} on`;
+  return `${label}, ${percent(last)} after ${plural(frames.length, "image")}; ${from}, ${sure}`;
+}
+
+/** Name a cell by its sample, acquisition group and track. */
+export const trackName = ({ sample, group, track }) =>
+  [sample === NO_FOLDER || sample === group ? null : sample, group, track].filter(Boolean).join(", ");
+
+function strip(track, run) {
+  const frames = track.frames.map((frame, i) => element("li", {}, frameButton(track, frame, i, run)));
+  return element(
+    "li",
+    { class: `track ${track.verdict}` },
+    element("p", {}, element("strong", {}, trackName(track)), ` ${trackSentence(track)}.`),
+    element("ol", { class: "frames" }, ...frames),
+  );
+}
+
+function frameButton({ label, since, frames }, frame, i, run) {
+  const value = frame.probabilities[label];
+  const settles = i === since && frames.length > 1;
+  const bar = element("span", { class: "bar", "aria-hidden": "true" });
+  bar.style.setProperty("--share", String(value));
+  bar.style.setProperty("--bar", color(run.model.classes.indexOf(label)));
+  const note = frame.counts ? "" : `, ${VERDICTS.unlike_training}, does not count`;
+  const button = element(
+    "button",
+    {
+      type: "button",
+      class: settles ? "frame settles" : "frame",
+      "aria-label": `Time ${frame.time}: ${label} ${percent(value)}${note}${settles ? ", the call settles here" : ""}`,
+    },
+    picture(frame.cell.thumbnail, { loading: "lazy", decoding: "async" }),
+    bar,
+    element("span", {}, percent(value)),
+    element("span", { class: "time" }, `t ${frame.time}`),
+  );
+  button.addEventListener("click", () => showCell(frame.cell, run));
+  return button;
+}

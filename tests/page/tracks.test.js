@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { toRegExp } from "../../service/page/filenames.js";
+import { summary, trackName, trackSentence } from "../../service/page/track-strips.js";
+import { answerTracks } from "../../service/page/tracks.js";
+
+const { dataset, model, cells, tracks } = JSON.parse(readFileSync(new URL("tracks.json", import.meta.url), "utf8"));
+const { correlation, scale } = model;
+const MODEL = {
+  ...model,
+  regex: toRegExp(dataset.pattern),
+  tracks: { group: dataset.group, track: dataset.track, time: dataset.time, correlation, scale },
+};
+
+test("the page answers cells with several images as the service does", () => {
+  const answers = answerTracks(cells, MODEL);
+  assert.equal(answers.length, tracks.length);
+  for (const [i, expected] of tracks.entries()) {
+    const { frames, sureSince, ...answer } = answers[i];
+    const { frames: expectedFrames, sure_since, ...rest } = expected;
+    assert.deepEqual(answer, rest);
+    assert.equal(sureSince, sure_since);
+    assert.deepEqual(
+      frames.map(({ cell, time, counts }) => ({ id: cell.id, time, counts })),
+      expectedFrames.map(({ id, time, counts }) => ({ id, time, counts })),
+    );
+    for (const [at, { probabilities }] of frames.entries()) {
+      for (const name of MODEL.classes) {
+        assert.ok(
+          Math.abs(probabilities[name] - expectedFrames[at].probabilities[name]) < 1e-8,
+          `${i}, ${at}, ${name}`,
+        );
+      }
+    }
+  }
+});
+
+test("the order in which requests end does not matter", () => {
+  const labels = (answers) => new Map(answers.map((answer) => [trackName(answer), trackSentence(answer)]));
+  const [forward, backward] = [cells, cells.toReversed()].map((its) => labels(answerTracks(its, MODEL)));
+  for (const [name, sentence] of forward) assert.equal(backward.get(name), sentence);
+});
+
+test("a model of one image a cell has no tracks", () => {
+  assert.deepEqual(answerTracks(cells, { ...MODEL, tracks: null }), []);
+});
+
+test("a sentence says what the call is and where it settles", () => {
+  const of = (changes) => ({ label: "A", verdict: "sure", frames: [0.4, 0.6, 0.95], ...changes });
+  const sentence = ({ frames, ...rest }) =>
+    trackSentence({ ...rest, frames: frames.map((value) => ({ probabilities: { A: value } })) });
+  assert.equal(
+    sentence(of({ since: 1, sureSince: 2 })),
+    "A, 95% after 3 images; from image 2 of 3 on, sure from image 3 on",
+  );
+  assert.equal(sentence(of({ since: 0, sureSince: 0 })), "A, 95% after 3 images; from the first image on, sure");
+  assert.equal(
+    sentence(of({ since: 1, sureSince: null, verdict: "unsure" })),
+    "A, 95% after 3 images; from image 2 of 3 on, unsure",
+  );
+  assert.equal(sentence(of({ verdict: "unlike_training" })), "all images are unlike the training cells");
+  assert.equal(
+    summary([{ verdict: "sure" }, { verdict: "unsure" }]),
+    "2 cells with several images, 1 of them sure after the last one.",
+  );
+  assert.equal(trackName({ sample: "a_1d1", group: "a_1d1", track: "17" }), "a_1d1, 17");
+});
