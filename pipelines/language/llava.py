@@ -19,7 +19,10 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from fatescope.errors import DataError
 from pipelines.language import prompt
+from pipelines.language.encoder import TYPE
 
+KNOWN = (TYPE, "clip_vision_model", "siglip_vision_model")
+"""Vision towers that were tried; the import makes the first of them known to transformers."""
 Turns = list[dict[str, object]]
 """A conversation in the form of chat templates."""
 
