@@ -90,7 +90,6 @@ def answer_rows(report: LanguageReport) -> list[Row]:
 
 
 def main(
-    sets: Annotated[Path, typer.Option(help="Not used here; as other benchmarks have it.")] = Path("../shared/data"),
     work: Annotated[Path | None, typer.Option(help="Folder that keeps the cells for the next run.")] = None,
     keep: Annotated[Path | None, typer.Option(help="Folder to keep the model and its answers in.")] = None,
     small: Annotated[bool, typer.Option("--small", help="Seconds of training, to check the program.")] = False,
@@ -98,7 +97,7 @@ def main(
     """Train, ask, print and write the tables."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="fatescope-language-") as temporary:
-        rows = measure(Sets(sets, work, small), keep or Path(temporary), small)
+        rows = measure(Sets(Path(), work, small), keep or Path(temporary), small)
     publish(
         "language",
         [f for section, found in rows.items() for f in to_figures(section, found)],

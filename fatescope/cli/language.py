@@ -67,7 +67,7 @@ def build_tiny(
         "fatescope language train llava pairs --out tuned --how lora --minutes 60",
     ),
 )
-def tune(  # noqa: PLR0917  options of a command
+def tune(  # noqa: PLR0913, PLR0917  options of a command
     model: Weights,
     pairs: Pairs,
     out: Annotated[Path, typer.Option(help="Folder for the tuned model.")],

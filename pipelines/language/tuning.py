@@ -105,7 +105,7 @@ def tune(
             if done >= 1:
                 break
             _set_rate(optimizer, settings.learning_rate, done)
-            loss = model(**_encode(llava, [_draw(conversations[i], settings, rng) for i in chosen], rng)).loss
+            loss = model(**encode(llava, [draw_questions(conversations[i], settings, rng) for i in chosen], rng)).loss
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -153,14 +153,14 @@ def _batches(count: int, size: int, rng: np.random.Generator) -> Iterator[list[i
         yield order[start : start + size]
 
 
-def _draw(conversation: Conversation, settings: Settings, rng: np.random.Generator) -> Conversation:
+def draw_questions(conversation: Conversation, settings: Settings, rng: np.random.Generator) -> Conversation:
     """Return a conversation with some of its questions in a new order: each is the first one of some, as when asked."""
     others = rng.permutation(np.arange(1, len(conversation.pairs)))[: settings.questions - 1]
     chosen = rng.permutation([0, *others.tolist()])
     return Conversation(conversation.picture, [conversation.pairs[i] for i in chosen])
 
 
-def _encode(llava: Llava, conversations: list[Conversation], rng: np.random.Generator) -> dict[str, Tensor]:
+def encode(llava: Llava, conversations: list[Conversation], rng: np.random.Generator) -> dict[str, Tensor]:
     """Return a batch with the tokens of the answers as labels, and pictures mirrored, turned and shifted."""
     turns = []
     for conversation in conversations:
