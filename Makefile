@@ -25,8 +25,8 @@ EXTRAS_serve := service
 EXTRAS_ray := service,ray
 EXTRAS_watch := service,monitoring
 EXTRAS_light := service,monitoring,test
-EXTRAS_test := pipelines,service,monitoring,ray,server,lineage,test,dev,fuzz
-EXTRAS_bench := pipelines,service,monitoring,ray,bench,test
+EXTRAS_test := pipelines,service,monitoring,ray,server,lineage,language,test,dev,fuzz
+EXTRAS_bench := pipelines,service,monitoring,ray,language,bench,test
 
 $(VENV)/bin/python:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11, 3.12 or 3.13 is needed; name it with: make PYTHON=/path/to/python3.12'; exit 1; }

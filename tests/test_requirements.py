@@ -13,8 +13,9 @@ from tests.support.project import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OWN = {"fatescope", "pipelines", "service", "monitoring", "benchmarks", "tests"}
-OPTIONAL = {"ray", "torch"}
-"""Imported where they are asked for: a Ray cluster by pipelines and service, PyTorch as an engine of the service."""
+OPTIONAL = {"peft", "ray", "tokenizers", "torch", "transformers"}
+"""Imported where they are asked for: a Ray cluster by pipelines and service, PyTorch as an engine of the service, a
+vision-language model by pipelines."""
 
 
 def imports(folder):

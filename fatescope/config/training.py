@@ -47,10 +47,11 @@ class Train(Section):
     """Seeds of initial weights, order of cells, augmentation and dropout. One network is trained for each seed; the
     first is served, the others measure the spread."""
     backbone: str
-    """A name in `fatescope.networks.backbones.BACKBONES`."""
+    """A name in `fatescope.networks.backbones.BACKBONES`, or `vision_tower`, which needs the extra `language`."""
     weights: str
     """`none`, `imagenet`, `pretrained` (what the stage `pretrain` taught), or the path of a state dict: torchvision's, with
-    or without folded batch normalisation, or `weights.safetensors` of a bundle."""
+    or without folded batch normalisation, or `weights.safetensors` of a bundle; for `vision_tower` the folder of a
+    LLaVA."""
     freeze: bool
     """Whether the backbone keeps its `weights`, and its statistics of batch normalisation, and only the linear layer is
     trained; needs weights to keep."""

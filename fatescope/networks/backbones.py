@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fatescope.errors import ParamsError
+from fatescope.networks import vision_tower
 from fatescope.networks.stems import SMALL
 
 Weights = str | dict[str, Tensor]
@@ -40,11 +41,14 @@ def build(name: str, weights: str, input_size: tuple[int, int], channels: int = 
 
     The file, read by `torch.load` unless it ends in .safetensors, has the weights of torchvision's model or those of a
     bundle, of any precision; of an ensemble, the first member with this backbone is taken. The stem `small` takes
-    weights of `standard` too, because it has no others.
+    weights of `standard` too, because it has no others. The backbone `vision_tower`
+    is that of the LLaVA in the folder `weights`.
     Raises ParamsError for an unknown name, an input size that is too small, or weights that cannot be obtained.
     """
+    if name == vision_tower.NAME:
+        return Backbone(*vision_tower.load(Path(weights), input_size, channels))
     if name not in BACKBONES:
-        raise ParamsError(f"train.backbone: '{name}' is not one of {sorted(BACKBONES)}")
+        raise ParamsError(f"train.backbone: '{name}' is not one of {sorted([*BACKBONES, vision_tower.NAME])}")
     if min(input_size) < (smallest := smallest_side(name, stem)):
         raise ParamsError(f"train.input_size: {name} needs {smallest} px a side or more, got {list(input_size)}")
     if weights in {"none", "imagenet"}:

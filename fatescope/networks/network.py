@@ -17,7 +17,7 @@ from torch.nn import functional
 from fatescope.config.names import BRIGHTFIELD, DARKFIELD, ChannelKind
 from fatescope.errors import BundleError
 from fatescope.inference.bundle import OPSET, OUTPUTS, Spec
-from fatescope.networks import backbones
+from fatescope.networks import backbones, vision_tower
 from fatescope.networks.backbones import Backbone
 from fatescope.networks.preprocessing import normalise, resize
 from fatescope.networks.symmetry import is_stretched, symmetries_of
@@ -181,8 +181,10 @@ def restore(spec: Spec, weights: Path) -> Network | Ensemble:
     members = []
     for fit in spec.params["train"]:
         size = (fit["input_size"][0], fit["input_size"][1])
+        # The shape of a vision tower is in its folder alone.
+        source = fit["weights"] if fit["backbone"] == vision_tower.NAME else "none"
         # Bundles of before there were several stems, or several views, have none.
-        backbone = backbones.build(fit["backbone"], "none", size, len(spec.kinds), fit.get("stem", "standard"))
+        backbone = backbones.build(fit["backbone"], source, size, len(spec.kinds), fit.get("stem", "standard"))
         how = {name: fit[name] for name in ("resize", "normalisation", "dropout")}
         members.append(
             Network(backbone, len(spec.classes), size, **how, views=fit.get("views", "one"), kinds=spec.kinds)
@@ -197,15 +199,22 @@ def export(network: Network | Ensemble, canvas: tuple[int, int], path: Path, cha
     network = network.cpu().eval()
     # Two cells, because a trace with one would fix the batch size at one.
     example = torch.rand(2, channels, *canvas) * 1000
-    torch.onnx.export(
+    program = torch.onnx.export(
         network,
         (example,),
-        str(path),
         dynamo=True,
-        external_data=False,
         input_names=["pixels"],
         output_names=list(OUTPUTS),
         dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
         opset_version=OPSET,
         verbose=False,
     )
+    assert program is not None, "torch returns what it exported with `dynamo`"
+    constants = program.model.graph.initializers
+    for name in OUTPUTS:
+        # PyTorch names constants by their operators; a vision tower has an `embedding` of its own.
+        if name in constants:
+            constant = constants.pop(name)
+            constant.name = f"constant_{name}"
+            constants.add(constant)
+    program.save(str(path), external_data=False)
