@@ -46,6 +46,7 @@ _SEGMENTS = re.compile(r"[,;:()]|(?<!\w)(?:and|with|while|whereas|where)(?!\w)")
 _SET_PHRASES = re.compile(r"(?<!\w)(?:ma(?:ke|kes|king|de) up(?! to)|confidence intervals?)(?!\w)")
 """Words that are allowed in these phrases alone."""
 _OF_THE_REST = re.compile(r"(?<!\w)(?:of|among) (?:the |these )?(?:rest|remain)")
+_ALL_CELLS = re.compile(r"(?<!\w)(?:cells?|images?)(?!\w)")
 _SENTENCES = re.compile(r"[.!?]")
 _WORD = re.compile(r"[a-z']+")
 _PLAIN = str.maketrans(
@@ -171,7 +172,7 @@ class _Reader:
             elif topics:
                 owner = None
                 self._check_topic(found, topics[0])
-            elif found and owner is not None:
+            elif found and owner is not None and not _ALL_CELLS.search(segment):
                 self._check_shares(found, owner)
             elif found:
                 self._check_alone(found, segment)
@@ -180,7 +181,7 @@ class _Reader:
         self.problems.append(f"what '{found[0].text}' is of cannot be told; give each number a clause of its own")
 
     def _check_alone(self, found: list[Number], segment: str) -> None:
-        if len(found) == 1 and found[0].is_count and re.search(r"(?<!\w)(?:cells?|images?)(?!\w)", segment):
+        if len(found) == 1 and found[0].is_count and _ALL_CELLS.search(segment):
             self._check_count(found[0], "cells")
         else:
             self.problems.append(f"'{found[0].text}' stands beside no class and no verdict")
