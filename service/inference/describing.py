@@ -1,7 +1,7 @@
 """Describe cultures for requests: from the figures of their answers, by a language model where one is set up."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Self
 
@@ -63,6 +63,11 @@ class Images:
     lossy: int = 0
     unusual: int = 0
     """Images of a size that the model was not trained on."""
+
+
+def is_unusual(warnings: Set[str]) -> bool:
+    """Return whether the codes of the warnings about a cell say that the model was not trained on its size."""
+    return bool(warnings & {"size", "cut"})
 
 
 def culture_of(counts: CellCountsDict, spec: Spec, images: Images, *, excluded: bool) -> Culture:
