@@ -11,7 +11,8 @@ The text names classes by their labels, `[A]`, `[B]` and so on. It passes where
   class of the one before it: its interval, or the share that was not named yet;
 - `mostly` and the like stand beside a class whose interval is above one half or a verdict of more than half of the
   cells, `largest` beside a class whose interval is above those of all others;
-- the share and the interval of each class that the template names are there, and the number of cells.
+- the share and the interval of each class that the template names are there, that the ranges are 95 % intervals is
+  said once, and so is the number of cells.
 
 What a text passes through says nothing that the figures do not, but it is no proof that it reads well.
 """
@@ -101,6 +102,7 @@ class _Reader:
         self._seen: set[tuple[str, str]] = set()
         """What was said: (class, share or interval), and (cells, count)."""
         self._numbers: list[Number] = []
+        self._level_said = False
 
     def read(self, text: str) -> None:
         """Check all of a text."""
@@ -114,6 +116,8 @@ class _Reader:
             if share.low == share.high and "interval" in missing:
                 missing.remove("interval")
             self.problems += [f"the {what} of {self._label(name)} is missing" for what in missing]
+        if any((name, "interval") in self._seen for name in self._shares) and not self._level_said:
+            self.problems.append(f"it never says that the ranges are {LEVEL} % intervals")
         if ("cells", "count") not in self._seen:
             self.problems.append("the number of cells is missing")
 
@@ -138,6 +142,7 @@ class _Reader:
             if number.percent and number.high is None:
                 if number.value != LEVEL:
                     self.problems.append(f"'{number.text}' is not the level of the intervals, {LEVEL} %")
+                self._level_said = True
                 return " interval"
             return found[0]
 

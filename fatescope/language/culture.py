@@ -16,6 +16,8 @@ REASONS = {
 """Why a cell is outside the gates of quality → what the page calls it."""
 WORTH_NAMING = 0.005
 """Smallest share that is named beside the largest, as on the page."""
+CANNOT_BE_RULED_OUT = 0.1
+"""A smaller one is named too where its interval reaches as far."""
 
 
 @dataclass(frozen=True)
@@ -79,4 +81,8 @@ class Culture:
         if self.composition is None or self.mostly_unlike:
             return []
         ordered = sorted(self.composition.items(), key=lambda item: -item[1].share)
-        return [item for place, item in enumerate(ordered) if not place or item[1].share >= WORTH_NAMING]
+        return [
+            (name, share)
+            for place, (name, share) in enumerate(ordered)
+            if not place or share.share >= WORTH_NAMING or share.high >= CANNOT_BE_RULED_OUT
+        ]

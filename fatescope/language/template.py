@@ -7,6 +7,8 @@ every lead, whoever wrote it.
 from fatescope.inference.comparison_sentences import cells_of, join
 from fatescope.language.culture import REASONS, Culture, Share
 
+_WIDE = 0.5
+"""Width of an interval from which on it says next to nothing."""
 _SHIFTS = 3
 """Differences from the training images that are named."""
 
@@ -96,6 +98,10 @@ def _verb(reason: str, number: int) -> str:
 
 def _left_out(culture: Culture) -> list[str]:
     sentences = []
+    if any(share.high - share.low >= _WIDE for _, share in culture.named):
+        sentences.append(
+            "Such wide intervals leave nearly everything possible: these cells do not tell the composition."
+        )
     if culture.unlike and culture.named:
         sentences.append("Cells unlike the training cells do not count in the composition.")
     if culture.outside:

@@ -107,7 +107,7 @@ def test_what_is_not_there_is_named(fatescope, tmp_path):
 
 
 def test_a_language_model_writes_it_unless_the_template_is_asked_for(fatescope, tmp_path, monkeypatch):
-    text = "90 % of the 9 cells are [A] (70 to 100 %) and 10 % are [B] (0 to 30 %)."
+    text = "90 % of the 9 cells are [A] (95 % interval 70 to 100 %) and 10 % are [B] (0 to 30 %)."
     with serving_chat(text) as endpoint:
         monkeypatch.setenv("FATESCOPE_LANGUAGE_URL", endpoint.url)
         monkeypatch.setenv("FATESCOPE_LANGUAGE_MODEL", "tiny")
@@ -116,6 +116,8 @@ def test_a_language_model_writes_it_unless_the_template_is_asked_for(fatescope, 
         by_template = fatescope("describe", path, "--template").output
         assert len(endpoint.bodies) == 1
     assert written["source"] == "model"
-    assert written["text"].startswith("90 % of the 9 cells are as (70 to 100 %) and 10 % are bs (0 to 30 %).")
+    assert written["text"].startswith(
+        "90 % of the 9 cells are as (95 % interval 70 to 100 %) and 10 % are bs (0 to 30 %)."
+    )
     assert "run" not in json.dumps(endpoint.bodies)
     assert "(Written by a template: it was asked for.)" in by_template

@@ -66,7 +66,7 @@ def write_well(body):
     """Return what a good model writes of the figures in a request."""
     figures = json.loads(body["messages"][1]["content"])
     shares = figures["composition"].items()
-    parts = [f"{of['share']} are {name} ({of['95 % interval']})" for name, of in shares]
+    parts = [f"{of['share']} are {name} (95 % interval {of['95 % interval']})" for name, of in shares]
     return f"{', '.join(parts)}. In all, {figures['cells']['classified']} cells were classified."
 
 

@@ -19,8 +19,11 @@ CULTURE = Culture(
     outside=5,
     outside_reasons={"focus": 3, "doublet": 2},
 )
-BASE = "62 % of the cells are [A] (55 to 69 %) and 38 % are [B] (31 to 45 %). 1,240 cells were classified."
-REST = "[B] account for 38 % (31 to 45 %). 1,240 cells were classified."
+BASE = (
+    "62 % of the cells are [A] (55 to 69 %) and 38 % are [B] (31 to 45 %), with 95 % intervals. "
+    "1,240 cells were classified."
+)
+REST = "[B] account for 38 % (95 % interval 31 to 45 %). 1,240 cells were classified."
 
 
 @pytest.mark.parametrize(
@@ -28,7 +31,7 @@ REST = "[B] account for 38 % (31 to 45 %). 1,240 cells were classified."
     [
         BASE,
         BASE.replace("55 to 69 %", "95% interval 55\u201369%").replace("31 to", "95 % confidence interval: 31 % to"),
-        "The culture is mostly [A], at 62 % (from 55 to 69 %), with 38 % [B] (between 31 and 45 %); 1240 cells.",
+        "It is mostly [A], 62 % (95 % interval from 55 to 69 %), with 38 % [B] (between 31 and 45 %). 1240 cells.",
         "[A] make up 0.62 of the culture, with a ninety-five percent confidence interval of 0.55 to 0.69. " + REST,
         "Sixty-two per cent of the cells are [A] (55.3 to 69.4 %). " + REST,
         "About 62.5 % of the cells are [A] (55.31\u201369.4 %). " + REST,
@@ -124,6 +127,7 @@ def test_what_the_figures_say_passes(text):
         ("62 % are [A] and 38 % are [B]. 1,240 cells.", "the interval of [A] is missing"),
         (REST, "the share of [A] is missing"),
         (BASE.replace(" 1,240 cells were classified.", ""), "the number of cells is missing"),
+        (BASE.replace(", with 95 % intervals", ""), "it never says that the ranges are 95 % intervals"),
         ("", "it has 0 characters"),
         (BASE * 20, "characters; write 1 to"),
     ],
@@ -136,7 +140,7 @@ def test_what_they_do_not_say_does_not(text, reason):
 def test_a_majority_needs_an_interval_above_one_half():
     wide = {"astrocyte": Share(0.62, 0.45, 0.79), "NT3": Share(0.38, 0.21, 0.55)}
     culture = Culture(CULTURE.classes, 10, 9, 1, 0, wide)
-    text = "The culture is mostly [A], 62 % (45 to 79 %), with 38 % [B] (21 to 55 %). 10 cells were classified."
+    text = "It is mostly [A], 62 % (95 % interval 45 to 79 %), with 38 % [B] (21 to 55 %). 10 cells were classified."
     assert check(text, culture) == ["'mostly' is more than the figures say"]
     assert check(text.replace("mostly ", ""), culture) == []
 

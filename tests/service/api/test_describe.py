@@ -17,7 +17,9 @@ FIGURES = {
     },
     "differences": [{"figure": "background", "here": 1523.4, "known": 801.0}],
 }  # fmt: skip
-GOOD = "62 % of the cells are [A] (55 to 69 %), 38 % are [B] (31 to 45 %). Of the 400 cells, 300 are sure."
+GOOD = (
+    "62 % of the cells are [A] (95 % interval 55 to 69 %), 38 % are [B] (31 to 45 %). Of the 400 cells, 300 are sure."
+)
 
 
 def ask(client, **changes):
@@ -76,7 +78,9 @@ def test_a_language_model_gets_figures_alone_and_writes_what_was_found(asking):
     with serving_chat(GOOD, "62 % are [B].") as endpoint, asking(endpoint) as app, connected(app) as client:
         first, second = (ask(client).raise_for_status().json() for _ in range(2))
     assert (first["source"], first["model"], first["why"]) == ("model", "tiny", None)
-    assert first["text"].startswith("62 % of the cells are astrocytes (55 to 69 %), 38 % are oligodendrocytes")
+    assert first["text"].startswith(
+        "62 % of the cells are astrocytes (95 % interval 55 to 69 %), 38 % are oligodendrocytes"
+    )
     assert first["text"].endswith("does not tell what a treatment does.") or "what a treatment does" in first["text"]
     assert (second["source"], second["model"]) == ("template", "tiny")
     assert "'62 %' is not the share of [B]" in second["why"]
