@@ -15,9 +15,10 @@ class Train(Section):
     """Seeds of initial weights, order of cells, augmentation and dropout. One network is trained for each seed; the
     first is served, the others measure the spread."""
     backbone: str
-    """A name in `fatescope.networks.backbones.BACKBONES`."""
+    """A name in `fatescope.networks.backbones.BACKBONES`, or `vision_tower`, which needs the extra `language`."""
     weights: str
-    """`none`, `imagenet`, or the path of a state dict: torchvision's, or `weights.safetensors` of a bundle."""
+    """`none`, `imagenet`, or the path of a state dict: torchvision's, or `weights.safetensors` of a bundle; for
+    `vision_tower` the folder of a LLaVA."""
     input_size: Size
     """Height and width in px of the backbone's input."""
     resize: Literal["pad", "stretch"]

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fatescope.errors import ParamsError
+from fatescope.networks import vision_tower
 
 Weights = str | dict[str, Tensor]
 """`none`, `imagenet`, or a state dict of torchvision's model of that name."""
@@ -35,11 +36,14 @@ def build(name: str, weights: str, input_size: tuple[int, int], channels: int = 
     """Build the backbone `name` for images of `channels` with `weights`: `none`, `imagenet`, or a state dict's path.
 
     The file, read by `torch.load` unless it ends in .safetensors, has the weights of torchvision's model or those of a
-    bundle; of an ensemble, the first member with this backbone is taken.
+    bundle; of an ensemble, the first member with this backbone is taken. The backbone `vision_tower` is that of the
+    LLaVA in the folder `weights`.
     Raises ParamsError for an unknown name, an input size that is too small, or weights that cannot be obtained.
     """
+    if name == vision_tower.NAME:
+        return Backbone(*vision_tower.load(Path(weights), input_size, channels))
     if name not in BACKBONES:
-        raise ParamsError(f"train.backbone: '{name}' is not one of {sorted(BACKBONES)}")
+        raise ParamsError(f"train.backbone: '{name}' is not one of {sorted([*BACKBONES, vision_tower.NAME])}")
     if min(input_size) < SMALLEST.get(name, 0):
         raise ParamsError(f"train.input_size: {name} needs {SMALLEST[name]} px a side or more, got {list(input_size)}")
     if weights in {"none", "imagenet"}:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from fatescope.config.names import BRIGHTFIELD, DARKFIELD, ChannelKind
 from fatescope.errors import BundleError
 from fatescope.inference.bundle import OPSET, OUTPUTS, Spec
-from fatescope.networks import backbones
+from fatescope.networks import backbones, vision_tower
 from fatescope.networks.backbones import Backbone
 from fatescope.networks.preprocessing import normalise, resize
 from fatescope.networks.symmetry import is_stretched, symmetries_of
@@ -165,7 +165,9 @@ def restore(spec: Spec, weights: Path) -> Network | Ensemble:
     members = []
     for fit in spec.params["train"]:
         size = (fit["input_size"][0], fit["input_size"][1])
-        backbone = backbones.build(fit["backbone"], "none", size, len(spec.kinds))
+        # The shape of a vision tower is in its folder alone.
+        source = fit["weights"] if fit["backbone"] == vision_tower.NAME else "none"
+        backbone = backbones.build(fit["backbone"], source, size, len(spec.kinds))
         how = {name: fit[name] for name in ("resize", "normalisation", "dropout")}
         # Bundles of before there were several have none.
         members.append(

@@ -23,12 +23,12 @@ from pipelines.language import prompt
 
 SIDE = 60
 """Height and width in px of the images that the vision tower sees."""
-PATCH = 6
+PATCH = 10
 """Height and width in px of a patch; (SIDE / PATCH)² of them are tokens of the language model."""
-VISION = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+VISION = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4}
 TEXT = {
-    "hidden_size": 160,
-    "intermediate_size": 448,
+    "hidden_size": 144,
+    "intermediate_size": 384,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
