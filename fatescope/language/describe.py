@@ -102,9 +102,8 @@ def figures(culture: Culture) -> str:
 
 def _with_names(text: str, culture: Culture) -> str:
     """Return a text with the names of classes in the place of their labels."""
-    for name, label in zip(culture.classes, labels(culture.classes), strict=True):
-        called = cells_of(name)
-        # A function, because a name may hold what is special in a replacement.
-        text = re.sub(re.escape(label) + r"( cells)?", lambda _, called=called: called, text)
+    called = dict(zip(labels(culture.classes), map(cells_of, culture.classes), strict=True))
+    # In one pass, because a name may hold what looks like a label.
+    text = re.sub(r"(\[[A-Z]+\])(?: cells)?", lambda found: called[found[1]], text)
     text = " ".join(text.split())
     return text[:1].upper() + text[1:]

@@ -86,10 +86,10 @@ def _culture(counts: CellCounts, cells: list[CellResult], answer: ClassifyBatchR
         sure=counts.sure,
         unsure=counts.unsure,
         unlike=counts.unlike_training,
-        composition=counts.composition and {name: _share(share) for name, share in counts.composition.items()},
+        composition=_shares(counts.composition),
         refused=counts.refused,
         outside=counts.outside,
-        outside_reasons={**counts.outside_reasons},
+        outside_reasons={str(reason): count for reason, count in counts.outside_reasons.items()},
         excluded=answer.outside_excluded,
         lossy=sum("lossy" in codes for codes in warned),
         unusual=sum(map(is_unusual, warned)),
@@ -97,8 +97,10 @@ def _culture(counts: CellCounts, cells: list[CellResult], answer: ClassifyBatchR
     )
 
 
-def _share(share: ClassShare) -> Share:
-    return Share(share.share, share.low, share.high)
+def _shares(composition: dict[str, ClassShare] | None) -> dict[str, Share] | None:
+    if composition is None:
+        return None
+    return {name: Share(share.share, share.low, share.high) for name, share in composition.items()}
 
 
 def _from_shared(result: _SharedResult) -> dict[str, Culture]:
@@ -107,17 +109,18 @@ def _from_shared(result: _SharedResult) -> dict[str, Culture]:
 
 
 def _from_shared_sample(sample: _SharedSample, result: _SharedResult, shifts: list[Shift]) -> Culture:
-    outside, *reasons = sample.outside or [None]
-    shares = sample.shares and dict(zip(result.classes, (Share(*share) for share in sample.shares), strict=True))
+    composition = None
+    if sample.shares is not None:
+        composition = {name: Share(*share) for name, share in zip(result.classes, sample.shares, strict=True)}
     return Culture(
         classes=tuple(result.classes),
         cells=sum(sample.verdicts),
         sure=sample.verdicts[0],
         unsure=sample.verdicts[1],
         unlike=sample.verdicts[2],
-        composition=shares,
-        outside=outside,
-        outside_reasons={name: count or 0 for name, count in zip(REASONS, reasons, strict=False)},
+        composition=composition,
+        outside=None if sample.outside is None else sample.outside[0],
+        outside_reasons=None if sample.outside is None else dict(zip(REASONS, sample.outside[1:], strict=True)),
         excluded=sample.excluded,
         shifts=shifts,
         simulated=result.model.simulated,
