@@ -8,6 +8,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from fatescope.language.settings import LanguageSettings
 from fatescope.signing.settings import SigningSettings
 from generators.markdown import code, sentence, table
 from monitoring.settings import MonitoringSettings
@@ -24,6 +25,7 @@ the program with the variable and the reason.
 PROGRAMS: dict[str, type[BaseSettings]] = {
     "Service": ServiceSettings,
     "Signatures": SigningSettings,
+    "Language models": LanguageSettings,
     "Traces": TracingSettings,
     "Pipeline": PipelineSettings,
     "Monitoring": MonitoringSettings,

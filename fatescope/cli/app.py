@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from fatescope import command
-from fatescope.cli import audit_log, cultures, data, demo, doctor, kept, labels, language, models, pipeline, serving
+from fatescope.cli import (
+    audit_log,
+    cultures,
+    data,
+    demo,
+    describe,
+    doctor,
+    kept,
+    labels,
+    language,
+    models,
+    pipeline,
+    serving,
+)
 from fatescope.cli.console import examples
 
 ENVIRONMENT = dict(
@@ -92,6 +105,9 @@ app.command(
 app.command(
     epilog=examples("fatescope cultures scored", "fatescope cultures scored --plate-map plate.csv --reference control")
 )(cultures.cultures)
+app.command(
+    epilog=examples("fatescope describe export.zip", "fatescope describe scored --sample control_r1 --template")
+)(describe.describe)
 app.add_typer(labels.labels, name="labels")
 app.add_typer(serving.keys, name="keys")
 app.add_typer(audit_log.log, name="audit-log")

@@ -20,6 +20,7 @@ SCOPES = {
     "explain_slices": "classify",
     "summarise": "classify",
     "compare": "classify",
+    "describe": "classify",
     "export": "classify",
     "feedback": "feedback",
     "queue": "feedback",

@@ -21,6 +21,7 @@ from service.api.routes import (
     bundle,
     classification,
     comparison,
+    description,
     explanation,
     labels,
     models,
@@ -63,7 +64,18 @@ def build_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] |
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(AccessLogMiddleware)  # outermost, so that rejected requests are counted too
     add_error_handlers(app)
-    for module in (classification, explanation, models, bundle, page, comparison, labels, teaching, access):
+    for module in (
+        classification,
+        explanation,
+        models,
+        bundle,
+        page,
+        comparison,
+        description,
+        labels,
+        teaching,
+        access,
+    ):
         app.include_router(module.router)
     app.include_router(_operations)
     app.mount("/page", _PageFiles(directory=page.PAGE), name="page")

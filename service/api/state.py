@@ -16,6 +16,7 @@ from service.api.auth import APIKeyAuth
 from service.api.browsers import BrowserGuard
 from service.api.feedback import FeedbackStore
 from service.api.usage import open_usage
+from service.inference.describing import Describer
 from service.inference.model_pool import ModelPool
 from service.inference.page_decoder import PageDecoder
 from service.inference.prediction_log import PredictionLog
@@ -43,6 +44,7 @@ class ServiceState:
     browsers: BrowserGuard
     admission: Admission
     pages: PageDecoder
+    describer: Describer
     records: Path | None
     """Folder of the prediction log."""
     max_cells: int
@@ -56,8 +58,9 @@ class ServiceState:
     def from_settings(cls, settings: ServiceSettings, runner: RunnerClient) -> Self:
         """Make the objects that the settings ask for; no model is loaded and no process started yet.
 
-        Raises ParamsError where the file of keys cannot be read.
+        Raises ParamsError where the file of keys cannot be read, or the endpoint of a language model is set up wrongly.
         """
+        describer = Describer.from_environment()
         decoders = min(MAX_DECODERS, max(1, available_cores() // settings.gateways))
         count = decoders if settings.decoders is None else settings.decoders
         pages = PageDecoder.with_processes(count, settings.gateways)
@@ -76,6 +79,7 @@ class ServiceState:
             audit=AuditTrail(settings.audit_log, usage, kept(settings)),
             browsers=BrowserGuard(settings.hosts, active=not settings.asks_for_key),
             admission=Admission(),
+            describer=describer,
             records=settings.records,
             max_cells=settings.max_cells,
             shadow=shadow,
@@ -90,7 +94,7 @@ class ServiceState:
     def close(self) -> None:
         """Write what waits to be written, and stop what goes on beside the requests."""
         with ExitStack() as parts:  # each is closed whatever becomes of the others, the last one first
-            for part in (self.pages, self.audit, self.prediction_log, self.shadow):
+            for part in (self.describer, self.pages, self.audit, self.prediction_log, self.shadow):
                 if part:
                     parts.callback(part.close)
 

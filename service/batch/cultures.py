@@ -60,10 +60,15 @@ def _counted(cells: pd.DataFrame, spec: Spec) -> pd.DataFrame:
     if quality.excludes(spec, requested=None):
         counts &= cells["quality"].map(lambda reasons: reasons is None or not len(reasons))
     files = cells["file"].drop_duplicates().tolist()
+    return cells[counts].assign(sample=cells["file"].map(sample_of(files)))
+
+
+def sample_of(files: list[str]) -> dict[str, str]:
+    """Return file → its sample."""
     # A native file holds a whole sample, an image file one cell of it.
     native = [file.lower().endswith(instruments.NATIVE) for file in files]
     folders = assign_samples([("", f"{file}/." if whole else file) for file, whole in zip(files, native, strict=True)])
-    return cells[counts].assign(sample=cells["file"].map(dict(zip(files, folders, strict=True))))
+    return dict(zip(files, folders, strict=True))
 
 
 def _assign(samples: list[str], table: Path | None) -> dict[str, Roles]:

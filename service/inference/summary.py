@@ -54,7 +54,7 @@ def feature_names(spec: Spec) -> tuple[str, ...]:
     return (*acquisition_names(spec.inputs), *SIZES)
 
 
-def _for_people(feature: str) -> str:
+def feature_for_people(feature: str) -> str:
     """Return the name of a feature for biologists, with the channel where it is not of the first."""
     if feature in FEATURE_NAMES:
         return FEATURE_NAMES[feature]
@@ -101,7 +101,7 @@ def _describe(difference: shift.Shift, reference: pd.Series, sample: pd.Series) 
     shares = [np.histogram(column, edges)[0] / len(column) for column in (reference, sample)]
     return FeatureDifference(
         figure=difference.figure,
-        name=_for_people(difference.figure),
+        name=feature_for_people(difference.figure),
         distance=difference.distance,
         known=difference.reference,
         here=difference.window,

@@ -47,7 +47,8 @@ function rolesOf({ comparison }, name) {
   return { roles: { condition, replicate, day, dose, donor } };
 }
 
-function countCells(classified, unreadable, { classes }) {
+/** Return the counts of classified and unreadable cells, as the answers of the service have them. */
+export function countCells(classified, unreadable, { classes }) {
   const called = Object.fromEntries(classes.map((name) => [name, 0]));
   for (const cell of classified) called[cell.label]++;
   return {

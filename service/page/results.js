@@ -4,6 +4,7 @@ import { forTask, postJSON } from "./api.js";
 import { showCells } from "./cells.js";
 import { compositionChart } from "./charts.js";
 import { showComparison } from "./compare.js";
+import { descriptionBox } from "./description.js";
 import { byId, element, fillFilter, showProblem, showSections } from "./dom.js";
 import { number, plural } from "./format.js";
 import { keepRun } from "./kept.js";
@@ -92,7 +93,11 @@ async function summarise({ task, classes }, cells) {
 }
 
 function drawSamples(run) {
-  const cards = [...run.samples].sort().map(([name, sample]) => sampleCard(name, sample, run.model.classes));
+  const cards = [...run.samples].sort().map(([name, sample]) => {
+    const card = sampleCard(name, sample, run.model.classes);
+    if (run.finished) card.append(descriptionBox(run, name, sample));
+    return card;
+  });
   const none = element("p", {}, noneReadable(run.unreadable.length));
   byId("samples").replaceChildren(...(run.classified.length ? cards : [none]));
   byId("exports").hidden = !run.classified.length;

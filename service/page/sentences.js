@@ -136,6 +136,12 @@ export function verdictSentence({ verdict, conformal_set: classes, coarse }) {
   return "Unlike the training cells: the predicted class means little.";
 }
 
+/** Say who wrote the description of a culture. */
+export const descriptionSource = ({ source, model, why }) =>
+  source === "model"
+    ? `Written by the language model ${model} from these figures alone; each number in it was checked.`
+    : `Written from a template: ${why}.`;
+
 /** Return the path of the file of a cell, with the name of its zip where there are several. */
 export const shownPath = ({ item, file }) => item?.shown ?? file;
 

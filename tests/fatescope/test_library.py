@@ -21,7 +21,7 @@ CORE = {
     Requirement(line).name
     for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 }  # fmt: skip
-EXTRAS = ("networks", "quality", "signing", "ray_session.py", "energy.py", "lineage", "packages.py", "cli")
+EXTRAS = ("networks", "quality", "signing", "ray_session.py", "energy.py", "language", "lineage", "packages.py", "cli")
 """What in the library needs more than the core dependencies."""
 USE = """
 import json, sys
