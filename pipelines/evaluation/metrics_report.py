@@ -168,6 +168,8 @@ class MapMetrics(Report):
         if all(low > 0 for low, _ in known):
             return "Both are better than chance, so the map points at what decides."
         return "That is not better than chance by both, so do not rely on the map."
+
+
 class FrameMetrics(Report):
     """Answers for cells after so many of their images over time."""
 
