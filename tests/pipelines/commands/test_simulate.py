@@ -272,7 +272,7 @@ def test_the_origin_says_that_all_of_it_was_drawn(drawn):
         "generator": "fatescope data simulate",
         "seed": 7,
         "params": SMALL.model_dump(
-            mode="json", exclude={"focus_shift", "noise_shift", "gain_shift", "junk", "darkfield", "frames"}
+            mode="json", exclude={"focus_shift", "noise_shift", "gain_shift", "junk", "darkfield", "frames", "media"}
         ),
     }
 
