@@ -36,11 +36,13 @@ STARTS = {
 NORMALISATION = {"malaria": "contrast", "Jurkat": "fixed"}
 COMMON = (
     {"backbone": "mobilenet_v2", "input_size": [40, 40], "resize": "stretch", "views": "one", "symmetries": True}
-    | {"batch_size": 32, "weight_decay": 0.05, "label_smoothing": 0.05, "balance": "weights"}
+    | {"weight_decay": 0.05, "label_smoothing": 0.05, "balance": "weights"}
     | {"dropout": 0.2, "max_shift": 2, "intensity": 0.1}
 )
 RATES = {"nothing": 3e-3, "fine-tuned": 3e-3, "frozen": 1e-2}
 """Peak learning rates."""
+SMALL_BATCH, BATCH, FEW = 16, 32, 1000
+"""Cells in a step of fits on fewer cells than FEW, and of others."""
 FEWEST_STEPS, POWER = 200, 0.75
 """A fit on n cells takes n to the POWER steps, but FEWEST_STEPS at least."""
 
@@ -79,10 +81,12 @@ class Transfer:
         """Return how the network is trained."""
         cells = len(self.divided.examples.train)
         steps = 10 if self.sets.small else max(FEWEST_STEPS, cells**POWER)
-        epochs = max(1, round(steps / steps_per_epoch(cells, COMMON["batch_size"])))  # type: ignore[call-overload]  # a dict of settings
+        batch_size = SMALL_BATCH if cells < FEW else BATCH
+        epochs = max(1, round(steps / steps_per_epoch(cells, batch_size)))
         kind = "nothing" if self.weights == "none" else "frozen" if self.freeze else "fine-tuned"
         weights = {"none": "none", "imagenet": str(self.sets.imagenet)}.get(self.weights) or str(self._other().network)
         how = {"normalisation": NORMALISATION[self.name], "learning_rate": RATES[kind], "epochs": epochs}
+        how |= {"batch_size": batch_size}
         return self.sets.common.changed(COMMON | how | {"weights": weights, "freeze": self.freeze})
 
     def _other(self) -> "Transfer":
