@@ -21,11 +21,11 @@ from pipelines.evaluation.intervals import interval
 from pipelines.training.ensemble import join_networks
 
 JOINS = ("probabilities", "embeddings")
-MEMBERS = {
+MEMBERS: dict[str, dict[str, object]] = {
     "vgg19_bn": {"epochs": 6, "learning_rate": 1e-3},
     "inception_v3": {"input_size": [75, 75], "epochs": 8, "learning_rate": 2e-3},
 }
-SINGLE = {
+SINGLE: dict[str, dict[str, object]] = {
     "resnet18": {},
     "compact": {"epochs": 30, "learning_rate": 1e-2},
 }
@@ -46,7 +46,8 @@ def few(sets: Sets) -> Divided:
 
 def train(sets: Sets, cells: Divided, common: dict[str, object], backbone: str, views: str) -> Fitted:
     """Return the fit of a backbone, which differs from the `common` settings of the set as the tables here say."""
-    changes = common | {"backbone": backbone} | (MEMBERS | SINGLE)[backbone] | {"views": views, "weights": "none"}
+    own = {**MEMBERS, **SINGLE}[backbone]
+    changes = {**common, "backbone": backbone, **own, "views": views, "weights": "none"}
     if sets.small:
         changes |= {"epochs": 1}
     return kept_fits.fit_once(sets.work / "fits", cells, sets.common.changed(changes), SEED)

@@ -148,7 +148,8 @@ def _maps(sets: Sets, case: Case, fitted: Fitted, stem: str) -> Iterable[Row]:
     predicted, maps = _predict_maps(network, pixels)
 
     def classify(part: map_metrics.Pixels) -> Floats:
-        return softmax(predict(network, part, np.arange(len(part))).logits, axis=1)
+        probabilities: Floats = softmax(predict(network, part, np.arange(len(part))).logits, axis=1)
+        return probabilities
 
     measured: Areas = map_metrics.areas(
         classify, pixels, sizes, maps, predicted, [settings.model_dump(mode="json")], SEED
