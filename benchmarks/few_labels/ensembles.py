@@ -1,6 +1,6 @@
 """VGG19 joined with Inception v3, the paper's best model, beside the best single network that costs no more.
 
-On the default cells, and on malaria with labels for a twentieth of the training cells and a third of the test cells.
+On half of the default cells to train on, and on malaria with labels for a twentieth and a third of the test cells.
 The single network is a ResNet18 or a compact one that sees each cell in eight or four views; which of them, and how the
 two are joined, is chosen by the loss on validation cells. VGG19 and Inception are dear, so they get fewer epochs: it is
 the cost that is alike, and the single network has the lower one.
@@ -20,8 +20,8 @@ from fatescope.networks.network import Ensemble, Network
 from pipelines.evaluation.intervals import interval
 from pipelines.training.ensemble import join_networks
 
-LABELS = 0.05
-"""Share of the malaria cells that have labels."""
+LABELS = {"default": 0.5, "malaria": 0.05}
+"""Set → the share of its cells that have labels."""
 JOINS = ("probabilities", "embeddings")
 MEMBERS: dict[str, dict[str, object]] = {
     "vgg19_bn": {"epochs": 6, "learning_rate": 1e-3},
@@ -37,14 +37,13 @@ FORMS = {"validation loss": "{:.3f}", "M multiply-adds": "{:,.0f}", "seconds of 
 def measure(sets: Sets) -> list[Row]:
     """Return the rows of both sets."""
     malaria = MALARIA | {"epochs": 20, "batch_size": 64}
-    sources = {"default": (sets.default("multiclass"), stems.DEFAULT), "malaria": (few(sets), malaria)}
+    default, few = (
+        sets.default("multiclass").with_labels(LABELS["default"]),
+        sets.malaria.with_labels(LABELS["malaria"]),
+    )
+    few = Divided(few.examples, few.test[::3], few.classes, few.groups)
+    sources = {"default": (default, stems.DEFAULT), "malaria": (few, malaria)}
     return [row for name, (cells, common) in sources.items() for row in compare(sets, name, cells, common)]
-
-
-def few(sets: Sets) -> Divided:
-    """Return the malaria cells with labels for some of those to train and to validate on, and every third to test."""
-    cells = sets.malaria.with_labels(LABELS)
-    return Divided(cells.examples, cells.test[::3], cells.classes, cells.groups)
 
 
 def train(sets: Sets, cells: Divided, common: dict[str, object], backbone: str, views: str) -> Fitted:
@@ -77,7 +76,7 @@ def compare(sets: Sets, name: str, cells: Divided, common: dict[str, object]) ->
     for title, (network, cost) in {**alone, **joined}.items():
         losses[title] = _validation_loss(cells, network)
         values = kept_fits.probabilities(network, cells, test)
-        accuracy[title] = kept_fits.accuracy_without(cells, test, [values], units)
+        accuracy[title] = kept_fits.accuracy_without(cells, test, values, units)
         costs = {"M multiply-adds": kept_fits.multiply_adds(network, cells), "seconds of fits": cost}
         limits = stems.limits(interval(accuracy[title], units))
         yield Row(f"{name}, {title}", limits | {"validation loss": losses[title]} | costs, forms=FORMS)
