@@ -9,7 +9,6 @@ the cost that is alike, and the single network has the lower one.
 from collections.abc import Iterable
 
 import numpy as np
-from sklearn.metrics import log_loss
 
 from benchmarks.accuracy import MALARIA, SEED
 from benchmarks.few_labels import kept_fits, stems
@@ -18,7 +17,7 @@ from benchmarks.few_labels.sets import Divided, Sets
 from benchmarks.tables import Row
 from fatescope.networks.network import Ensemble, Network
 from pipelines.evaluation.intervals import interval
-from pipelines.training.ensemble import join_networks
+from pipelines.training.ensemble import join_networks, sample_evenly
 
 LABELS = {"default": 0.5, "malaria": 0.05}
 """Set → the share of its cells that have labels."""
@@ -51,7 +50,7 @@ def train(sets: Sets, cells: Divided, common: dict[str, object], backbone: str, 
     own = {**MEMBERS, **SINGLE}[backbone]
     changes = {**common, "backbone": backbone, **own, "views": views, "weights": "none"}
     if sets.small:
-        changes |= {"epochs": 1}
+        changes |= {"epochs": 1, "batch_size": 16}
     return kept_fits.fit_once(sets.work / "fits", cells, sets.common.changed(changes), SEED)
 
 
@@ -70,7 +69,7 @@ def compare(sets: Sets, name: str, cells: Divided, common: dict[str, object]) ->
     alone = {
         title: (fitted.network, kept_fits.fit_seconds(fitted, cells)) for title, fitted in {**members, **single}.items()
     }
-    test = cells.test[: 60 if sets.small else None]
+    test = sample_evenly(cells.test, 60) if sets.small else cells.test
     units = kept_fits.units_of(cells, test, "groups")
     accuracy, losses = {}, {}
     for title, (network, cost) in {**alone, **joined}.items():
@@ -87,5 +86,5 @@ def compare(sets: Sets, name: str, cells: Divided, common: dict[str, object]) ->
 
 def _validation_loss(cells: Divided, network: Network | Ensemble) -> float:
     rows = cells.examples.validation
-    values = kept_fits.probabilities(network, cells, rows).astype(np.float64)
-    return float(log_loss(cells.examples.targets[rows], values, labels=range(len(cells.classes))))
+    values = kept_fits.probabilities(network, cells, rows)
+    return float(-np.log(values[np.arange(len(rows)), cells.examples.targets[rows]]).mean())

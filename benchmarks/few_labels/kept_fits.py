@@ -67,7 +67,7 @@ def multiply_adds(network: Network | Ensemble, cells: Divided) -> float:
     return model_cost(network, cells.examples.pixels.shape[1:]).multiply_adds / 1e6
 
 
-def rate(network: Network | Ensemble, cells: Divided, most: int = 512) -> float:
+def rate(network: Network | Ensemble, cells: Divided, most: int) -> float:
     """Return the cells a second that a network classifies, with one thread and in batches."""
     rows = cells.test[:most]
     start = time.perf_counter()
