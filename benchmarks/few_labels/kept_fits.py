@@ -67,7 +67,7 @@ def multiply_adds(network: Network | Ensemble, cells: Divided) -> float:
     return model_cost(network, cells.examples.pixels.shape[1:]).multiply_adds / 1e6
 
 
-def rate(network: Network | Ensemble, cells: Divided, most: int = 512) -> float:
+def rate(network: Network | Ensemble, cells: Divided, most: int) -> float:
     """Return the cells a second that a network classifies, with one thread and in batches."""
     rows = cells.test[:most]
     start = time.perf_counter()
@@ -90,12 +90,10 @@ def units_of(cells: Divided, rows: Indices, kind: str) -> Units:
     return intervals.make_units(names.astype(str), cells.examples.targets[rows].astype(str))
 
 
-def accuracy_without(cells: Divided, rows: Indices, values: list[Floats], units: Units) -> Floats:
-    """Return the (1 + U,) balanced accuracy of all cells, then without each unit: the mean over (n, K) `values`."""
+def accuracy_without(cells: Divided, rows: Indices, values: Floats, units: Units) -> Floats:
+    """Return the (1 + U,) balanced accuracy of (n, K) probabilities: of all cells in `rows`, then without each unit."""
     targets, classes = cells.examples.targets[rows], len(cells.classes)
-    each = [balanced_accuracy(intervals.counts_without(targets, v.argmax(1), units, classes)) for v in values]
-    mean: Floats = np.mean(each, axis=0)
-    return mean
+    return balanced_accuracy(intervals.counts_without(targets, values.argmax(1), units, classes))
 
 
 def difference(one: Floats, other: Floats, units: Units) -> Interval:

@@ -116,7 +116,8 @@ def measure_maps(evaluated: EvaluatedModel, source: CellDataset, seed: int) -> M
     maps = maps[np.arange(len(rows)), predicted]
 
     def classify(part: Pixels) -> Floats:
-        return softmax(model.predict(part, maps=False).logits, axis=1)
+        probabilities: Floats = softmax(model.predict(part, maps=False).logits, axis=1)
+        return probabilities
 
     sizes, fits = cells[["height", "width"]].to_numpy(np.int64), model.spec.params["train"]
     measured = areas(classify, pixels, sizes, maps, predicted, fits, seed)

@@ -45,6 +45,18 @@ def test_the_pipeline_writes_the_keys_of_before(folder, path, name):
     assert list(dict.fromkeys(map(without_group, found))) == list(dict.fromkeys(map(without_group, expected)))
 
 
+@pytest.mark.slow
+def test_the_pipeline_tries_the_maps_of_its_models_and_the_card_says_how_they_did(folder):
+    metrics = Metrics.read(folder / "reports/binary/metrics.json")
+    card = (folder / "reports/binary/card.md").read_text()
+    for scheme in metrics.schemes.values():
+        assert scheme.maps.cells > 0
+        assert scheme.maps.positions == (5, 7)
+        assert 0 < scheme.maps.deletion < 1
+    first = next(iter(metrics.schemes.values()))
+    assert first.maps.conclusion() in card
+
+
 def without_group(key):
     return (*key[:4], "", *key[5:]) if key[2:3] == ("by",) and len(key) > 4 else key
 
