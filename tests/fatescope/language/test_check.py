@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fatescope.language import template
-from fatescope.language.check import check, labels
-from fatescope.language.culture import Culture, Share
+from fatescope.language.check import check
+from fatescope.language.culture import Culture, Share, labels
 from fatescope.language.describe import figures
 
 CULTURE = Culture(
@@ -62,6 +62,16 @@ def test_what_the_figures_say_passes(text):
         ("62 %: [A], 38 %: [B]. " + BASE, "stands beside no class"),
         (BASE + " 62 % are [A].", "a second share of [A]"),
         ("38 % of the rest are [B] (31 to 45 %). 62 % are [A] (55 to 69 %). 1,240 cells.", "a share of the rest"),
+        ("Among [A], 38 % are [B] (31 to 45 %). " + BASE, "[A] is named without its number"),
+        ("Among the unsure cells, 62 % are [A]. " + BASE, "unsure is named without its number"),
+        ("Of the 930 sure cells, 62 % are [A]. " + BASE, "'930' is not the number of cells"),
+        ("With 930 sure cells, 62 % are [A]. " + BASE, "stand in one sentence"),
+        ("930 cells are sure. Of these, " + BASE.replace("of the cells ", ""), "which cells a share is of"),
+        (BASE + " The culture is [B].", "[B] is named without its number"),
+        (BASE + " All cells are sure.", "the word 'all'|sure is named without"),
+        (BASE + " The cells are sure.", "sure is named without its number"),
+        (BASE.replace("are [A]", "fall to [A]"), "the word 'fall'"),
+        ("Is it 62 % [A]? " + BASE, "the sign '?'"),
         # Numbers.
         (BASE.replace("62", "63"), "'63 %' is not the share of [A]"),
         (BASE.replace("62 %", "62.4 %").replace("62.4", "62.6"), "'62.6 %' is not the share of [A]"),
@@ -135,6 +145,14 @@ def test_what_the_figures_say_passes(text):
 def test_what_they_do_not_say_does_not(text, reason):
     found = "\n".join(check(text, CULTURE))
     assert any(part in found for part in reason.split("|")), found
+
+
+def test_what_is_left_is_one_class_only_where_there_are_two():
+    text = "80 % are [A] (95 % interval 70 to 90 %). The remaining 20 % are [B] (10 to 30 %). 10 cells were classified."
+    two = Culture(("a", "b"), 10, 9, 1, 0, {"a": Share(0.8, 0.7, 0.9), "b": Share(0.2, 0.1, 0.3)})
+    three = Culture(("a", "b", "c"), 10, 9, 1, 0, {**two.composition, "c": Share(0.004, 0, 0.01)})
+    assert check(text, two) == []
+    assert check(text, three) == ["the word 'remaining' is not one that figures can confirm"]
 
 
 def test_a_majority_needs_an_interval_above_one_half():
