@@ -1,5 +1,8 @@
 """Whether a text about a culture says nothing but its figures: those that do, and those that try not to."""
 
+import re
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -236,3 +239,36 @@ def test_labels_go_on_behind_z():
     found = labels([str(number) for number in range(60)])
     assert found[25:28] == ["[Z]", "[AA]", "[AB]"]
     assert len(set(found)) == 60
+
+
+MOVABLE = re.compile(r"[\d,.]*\d|\[[A-Z]\]|unlike the training cells|unsure|(?<!un)sure")
+
+
+def kind(word):
+    return "number" if word[-1].isdigit() else "class" if word[0] == "[" else "verdict"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_numbers_classes_or_verdicts_that_change_places_never_pass(seed):
+    rng, swapped = np.random.default_rng(seed), 0
+    for _ in range(10):
+        names = [f"c{chr(97 + place)}" for place in range(rng.integers(2, 5))]
+        middles = rng.dirichlet(np.full(len(names), 3.0)).tolist()
+        widths = rng.uniform(0.02, 0.1, (len(names), 2)).tolist()
+        composition = {
+            name: Share(middle, max(0.0, middle - below), min(1.0, middle + above))
+            for name, middle, (below, above) in zip(names, middles, widths, strict=True)
+        }
+        sure, unsure, unlike = rng.integers(200, 400), rng.integers(200, 400), rng.integers(0, 200)
+        culture = Culture(names, int(sure + unsure + unlike), int(sure), int(unsure), int(unlike), composition)
+        text = labelled(template.lead(culture), culture)
+        words = list(MOVABLE.finditer(text))
+        for i, second in enumerate(words):
+            for first in words[:i]:
+                if first[0] == second[0] or kind(first[0]) != kind(second[0]):
+                    continue
+                parts = text[: first.start()], text[first.end() : second.start()], text[second.end() :]
+                changed = f"{parts[0]}{second[0]}{parts[1]}{first[0]}{parts[2]}"
+                swapped += 1
+                assert check(changed, culture) != [], (text, changed)
+    assert swapped > 500
