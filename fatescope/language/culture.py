@@ -3,6 +3,7 @@
 Names of samples and files are not among them, so that no name can tell a language model anything.
 """
 
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -86,3 +87,9 @@ class Culture:
             for place, (name, share) in enumerate(ordered)
             if not place or share.share >= WORTH_NAMING or share.high >= CANNOT_BE_RULED_OUT
         ]
+
+
+def labels(classes: Sequence[str]) -> list[str]:
+    """Return what a text calls each class: `[A]`, ..., `[Z]`, `[AA]`, ...; it is never told their names."""
+    letters = string.ascii_uppercase
+    return [f"[{letters[i]}]" if i < 26 else f"[{letters[i // 26 - 1]}{letters[i % 26]}]" for i in range(len(classes))]

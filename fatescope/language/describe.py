@@ -15,9 +15,9 @@ from fatescope.errors import FatescopeError
 from fatescope.inference.comparison_sentences import cells_of
 from fatescope.language import template
 from fatescope.language.chat import Message, Question
-from fatescope.language.check import check, labels
+from fatescope.language.check import check
 from fatescope.language.client import Client
-from fatescope.language.culture import REASONS, Culture
+from fatescope.language.culture import REASONS, Culture, labels
 
 MAX_TOKENS = 400
 """Longest answer: what is longer is not checked."""
@@ -26,7 +26,7 @@ _RULES = """\
 You describe the composition of a cell culture in two to four plain English sentences, as one paragraph without lists.
 Classes of cells are called by their labels in square brackets, such as [A]; never give them another name.
 Say of each class its share in per cent and its interval, as in: 62 % of the cells are [A] (95 % interval 55 to 69 %).
-Say how many cells were classified, and how many of them are sure, unsure and unlike the training cells.
+In another sentence, say how many cells were classified, and how many are sure, unsure and unlike the training cells.
 Give each number a clause of its own, with the one thing that it is of. Write only numbers that you were given, round
 nothing, calculate nothing. Do not judge, explain, compare, deny or conclude anything, and use simple words."""
 _NO_MODEL = "no language model is set up"

@@ -1,12 +1,15 @@
 """Whether a text about a culture says nothing but its figures: those that do, and those that try not to."""
 
+import re
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fatescope.language import template
-from fatescope.language.check import check, labels
-from fatescope.language.culture import Culture, Share
+from fatescope.language.check import check
+from fatescope.language.culture import Culture, Share, labels
 from fatescope.language.describe import figures
 
 CULTURE = Culture(
@@ -62,6 +65,16 @@ def test_what_the_figures_say_passes(text):
         ("62 %: [A], 38 %: [B]. " + BASE, "stands beside no class"),
         (BASE + " 62 % are [A].", "a second share of [A]"),
         ("38 % of the rest are [B] (31 to 45 %). 62 % are [A] (55 to 69 %). 1,240 cells.", "a share of the rest"),
+        ("Among [A], 38 % are [B] (31 to 45 %). " + BASE, "[A] is named without its number"),
+        ("Among the unsure cells, 62 % are [A]. " + BASE, "unsure is named without its number"),
+        ("Of the 930 sure cells, 62 % are [A]. " + BASE, "'930' is not the number of cells"),
+        ("With 930 sure cells, 62 % are [A]. " + BASE, "stand in one sentence"),
+        ("930 cells are sure. Of these, " + BASE.replace("of the cells ", ""), "which cells a share is of"),
+        (BASE + " The culture is [B].", "[B] is named without its number"),
+        (BASE + " All cells are sure.", "the word 'all'|sure is named without"),
+        (BASE + " The cells are sure.", "sure is named without its number"),
+        (BASE.replace("are [A]", "fall to [A]"), "the word 'fall'"),
+        ("Is it 62 % [A]? " + BASE, "the sign '?'"),
         # Numbers.
         (BASE.replace("62", "63"), "'63 %' is not the share of [A]"),
         (BASE.replace("62 %", "62.4 %").replace("62.4", "62.6"), "'62.6 %' is not the share of [A]"),
@@ -135,6 +148,14 @@ def test_what_the_figures_say_passes(text):
 def test_what_they_do_not_say_does_not(text, reason):
     found = "\n".join(check(text, CULTURE))
     assert any(part in found for part in reason.split("|")), found
+
+
+def test_what_is_left_is_one_class_only_where_there_are_two():
+    text = "80 % are [A] (95 % interval 70 to 90 %). The remaining 20 % are [B] (10 to 30 %). 10 cells were classified."
+    two = Culture(("a", "b"), 10, 9, 1, 0, {"a": Share(0.8, 0.7, 0.9), "b": Share(0.2, 0.1, 0.3)})
+    three = Culture(("a", "b", "c"), 10, 9, 1, 0, {**two.composition, "c": Share(0.004, 0, 0.01)})
+    assert check(text, two) == []
+    assert check(text, three) == ["the word 'remaining' is not one that figures can confirm"]
 
 
 def test_a_majority_needs_an_interval_above_one_half():
@@ -218,3 +239,36 @@ def test_labels_go_on_behind_z():
     found = labels([str(number) for number in range(60)])
     assert found[25:28] == ["[Z]", "[AA]", "[AB]"]
     assert len(set(found)) == 60
+
+
+MOVABLE = re.compile(r"[\d,.]*\d|\[[A-Z]\]|unlike the training cells|unsure|(?<!un)sure")
+
+
+def kind(word):
+    return "number" if word[-1].isdigit() else "class" if word[0] == "[" else "verdict"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_numbers_classes_or_verdicts_that_change_places_never_pass(seed):
+    rng, swapped = np.random.default_rng(seed), 0
+    for _ in range(10):
+        names = [f"c{chr(97 + place)}" for place in range(rng.integers(2, 5))]
+        middles = rng.dirichlet(np.full(len(names), 3.0)).tolist()
+        widths = rng.uniform(0.02, 0.1, (len(names), 2)).tolist()
+        composition = {
+            name: Share(middle, max(0.0, middle - below), min(1.0, middle + above))
+            for name, middle, (below, above) in zip(names, middles, widths, strict=True)
+        }
+        sure, unsure, unlike = rng.integers(200, 400), rng.integers(200, 400), rng.integers(0, 200)
+        culture = Culture(names, int(sure + unsure + unlike), int(sure), int(unsure), int(unlike), composition)
+        text = labelled(template.lead(culture), culture)
+        words = list(MOVABLE.finditer(text))
+        for i, second in enumerate(words):
+            for first in words[:i]:
+                if first[0] == second[0] or kind(first[0]) != kind(second[0]):
+                    continue
+                parts = text[: first.start()], text[first.end() : second.start()], text[second.end() :]
+                changed = f"{parts[0]}{second[0]}{parts[1]}{first[0]}{parts[2]}"
+                swapped += 1
+                assert check(changed, culture) != [], (text, changed)
+    assert swapped > 500
