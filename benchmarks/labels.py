@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.accuracy import SEED
+from benchmarks.few_labels import pretrain
 from benchmarks.few_labels.sets import Sets
 from benchmarks.report import publish
 from benchmarks.tables import Row, fill, table, to_figures
@@ -24,7 +25,7 @@ from fatescope.errors import FatescopeError
 
 PAGE = Path("docs/explanation/few-labels.md")
 
-PARTS: dict[str, Callable[[Sets], list[Row]]] = {}
+PARTS: dict[str, Callable[[Sets], list[Row]]] = {"pretrain": pretrain.measure}
 """Part → what returns its rows; `<!-- labels:PART -->` and `<!-- end -->` are around its table on the page."""
 
 

@@ -49,7 +49,7 @@ class Train(Section):
     backbone: str
     """A name in `fatescope.networks.backbones.BACKBONES`."""
     weights: str
-    """`none`, `imagenet`, `pretrained` (what the stage `pretrain` taught), or the path of a state dict: torchvision's, or
+    """`none`, `imagenet`, `pretrained` (those of the stage `pretrain`), or the path of a state dict: torchvision's, or
     `weights.safetensors` of a bundle."""
     input_size: Size
     """Height and width in px of the backbone's input."""

@@ -79,9 +79,8 @@ def test_no_pixel_of_a_test_cell_changes_the_weights(stored, tmp_path, monkeypat
     spoilt[tested] = 0
     (tmp_path / "other").mkdir()
     run(stored, tmp_path)
-    monkeypatch.setattr(
-        dataset, "load", lambda folder, columns: dataset.CellDataset(cells.manifest, spoilt, cells.channels)
-    )
+    other = dataset.CellDataset(cells.manifest, spoilt, cells.channels)
+    monkeypatch.setattr(dataset, "load", lambda *_: other)
     run(stored, tmp_path / "other")
     assert (tmp_path / "out" / BACKBONE).read_bytes() == (tmp_path / "other/out" / BACKBONE).read_bytes()
 
