@@ -86,7 +86,7 @@ class Bench:
         return dict(np.load(path))
 
 
-PRETRAINING: dict[str, Any] = {"method": "simclr", "epochs": 10, "batch_size": 128, "minutes": 60}
+PRETRAINING: dict[str, Any] = {"method": "simclr", "epochs": 6, "batch_size": 128, "minutes": 60}
 
 
 def measure(sets: Sets) -> list[Row]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
 
 from fatescope.config import Params
 from fatescope.errors import DataError, ParamsError
@@ -42,11 +43,11 @@ class PretrainingReport(Report):
     """Feedback images left out because a test cell has the same pixels."""
     feedback_known: int = 0
     """Feedback images left out because a cell that it learned from has the same pixels."""
-    feedback_refused: dict[str, str] = {}
+    feedback_refused: dict[str, str] = Field(default_factory=dict)
     """Folder of a feedback image that cannot be read → why."""
     epochs: int = 0
     """Passes over the cells."""
-    losses: list[float] = []
+    losses: list[float] = Field(default_factory=list)
     """Mean loss of each epoch."""
     seconds: float = 0.0
     """How long it took."""
