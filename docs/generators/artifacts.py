@@ -13,6 +13,7 @@ from pipelines.evaluation.audit_report import AuditReport
 from pipelines.evaluation.metrics_report import Metrics
 from pipelines.evaluation.quality_report import QualityReport
 from pipelines.evaluation.report import Report
+from pipelines.pretraining.result import PretrainingReport
 from pipelines.registry.comparison import Comparison
 from pipelines.registry.records import Verdict
 from pipelines.verification.report import Verification
@@ -40,6 +41,7 @@ FORMATS = {
 REPORTS: dict[str, type[Report]] = {
     "The audit: `reports/audit.json`": AuditReport,
     "The quality of cells: `reports/quality.json`": QualityReport,
+    "Pretraining: `artifacts/pretrained/report.json`": PretrainingReport,
     "Metrics: `reports/TASK/metrics.json`": Metrics,
     "The verdict of the gate: `reports/TASK/gate.json`": Verdict,
     "A comparison of versions: `reports/TASK/compare/A-B.json`": Comparison,

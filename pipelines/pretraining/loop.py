@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 PROJECTION = 256
 """Width of the projector's layers."""
+WARM_UP = 0.1
+"""Share of the steps in which the learning rate rises."""
 
 Indices = npt.NDArray[np.int64]
 
@@ -65,52 +67,11 @@ def pretrain(
             f"pretrain.batch_size: {params.batch_size}, but only {len(rows)} cells are there to learn from; lower it, "
             "or set pretrain.method to none"
         )
-    torch.set_num_threads(settings.threads)
-    torch.manual_seed(params.seed)
-    device, rng = select_device(), np.random.default_rng(params.seed)
-    network = build_network(settings.changed({"weights": "none"}), 1, kinds)
-    if network.level is not None:
-        network.level.copy_(common_level(pixels, rows))
-    if network.unit is not None:
-        network.unit.copy_(common_unit(pixels, rows))
-    network = network.to(device).to(memory_format=torch.channels_last)
-    projector = _projector(network.linear.in_features).to(device)
-    weights = [*network.features.parameters(), *projector.parameters()]
-    optimizer = torch.optim.AdamW(weights, params.learning_rate, weight_decay=params.weight_decay, fused=True)
-    steps = len(rows) // params.batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, params.learning_rate, total_steps=params.epochs * steps, pct_start=0.1
-    )
-    scaler, pace = gradient_scaler(device), Pace(params.epochs * steps, seconds)
-    objective = OBJECTIVES[params.method]
-    stretched = is_stretched(pixels.shape[-2:], settings.input_size, settings.resize)
-    [load] = open_loaders(pixels, [rows], device)
+    loop = _Loop(pixels, rows, params, settings, kinds)
+    pace = Pace(params.epochs * loop.steps, seconds)
     losses = list[float]()
-
-    def step(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            images = network.preprocess(images)
-            views = torch.cat([random_view(images, params, stretched) for _ in range(2)])
-        with autocast(device):
-            projections = projector(network.features(views).mean((2, 3)))
-        loss = objective(*projections.float().chunk(2))
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        scaler.step(optimizer)
-        scaler.update()
-        return loss.detach()
-
-    network.features.train()
     for epoch in progress(range(params.epochs), f"pretrain {settings.backbone}", "epoch"):
-        order = rng.permutation(rows)[: steps * params.batch_size]
-        of_epoch = []
-        for batch in load.load_batches(np.sort(part) for part in np.split(order, steps)):
-            of_epoch.append(step(batch.pixels))
-            for _ in range(pace.advance()):
-                schedule.step()
-            if pace.finished:
-                break
-        losses.append(float(torch.stack(of_epoch).mean()))
+        losses.append(loop.run_epoch(pace))
         if not math.isfinite(losses[-1]):
             raise ParamsError(
                 f"pretrain.learning_rate: with {params.learning_rate:g}, the loss is {losses[-1]} after epoch "
@@ -118,7 +79,73 @@ def pretrain(
             )
         if pace.finished:
             break
-    return Pretrained(network.eval(), losses, pace.shortened)
+    if pace.shortened:
+        log.warning(
+            "pretraining ended after %d of %d epochs, because pretrain.minutes were over", len(losses), params.epochs
+        )
+    return Pretrained(loop.network.eval(), losses, pace.shortened)
+
+
+class _Loop:
+    """A network with a projector, its optimizer and its one-cycle schedule."""
+
+    def __init__(
+        self,
+        pixels: npt.NDArray[np.uint16],
+        rows: Indices,
+        params: Pretrain,
+        settings: Train,
+        kinds: tuple[ChannelKind, ...],
+    ) -> None:
+        torch.set_num_threads(settings.threads)
+        torch.manual_seed(params.seed)
+        device = select_device()
+        network = build_network(settings.changed({"weights": "none"}), 1, kinds)
+        if network.level is not None:
+            network.level.copy_(common_level(pixels, rows))
+        if network.unit is not None:
+            network.unit.copy_(common_unit(pixels, rows))
+        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.steps = len(rows) // params.batch_size
+        """Steps of an epoch."""
+        self._projector = _projector(network.linear.in_features).to(device)
+        weights = [*network.features.parameters(), *self._projector.parameters()]
+        self._optimizer = torch.optim.AdamW(weights, params.learning_rate, weight_decay=params.weight_decay, fused=True)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, params.learning_rate, total_steps=params.epochs * self.steps, pct_start=WARM_UP
+        )
+        self._scaler, self._rng = gradient_scaler(device), np.random.default_rng(params.seed)
+        self._stretched = is_stretched(pixels.shape[-2:], settings.input_size, settings.resize)
+        [self._load] = open_loaders(pixels, [rows], device)
+        self._rows, self._params, self._device = rows, params, device
+
+    def run_epoch(self, pace: Pace) -> float:
+        """Learn from all cells once, or until the schedule ends; return the mean loss."""
+        self.network.train()
+        order = self._rng.permutation(self._rows)[: self.steps * self._params.batch_size]
+        losses = []
+        # Rows in ascending order suit a memory map.
+        for batch in self._load.load_batches(np.sort(part) for part in np.split(order, self.steps)):
+            losses.append(self._step(batch.pixels))
+            for _ in range(pace.advance()):
+                self._schedule.step()
+            if pace.finished:
+                break
+        return float(torch.stack(losses).mean())
+
+    def _step(self, pixels: Tensor) -> Tensor:
+        with torch.no_grad():
+            images = self.network.preprocess(pixels)
+            views = torch.cat([random_view(images, self._params, self._stretched) for _ in range(2)])
+        with autocast(self._device):
+            projections = self._projector(self.network.features(views).mean((2, 3)))
+        # Outside of autocast, because small differences between similarities count.
+        loss = OBJECTIVES[self._params.method](*projections.float().chunk(2))
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss.detach()
 
 
 def save(network: Network, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a backbone is taught without labels: that two views of a cell are alike, and views of different cells are not."""
+"""What a backbone is taught without labels: that two views of a cell are alike, and different cells are not."""
 
 import torch
 from torch import Tensor

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
 from fatescope.config import Params
-from fatescope.errors import ParamsError
+from fatescope.errors import DataError, ParamsError
+from pipelines.evaluation.report import Report
 
 BACKBONE, REPORT = "backbone.safetensors", "report.json"
 PRETRAINED = "pretrained"
@@ -21,10 +22,8 @@ PRETRAINED = "pretrained"
 PretrainedFolder = Annotated[Path | None, typer.Option("--pretrained", help="Folder that the stage pretrain wrote.")]
 
 
-class PretrainingReport(BaseModel):
+class PretrainingReport(Report):
     """What a backbone was taught on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     method: str
     """`pretrain.method`."""
@@ -44,31 +43,16 @@ class PretrainingReport(BaseModel):
     """Feedback images left out because a test cell has the same pixels."""
     feedback_known: int = 0
     """Feedback images left out because a cell that it learned from has the same pixels."""
-    feedback_refused: dict[str, str] = {}
+    feedback_refused: dict[str, str] = Field(default_factory=dict)
     """Folder of a feedback image that cannot be read → why."""
     epochs: int = 0
     """Passes over the cells."""
-    losses: list[float] = []
+    losses: list[float] = Field(default_factory=list)
     """Mean loss of each epoch."""
     seconds: float = 0.0
     """How long it took."""
     shortened: bool = False
     """Whether it took fewer steps than planned, because `pretrain.minutes` were over."""
-
-    def save(self, folder: Path) -> None:
-        """Write the report into `folder`."""
-        (folder / REPORT).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> "PretrainingReport":
-        """Read the report in `folder`; raises ParamsError where there is none."""
-        try:
-            return cls.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
-        except (OSError, ValidationError) as error:
-            raise ParamsError(
-                f"train.weights: pretrained needs what the stage pretrain writes, but {folder / REPORT} cannot be read "
-                f"({type(error).__name__}); run `dvc repro pretrain`"
-            ) from error
 
 
 def with_pretrained(params: Params, folder: Path | None) -> Params:
@@ -80,7 +64,10 @@ def with_pretrained(params: Params, folder: Path | None) -> Params:
         return params
     if folder is None:
         raise ParamsError("train.weights: pretrained needs the folder that the stage pretrain wrote (--pretrained)")
-    report = PretrainingReport.load(folder)
+    try:
+        report = PretrainingReport.read(folder / REPORT)
+    except DataError as error:
+        raise ParamsError(f"train.weights: pretrained needs what the stage pretrain writes: {error}") from error
     if report.method == "none":
         raise ParamsError(
             "train.weights: pretrained, but pretrain.method is none, so that there are no such weights; set it to "

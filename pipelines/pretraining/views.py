@@ -59,7 +59,8 @@ def blur(images: Tensor, focus: float) -> Tensor:
     across = torch.fft.rfftfreq(width, device=images.device)
     # The transfer function of the Gaussian; edges meet in background.
     transfer = torch.exp(-2 * (math.pi * sigma) ** 2 * (down**2 + across**2))
-    return torch.fft.irfft2(torch.fft.rfft2(images.float()) * transfer, s=(height, width))
+    blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(images.float()) * transfer, s=(height, width))
+    return blurred
 
 
 def light(images: Tensor, spread: Tensor, intensity: float) -> Tensor:

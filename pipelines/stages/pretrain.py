@@ -19,7 +19,7 @@ from fatescope.command import CellsFolder, OutFolder, ParamsFile, SplitsFile, ru
 from fatescope.config import Params, load
 from fatescope.data import dataset, splits
 from pipelines.pretraining.cells import joined, read_feedback, untested
-from pipelines.pretraining.result import BACKBONE, PretrainingReport
+from pipelines.pretraining.result import BACKBONE, REPORT, PretrainingReport
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def main(
         report = PretrainingReport(method="none")
     else:
         report = pretrain(parameters, source, parts, feedback, target)
-    report.save(target)
+    report.write(target / REPORT)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from fatescope.data import dataset, splits
 from fatescope.errors import ParamsError
 from fatescope.networks import backbones
 from pipelines.pretraining import cells as sources
-from pipelines.pretraining.result import BACKBONE, PretrainingReport, hash_of, with_pretrained
+from pipelines.pretraining.result import BACKBONE, REPORT, PretrainingReport, hash_of, with_pretrained
 from pipelines.stages import ingest, pretrain, split
 from tests.support.exports import write_export
 from tests.support.images import draw_cell, tiff
@@ -46,7 +46,7 @@ def stored(tmp_path_factory):
 def run(stored, tmp_path, **changes):
     params = write_params(tmp_path, CHANGES | {name.replace("__", "."): value for name, value in changes.items()})
     pretrain.main(params, stored / "cells", stored / "splits.parquet", tmp_path / "feedback", tmp_path / "out")
-    return config.load(params), PretrainingReport.load(tmp_path / "out")
+    return config.load(params), PretrainingReport.read(tmp_path / "out" / REPORT)
 
 
 def keep(folder, pixels, name="a_1d1_9_Ch1.ome.tif", own="123456789abc"):
@@ -79,9 +79,8 @@ def test_no_pixel_of_a_test_cell_changes_the_weights(stored, tmp_path, monkeypat
     spoilt[tested] = 0
     (tmp_path / "other").mkdir()
     run(stored, tmp_path)
-    monkeypatch.setattr(
-        dataset, "load", lambda folder, columns: dataset.CellDataset(cells.manifest, spoilt, cells.channels)
-    )
+    other = dataset.CellDataset(cells.manifest, spoilt, cells.channels)
+    monkeypatch.setattr(dataset, "load", lambda *_: other)
     run(stored, tmp_path / "other")
     assert (tmp_path / "out" / BACKBONE).read_bytes() == (tmp_path / "other/out" / BACKBONE).read_bytes()
 
@@ -118,7 +117,7 @@ def test_weights_of_another_backbone_are_refused_before_training(stored, tmp_pat
         params = config.load(write_params(tmp_path, CHANGES | changes))
         with pytest.raises(ParamsError, match=r"those of compact, but .*resnet18"):
             with_pretrained(params, tmp_path / "out")
-    with pytest.raises(ParamsError, match="run `dvc repro pretrain`"):
+    with pytest.raises(ParamsError, match="needs what the stage pretrain writes"):
         with_pretrained(params, tmp_path / "nowhere")
 
 
