@@ -79,7 +79,9 @@ def calibrate(
         accuracy_error=accuracy.learn_error(probabilities, targets, groups, prior, params.seed),
         loss=balanced_loss(unseen.logits / divisor, targets, prior),
         balanced_accuracy=float(np.mean([(called == k)[targets == k].mean() for k in np.unique(targets)])),
-        tracks=tracks and fit_evidence(probabilities, unseen.distance <= threshold, targets, tracks, prior),
+        tracks=None
+        if tracks is None
+        else fit_evidence(probabilities, unseen.distance <= threshold, targets, tracks, prior),
     )
 
 
