@@ -32,13 +32,16 @@ def simulate(
         float | None,
         typer.Option(help="How strongly the lamp follows the medium. [default: simulate.shortcut]", min=0, max=1),
     ] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Images of each cell over time. [default: simulate.frames]", min=1)
+    ] = None,
 ) -> None:
     """Draw cells as an imaging flow cytometer exports them."""
     from fatescope import config
     from pipelines.commands import simulate as command
 
     settings = config.load(params).simulate
-    given = {"cells": cells, "seed": seed, "shortcut": shortcut, "junk": junk}
+    given = {"cells": cells, "seed": seed, "shortcut": shortcut, "junk": junk, "frames": frames}
     changes = {name: value for name, value in given.items() if value is not None}
     # Through JSON, so that the changes are checked as the file is.
     changed = settings.model_validate_json(json.dumps(settings.model_dump(mode="json") | changes))

@@ -132,9 +132,11 @@ def add_version() -> None:
 
 
 def apply_settings(preset: str) -> None:
-    """Write a settings preset into `params.yaml`; raises ParamsError where there is none of that name."""
+    """Write a settings preset, or one of cells to draw, into `params.yaml`; raises ParamsError for an unknown name."""
     from fatescope.config import presets
 
-    if presets.get_preset(preset).kind != "settings":
+    chosen = presets.get_preset(preset)
+    # What draws its own cells has nothing to import.
+    if chosen.kind != "settings" and "simulate" not in chosen.values():
         raise FatescopeError(f"preset '{preset}' describes data; use it with `fatescope data import --preset {preset}`")
     presets.apply_preset(PARAMS, preset)

@@ -8,7 +8,7 @@ import { arrange } from "./labelling.js";
 import { selectCells } from "./ordering.js";
 import { state } from "./state.js";
 import { initTeaching } from "./teaching.js";
-import { showTracks } from "./track-strips.js";
+import { initTracks, showTracks } from "./track-strips.js";
 
 let gallery = null;
 
@@ -16,6 +16,7 @@ let gallery = null;
 export function initCells() {
   gallery = new Gallery(byId("gallery"), byId("canvas"), (cell) => showCell(cell, state.run));
   initTeaching(gallery, showCells);
+  initTracks();
   showNoCell();
   for (const id of ["order", "by-class", "by-verdict", "by-quality", "by-sample"]) {
     byId(id).addEventListener("change", () => state.run && showCells(state.run));

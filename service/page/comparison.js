@@ -4,6 +4,7 @@ import { list, number, plural } from "./format.js";
 import { composedCells } from "./quality.js";
 import { inOneUnit, readRoles } from "./roles.js";
 import { countVerdicts, groupBy, isMostlyUnlike } from "./samples.js";
+import { countOnce } from "./tracks.js";
 
 const CONTROL = /^(?:controls?|ctrl|ctl|kontrollen?|vehicle|dmso|mock|untreated|wt|wild ?type)(?![\p{L}\p{N}])/iu;
 const MANY_COMPARISONS = 2;
@@ -48,7 +49,8 @@ export function comparedSamples({ samples, excludesOutside, model }, roles) {
   const only = onlyCondition(roles);
   for (const sample of [...samples.keys()].sort()) {
     const { cells, summary } = samples.get(sample);
-    const counted = composedCells(cells, excludesOutside).filter(({ verdict }) => verdict !== "unlike_training");
+    const composed = composedCells(countOnce(cells, model), excludesOutside);
+    const counted = composed.filter(({ verdict }) => verdict !== "unlike_training");
     const reason = reasonAgainst(roles.get(sample).condition || only, cells, counted);
     if (reason) leftOut.push({ sample, reason });
     else kept.push({ sample, ...summaryOf(counted, model.classes), shares: sharesOf(summary, model.classes) });

@@ -12,6 +12,7 @@ import { composedCells } from "./quality.js";
 import { groupBy, isMostlyUnlike } from "./samples.js";
 import { composition, noneReadable, qualityCounts, unreadableLine, verdictCounts } from "./sentences.js";
 import { state } from "./state.js";
+import { countOnce } from "./tracks.js";
 import { warningBanners } from "./warnings.js";
 
 const DELAY_MS = 800; // responses of that time are drawn together
@@ -80,7 +81,8 @@ async function summariseSamples(run) {
 const isOf = (cells, sample) => sample?.cells.length === cells.length;
 
 async function summarised({ model, excludesOutside }, cells) {
-  return { cells, excludesOutside, summary: await summarise(model, composedCells(cells, excludesOutside)) };
+  const composed = composedCells(countOnce(cells, model), excludesOutside);
+  return { cells, excludesOutside, summary: await summarise(model, composed) };
 }
 
 async function summarise({ task, classes }, cells) {

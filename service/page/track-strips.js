@@ -11,27 +11,30 @@ import { answerTracks } from "./tracks.js";
 const SHOWN = 20; // strips that are shown at first, and that are added at a time
 
 let shown = SHOWN;
-let shownRun = null;
+let drawn = { run: null, selected: [] }; // what is shown
+
+/** Connect the button that adds strips. */
+export function initTracks() {
+  byId("more-tracks").addEventListener("click", showMore);
+}
 
 /** Show the strips of the cells of a run that are selected; nothing where no cell has several images. */
 export function showTracks(run, selected) {
-  if (run !== shownRun) [shown, shownRun] = [SHOWN, run];
+  if (run !== drawn.run) shown = SHOWN;
+  drawn = { run, selected };
   const wanted = new Set(selected);
-  const tracks = answerTracks(run.classified, run.model).filter(({ frames }) =>
-    frames.some(({ cell }) => wanted.has(cell)),
-  );
-  byId("tracks").hidden = !run.model.tracks || !tracks.length;
+  const isWanted = ({ frames }) => frames.some(({ cell }) => wanted.has(cell));
+  const tracks = answerTracks(run.classified, run.model).filter(isWanted);
+  byId("tracks").hidden = !tracks.length;
   byId("track-count").textContent = summary(tracks);
-  const more = byId("more-tracks");
-  more.hidden = tracks.length <= shown;
-  more.onclick = () => showMore(run, selected);
+  byId("more-tracks").hidden = tracks.length <= shown;
   byId("track-strips").replaceChildren(...tracks.slice(0, shown).map((track) => strip(track, run)));
 }
 
-function showMore(run, selected) {
+function showMore() {
   const first = shown;
   shown += SHOWN;
-  showTracks(run, selected);
+  showTracks(drawn.run, drawn.selected);
   // The button may be gone; reading goes on where it was.
   byId("track-strips").children[first]?.querySelector("button")?.focus();
 }

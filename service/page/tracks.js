@@ -2,6 +2,7 @@
 // The service answers in the same way, fatescope/inference/track_evidence.py; tests/page/tracks.json holds both to that.
 
 import { readGroups } from "./names.js";
+import { isOutside } from "./quality.js";
 
 const FLOOR = 1e-6; // smallest probability of a class that one image may give
 const UNLIKE = "unlike_training";
@@ -21,6 +22,21 @@ export function answerTracks(cells, model) {
     images.get(key).push({ ...frame, cell });
   }
   return [...images.values()].filter((frames) => frames.length > 1).map((frames) => answer(frames, model));
+}
+
+/**
+ * Return cells with one in place of all images of a cell: its last image inside the quality gates, with the answer by all.
+ * Compositions count cells, as those of the service do.
+ */
+export function countOnce(cells, model) {
+  const inPlace = new Map(); // image → what counts in its place, null for none
+  for (const { label, verdict, frames } of answerTracks(cells, model)) {
+    const kept = (frames.findLast(({ cell }) => !isOutside(cell)) ?? frames.at(-1)).cell;
+    for (const { cell } of frames) inPlace.set(cell, null);
+    inPlace.set(kept, { ...kept, label, verdict, probabilities: frames.at(-1).probabilities });
+  }
+  if (!inPlace.size) return cells;
+  return cells.map((cell) => (inPlace.has(cell) ? inPlace.get(cell) : cell)).filter(Boolean);
 }
 
 function readFrame(path, { tracks, regex }) {

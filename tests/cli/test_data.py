@@ -8,8 +8,10 @@ from functools import partial
 
 import pytest
 
+from fatescope import config
 from fatescope.cli import project
 from fatescope.config import presets
+from fatescope.errors import FatescopeError
 from tests.support.exports import write_export
 from tests.support.params import write_params
 from tests.support.pictures import brightfield
@@ -49,8 +51,21 @@ def test_cells_are_drawn_with_what_is_given(fatescope, tmp_path):
     rows = (tmp_path / "junk_junk.csv").read_text().splitlines()
     assert len(rows) == 17
     assert all(row.endswith(",True") for row in rows[1:])
+    out = tmp_path / "frames"
+    assert fatescope("data", "simulate", "--params", params, "--out", out, "--cells", "8", "--frames", "2").code == 0
+    assert len(list(out.rglob("*_t0_Ch1.ome.tif"))) == len(list(out.rglob("*_t6_Ch1.ome.tif"))) == 8
     again = fatescope("data", "simulate", "--params", params, "--out", tmp_path / "drawn")
     assert (again.code, "already holds files" in again.errors) == (1, True)
+
+
+def test_a_preset_of_data_that_are_drawn_is_applied_as_settings_are_and_others_are_imported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path)
+    project.apply_settings("followed")
+    settings = config.load(tmp_path / "params.yaml")
+    assert (settings.dataset.track, settings.dataset.time, settings.simulate.frames) == ("object", "hour", 8)
+    with pytest.raises(FatescopeError, match="describes data; use it with `fatescope data import --preset ideas`"):
+        project.apply_settings("ideas")
 
 
 @pytest.fixture

@@ -83,3 +83,18 @@ def test_the_page_says_what_the_service_says_of_all_files_at_once(page, service)
     for track, label, since, probability in here:
         assert (label, since) == expected[track][:2]
         assert probability == pytest.approx(expected[track][2], abs=1e-4)
+
+
+def test_the_composition_counts_a_cell_once(page, service):
+    one, *rest = images(8, [0])
+    again = [one | {"name": f"a_1d1_7_t{hour}_Ch1.ome.tif"} for hour in range(1, 40)]
+    page.set_input_files("#files", [one, *again, *rest])
+    page.click("#start")
+    page.wait_for_selector("#start-over:not([hidden])")
+    here = page.evaluate(
+        """async () => [...(await import("./page/state.js")).state.run.samples.values()][0].summary.composition"""
+    )
+    sent = [("files", (file["name"], file["buffer"])) for file in (one, *again, *rest)]
+    there = service.post("/classify_batch", files=sent).json()["sample"]["composition"]
+    for name, share in there.items():
+        assert here[name]["share"] == pytest.approx(share["share"], abs=1e-3)

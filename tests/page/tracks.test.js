@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { toRegExp } from "../../service/page/filenames.js";
 import { summary, trackName, trackSentence } from "../../service/page/track-strips.js";
-import { answerTracks } from "../../service/page/tracks.js";
+import { answerTracks, countOnce } from "../../service/page/tracks.js";
 
 const { dataset, model, cells, tracks } = JSON.parse(readFileSync(new URL("tracks.json", import.meta.url), "utf8"));
 const { correlation, scale } = model;
@@ -41,6 +41,19 @@ test("the order in which requests end does not matter", () => {
   const labels = (answers) => new Map(answers.map((answer) => [trackName(answer), trackSentence(answer)]));
   const [forward, backward] = [cells, cells.toReversed()].map((its) => labels(answerTracks(its, MODEL)));
   for (const [name, sentence] of forward) assert.equal(backward.get(name), sentence);
+});
+
+test("a cell counts once in compositions, by its last image inside the quality gates", () => {
+  const judged = cells.map((cell) => ({ ...cell, quality: cell.id === "r-0" ? ["focus"] : [] }));
+  const counted = countOnce(judged, MODEL);
+  assert.equal(counted.length, cells.length - tracks.reduce((sum, { frames }) => sum + frames.length - 1, 0));
+  // Of the first cell, the last image is out of focus: the one before it stands for all three.
+  assert.ok(!counted.some(({ id }) => id === "r-0" || id === "r-1"));
+  const first = counted.find(({ id }) => id === "r-2");
+  assert.deepEqual([first.label, first.verdict, first.quality], ["B", "sure", []]);
+  assert.deepEqual(first.probabilities, answerTracks(judged, MODEL)[0].frames.at(-1).probabilities);
+  const alone = { ...MODEL, tracks: null };
+  assert.equal(countOnce(judged, alone), judged);
 });
 
 test("a model of one image a cell has no tracks", () => {
