@@ -20,6 +20,8 @@ BACKBONE = "compact"
 """The backbone of students."""
 STUDENT = {"backbone": BACKBONE, "weights": "none", "batch_size": 32, "learning_rate": 1e-2}
 """What students of other networks are trained with; those of a large network would be too low and too few steps."""
+KEPT = 0.98
+"""Share of the balanced accuracy of the best candidate that a distilled one must keep to be served."""
 PATIENCE = 2
 """Epochs of a student for each of its teacher's."""
 TEMPERATURE = 2.0

@@ -21,7 +21,7 @@ class CandidateReport(BaseModel):
     members: list[Train]
     """Settings of its networks, with the epochs that their refit took."""
     validation_loss: float
-    """Negative log-likelihood, nats, all classes weighted equally; the lowest one is chosen."""
+    """Negative log-likelihood, nats, all classes weighted equally; the lowest one is chosen, or what was distilled."""
     validation_balanced_accuracy: float
     temperature: float
     parameters: float

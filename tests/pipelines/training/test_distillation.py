@@ -1,4 +1,5 @@
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from torch.nn import functional
 
 from fatescope.config import load
 from fatescope.networks.network import Ensemble
-from pipelines.stages.train import candidate_settings
+from pipelines.stages.train import candidate_settings, choose
 from pipelines.training import distillation, selection, trainer
 from pipelines.training.cross_fit import deal_folds
 from pipelines.training.distillation import distillation_loss, student_settings, teach
@@ -88,6 +89,16 @@ def test_a_distilled_candidate_stands_beside_its_teacher(settings, caplog):
     assert not caplog.records
     assert list(candidate_settings(settings(distil=True), without_search())) == ["single"]
     assert "nothing is distilled" in caplog.text
+
+
+@pytest.mark.parametrize(("accuracy", "chosen"), [(0.89, "distilled"), (0.88, "ensemble")])
+def test_what_was_distilled_is_served_where_it_is_as_good(accuracy, chosen):
+    candidates = [
+        SimpleNamespace(name=name, calibration=SimpleNamespace(loss=loss, balanced_accuracy=value))
+        for name, loss, value in (("single", 0.5, 0.85), ("ensemble", 0.3, 0.9), ("distilled", 0.4, accuracy))
+    ]
+    assert candidates[choose(candidates)].name == chosen
+    assert choose(candidates[:2]) == 1
 
 
 def test_no_cell_that_is_held_out_is_known_to_the_teacher(settings, examples, monkeypatch):
