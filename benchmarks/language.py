@@ -31,9 +31,9 @@ from fatescope.networks.network import Network
 from pipelines.evaluation import acquisition
 from pipelines.evaluation.audit_report import TaskBaselines
 from pipelines.evaluation.audit_sample import choose_cells, describe_cells
+from pipelines.evaluation.language_report import Judged, LanguageReport
 from pipelines.language import instructions, llava, prompt, tiny, tuning, verdict
 from pipelines.language.facts import WORDS
-from pipelines.language.language_report import Judged, LanguageReport
 from pipelines.training import trainer
 from pipelines.training.examples import load_examples
 from pipelines.training.prediction import predict
