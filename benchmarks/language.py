@@ -1,8 +1,8 @@
 """A tiny LLaVA, trained from nothing on simulated cells, beside the CNN on the same test cells.
 
 Run with `fatescope bench language`; it needs the extra `language`, and no weights. Its vision encoder is a compact
-network that was trained first; then all of it is tuned on instruction pairs, for the minutes of TUNING at most, on one
-thread. The CNN has the settings of `params.yaml`; both learn from the training cells of the grouped split, and nothing
+network that was trained first; then all of it is tuned on instruction pairs, for the epochs of TUNING, on one thread.
+The CNN has the settings of `params.yaml`; both learn from the training cells of the grouped split, and nothing
 is chosen on test cells. `--keep FOLDER` keeps the model and what it answers.
 """
 
@@ -31,16 +31,16 @@ from fatescope.networks.network import Network
 from pipelines.evaluation import acquisition
 from pipelines.evaluation.audit_report import TaskBaselines
 from pipelines.evaluation.audit_sample import choose_cells, describe_cells
+from pipelines.evaluation.language_report import Judged, LanguageReport
 from pipelines.language import instructions, llava, prompt, tiny, tuning, verdict
 from pipelines.language.facts import WORDS
-from pipelines.language.language_report import Judged, LanguageReport
 from pipelines.training import trainer
 from pipelines.training.examples import load_examples
 from pipelines.training.prediction import predict
 
 PAGE = Path("docs/explanation/language.md")
 TASK, SCHEME, SEED = "binary", "grouped", 0
-TUNING = tuning.Settings(how="all", epochs=200, minutes=6.0, batch_size=32, learning_rate=1e-3, seed=SEED, questions=3)
+TUNING = tuning.Settings(how="all", epochs=16, minutes=13.0, batch_size=16, learning_rate=1e-3, seed=SEED, questions=3)
 RIGHT = ">= 0.7"
 """Share of answers on size and focus whose word, one of three, is that of the measured value."""
 NUMBER = {"balanced accuracy": "{:.3f}", "low": "{:.3f}", "high": "{:.3f}", "MCC": "{:.3f}", "Brier score": "{:.3f}"}
@@ -133,7 +133,7 @@ def measure(sets: Sets, folder: Path, small: bool) -> dict[str, list[Row]]:
     encoder = trainer.fit(examples, len(data.classes), square, SEED, silent).network
     conversations = tuning.read_conversations(folder / "pairs", "train")
     tiny.build_on(encoder, model, tuning.texts(conversations), SEED)
-    settings = replace(TUNING, minutes=TUNING.minutes / 50) if small else TUNING
+    settings = replace(TUNING, epochs=1) if small else TUNING
     tuned = tuning.tune(llava.load(model), conversations, settings, report_epoch)
     tuning.save(tuned, model)
     minutes["LLaVA"] = (time.perf_counter() - start) / 60

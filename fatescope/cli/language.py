@@ -112,7 +112,8 @@ def evaluate(  # noqa: PLR0913, PLR0917  options of a command
 ) -> None:
     """Ask MODEL about the test cells of PAIRS, and report it beside the CNN.
 
-    The cells, metrics, intervals and baselines are those of the CNN. No gate promotes such a model.
+    The cells, metrics, intervals and baselines are those of the CNN. No gate promotes such a model. The stage card puts
+    reports/TASK/language.json on the card when it runs again (`dvc repro --force --single-item card@TASK`).
     """
     from pipelines.language import evaluation
 

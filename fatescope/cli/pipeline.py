@@ -204,7 +204,7 @@ def bench(
         bool,
         typer.Option(
             "--small",
-            help="For gpu: check the program on a CPU; nothing is measured. For labels, language and teaching: less of it.",
+            help="For gpu: check the program on a CPU; nothing is measured. For labels, language, teaching: less.",
         ),
     ] = False,
 ) -> None:

@@ -10,9 +10,9 @@ from fatescope.errors import BundleError
 from fatescope.inference import bundle as bundles
 from pipelines.evaluation import predict
 from pipelines.evaluation.audit_report import AuditReport, TaskBaselines
+from pipelines.evaluation.language_report import LANGUAGE, LanguageReport
 from pipelines.language import llava, tuning, verdict
 from pipelines.language.instructions import FACTS, Instructions
-from pipelines.language.language_report import LanguageReport
 from pipelines.language.llava import Example
 
 
@@ -31,7 +31,7 @@ def evaluate(
     Raises BundleError where the bundle has other classes or was trained under another scheme than the pairs.
     """
     data = Instructions.read(pairs / FACTS)
-    source, path = dataset.load(cells), out or Path("reports") / data.task / "language.json"
+    source, path = dataset.load(cells), out or Path("reports") / data.task / LANGUAGE
     cnn = bundles.load(bundle or Path("artifacts") / data.task / "bundle", 1)
     if sorted(cnn.spec.classes) != sorted(data.classes) or cnn.spec.split != data.scheme:
         raise BundleError(

@@ -13,12 +13,12 @@ from fatescope.data.dataset import CellDataset, class_indices
 from pipelines.evaluation import calibration_metrics, intervals, metrics
 from pipelines.evaluation.audit_report import TaskBaselines
 from pipelines.evaluation.evaluated_model import why_none
+from pipelines.evaluation.language_report import Answered, Difference, Effort, Judged, LanguageReport
 from pipelines.evaluation.metrics_report import LowerBound
 from pipelines.language import answers, pictures, prompt
 from pipelines.language.answers import Read
 from pipelines.language.facts import WORDS, word_for_sure
 from pipelines.language.instructions import Instructions
-from pipelines.language.language_report import Answered, Difference, Effort, Judged, LanguageReport
 from pipelines.language.llava import Llava, Use
 from pipelines.progress import progress
 from pipelines.registry.difference import measure_difference

@@ -3,6 +3,8 @@
 from pipelines.evaluation.metrics_report import Calibration, LowerBound, Score
 from pipelines.evaluation.report import Report
 
+LANGUAGE = "language.json"
+
 
 class Judged(Report):
     """How well the classes of one model are right, by the metrics of all models."""
@@ -17,6 +19,15 @@ class Judged(Report):
     calibration: Calibration
     gain: dict[str, float]
     """`chance`, and `acquisition` and `cell_figures` where the audit has them → balanced accuracy less theirs."""
+
+    def describe_interval(self) -> str:
+        """Return the interval of the balanced accuracy as text, or why it has none."""
+        ends = self.intervals["balanced_accuracy"]
+        return (
+            f"(no interval: {self.no_interval['balanced_accuracy']})"
+            if ends is None
+            else f"({ends[0]:.3f} to {ends[1]:.3f})"
+        )
 
 
 class Answered(Report):
@@ -73,17 +84,10 @@ class LanguageReport(Report):
 
     def table(self) -> str:
         """Return both models as a Markdown table."""
-        lines = [
-            "| | balanced accuracy | 95 % interval | MCC | Brier score | calibration error |",
-            "|---|---|---|---|---|---|",
-        ]
+        lines = ["| | balanced accuracy | MCC | Brier score | calibration error |", "|---|---|---|---|---|"]
         for name, model in (("CNN", self.cnn), ("vision-language model", self.language)):
-            ends = model.intervals.get("balanced_accuracy")
-            span = (
-                "none: " + model.no_interval["balanced_accuracy"] if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
-            )
             lines.append(
-                f"| {name} | {model.score.balanced_accuracy:.3f} | {span} | {model.score.mcc:.3f} "
+                f"| {name} | {model.score.balanced_accuracy:.3f} {model.describe_interval()} | {model.score.mcc:.3f} "
                 f"| {model.calibration.brier:.3f} | {model.calibration.ece:.3f} |"
             )
         return "\n".join(lines)
