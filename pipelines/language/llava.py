@@ -18,11 +18,11 @@ from torch import Tensor
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from fatescope.errors import DataError
-from pipelines.language import prompt
-from pipelines.language.encoder import TYPE
+from pipelines.language import (
+    encoder,  # noqa: F401  which makes backbones of Fatescope known to transformers
+    prompt,
+)
 
-KNOWN = (TYPE, "clip_vision_model", "siglip_vision_model")
-"""Vision towers that were tried; the import makes the first of them known to transformers."""
 Turns = list[dict[str, object]]
 """A conversation in the form of chat templates."""
 
@@ -96,7 +96,7 @@ class Llava:
 
     def _continue(self, text: str, answer: str) -> str:
         """Return how an answer goes on after a rendered text, with the token that ends it."""
-        return ("" if text[-1:].isspace() else " ") + answer + self.processor.tokenizer.eos_token
+        return ("" if text[-1:].isspace() else " ") + answer + str(self.processor.tokenizer.eos_token)
 
     def _answer_length(self, text: str, answer: str) -> int:
         """Return the number of tokens of an answer after a text, whose own tokens stay as they are."""
