@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from fatescope import command
-from fatescope.cli import audit_log, cultures, data, demo, describe, doctor, kept, labels, models, pipeline, serving
+from fatescope.cli import (
+    audit_log,
+    cultures,
+    data,
+    demo,
+    describe,
+    doctor,
+    kept,
+    labels,
+    language,
+    models,
+    pipeline,
+    serving,
+)
 from fatescope.cli.console import examples
 
 ENVIRONMENT = dict(
@@ -27,12 +40,15 @@ EXTRAS = {
     "mlflow": "pipelines",
     "openvino": "service",
     "optuna": "pipelines",
+    "peft": "language",
     "prometheus_client": "monitoring",
     "scipy": "pipelines",
     "sklearn": "pipelines",
     "tifffile": "pipelines",
+    "tokenizers": "language",
     "torch": "pipelines",
     "torchvision": "pipelines",
+    "transformers": "language",
 }
 """Library that a command may find missing → the extra of the package that has it."""
 
@@ -79,6 +95,7 @@ app.command(epilog=examples("fatescope audit", "fatescope audit export.zip --pre
 )
 app.command(epilog=examples("fatescope tune binary"))(pipeline.tune)
 app.command("held-out", epilog=examples("fatescope held-out multiclass NT3"))(pipeline.held_out)
+app.add_typer(language.language, name="language")
 app.add_typer(models.models, name="models")
 app.command(epilog=examples("fatescope serve", "fatescope serve --bundles bundles --port 3001"))(serving.serve)
 app.command(epilog=examples("fatescope watch"))(serving.watch)

@@ -169,6 +169,7 @@ BENCHMARKS = {
     "gpu": "training and inference on a GPU, beside what bounds them",
     "ingest": "reading exports, beside plain loops that decode",
     "labels": "what networks learn from few labels, small images and time",
+    "language": "a tiny vision-language model, trained from nothing, beside the CNN",
     "native": "native files of instruments, beside plain loops that decode",
     "quality": "whether gates find junk and spare good cells, on simulated ones",
     "scale": "a million files through scoring and ingest, and every stage on 200,000 and 2,000,000 cells",
@@ -203,7 +204,7 @@ def bench(
         bool,
         typer.Option(
             "--small",
-            help="For gpu: check the program on a CPU; nothing is measured. For labels and teaching: less of it.",
+            help="For gpu: check the program on a CPU; nothing is measured. For labels, language, teaching: less.",
         ),
     ] = False,
 ) -> None:
@@ -226,6 +227,7 @@ def bench(
         "calibration": ["--seeds", str(seeds)],
         "gpu": ["--small"] if small else [],
         "labels": ["--sets", str(sets), *(["--small"] if small else [])],
+        "language": ["--small"] if small else [],
         "native": ["--objects", str(objects), *(["--peer-python", str(peer_python)] if peer_python else [])],
         "scale": ["--sizes", *map(str, sizes)],
     }

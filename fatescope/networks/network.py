@@ -183,15 +183,22 @@ def export(network: Network | Ensemble, canvas: tuple[int, int], path: Path, cha
     network = network.cpu().eval()
     # Two cells, because a trace with one would fix the batch size at one.
     example = torch.rand(2, channels, *canvas) * 1000
-    torch.onnx.export(
+    program = torch.onnx.export(
         network,
         (example,),
-        str(path),
         dynamo=True,
-        external_data=False,
         input_names=["pixels"],
         output_names=list(OUTPUTS),
         dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
         opset_version=OPSET,
         verbose=False,
     )
+    assert program is not None, "torch returns what it exported with `dynamo`"
+    constants = program.model.graph.initializers
+    for name in OUTPUTS:
+        # PyTorch names constants by their operators; a vision tower has an `embedding` of its own.
+        if name in constants:
+            constant = constants.pop(name)
+            constant.name = f"constant_{name}"
+            constants.add(constant)
+    program.save(str(path), external_data=False)

@@ -19,7 +19,10 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from fatescope.errors import DataError
 from pipelines.language import prompt
+from pipelines.language.encoder import TYPE
 
+KNOWN = (TYPE, "clip_vision_model", "siglip_vision_model")
+"""Vision towers that were tried; the import makes the first of them known to transformers."""
 Turns = list[dict[str, object]]
 """A conversation in the form of chat templates."""
 
@@ -41,6 +44,8 @@ class Use:
     """Those that stand for pictures included."""
     tokens_out: int = 0
     seconds: float = 0.0
+    cost: float | None = None
+    """What an endpoint took for it; None where that is not known, or it runs here."""
 
 
 class Llava:

@@ -1,7 +1,8 @@
 """A LLaVA of few million parameters from nothing, for tests and for cells of the size that an instrument exports.
 
 It has the parts of LLaVA 1.5 (a CLIP vision tower, a projection of two layers, a Llama) and none of its weights, and is
-loaded as any other folder: `LlavaForConditionalGeneration.from_pretrained`, `AutoProcessor.from_pretrained`.
+loaded as any other folder: `LlavaForConditionalGeneration.from_pretrained`, `AutoProcessor.from_pretrained`. A few
+hundred cells teach such a tower little, so that `build_on` puts a trained backbone of Fatescope in its place.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from fatescope.networks.network import Network
 from pipelines.language import prompt
+from pipelines.language.encoder import EncoderConfig
 
 SIDE = 60
 """Height and width in px of the images that the vision tower sees."""
@@ -27,9 +30,9 @@ PATCH = 10
 """Height and width in px of a patch; (SIDE / PATCH)² of them are tokens of the language model."""
 VISION = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4}
 TEXT = {
-    "hidden_size": 144,
-    "intermediate_size": 384,
-    "num_hidden_layers": 4,
+    "hidden_size": 128,
+    "intermediate_size": 320,
+    "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
     "max_position_embeddings": 2048,
@@ -44,10 +47,28 @@ def build(folder: Path, texts: Sequence[str] = (), seed: int = 0) -> None:
 
     Its tokens are whole words of `texts`, and bytes for all other text.
     """
-    processor = _build_processor(texts or _default_texts())
+    vision = CLIPVisionConfig(**VISION, image_size=SIDE, patch_size=PATCH, projection_dim=64)
+    _save(vision, _build_processor(texts, PATCH, additional=1, strategy="default"), folder, seed)
+
+
+def build_on(network: Network, folder: Path, texts: Sequence[str], seed: int = 0) -> None:
+    """Write a tiny LLaVA to `folder` whose vision encoder is the backbone `compact` of a trained `network`.
+
+    The network takes images of SIDE px a side, padded. Its preprocessing is left to the pictures.
+    """
+    vision = EncoderConfig(image_size=SIDE)
+    model = _save(vision, _build_processor(texts, vision.patch_size, additional=0, strategy="full"), folder, seed)
+    model.model.vision_tower.features.load_state_dict(network.features.state_dict())
+    model.save_pretrained(folder)
+
+
+def _save(
+    vision: CLIPVisionConfig | EncoderConfig, processor: LlavaProcessor, folder: Path, seed: int
+) -> LlavaForConditionalGeneration:
+    """Write a model with random weights and its `processor`; return the model."""
     tokens = processor.tokenizer
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**VISION, image_size=SIDE, patch_size=PATCH, projection_dim=64),
+        vision_config=vision,
         text_config=LlamaConfig(
             **TEXT,
             vocab_size=len(tokens),
@@ -57,8 +78,9 @@ def build(folder: Path, texts: Sequence[str] = (), seed: int = 0) -> None:
             tie_word_embeddings=True,
         ),
         image_token_index=tokens.convert_tokens_to_ids(prompt.IMAGE),
-        image_seq_length=(SIDE // PATCH) ** 2,
+        image_seq_length=(SIDE // vision.patch_size) ** 2,
         vision_feature_layer=-1,
+        vision_feature_select_strategy=processor.vision_feature_select_strategy,
         tie_word_embeddings=True,
     )
     torch.manual_seed(seed)
@@ -68,9 +90,10 @@ def build(folder: Path, texts: Sequence[str] = (), seed: int = 0) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return model
 
 
-def _build_processor(texts: Sequence[str]) -> LlavaProcessor:
+def _build_processor(texts: Sequence[str], patch: int, *, additional: int, strategy: str) -> LlavaProcessor:
     """Return the processor: images of SIDE px, with values around 0, and a tokeniser of the words of `texts`."""
     special = [PAD, BOS, EOS, UNKNOWN, prompt.IMAGE]
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
@@ -85,7 +108,7 @@ def _build_processor(texts: Sequence[str]) -> LlavaProcessor:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(texts or _default_texts(), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )
@@ -108,9 +131,9 @@ def _build_processor(texts: Sequence[str]) -> LlavaProcessor:
     return LlavaProcessor(
         image_processor=images,
         tokenizer=fast,
-        patch_size=PATCH,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
+        patch_size=patch,
+        vision_feature_select_strategy=strategy,
+        num_additional_image_tokens=additional,
         chat_template=prompt.CHAT_TEMPLATE,
     )
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -18,11 +18,12 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image, ImageChops
 from torch import Tensor
 
+from fatescope.errors import ParamsError
 from pipelines.language import prompt
 from pipelines.language.llava import Llava
 
 How = Literal["projection", "lora", "all"]
-PROJECTION = "multi_modal_projector"
+PROJECTION, TOWER = "multi_modal_projector", "vision_tower"
 IGNORED = -100
 """Target of tokens that are no answer."""
 SHIFT = 3
@@ -44,6 +45,15 @@ class Settings:
     """Questions about a cell in a conversation, drawn anew in each epoch; the medium is always one of them."""
     rank: int = 16
     """Of the matrices of LoRA."""
+    tower_share: float = 0.1
+    """Learning rate of the vision tower, where it is trained, as a share of that of the rest."""
+
+
+def check_how(name: str) -> How:
+    """Return the way of tuning that has this name; raises ParamsError where there is none."""
+    if name not in get_args(How):
+        raise ParamsError(f"'{name}' is no way of tuning; name one of {', '.join(get_args(How))}")
+    return cast("How", name)
 
 
 @dataclass(frozen=True)
@@ -78,8 +88,13 @@ def tune(
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     model = _prepare(llava.model, settings)
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, settings.learning_rate, weight_decay=0.05, betas=(0.9, 0.98))
+    named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    weights = [weight for _, weight in named]
+    groups = [
+        {"params": [weight for name, weight in named if (TOWER in name) == of_tower], "share": share}
+        for of_tower, share in ((False, 1.0), (True, settings.tower_share))
+    ]
+    optimizer = torch.optim.AdamW(groups, settings.learning_rate, weight_decay=0.05, betas=(0.9, 0.98))
     model.train()
     start, steps = time.perf_counter(), settings.epochs * math.ceil(len(conversations) / settings.batch_size)
     step = 0
@@ -90,7 +105,7 @@ def tune(
             if done >= 1:
                 break
             _set_rate(optimizer, settings.learning_rate, done)
-            loss = model(**_encode(llava, [_draw(conversations[i], settings, rng) for i in chosen], rng)).loss
+            loss = model(**encode(llava, [draw_questions(conversations[i], settings, rng) for i in chosen], rng)).loss
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -129,7 +144,7 @@ def _prepare(model: Any, settings: Settings) -> Any:  # noqa: ANN401  transforme
 def _set_rate(optimizer: torch.optim.Optimizer, highest: float, done: float) -> None:
     """Raise the learning rate over the first twentieth, and let it fall along a cosine."""
     for group in optimizer.param_groups:
-        group["lr"] = highest * min(1.0, 20 * done + 0.01) * (1 + math.cos(math.pi * done)) / 2
+        group["lr"] = group["share"] * highest * min(1.0, 20 * done + 0.01) * (1 + math.cos(math.pi * done)) / 2
 
 
 def _batches(count: int, size: int, rng: np.random.Generator) -> Iterator[list[int]]:
@@ -138,14 +153,14 @@ def _batches(count: int, size: int, rng: np.random.Generator) -> Iterator[list[i
         yield order[start : start + size]
 
 
-def _draw(conversation: Conversation, settings: Settings, rng: np.random.Generator) -> Conversation:
+def draw_questions(conversation: Conversation, settings: Settings, rng: np.random.Generator) -> Conversation:
     """Return a conversation with some of its questions in a new order: each is the first one of some, as when asked."""
     others = rng.permutation(np.arange(1, len(conversation.pairs)))[: settings.questions - 1]
     chosen = rng.permutation([0, *others.tolist()])
     return Conversation(conversation.picture, [conversation.pairs[i] for i in chosen])
 
 
-def _encode(llava: Llava, conversations: list[Conversation], rng: np.random.Generator) -> dict[str, Tensor]:
+def encode(llava: Llava, conversations: list[Conversation], rng: np.random.Generator) -> dict[str, Tensor]:
     """Return a batch with the tokens of the answers as labels, and pictures mirrored, turned and shifted."""
     turns = []
     for conversation in conversations:

@@ -25,6 +25,7 @@ from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 from fatescope.model_registry import CHAMPION, model_name
 from pipelines.evaluation.audit_report import AuditReport, PairAudit
+from pipelines.evaluation.language_report import LANGUAGE, LanguageReport
 from pipelines.evaluation.metrics_report import Metrics
 from pipelines.evaluation.quality_report import QualityReport
 from pipelines.registry.protocol import Protocol
@@ -69,6 +70,8 @@ class Sources:
     """What a thousand cells take; None where it was not measured."""
     protocol: Protocol | None = None
     """By which the next version is made and tested."""
+    language: LanguageReport | None = None
+    """A vision-language model on the same test cells; None where none was evaluated."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,17 @@ def read_sources(folder: Path, known: CellDataset, metrics: Path, audit: Path, p
     cells = known.manifest[known.manifest["label"].isin(spec.classes)]
     quality = QualityReport.read(pictures / QUALITY) if (pictures / QUALITY).exists() else None
     running = RunningCost.read(pictures / FILE) if (pictures / FILE).exists() else None
-    return Sources(spec, Metrics.read(metrics), AuditReport.read(audit), cells, pictures, quality, running=running)
+    language = LanguageReport.read(pictures / LANGUAGE) if (pictures / LANGUAGE).exists() else None
+    return Sources(
+        spec,
+        Metrics.read(metrics),
+        AuditReport.read(audit),
+        cells,
+        pictures,
+        quality,
+        running=running,
+        language=language,
+    )
 
 
 def write(sources: Sources, target: Path) -> None:
@@ -141,6 +154,7 @@ def render(sources: Sources) -> str:
         history=sources.history,
         protocol=sources.protocol,
         running=sources.running,
+        language=sources.language,
         mark="###",
         instrument=name_instrument(sources.cells),
         facts=tabulate_facts(sources.cells, sources.audit),

@@ -25,6 +25,8 @@ from fatescope.data.table_parts import FileParts
 from fatescope.inference import bundle, cam
 from fatescope.inference.bundle import Bundle
 from pipelines.evaluation import drawing
+from pipelines.evaluation.language_report import LANGUAGE, LanguageReport
+from pipelines.evaluation.metrics_report import Metrics
 from pipelines.reporting import bioimage, model_card, running_cost
 from pipelines.reporting.montage import beside_each_other
 from pipelines.settings import PipelineSettings
@@ -112,6 +114,18 @@ def _draw_map(axes: Axes, crop: npt.NDArray[np.uint16], activation: npt.NDArray[
     axes.set(xlim=(-0.5, crop.shape[1] - 0.5), ylim=(crop.shape[0] - 0.5, -0.5))
 
 
+def copy_language(report: Path, metrics: Path, folder: Path, pictures: Path) -> None:
+    """Copy the report on a vision-language model to the `pictures`, if there is one beside this very model."""
+    if not report.exists():
+        return
+    of_cnn, scheme = LanguageReport.read(report).cnn.score, bundle.read_spec(folder).split
+    served = Metrics.read(metrics).schemes[scheme]
+    if of_cnn.confusion == served.confusion:
+        shutil.copy(report, pictures / LANGUAGE)
+    else:
+        log.warning("%s: beside another model, and so not on the card; run `fatescope language evaluate`", report)
+
+
 def main(
     params: ParamsFile,
     task: TaskName,
@@ -134,6 +148,7 @@ def main(
         shutil.copy(quality, pictures / model_card.QUALITY)
         for plot in model_card.QUALITY_PLOTS:
             shutil.copy(quality_plots / plot, pictures / plot)
+    copy_language(target / LANGUAGE, metrics, models / "bundle", pictures)
     model = bundle.load(models / "bundle", settings.train.threads)
     examples = choose_examples(read_most_confident(models / "predictions.parquet", model.spec.split))
     draw_examples(model, cells, examples).savefig(pictures / model_card.EXAMPLES, dpi=130)

@@ -38,7 +38,8 @@ def test_the_commands_are_those_of_the_documentation():
         "audit", "audit-log", "audit-log head", "audit-log show", "audit-log verify", "bench", "bento", "cultures",
         "data", "data expire", "data fetch", "data forget", "data import", "data presets", "data simulate",
         "demo", "describe", "doctor", "held-out", "keys", "keys list", "keys new", "keys revoke", "labels",
-        "labels draw", "labels read", "labels sheet", "labels status", "models", "models add", "models compare",
+        "labels draw", "labels read", "labels sheet", "labels status", "language", "language data", "language evaluate",
+        "language tiny", "language train", "models", "models add", "models compare",
         "models history", "models list", "models promote", "models protocol", "models pull", "models repair",
         "models rollback", "models sign", "models verify", "repro", "score", "serve", "tune", "watch",
     }  # fmt: skip

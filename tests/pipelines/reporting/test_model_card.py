@@ -14,9 +14,12 @@ from fatescope.data.quality_gate import REASONS
 from fatescope.data.quality_table import CellQuality
 from fatescope.inference import bundle
 from pipelines.evaluation.audit_report import AuditReport, BalancedAccuracy, FactAudit
+from pipelines.evaluation.language_report import LANGUAGE, Answered, Difference, Effort, Judged, LanguageReport
+from pipelines.evaluation.metrics_report import LowerBound, Score
 from pipelines.evaluation.quality_report import GateSample, QualityCounts, QualityReport
 from pipelines.registry.records import Criterion, Verdict, VersionSummary
 from pipelines.reporting import model_card
+from pipelines.stages import card
 from tests.support import reports
 from tests.support.pipeline import run_register
 
@@ -44,15 +47,16 @@ def changed(sources, scheme, **values):
 def test_the_card(folder, empty_registry):  # noqa: ARG001  the version must not go into the registry of the pipeline
     run_register(folder)
     for path in (folder / "reports/binary/card.md", folder / "reports/binary/registered/card.md"):
-        card = ModelCard.load(path)
-        assert card.data.license == "apache-2.0"
-        values = {(result.dataset_split, result.metric_type): result.metric_value for result in card.data.eval_results}
+        loaded = ModelCard.load(path)
+        assert loaded.data.license == "apache-2.0"
+        results = loaded.data.eval_results
+        values = {(result.dataset_split, result.metric_type): result.metric_value for result in results}
         metrics = json.loads((folder / "reports/binary/metrics.json").read_text())
         expected = metrics["splits"]["grouped"]["balanced_accuracy"]
         assert values["grouped", "balanced_accuracy"] == pytest.approx(expected, abs=1e-4)
-        assert not re.search(r"\{\{|\{%|None|nan", card.text)
-        assert len(re.findall("^## ", card.text, re.MULTILINE)) >= 11
-        for picture in re.findall(r"\]\((card/[\w.]+)\)", card.text):
+        assert not re.search(r"\{\{|\{%|None|nan", loaded.text)
+        assert len(re.findall("^## ", loaded.text, re.MULTILINE)) >= 11
+        for picture in re.findall(r"\]\((card/[\w.]+)\)", loaded.text):
             assert (path.parent / picture).stat().st_size > 1000
     page = (folder / "reports/binary/card.html").read_text()
     assert page.count("data:image/png;base64") == 9
@@ -178,3 +182,47 @@ def test_the_bioimage_io_package_passes_its_own_test(folder):
     command = [sys.executable, "-c", program, str(folder / "reports/binary/bioimageio.zip")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_a_vision_language_model_stands_on_the_card_beside_this_model_alone(sources, folder, tmp_path):
+    served = sources.metrics.schemes["grouped"]
+    judged = Judged(
+        score=Score(**{name: getattr(served, name) for name in Score.model_fields}),
+        intervals={"balanced_accuracy": [0.4, 0.7]},
+        no_interval={},
+        lower_bound=LowerBound(value=0.4, units="groups"),
+        calibration=served.calibration.after,
+        gain={"chance": 0.05},
+    )
+    report = LanguageReport(
+        task="binary",
+        scheme="grouped",
+        classes=sources.spec.classes,
+        simulated=False,
+        cells=served.cells,
+        groups=served.groups,
+        language=judged.model_copy(
+            update={"intervals": {"balanced_accuracy": None}, "no_interval": {"balanced_accuracy": "few"}}
+        ),
+        cnn=judged,
+        difference=Difference(value=-0.25, low=-0.4, high=-0.1, units="groups"),
+        answers={"focus": Answered(parsed=0.5, contradicted=0.25, right=0.125, size_error=None)},
+        effort=Effort(tokens_in=1234.5, tokens_out=60, seconds=0.25, cost=None, questions=8),
+    )
+    text = model_card.render(replace(sources, language=report))
+    assert "(0.400 to 0.700)" in text
+    assert "(no interval: few)" in text
+    assert "-0.250 (-0.400 to -0.100)" in text
+    assert "| focus | 50.0 % | 25.0 % | 12.5 % |" in text
+    assert "vision-language" not in model_card.render(sources)
+
+    reported, bundle_folder = folder / "reports/binary/metrics.json", folder / "artifacts/binary/bundle"
+    report.write(tmp_path / LANGUAGE)
+    (tmp_path / "card").mkdir()
+    card.copy_language(tmp_path / LANGUAGE, reported, bundle_folder, tmp_path / "card")
+    assert LanguageReport.read(tmp_path / "card" / LANGUAGE) == report
+    other = judged.model_copy(update={"score": judged.score.model_copy(update={"confusion": [[1, 0], [0, 1]]})})
+    report.model_copy(update={"cnn": other}).write(tmp_path / LANGUAGE)
+    (tmp_path / "card" / LANGUAGE).unlink()
+    card.copy_language(tmp_path / LANGUAGE, reported, bundle_folder, tmp_path / "card")
+    assert not (tmp_path / "card" / LANGUAGE).exists()

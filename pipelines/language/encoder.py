@@ -1,0 +1,53 @@
+"""A backbone of Fatescope as the vision encoder of a LLaVA: its feature map, position by position, as tokens.
+
+Importing this module makes the model type known to transformers; folders with such an encoder need it, others do not.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from fatescope.networks import backbones
+
+TYPE = "fatescope_backbone"
+
+
+class EncoderConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers has no types here
+    """Which backbone it is, and of what size its images are."""
+
+    model_type = TYPE
+    backbone: str = "compact"
+    hidden_size: int = 128
+    """Channels of its feature map."""
+    image_size: int = 60
+    patch_size: int = 8
+    """Pixels of the image for one position of the feature map."""
+
+
+class Encoder(PreTrainedModel):  # type: ignore[misc]  # likewise
+    """A backbone from (B, 3, H, W) pictures, whose colours are equal, to (B, N, D) tokens."""
+
+    config_class = EncoderConfig
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        size = (config.image_size, config.image_size)
+        self.features = backbones.build(config.backbone, "none", size).features
+        self.post_init()
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """Leave the weights as the backbone initialises them."""
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:  # noqa: ANN401  flags that LLaVA passes on
+        """Return the tokens as the only hidden state."""
+        maps = self.features(pixel_values.mean(1, keepdim=True))
+        tokens = maps.flatten(2).transpose(1, 2)
+        return BaseModelOutput(last_hidden_state=tokens, hidden_states=(tokens,))
+
+
+AutoConfig.register(TYPE, EncoderConfig)
+AutoModel.register(EncoderConfig, Encoder)
