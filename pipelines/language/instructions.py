@@ -77,7 +77,7 @@ def _write_part(written: Instructions, part: str, cells: CellDataset, folder: Pa
 
 def converse(known: Facts, scale: Scale, classes: list[str]) -> list[dict[str, str]]:
     """Return the questions about a cell and the answers of its facts, in turn."""
-    turns = []
+    turns: list[dict[str, str]] = []
     for topic in prompt.TOPICS:
         text = prompt.question(topic, classes)
         turns += [

@@ -98,7 +98,7 @@ class Llava:
 
     def _continue(self, text: str, answer: str) -> str:
         """Return how an answer goes on after a rendered text, with the token that ends it."""
-        return ("" if text[-1:].isspace() else " ") + answer + self.processor.tokenizer.eos_token
+        return ("" if text[-1:].isspace() else " ") + answer + str(self.processor.tokenizer.eos_token)
 
     def _answer_length(self, text: str, answer: str) -> int:
         """Return the number of tokens of an answer after a text, whose own tokens stay as they are."""
