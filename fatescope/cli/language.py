@@ -98,10 +98,18 @@ def tune(  # noqa: PLR0913, PLR0917  options of a command
     epilog=console.examples(
         "fatescope language evaluate tuned pairs",
         "fatescope language evaluate llava pairs --examples 2 --out reports/binary/few_shot.json",
+        "fatescope language evaluate endpoint pairs",
     ),
 )
 def evaluate(  # noqa: PLR0913, PLR0917  options of a command
-    model: Weights,
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="Folder of a LLaVA and its processor, or `endpoint` for the one that FATESCOPE_LANGUAGE_URL names: "
+            "pictures of the cells are then sent there.",
+        ),
+    ],
     pairs: Pairs,
     bundle: Annotated[Path | None, typer.Option(help="The CNN. [default: artifacts/TASK/bundle]")] = None,
     cells: Cells = project.CELLS,
@@ -117,7 +125,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  options of a command
     """
     from pipelines.language import evaluation
 
-    report, path = evaluation.evaluate(model, pairs, cells, audit, bundle, out, examples=examples)
+    report, path = evaluation.evaluate(
+        None if str(model) == "endpoint" else model, pairs, cells, audit, bundle, out, examples=examples
+    )
     if as_json:
         console.print_json(report.model_dump(mode="json"))
         return

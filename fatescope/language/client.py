@@ -73,6 +73,11 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def priced(self) -> bool:
+        """Return whether the prices of tokens are set."""
+        return self._settings.price_in is not None and self._settings.price_out is not None
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()

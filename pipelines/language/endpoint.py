@@ -33,8 +33,7 @@ class Endpoint:
         """`examples` stand before the question of the medium (few-shot)."""
         self._client, self.examples = client, list(examples)
         self.use = Use()
-        self.cost = 0.0
-        """Price of all answers, by the prices of the environment."""
+        """What it took so far; answers of the cache cost what they did when they were first given."""
         self.failed: list[str] = []
         """Why questions have no answer; they count as answers that cannot be read."""
 
@@ -79,7 +78,8 @@ class Endpoint:
             self.use.tokens_in += answer.prompt_tokens
             self.use.tokens_out += answer.completion_tokens
             self.use.seconds += answer.seconds
-            self.cost += answer.cost
+            if self._client.priced:
+                self.use.cost = (self.use.cost or 0.0) + answer.cost
             answers.append(answer)
         self.use.cells += len(pictures)
         return answers

@@ -1,6 +1,7 @@
 """Evaluate a folder's LLaVA beside the bundle of its task, and write what it said."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,13 @@ from fatescope.inference import bundle as bundles
 from pipelines.evaluation import predict
 from pipelines.evaluation.audit_report import AuditReport, TaskBaselines
 from pipelines.evaluation.language_report import LANGUAGE, LanguageReport
-from pipelines.language import conversations, llava, verdict
+from pipelines.language import conversations, endpoint, llava, verdict
 from pipelines.language.instructions import FACTS, Instructions
 from pipelines.language.llava import Example
 
 
 def evaluate(
-    model: Path,
+    model: Path | None,
     pairs: Path,
     cells: Path,
     audit: Path,
@@ -28,6 +29,7 @@ def evaluate(
 ) -> tuple[LanguageReport, Path]:
     """Return the report on the test cells of `pairs`, and where it was written; `….jsonl` beside it has the answers.
 
+    `model` is a folder, None for the endpoint of the environment, which pictures of the cells are then sent to.
     Raises BundleError where the bundle has other classes or was trained under another scheme than the pairs.
     """
     data = Instructions.read(pairs / FACTS)
@@ -39,13 +41,15 @@ def evaluate(
             f"{data.scheme}; write the pairs again with `fatescope language data`"
         )
     order = [cnn.spec.classes.index(name) for name in data.classes]
-    report, texts = verdict.judge(
-        llava.load(model, choose_examples(pairs, data, examples)),
-        lambda rows: predict.assess(cnn, source, rows).probabilities[:, order],
-        source,
-        data,
-        read_baselines(audit, data),
-    )
+    shown = choose_examples(pairs, data, examples)
+    with endpoint.connected(shown) if model is None else nullcontext(llava.load(model, shown)) as asked:
+        report, texts = verdict.judge(
+            asked,
+            lambda rows: predict.assess(cnn, source, rows).probabilities[:, order],
+            source,
+            data,
+            read_baselines(audit, data),
+        )
     report.write(path)
     lines = [
         json.dumps({"row": row} | {topic: of_topic[i] for topic, of_topic in texts.items()}, ensure_ascii=False)

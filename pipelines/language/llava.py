@@ -44,6 +44,8 @@ class Use:
     """Those that stand for pictures included."""
     tokens_out: int = 0
     seconds: float = 0.0
+    cost: float | None = None
+    """What an endpoint took for it; None where that is not known, or it runs here."""
 
 
 class Llava:

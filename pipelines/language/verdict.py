@@ -17,6 +17,7 @@ from pipelines.evaluation.language_report import Answered, Difference, Effort, J
 from pipelines.evaluation.metrics_report import LowerBound
 from pipelines.language import answers, pictures, prompt
 from pipelines.language.answers import Read
+from pipelines.language.endpoint import Endpoint
 from pipelines.language.facts import WORDS, word_for_sure
 from pipelines.language.instructions import Instructions
 from pipelines.language.llava import Llava, Use
@@ -35,7 +36,7 @@ BATCH = 64
 BINS = 10
 
 
-def ask(llava: Llava, source: CellDataset, rows: Rows, classes: list[str]) -> tuple[Floats, Answers]:
+def ask(llava: Llava | Endpoint, source: CellDataset, rows: Rows, classes: list[str]) -> tuple[Floats, Answers]:
     """Return the (n, K) probabilities of the classes of the cells in `rows`, and the answers to all questions."""
     probabilities: list[Floats] = []
     texts: Answers = {topic: [] for topic in prompt.TOPICS}
@@ -48,7 +49,7 @@ def ask(llava: Llava, source: CellDataset, rows: Rows, classes: list[str]) -> tu
 
 
 def judge(
-    llava: Llava,
+    llava: Llava | Endpoint,
     cnn: Callable[[Rows], Floats],
     source: CellDataset,
     data: Instructions,
@@ -82,7 +83,7 @@ def judge(
             tokens_in=use.tokens_in / len(rows),
             tokens_out=use.tokens_out / len(rows),
             seconds=use.seconds / len(rows),
-            cost=price(use.seconds / len(rows), None, settings),
+            cost=price(use.seconds / len(rows), None, settings) if use.cost is None else use.cost / len(rows),
             questions=1 + len(texts),
         ),
     )

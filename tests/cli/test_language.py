@@ -44,3 +44,7 @@ def test_pairs_a_tiny_model_its_training_and_its_report(fatescope, tmp_path, mon
     assert len(lines) == report["cells"]
     assert set(json.loads(lines[0])) == {"row", "medium", "sure", "size", "shape", "texture", "focus", "describe"}
     assert {"cnn", "language", "difference", "answers", "effort"} < set(report)
+
+    monkeypatch.delenv("FATESCOPE_LANGUAGE_URL", raising=False)
+    asked = fatescope("language", "evaluate", "endpoint", "pairs", "--out", "asked.json")
+    assert "no language model: set FATESCOPE_LANGUAGE_URL to the address of its endpoint" in asked.errors

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fatescope.data import dataset
 from fatescope.language.budget import BudgetSpentError
 from fatescope.language.client import Client
 from fatescope.language.settings import LanguageSettings
-from pipelines.language import llava, prompt, tiny
+from pipelines.language import llava, prompt, tiny, verdict
 from pipelines.language.endpoint import Endpoint
 from pipelines.language.llava import Example, Use
 from tests.support.chat_server import as_json, completion, serving_chat
@@ -47,8 +48,30 @@ def test_what_is_served_answers_as_the_folder_does(model, tmp_path):
         assert len(server.bodies) == 3
     assert (asked.use.tokens_in, asked.use.tokens_out) == tuple(2 * count for count in tokens)
     assert asked.use.cells == 6
-    assert asked.cost == pytest.approx(2 * (tokens[0] + 2 * tokens[1]) / 1e6)
+    assert asked.use.cost == pytest.approx(2 * (tokens[0] + 2 * tokens[1]) / 1e6)
     assert asked.failed == []
+
+
+@pytest.mark.slow
+def test_one_verdict_judges_both(made):
+    source, chosen = dataset.load(made.folder / "cells"), slice(None, None, max(1, len(made.data.rows["test"]) // 4))
+    few = {
+        "rows": made.data.rows | {"test": made.data.rows["test"][chosen]},
+        "facts": made.data.facts | {"test": made.data.facts["test"][chosen]},
+    }
+    data = made.data.model_copy(update=few)
+    folder = llava.load(made.folder / "tiny")
+    targets = dataset.class_indices(source.manifest["label"], data.classes)
+
+    def judge(model):
+        return verdict.judge(model, lambda rows: np.eye(2)[targets[rows]] * 0.8 + 0.1, source, data, None)
+
+    _, expected = judge(folder)
+    with serving_chat(answers(folder)) as server, endpoint_of(server, price_in=1.0, price_out=2.0) as asked:
+        report, texts = judge(asked)
+    assert texts == expected
+    assert report.effort.cost == pytest.approx((report.effort.tokens_in + 2 * report.effort.tokens_out) / 1e6)
+    assert report.cells == len(data.rows["test"])
 
 
 def test_what_a_model_babbles_is_no_class(model):
