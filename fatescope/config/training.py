@@ -49,8 +49,8 @@ class Train(Section):
     backbone: str
     """A name in `fatescope.networks.backbones.BACKBONES`, or `vision_tower`, which needs the extra `language`."""
     weights: str
-    """`none`, `imagenet`, `pretrained` (those of the stage `pretrain`), or the path of a state dict: torchvision's, with
-    or without folded batch normalisation, or `weights.safetensors` of a bundle; for `vision_tower` the folder of a
+    """`none`, `imagenet`, `pretrained` (those of the stage `pretrain`), or the path of a state dict: torchvision's,
+    with or without folded batch normalisation, or `weights.safetensors` of a bundle; for `vision_tower` the folder of a
     LLaVA."""
     freeze: bool
     """Whether the backbone keeps its `weights`, and its statistics of batch normalisation, and only the linear layer is
