@@ -86,8 +86,9 @@ def main(
     pretrained: PretrainedFolder = None,
 ) -> None:
     """Search for the best hyperparameters of a task."""
+    written = load(params)
     # Workers on other machines have another current folder.
-    parameters = with_pretrained(load(params), pretrained.resolve() if pretrained else None)
+    parameters = with_pretrained(written, pretrained.resolve() if pretrained else None)
     plots.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The journal is an output of the stage, also where the study is in a database.
@@ -109,7 +110,8 @@ def main(
         cells=source.resolve(),
         splits=parts.resolve(),
         journal=journal.resolve(),
-        study=study_name(task, parameters, tags),
+        # Of what is written, because a project may be moved; the weights themselves are in the tags.
+        study=study_name(task, written, tags),
         tags=tags | {tracking.COMMIT: tracking.git_commit()},
     )
     result = search(searched, target, plots)

@@ -1,6 +1,7 @@
 """The stage pretrain, and the stages that start from its weights."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -14,7 +15,8 @@ from fatescope.errors import ParamsError
 from fatescope.networks import backbones
 from pipelines.pretraining import cells as sources
 from pipelines.pretraining.result import BACKBONE, REPORT, PretrainingReport, hash_of, with_pretrained
-from pipelines.stages import ingest, pretrain, split
+from pipelines.stages import ingest, pretrain, split, tune
+from pipelines.tuning.summary import without_search
 from tests.support.exports import write_export
 from tests.support.images import draw_cell, tiff
 from tests.support.params import write_params
@@ -139,3 +141,16 @@ def test_every_backbone_learns_with_the_clock_against_it(stored, tmp_path, backb
     )
     assert report.shortened
     assert report.epochs == 1
+
+
+def test_the_search_starts_from_the_weights_and_is_the_same_one_in_another_folder(stored, tmp_path, monkeypatch):
+    run(stored, tmp_path)
+    searches = []
+    monkeypatch.setattr(tune, "search", lambda searched, *_: searches.append(searched) or without_search())
+    for name in ("here", "there"):
+        shutil.copytree(tmp_path / "out", tmp_path / name)
+        journal, best, plots = (tmp_path / name / file for file in ("study.journal", "best.json", "plots"))
+        places = stored / "cells", stored / "splits.parquet", journal, best, plots, tmp_path / name
+        tune.main(tmp_path / "params.yaml", "binary", *places)
+    assert searches[0].study == searches[1].study
+    assert searches[0].params.train.weights == str(tmp_path / "here" / BACKBONE)
