@@ -1,6 +1,6 @@
 """VGG19 joined with Inception v3, the paper's best model, beside the best single network that costs no more.
 
-On half of the default cells to train on, and on malaria with labels for a twentieth and a third of the test cells.
+On the default cells, and on malaria with labels for a tenth of the training cells and a third of the test cells.
 The single network is a ResNet18 or a compact one that sees each cell in eight or four views; which of them, and how the
 two are joined, is chosen by the loss on validation cells. VGG19 and Inception are dear, so they get fewer epochs: it is
 the cost that is alike, and the single network has the lower one.
@@ -19,7 +19,7 @@ from fatescope.networks.network import Ensemble, Network
 from pipelines.evaluation.intervals import interval
 from pipelines.training.ensemble import join_networks, sample_evenly
 
-LABELS = {"default": 0.5, "malaria": 0.05}
+LABELS = {"default": 1.0, "malaria": 0.1}
 """Set → the share of its cells that have labels."""
 JOINS = ("probabilities", "embeddings")
 MEMBERS: dict[str, dict[str, object]] = {
