@@ -34,7 +34,7 @@ from pipelines.training.cross_fit import deal_folds
 from pipelines.training.examples import Examples
 from pipelines.training.prediction import predict
 
-TASK, OUTER, BINS, RESAMPLES = "multiclass", 3, 10, 1000
+TASK, OUTER, INNER, BINS, RESAMPLES = "multiclass", 2, 4, 10, 1000
 Indices = npt.NDArray[np.int64]
 
 
@@ -46,7 +46,7 @@ def measure(sets: Sets) -> list[Row]:
     classes = params.classes(TASK)
     targets = class_indices(cells.manifest["label"], classes)
     groups = np.unique(cells.manifest["group"].to_numpy(str), return_inverse=True)[1]
-    folds = StratifiedGroupKFold(2 if sets.small else OUTER, shuffle=True, random_state=SEED)
+    folds = StratifiedGroupKFold(OUTER, shuffle=True, random_state=SEED)
     settings = params.train.changed(ONE_THREAD | ({"epochs": 6} if sets.small else {}))
     parts, units, fitted = [], [], []
     for known, tested in folds.split(targets, targets, groups):
@@ -87,7 +87,7 @@ def _answer(  # noqa: PLR0913, PLR0917  what is known of the cells
     tested: Indices,
 ) -> tuple[Followed, Indices, TrackEvidence]:
     """Train on the rows `known` and answer those `tested`; return the answers, their rows, and the evidence."""
-    inner = StratifiedGroupKFold(OUTER, shuffle=True, random_state=SEED)
+    inner = StratifiedGroupKFold(INNER, shuffle=True, random_state=SEED)
     train, validation = next(inner.split(known, targets[known], groups[known]))
     examples = Examples(cells.pixels, targets, known[train], known[validation], cells.kinds)
     folds = deal_folds(examples, groups, params.calibrate, whole=True, tracks=of_cells)
