@@ -113,9 +113,9 @@ def coarse_calls(
 ) -> list[CoarseCall | None]:
     """Return for each of the B cells the coarse class of `hierarchy` that has all classes of its conformal set.
 
-    None where there is no such coarse class, and for a cell unlike the training cells. The set contains the class of a
-    cell at the coverage of the model, and so the coarse class is right at that coverage or more; it needs no threshold
-    of its own. `classes` are those of the columns of the assessment.
+    None where there is no such coarse class, and for a cell unlike the training cells. It is wrong only where the
+    set lacks the class of the cell, which is as rare among all cells as the coverage of the model says (not among those
+    that are called), and needs no threshold of its own. `classes` are those of the columns of the assessment.
     """
     if not hierarchy:
         return [None] * len(assessment.verdicts)
