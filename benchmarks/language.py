@@ -32,7 +32,7 @@ from pipelines.evaluation import acquisition
 from pipelines.evaluation.audit_report import TaskBaselines
 from pipelines.evaluation.audit_sample import choose_cells, describe_cells
 from pipelines.evaluation.language_report import Judged, LanguageReport
-from pipelines.language import instructions, llava, prompt, tiny, tuning, verdict
+from pipelines.language import conversations, instructions, llava, prompt, tiny, tuning, verdict
 from pipelines.language.facts import WORDS
 from pipelines.training import trainer
 from pipelines.training.examples import load_examples
@@ -131,10 +131,10 @@ def measure(sets: Sets, folder: Path, small: bool) -> dict[str, list[Row]]:
     start = time.perf_counter()
     square = common.changed({"input_size": (tiny.SIDE, tiny.SIDE)})
     encoder = trainer.fit(examples, len(data.classes), square, SEED, silent).network
-    conversations = tuning.read_conversations(folder / "pairs", "train")
-    tiny.build_on(encoder, model, tuning.texts(conversations), SEED)
+    training = conversations.read(folder / "pairs", "train")
+    tiny.build_on(encoder, model, conversations.texts(training), SEED)
     settings = replace(TUNING, epochs=1) if small else TUNING
-    tuned = tuning.tune(llava.load(model), conversations, settings, report_epoch)
+    tuned = tuning.tune(llava.load(model), training, settings, report_epoch)
     tuning.save(tuned, model)
     minutes["LLaVA"] = (time.perf_counter() - start) / 60
     report, texts = verdict.judge(

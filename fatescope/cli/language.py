@@ -54,9 +54,9 @@ def build_tiny(
 
     It shows that everything works where no weights are at hand; train all of it with `language train --how all`.
     """
-    from pipelines.language import tiny, tuning
+    from pipelines.language import conversations, tiny
 
-    tiny.build(out, tuning.texts(tuning.read_conversations(pairs, "train")), seed)
+    tiny.build(out, conversations.texts(conversations.read(pairs, "train")), seed)
     print(f"written to {out}")
 
 
@@ -80,12 +80,12 @@ def tune(  # noqa: PLR0913, PLR0917  options of a command
     seed: Annotated[int, typer.Option(help="Seed of the order of cells and questions.")] = 0,
 ) -> None:
     """Tune MODEL on PAIRS, and write it to a folder like MODEL."""
-    from pipelines.language import llava, tuning
+    from pipelines.language import conversations, llava, tuning
 
     settings = tuning.Settings(tuning.check_how(how), epochs, minutes, batch_size, learning_rate, seed, questions)
     tuned = tuning.tune(
         llava.load(model),
-        tuning.read_conversations(pairs, "train"),
+        conversations.read(pairs, "train"),
         settings,
         lambda epoch, loss: print(f"epoch {epoch + 1}: loss {loss:.3f}", flush=True),
     )

@@ -12,7 +12,7 @@ from fatescope.inference import bundle as bundles
 from pipelines.evaluation import predict
 from pipelines.evaluation.audit_report import AuditReport, TaskBaselines
 from pipelines.evaluation.language_report import LANGUAGE, LanguageReport
-from pipelines.language import endpoint, llava, tuning, verdict
+from pipelines.language import conversations, endpoint, llava, verdict
 from pipelines.language.instructions import FACTS, Instructions
 from pipelines.language.llava import Example
 
@@ -63,10 +63,10 @@ def choose_examples(pairs: Path, data: Instructions, count: int, seed: int = 0) 
     """Return `count` training cells of each class, the classes in turn, with their classes as answers."""
     if not count:
         return []
-    conversations, rng = tuning.read_conversations(pairs, "train"), np.random.default_rng(seed)
+    training, rng = conversations.read(pairs, "train"), np.random.default_rng(seed)
     labels = np.array([known.label for known in data.facts["train"]])
     chosen = [rng.choice(np.flatnonzero(labels == name), count, replace=False) for name in data.classes]
-    return [Example(conversations[i].picture, str(labels[i])) for i in np.array(chosen).T.ravel()]
+    return [Example(training[i].picture, str(labels[i])) for i in np.array(chosen).T.ravel()]
 
 
 def read_baselines(audit: Path, data: Instructions) -> TaskBaselines | None:

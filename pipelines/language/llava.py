@@ -18,11 +18,11 @@ from torch import Tensor
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from fatescope.errors import DataError
-from pipelines.language import prompt
-from pipelines.language.encoder import TYPE
+from pipelines.language import (
+    encoder,  # noqa: F401  which makes backbones of Fatescope known to transformers
+    prompt,
+)
 
-KNOWN = (TYPE, "clip_vision_model", "siglip_vision_model")
-"""Vision towers that were tried; the import makes the first of them known to transformers."""
 Turns = list[dict[str, object]]
 """A conversation in the form of chat templates."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fatescope import config
-from pipelines.language import instructions, tiny, tuning
+from pipelines.language import conversations, instructions, tiny
 from pipelines.stages import ingest, split
 from tests.support.exports import write_export
 from tests.support.params import write_params
@@ -30,6 +30,6 @@ def made(tmp_path_factory):
         scheme="grouped",
         pixel_size_um=None,
     )
-    conversations = tuning.read_conversations(folder / "pairs", "train")
-    tiny.build(folder / "tiny", tuning.texts(conversations))
-    return SimpleNamespace(folder=folder, data=written, conversations=conversations, params=params)
+    training = conversations.read(folder / "pairs", "train")
+    tiny.build(folder / "tiny", conversations.texts(training))
+    return SimpleNamespace(folder=folder, data=written, conversations=training, params=params)

@@ -9,7 +9,7 @@ from PIL import Image
 from fatescope import config
 from fatescope.data import dataset, splits
 from fatescope.errors import DataError
-from pipelines.language import answers, instructions, llava, pictures, prompt, tuning
+from pipelines.language import answers, conversations, instructions, llava, pictures, prompt
 from pipelines.language.facts import WORDS, Facts, Scale
 
 SCALE = Scale(
@@ -129,12 +129,11 @@ def test_pictures_do_not_change_with_illumination_and_gain():
 
 def test_labels_are_the_answers_and_their_ends(made):
     model = llava.load(made.folder / "tiny")
-    settings = tuning.Settings("all", 1, 1, 4, 1e-3, 0, 3)
     rng = np.random.default_rng(0)
-    drawn = [tuning.draw_questions(conversation, settings, rng) for conversation in made.conversations[:2]]
-    batch = tuning.encode(model, drawn, rng)
+    drawn = [conversations.draw_questions(conversation, 3, rng) for conversation in made.conversations[:2]]
+    batch = conversations.encode(model, drawn, rng)
     for i, conversation in enumerate(drawn):
-        kept = batch["labels"][i][batch["labels"][i] != tuning.IGNORED]
+        kept = batch["labels"][i][batch["labels"][i] != conversations.IGNORED]
         expected = "".join(f" {answer}</s>" for _, answer in conversation.pairs)
         assert model.processor.tokenizer.decode(kept) == expected
     assert set(WORDS) < set(prompt.TOPICS)

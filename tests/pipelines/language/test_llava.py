@@ -9,7 +9,7 @@ from fatescope.data import dataset
 from fatescope.errors import DataError, ParamsError
 from fatescope.inference import bundle
 from fatescope.networks import backbones, network
-from pipelines.language import llava, pictures, prompt, tiny, tuning, verdict
+from pipelines.language import conversations, llava, pictures, prompt, tiny, tuning, verdict
 from pipelines.training import trainer
 
 SHORT = tuning.Settings("all", epochs=1, minutes=5, batch_size=8, learning_rate=1e-3, seed=0, questions=2)
@@ -98,7 +98,7 @@ def test_a_backbone_of_fatescope_is_the_vision_encoder(made, tmp_path):
     trained = network.Network(
         backbones.build("compact", "none", size), 2, size, resize="pad", normalisation="contrast", dropout=0
     )
-    tiny.build_on(trained, tmp_path / "on", tuning.texts(made.conversations))
+    tiny.build_on(trained, tmp_path / "on", conversations.texts(made.conversations))
     on = llava.load(tmp_path / "on")
     found = on.model.model.vision_tower.features.state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in trained.features.state_dict().items())
