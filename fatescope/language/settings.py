@@ -17,6 +17,12 @@ def _parse_address(value: object) -> object:
     return value.rstrip("/") if isinstance(value, str) else value
 
 
+def _parse_key(value: object) -> object:
+    if isinstance(value, str) and not (value.strip().isascii() and value.strip().isprintable()):
+        raise ValueError("it has characters that no header can hold; copy the key again")
+    return value.strip() if isinstance(value, str) else value
+
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -33,7 +39,7 @@ class LanguageSettings(BaseSettings):
     language model is asked."""
     model: str | None = None
     """Name of the model at that address."""
-    key: SecretStr | None = None
+    key: Annotated[SecretStr, BeforeValidator(_parse_key)] | None = None
     """Key of the endpoint, sent as a bearer token; without it none is sent."""
     timeout_s: Seconds = 60.0
     """Seconds that one answer may take, from the first byte sent to the last one received."""

@@ -37,7 +37,7 @@ def percent(share: float) -> str:
 def bare(share: float) -> str:
     """Return the same without the sign."""
     value = share * 100
-    return f"{value:.1f}" if 0 < value < 0.95 else f"{value:.0f}"
+    return f"{value:.1f}" if 0.05 <= value < 0.95 else f"{value:.0f}"
 
 
 def count(number: int, one: str, many: str) -> str:

@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
+from fatescope.language import settings as language_settings
 from fatescope.signing import settings as signing_settings
 from monitoring import settings as monitoring_settings
 from service import settings as service_settings
@@ -169,6 +170,7 @@ def test_the_variables_are_those_that_the_code_reads():
         *service_settings.variables(),
         *monitoring_settings.variables(),
         *signing,
+        *map(language_settings.variable, language_settings.LanguageSettings.model_fields),
         "MLFLOW_TRACKING_URI",
     }
     assert named <= read_by_programs, f"nothing reads {named - read_by_programs}"

@@ -311,6 +311,7 @@ def test_first_tokens_that_begin_several_names_say_nothing():
         ({"URL": "http://127.0.0.1/v1"}, "FATESCOPE_LANGUAGE_URL and FATESCOPE_LANGUAGE_MODEL go together"),
         ({"MAX_COST": "3"}, "FATESCOPE_LANGUAGE_MAX_COST needs FATESCOPE_LANGUAGE_PRICE_IN"),
         ({"TRIES": "0"}, "FATESCOPE_LANGUAGE_TRIES=0"),
+        ({"KEY": "schl\xfcssel"}, "FATESCOPE_LANGUAGE_KEY: it has characters that no header can hold"),
     ],
 )
 def test_wrong_settings_are_named(environment, message, monkeypatch):

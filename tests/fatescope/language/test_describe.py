@@ -128,7 +128,9 @@ def test_a_culture_without_composition_is_left_to_the_template(culture, text):
 
 
 def test_wide_intervals_are_said_to_be_so_and_name_every_class_that_they_allow():
-    wide = Culture(("a", "b", "c"), 12, 2, 10, 0, {"a": Share(0.55, 0, 1), "b": Share(0.45, 0, 1), "c": Share(0, 0, 1)})
+    wide = Culture(
+        ("a", "b", "c"), 12, 2, 10, 0, {"a": Share(0.55, 0, 1), "b": Share(0.45, 0, 1), "c": Share(1e-9, 0, 1)}
+    )
     text = describe.describe(wide, None).text
     assert "and 0 % are cs (0 to 100 %)." in text
     assert "Such wide intervals leave nearly everything possible: these cells do not tell the composition." in text
