@@ -1,8 +1,11 @@
 """A tiny LLaVA is tuned, asked, judged and written; its vision tower is a backbone."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_model
 
 from fatescope import config
 from fatescope.data import dataset
@@ -113,7 +116,7 @@ def test_a_backbone_of_fatescope_is_the_vision_encoder(made, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_vision_tower_is_a_backbone_that_is_exported_and_restored(made, tmp_path):
+def test_the_vision_tower_is_a_backbone_that_is_exported(made, tmp_path):
     size = (tiny.SIDE, tiny.SIDE)
     train = config.load(made.params).train.changed(
         {"backbone": "vision_tower", "weights": str(made.folder / "tiny"), "input_size": size}
@@ -172,3 +175,20 @@ def test_a_report_stands_beside_the_cnn(made, model, tmp_path, monkeypatch):
     assert "No gate promotes it" in report.sentences()
     report.write(tmp_path / "language.json")
     assert type(report).read(tmp_path / "language.json") == report
+
+
+def test_a_network_with_a_vision_tower_is_restored_from_its_folder(made, tmp_path):
+    fit = config.load(made.params).train.changed(
+        {"backbone": "vision_tower", "weights": str(made.folder / "tiny"), "input_size": (tiny.SIDE, tiny.SIDE)}
+    )
+    built = trainer.build_network(fit, 2).eval()
+    with torch.no_grad():
+        built.features.tower.embeddings.class_embedding.add_(1)
+    save_model(built, str(tmp_path / "weights.safetensors"))
+    spec = SimpleNamespace(
+        taught=None, params={"train": [fit.model_dump()]}, kinds=["brightfield"], classes=["a", "b"], join=None
+    )
+    restored = network.restore(spec, tmp_path / "weights.safetensors")
+    pixels = torch.from_numpy(dataset.load(made.folder / "cells").pixels[:2].astype(np.float32))[:, None]
+    with torch.inference_mode():
+        torch.testing.assert_close(restored(pixels).logits, built(pixels).logits)
