@@ -49,7 +49,7 @@ def _known(dataset: Dataset, classes: dict[str, str], source: str, *, tasks: boo
         dataset.pattern, dataset.label, list(dataset.group), classes, source,
         channels=dict(dataset.channels or {}), markers=list(dataset.marker_channels),
         tasks=dict(dataset.tasks) if tasks else {}, ranges=dict(dataset.ranges) if tasks else {},
-        track=dataset.track, time=dataset.time,
+        hierarchy=dict(dataset.hierarchy) if tasks else {}, track=dataset.track, time=dataset.time,
     )  # fmt: skip
 
 

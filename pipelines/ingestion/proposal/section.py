@@ -34,6 +34,8 @@ class Draft:
     tasks: dict[str, list[str]] = field(default_factory=dict)
     """Those that come with it."""
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    hierarchy: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """The coarse classes of those."""
     track: str | None = None
     """The group that tells cells apart of which there are several images, where it comes with it."""
     time: str | None = None

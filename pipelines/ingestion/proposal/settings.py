@@ -13,6 +13,15 @@ MIN_GROUPS = 3
 """A class with fewer acquisition groups cannot be tested on one that the model has not seen."""
 
 
+def _kept(hierarchy: dict[str, dict[str, list[str]]], tasks: dict[str, list[str]]) -> dict[str, dict[str, list[str]]]:
+    """Return the coarse classes of tasks that there are, with those of their classes that there are."""
+    kept = {}
+    for task, coarse in hierarchy.items():
+        there = {name: [fine for fine in classes if fine in tasks.get(task, [])] for name, classes in coarse.items()}
+        kept[task] = {name: classes for name, classes in there.items() if classes}
+    return {task: coarse for task, coarse in kept.items() if coarse}
+
+
 def values_for(
     draft: Draft, channel: ChannelChoice, counts: Counts, sizes: Sizes, params: Params, words: Words
 ) -> Values:
@@ -36,6 +45,7 @@ def values_for(
             **draft.channel_fields(channel.name, channel.known, channel.markers),
             "ranges": {name: list(ends) for name, ends in draft.ranges.items()},
             "tasks": tasks,
+            "hierarchy": _kept(draft.hierarchy, tasks),
             "track": draft.track,
             "time": draft.time,
         },
