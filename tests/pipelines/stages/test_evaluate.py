@@ -33,7 +33,7 @@ def evaluated_cells(rng, scheme, groups):
         probabilities, np.ones((len(groups), 2), bool), np.full(len(groups), 0.5, np.float32),
         np.full(len(groups), "unsure"),
     )  # fmt: skip
-    spec = SimpleNamespace(task="phase", classes=CLASSES, split=scheme, prior=[0.5, 0.5], simulated=False)
+    spec = SimpleNamespace(task="phase", classes=CLASSES, split=scheme, prior=[0.5, 0.5], simulated=False, hierarchy={})
     facts = {"medium": "x", "day": "1", "run": "1"}
     manifest = pd.DataFrame({"cell_id": groups, "label": np.array(CLASSES)[targets], "group": groups, **facts})
     model = SimpleNamespace(spec=spec)
