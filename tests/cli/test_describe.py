@@ -71,7 +71,7 @@ def test_cells_are_classified_first(tmp_path, packed):
             (source / name).write_bytes(raw)
     # In a process of its own: where OpenVINO is loaded, a test that ends its own process by SIGTERM crashes.
     command = [sys.executable, "-m", "fatescope.cli", "describe", source, "--model", COMMITTED / "binary", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     first, second = json.loads(done.stdout)
     assert [first["sample"], second["sample"]] == ["dish_1", "dish_2"]
