@@ -105,8 +105,8 @@ class Train(Section):
     """How fast the weights of groups change with `groups: dro`, per training step."""
     distil: bool
     """Whether the ensemble, or a network that is not compact, teaches a compact one, which is then a candidate too
-    (`distilled`) and is served where it keeps 0.98 of the balanced accuracy; of a network of a bundle, whether it was
-    taught."""
+    (`distilled`) and is served where it costs less and keeps 0.98 of the balanced accuracy; of a network of a bundle,
+    whether it was taught."""
     threads: Count
     """CPU threads of PyTorch and of the exported graph."""
 

@@ -34,7 +34,8 @@ def student_settings(teacher: list[Train]) -> Train | None:
     """Return the settings of the student of networks with the settings `teacher`; None where there is nothing to teach.
 
     They are those of the compact network among them, where there is one. It takes the smallest input of theirs, so that
-    their views follow from its own. Networks that are normalised or resized in different ways have no views in common,
+    their views follow from its own. All of it is trained, also where they keep a backbone (`freeze`), and what they
+    learned of groups they teach. Networks that are normalised or resized in different ways have no views in common,
     and a single compact network needs no student.
     """
     smallest = min(teacher, key=lambda member: member.input_size[0] * member.input_size[1])
@@ -43,7 +44,8 @@ def student_settings(teacher: list[Train]) -> Train | None:
         return None
     own = next((member for member in teacher if member.backbone == BACKBONE), smallest.model_copy(update=STUDENT))
     epochs = {"epochs": PATIENCE * smallest.epochs, "patience": PATIENCE * smallest.patience}
-    return own.model_copy(update={"input_size": smallest.input_size, "distil": True, **epochs})
+    whole = {"freeze": False, "groups": "pooled"}
+    return own.model_copy(update={"input_size": smallest.input_size, "distil": True, **whole, **epochs})
 
 
 @torch.no_grad()

@@ -18,6 +18,14 @@ from tests.support.images import draw_cell
 from tests.support.project import ROOT
 
 
+def stub_candidate(name, loss, balanced_accuracy, multiply_adds):
+    return SimpleNamespace(
+        name=name,
+        calibration=SimpleNamespace(loss=loss, balanced_accuracy=balanced_accuracy),
+        model=SimpleNamespace(multiply_adds=multiply_adds),
+    )
+
+
 @pytest.fixture
 def settings(make_params):
     quick = {"backbone": "compact", "epochs": 2, "batch_size": 16, "learning_rate": 0.01, "threads": 1}
@@ -78,6 +86,16 @@ def test_what_can_be_taught_is(settings):
     assert student_settings([train, train.changed({"normalisation": "background"})]) is None
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", "compact"])
+def test_the_student_of_frozen_networks_is_trained_as_a_whole(settings, backbone):
+    """On random weights that it keeps, it could learn nothing; and no file of settings can say so."""
+    train = settings(backbone=backbone, weights="backbone.safetensors", freeze=True, groups="dro").train
+    student = student_settings([train, train])
+    assert (student.freeze, student.groups) == (False, "pooled")
+    assert student.weights == ("none" if backbone == "resnet18" else train.weights)
+    assert student.changed({}) == student
+
+
 def test_a_distilled_candidate_stands_beside_its_teacher(settings, caplog):
     params = settings(backbone="resnet18", distil=True)
     candidates = candidate_settings(params, without_search())
@@ -94,11 +112,21 @@ def test_a_distilled_candidate_stands_beside_its_teacher(settings, caplog):
 @pytest.mark.parametrize(("accuracy", "chosen"), [(0.89, "distilled"), (0.88, "ensemble")])
 def test_what_was_distilled_is_served_where_it_is_as_good(accuracy, chosen):
     candidates = [
-        SimpleNamespace(name=name, calibration=SimpleNamespace(loss=loss, balanced_accuracy=value))
-        for name, loss, value in (("single", 0.5, 0.85), ("ensemble", 0.3, 0.9), ("distilled", 0.4, accuracy))
+        stub_candidate("single", 0.5, 0.85, 1e6),
+        stub_candidate("ensemble", 0.3, 0.9, 1e7),
+        stub_candidate("distilled", 0.4, accuracy, 1e6),
     ]
     assert candidates[choose(candidates)].name == chosen
     assert choose(candidates[:2]) == 1
+
+
+def test_what_was_distilled_is_not_served_in_place_of_a_better_network_of_its_cost():
+    candidates = [
+        stub_candidate("single", 0.3, 0.9, 1e6),
+        stub_candidate("ensemble", 0.4, 0.9, 1e7),
+        stub_candidate("distilled", 0.4, 0.89, 1e6),
+    ]
+    assert candidates[choose(candidates)].name == "single"
 
 
 def test_no_cell_that_is_held_out_is_known_to_the_teacher(settings, examples, monkeypatch):
