@@ -1,8 +1,9 @@
 """The cells that a backbone may learn from without labels: all but those that any scheme tests on.
 
 A label is not all that a test cell can give away: a backbone that saw its image would know it better than the cells of
-tomorrow, and its accuracy would be too good. So no image of a test cell is used, nor a feedback image with the same
-pixels. Every other cell counts, of whatever class, and those in no split too.
+tomorrow, and its accuracy would be too good. So no image of a test cell is used, nor one of its track, of its
+acquisition group where groups are tested, nor a feedback image with the same pixels. Every other cell counts, of
+whatever class, and those in no split too.
 """
 
 import logging
@@ -21,6 +22,7 @@ from fatescope.data import corrections, images
 from fatescope.data.dataset import CellDataset
 from fatescope.data.paths import PathParser
 from fatescope.data.splits import SCHEMES, Splits
+from fatescope.data.tracks import Tracks
 from fatescope.errors import ImageError
 
 log = logging.getLogger(__name__)
@@ -32,11 +34,17 @@ Indices = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint16]
 
 
-def untested(splits: Splits) -> Indices:
-    """Return the rows of the cells that are test cells in no scheme, in ascending order."""
-    tested = np.zeros(len(splits.table), bool)
-    for scheme in SCHEMES:
-        tested |= (splits.table[scheme] == "test").to_numpy(bool)
+def untested(splits: Splits, cells: CellDataset, tracks: Tracks | None = None) -> Indices:
+    """Return the rows of `cells` that no scheme tests on, in ascending order; `tracks` tells images of one cell.
+
+    A cell of no split may be in a tested group, or be a tested cell at another time.
+    """
+    test = {scheme: (splits.table[scheme] == "test").to_numpy(bool) for scheme in SCHEMES}
+    tested = np.logical_or.reduce(list(test.values()))
+    groups = cells.manifest["group"]
+    tested |= groups.isin(groups[test["grouped"]].unique()).to_numpy(bool)
+    if tracks is not None:
+        tested |= np.isin(tracks.keys, tracks.keys[tested])
     return np.flatnonzero(~tested)
 
 
@@ -54,14 +62,14 @@ class Feedback:
     """Folder of an image → why it cannot be used."""
 
 
-def read_feedback(folder: Path, cells: CellDataset, splits: Splits, params: Params) -> Feedback:
+def read_feedback(folder: Path, cells: CellDataset, rows: Indices, params: Params) -> Feedback:
     """Read the images that corrections in `folder` refer to; none where there is no such folder.
 
-    Images that cannot be used are logged and returned with the reason.
+    `rows` are those of the cells that are learned from. Images that cannot be used are logged and returned with the reason.
     """
     owners = {str(line["path"]).partition("/")[0] for line in corrections.read(folder) if line.get("path")}
     shape, kept, refused = cells.pixels.shape[1:], list[Pixels](), dict[str, str]()
-    known, tested = _hashes(cells, untested(splits)) if owners else (set[int](), set[int]())
+    known, tested = _hashes(cells, rows) if owners else (set[int](), set[int]())
     left_out = {"tested": 0, "known": 0}
     for owner in sorted(owners):
         try:

@@ -100,7 +100,8 @@ class _Loop:
         torch.set_num_threads(settings.threads)
         torch.manual_seed(params.seed)
         device = select_device()
-        network = build_network(settings.changed({"weights": "none"}), 1, kinds)
+        # All of it learns, and from nothing, also where training is to keep the result.
+        network = build_network(settings.changed({"weights": "none", "freeze": False}), 1, kinds)
         if network.level is not None:
             network.level.copy_(common_level(pixels, rows))
         if network.unit is not None:

@@ -1,8 +1,8 @@
 """Teach a backbone on cells without labels, for `train.weights: pretrained`.
 
 One backbone for all tasks, that of the section `train`, on images prepared as for training. It learns from all cells of
-the store that are test cells in no scheme, whatever their class, and from images that people let the service keep with
-their corrections. Where `pretrain.method` is `none` there is nothing to do but a report that says so.
+the store that no scheme tests on, whatever their class, and from images that people let the service keep with their
+corrections. Where `pretrain.method` is `none` there is nothing to do but a report that says so.
 
 Writes `backbone.safetensors` and `report.json` (`pipelines.pretraining.result`).
 """
@@ -17,7 +17,7 @@ import typer
 
 from fatescope.command import CellsFolder, OutFolder, ParamsFile, SplitsFile, run
 from fatescope.config import Params, load
-from fatescope.data import dataset, splits
+from fatescope.data import dataset, splits, tracks
 from pipelines.pretraining.cells import joined, read_feedback, untested
 from pipelines.pretraining.result import BACKBONE, REPORT, PretrainingReport
 
@@ -30,9 +30,9 @@ def pretrain(params: Params, source: Path, parts: Path, feedback: Path, target: 
     from pipelines.pretraining import loop  # noqa: PLC0415
 
     started = time.monotonic()
-    cells, divided = dataset.load(source, ["label"]), splits.load(parts)
-    rows = untested(divided)
-    more = read_feedback(feedback, cells, divided, params)
+    cells = dataset.load(source, ["label", "group"])
+    rows = untested(splits.load(parts), cells, tracks.read(cells, params.dataset))
+    more = read_feedback(feedback, cells, rows, params)
     log.info("pretraining on %d cells and %d feedback images", len(rows), len(more.pixels))
     with joined(cells, rows, more.pixels) as (pixels, learned):
         result = loop.pretrain(

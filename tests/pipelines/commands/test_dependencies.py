@@ -15,6 +15,17 @@ def test_dvc_yaml_has_the_import_closure_of_every_stage():
     assert dependencies.with_closures(text) == text, "run: python -m pipelines.commands.dependencies"
 
 
+def test_which_images_are_of_one_cell_decides_every_stage_that_reads_it():
+    """Else `dvc repro` would keep splits with images of a cell on both sides when `dataset.track` is set."""
+    stages = {name: stage.get("do", stage) for name, stage in STAGES.items()}
+    reading = {name for name, stage in stages.items() if "fatescope/data/tracks.py" in stage["deps"]}
+    # The search takes sides from the splits; it, the card and the registry ask for no track.
+    asking = reading - {"tune", "card", "register"}
+    assert asking == {"ingest", "split", "audit", "pretrain", "train", "evaluate"}
+    for name in asking:
+        assert {"dataset.track", "dataset.time"} <= set(stages[name]["params"]), name
+
+
 # A process forked from one that has the libraries imports a stage in a fraction of the time.
 IMPORTS = """
 import os, sys

@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from fatescope import config
 from fatescope.data import dataset, splits
+from fatescope.data.tracks import Tracks
 from fatescope.errors import ParamsError
 from fatescope.networks import backbones
 from pipelines.pretraining import cells as sources
@@ -76,7 +78,7 @@ def test_it_learns_from_all_cells_that_no_scheme_tests(stored, tmp_path):
 
 def test_no_pixel_of_a_test_cell_changes_the_weights(stored, tmp_path, monkeypatch):
     cells = dataset.load(stored / "cells")
-    tested = np.setdiff1d(np.arange(len(cells)), sources.untested(splits.load(stored / "splits.parquet")))
+    tested = np.setdiff1d(np.arange(len(cells)), sources.untested(splits.load(stored / "splits.parquet"), cells))
     spoilt = np.array(cells.pixels)
     spoilt[tested] = 0
     (tmp_path / "other").mkdir()
@@ -87,9 +89,29 @@ def test_no_pixel_of_a_test_cell_changes_the_weights(stored, tmp_path, monkeypat
     assert (tmp_path / "out" / BACKBONE).read_bytes() == (tmp_path / "other/out" / BACKBONE).read_bytes()
 
 
+def test_nothing_of_a_tested_group_or_cell_is_learned_from_though_it_has_no_split_itself():
+    """As where the quality gates left an image out, or where no task names its class."""
+    table = pd.DataFrame({
+        "label": list("aaaaab"),
+        "grouped": ["test", None, "train", "train", None, None],
+        "random": ["train", None, "test", "train", None, None],
+    })  # fmt: skip
+    manifest = pd.DataFrame({"group": ["run1", "run1", "run2", "run2", "run2", "run3"]})
+    cells = dataset.CellDataset(manifest, np.zeros((6, 1, 1), np.uint16), {"1": "brightfield"})
+    followed = Tracks(np.array([1, 1, 2, 3, 2, 4]), np.zeros(6))
+    assert sources.untested(splits.Splits(table, {}), cells).tolist() == [3, 4, 5]
+    assert sources.untested(splits.Splits(table, {}), cells, followed).tolist() == [3, 5]
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_training_may_keep_what_pretraining_learned(stored, tmp_path, freeze):
+    run(stored, tmp_path, train__freeze=freeze, pretrain__epochs=1)
+    assert (tmp_path / "out" / BACKBONE).exists()
+
+
 def test_feedback_images_count_but_for_those_of_test_cells(stored, tmp_path, rng):
     cells, divided = dataset.load(stored / "cells"), splits.load(stored / "splits.parquet")
-    rows = sources.untested(divided)
+    rows = sources.untested(divided, cells)
     for row, own in ((rows[0], "known"), (np.setdiff1d(np.arange(len(cells)), rows)[0], "tested")):
         keep(tmp_path / "feedback", (stored / "data" / cells.manifest["path"][row]).read_bytes(), own=own)
     keep(tmp_path / "feedback", draw_cell(rng, 40, 50, 9), own="new")
