@@ -13,8 +13,9 @@ import numpy.typing as npt
 from fatescope.config import Dataset, Ingest
 from fatescope.data import names
 from fatescope.data.native.names import is_native
-from fatescope.data.paths import PathParser, list_files
+from fatescope.data.paths import ParsedPath, PathParser, list_files
 from fatescope.data.sidecar import Labels
+from fatescope.data.tracks import key_of
 from fatescope.errors import DataError, ImageError
 from pipelines.ingestion.native_cells import NativeCells, NativeFiles, find_overlaps
 from pipelines.ingestion.native_ranges import ObjectRange, cells_of, wanted_ranges
@@ -55,6 +56,8 @@ class FileCounts:
     """The files of each object where the model sees several channels; `strata` has them after the native files."""
     examples: list[str] = field(default_factory=list)
     """An image of each class and group."""
+    tracks: "array[int]" = field(default_factory=lambda: array("q"))
+    """A number for each of `strata`, equal for images of one cell over time; empty where `dataset.track` is null."""
 
 
 def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
@@ -65,10 +68,11 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
     Raises DataError where no file is of the input channel.
     """
     parser, strata, numbers = PathParser(dataset, labels), array("i"), dict[tuple[str, str], int]()
+    followed = array("q")
     examples = dict[int, str]()
     channels, unmatched, unreadable, files = Counter[str](), list[str](), list[Refusal](), 0
     natives, native, unlabelled = NativeFiles(dataset, source, labels), dict[str, NativeCells](), list[Refusal]()
-    objects = ObjectFiles(parser, len(dataset.kinds), strata)
+    objects = ObjectFiles(parser, len(dataset.kinds), strata, followed)
     for path in list_files(source, lambda path, reason: unreadable.append((path, UNREADABLE, f"{path}: {reason}"))):
         files += 1
         if is_native(path):
@@ -77,6 +81,8 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
                 native[path] = found
                 of_label = [numbers.setdefault((label, found.group), len(numbers)) for label in found.labels]
                 codes = cells_of(found, source)
+                if dataset.track is not None:
+                    followed.extend(range(len(strata), len(strata) + len(codes)))
                 strata.frombytes(np.array(of_label, np.dtype("i"))[codes].tobytes())
                 if len(codes) < found.objects:
                     log.warning("%s: %d of %d objects %s", path, found.objects - len(codes), found.objects, UNTAGGED)
@@ -93,12 +99,13 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
         elif (place := parser.input_index(parsed)) is not None:
             stratum = numbers.setdefault((parsed.label, parsed.group), len(numbers))
             examples.setdefault(stratum, path)
-            objects.add(path, place, stratum)
+            objects.add(path, place, stratum, track_of(path, parsed, dataset))
         else:
             channels[parsed.facts["channel"]] += 1
     _warn_of_other_channels(dataset, native)
     _warn_of_overlaps(native)
     strata.extend(objects.own_strata)
+    followed.extend(objects.own_tracks)
     if not strata:
         raise DataError(explain_no_cells(dataset, source, channels, unmatched, [*unlabelled, *unreadable]))
     unreadable += objects.repeated
@@ -112,39 +119,60 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
         unlabelled,
         objects.list(),
         list(examples.values()),
+        followed,
     )
+
+
+def track_of(path: str, parsed: ParsedPath, dataset: Dataset) -> int | None:
+    """Return a number that images of one cell have in common; None where `dataset` has no tracks."""
+    if dataset.track is None:
+        return None
+    track = parsed.facts[dataset.track]
+    return key_of(parsed.group, track) if track else key_of(path, "")
 
 
 class ObjectFiles:
     """The files of objects of which the model sees several channels, in the order in which objects are met.
 
-    Of one channel only the strata are kept.
+    Of one channel only the strata and tracks are kept.
     """
 
-    def __init__(self, parser: PathParser, channels: int, strata: "array[int]") -> None:
-        """Add to `strata` where there is one channel."""
+    def __init__(self, parser: PathParser, channels: int, strata: "array[int]", tracks: "array[int]") -> None:
+        """Add to `strata` and `tracks` where there is one channel."""
         self._parser, self._channels = parser, channels
         self._paths = dict[str, list[str]]()
         self.strata = strata if channels == 1 else array("i")
         """The stratum of each object."""
+        self.tracks = tracks if channels == 1 else array("q")
+        """The track of each object; empty where there are none."""
         self.repeated = list[Refusal]()
         """Files of a channel of which the object has a file already."""
 
-    def add(self, path: str, place: int, stratum: int) -> None:
-        """Add the file of an object of the `stratum`, of the channel at `place`."""
+    def add(self, path: str, place: int, stratum: int, track: int | None) -> None:
+        """Add the file of an object of the `stratum` and `track`, of the channel at `place`."""
         if self._channels == 1:
-            self.strata.append(stratum)
+            self._add_object(stratum, track)
             return
         key = self._parser.object_key(path)
         if key not in self._paths:
             self._paths[key] = [""] * self._channels
-            self.strata.append(stratum)
+            self._add_object(stratum, track)
         paths = self._paths[key]
         if paths[place]:
             reason = f"{path}: is the same channel of the same object as {paths[place]}; keep one of them"
             self.repeated.append((path, UNREADABLE, reason))
         else:
             paths[place] = path
+
+    def _add_object(self, stratum: int, track: int | None) -> None:
+        self.strata.append(stratum)
+        if track is not None:
+            self.tracks.append(track)
+
+    @property
+    def own_tracks(self) -> "array[int]":
+        """Return the tracks of those objects."""
+        return self.tracks if self._channels > 1 else array("q")
 
     @property
     def own_strata(self) -> "array[int]":
@@ -177,15 +205,20 @@ def _warn_of_overlaps(native: dict[str, NativeCells]) -> None:
         log.warning("%s", overlap)
 
 
-def draw_share(strata: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
-    """Return which files are kept: `params.share` of each stratum, at least one."""
+def draw_share(strata: "array[int]", tracks: "array[int]", params: Ingest) -> npt.NDArray[np.bool_]:
+    """Return which files are kept: `params.share` of each stratum, at least one; of a cell with several, all or none.
+
+    `tracks` has the cell of each, or is empty where each file is of another.
+    """
     kept = np.ones(len(strata), bool)
+    cells = np.frombuffer(tracks, np.int64) if len(tracks) else np.arange(len(strata))
     if params.share < 1:
         rng, numbers = np.random.default_rng(params.seed), np.frombuffer(strata, np.dtype("i"))
         for stratum in np.unique(numbers):
             rows = np.flatnonzero(numbers == stratum)
-            left_out = len(rows) - max(1, round(params.share * len(rows)))
-            kept[rng.choice(rows, left_out, replace=False)] = False
+            names, place = np.unique(cells[rows], return_inverse=True)
+            left_out = len(names) - max(1, round(params.share * len(names)))
+            kept[rows[np.isin(place, rng.choice(len(names), left_out, replace=False))]] = False
     return kept
 
 

@@ -68,7 +68,7 @@ def ingest(dataset: Dataset, params: Ingest, source: Path, target: Path) -> Summ
             files = count_files(dataset, source, labels)
             _quarantine_unmatched(files.unmatched, quarantine)
             _quarantine_refused([*files.unlabelled, *files.unreadable], quarantine)
-            kept = draw_share(files.strata, params)
+            kept = draw_share(files.strata, files.tracks, params)
             jobs = input_jobs(dataset, source, files, kept, CHUNK)
             most_pixels = int(params.max_megapixels * 1e6)
             facts = bool(files.native) or carries_facts(source, files.examples[:EXAMPLES])

@@ -222,6 +222,24 @@ def test_a_share_is_drawn_from_each_class_and_group(make_params, export, tmp_pat
     assert again.data_hash == summary.data_hash
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_share_has_all_images_of_a_cell_or_none(make_params, tmp_path, rng, channels):
+    known = {"1": "brightfield", "12": "darkfield"}
+    changes = preset("followed") | {"dataset.channels": dict(list(known.items())[:channels]), "ingest.share": 0.25}
+    data = tmp_path / "data"
+    data.mkdir()
+    for medium in ("a", "o"):
+        for cell in range(8):
+            for hour in range(3):
+                for channel in list(known)[:channels]:
+                    name = f"{medium}_1d1_{cell}_t{hour}_Ch{channel}.ome.tif"
+                    (data / name).write_bytes(tiff(draw_cell(rng, 30, 30, 8)))
+    summary = ingest(make_params(changes), data, tmp_path / "cells")
+    assert summary.left_out == 2 * 6 * 3
+    manifest = dataset.load(tmp_path / "cells").manifest
+    assert manifest.groupby(["label", "object"]).size().tolist() == [3] * 4
+
+
 def test_a_sidecar_says_class_and_group_of_a_cell_and_is_part_of_the_version(params, export, tmp_path):
     before = ingest(params, export, tmp_path / "cells")
     sidecar = export / "fatescope_labels.csv"
