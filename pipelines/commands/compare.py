@@ -7,7 +7,7 @@ predicted class changed, and `A-B.html`, which shows both, with images of such c
 from pathlib import Path
 
 from fatescope.config import load
-from fatescope.data import dataset
+from fatescope.data import dataset, tracks
 from fatescope.data.splits import load as load_splits
 from pipelines.evaluation import drawing
 from pipelines.registry import versions
@@ -24,7 +24,8 @@ def main(params: Path, task: str, a: str, b: str, source: Path, parts: Path, tar
     drawing.prepare()
     settings, cells, splits = load(params), dataset.load(source), load_splits(parts)
     with versions.download(task, a) as before, versions.download(task, b) as after:
-        paired = predict_paired(before, after, cells, splits, settings.train.threads)
+        of_cells = tracks.read(cells, settings.dataset)
+        paired = predict_paired(before, after, cells, splits, settings.train.threads, of_cells)
     comparison, changed = compare(task, a, b, paired, cells)
     comparison.write(target / f"{a}-{b}.json")
     changed.drop(columns="row").to_csv(target / f"{a}-{b}-changed.csv", index=False)

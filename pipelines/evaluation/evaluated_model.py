@@ -79,13 +79,15 @@ def measure(
 ) -> SchemeMetrics:
     """Return all metrics of one model.
 
-    `manifest` has the test cells, `baselines` is what the audit reached on them, if it audited these classes, and
-    `composition` comes from `compose`.
+    `manifest` has the test cells, `baselines` is what the audit reached on them, if it audited these classes,
+    `composition` comes from `compose`, and `tracks` tells which are images of one cell.
     """
     spec, settings = evaluated.model.spec, params.evaluate
     targets, probabilities, predicted = evaluated.targets, evaluated.probabilities, evaluated.predicted
     # Groups on the random scheme as well: there too the cells of one group are right or wrong together.
-    units = intervals.choose_units(manifest["group"].to_numpy(str), manifest["label"].to_numpy(str))
+    units = intervals.choose_units(
+        manifest["group"].to_numpy(str), manifest["label"].to_numpy(str), tracks and tracks.keys
+    )
     limits = metrics.intervals(targets, probabilities, units, spec.classes, evaluated.weights)
     missing = why_none(limits, units)
     facts = dict.fromkeys(("group", *params.dataset.group, params.dataset.label))

@@ -70,13 +70,16 @@ class Units:
         return sums
 
 
-def choose_units(groups: Texts, labels: Texts) -> Units:
-    """Return the acquisition groups of (N,) cells as units, or the cells where some class has a single group."""
+def choose_units(groups: Texts, labels: Texts, cells: npt.NDArray[np.int64] | None = None) -> Units:
+    """Return the acquisition groups of (N,) images as units, or the cells where some class has a single group.
+
+    Images of one cell are equal in `cells`; None where each is of another.
+    """
     units = make_units(groups, labels)
     if units.fewest > 1:
         return units
-    cells = make_units(np.arange(len(groups)).astype(str), labels)
-    return Units("cells", cells.place, cells.stratum, units.fewest, units.scarce)
+    alone = make_units((np.arange(len(groups)) if cells is None else cells).astype(str), labels)
+    return Units("cells", alone.place, alone.stratum, units.fewest, units.scarce)
 
 
 def make_units(groups: Texts, labels: Texts) -> Units:

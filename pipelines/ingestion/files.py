@@ -81,8 +81,7 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
                 native[path] = found
                 of_label = [numbers.setdefault((label, found.group), len(numbers)) for label in found.labels]
                 codes = cells_of(found, source)
-                if dataset.track is not None:
-                    followed.extend(range(len(strata), len(strata) + len(codes)))
+                followed.extend(_alone(len(strata), len(codes), dataset))
                 strata.frombytes(np.array(of_label, np.dtype("i"))[codes].tobytes())
                 if len(codes) < found.objects:
                     log.warning("%s: %d of %d objects %s", path, found.objects - len(codes), found.objects, UNTAGGED)
@@ -129,6 +128,11 @@ def track_of(path: str, parsed: ParsedPath, dataset: Dataset) -> int | None:
         return None
     track = parsed.facts[dataset.track]
     return key_of(parsed.group, track) if track else key_of(path, "")
+
+
+def _alone(first: int, count: int, dataset: Dataset) -> range:
+    """Return the numbers of `count` cells that have one image each, from `first` on; none without tracks."""
+    return range(first, first + count) if dataset.track is not None else range(0)
 
 
 class ObjectFiles:

@@ -65,7 +65,8 @@ class Feedback:
 def read_feedback(folder: Path, cells: CellDataset, rows: Indices, params: Params) -> Feedback:
     """Read the images that corrections in `folder` refer to; none where there is no such folder.
 
-    `rows` are those of the cells that are learned from. Images that cannot be used are logged and returned with the reason.
+    `rows` are those of the cells that are learned from. Images that cannot be used are logged and returned with the
+    reason.
     """
     owners = {str(line["path"]).partition("/")[0] for line in corrections.read(folder) if line.get("path")}
     shape, kept, refused = cells.pixels.shape[1:], list[Pixels](), dict[str, str]()

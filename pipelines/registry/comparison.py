@@ -93,7 +93,7 @@ def compare(
 
     Its columns are those of `_tabulate`, and `kind`, a name in CHANGES; the most confident cell of `b` is first.
     """
-    units = intervals.choose_units(paired.groups, np.array(paired.classes)[paired.targets])
+    units = intervals.choose_units(paired.groups, np.array(paired.classes)[paired.targets], paired.cells)
     counts = [
         intervals.counts_without(paired.targets, probabilities.argmax(1), units, len(paired.classes))
         for probabilities in (paired.before, paired.after)

@@ -33,7 +33,8 @@ class Difference:
 
 def measure_difference(paired: PairedPredictions) -> Difference:
     """Compare two models by a jackknife over acquisition groups, or over cells where a class has a single group."""
-    units, size = choose_units(paired.groups, np.array(paired.classes)[paired.targets]), len(paired.classes)
+    units = choose_units(paired.groups, np.array(paired.classes)[paired.targets], paired.cells)
+    size = len(paired.classes)
     before, after = (
         balanced_accuracy(counts_without(paired.targets, probabilities.argmax(1), units, size))
         for probabilities in (paired.before, paired.after)

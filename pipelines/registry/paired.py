@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from fatescope.data.dataset import CellDataset, class_indices
 from fatescope.data.splits import Splits
+from fatescope.data.tracks import Tracks
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from pipelines.evaluation import on_device, predict
@@ -33,12 +34,17 @@ class PairedPredictions:
     cost_before: float
     """Multiply-adds for one cell."""
     cost_after: float
+    cells: npt.NDArray[np.int64] | None = None
+    """(n,) equal for images of one cell over time; None where each is of another."""
 
 
-def predict_paired(before: Path, after: Path, source: CellDataset, splits: Splits, threads: int) -> PairedPredictions:
+def predict_paired(
+    before: Path, after: Path, source: CellDataset, splits: Splits, threads: int, tracks: Tracks | None = None
+) -> PairedPredictions:
     """Run the bundles in the folders `before` and `after` on the test cells that neither was fitted on.
 
-    The scheme and the order of the classes are those of `after`. A model is wrong on a cell that is too large for it.
+    Nor on another image of such a cell, by `tracks`. The scheme and the order of the classes are those of `after`. A
+    model is wrong on a cell that is too large for it.
     Raises BundleError where the classes differ, and DataError where a class has no cell left.
     """
     models = on_device.load(before, threads), on_device.load(after, threads)
@@ -47,7 +53,10 @@ def predict_paired(before: Path, after: Path, source: CellDataset, splits: Split
         raise BundleError(f"its classes are {models[0].spec.classes}, not {classes}")
     rows = splits.indices(scheme, "test", classes)
     hashes = source.take(rows, ["pixel_hash"])["pixel_hash"].to_numpy()
-    rows = rows[bundle.exclude_seen(before, hashes) & bundle.exclude_seen(after, hashes)]
+    unseen = bundle.exclude_seen(before, hashes) & bundle.exclude_seen(after, hashes)
+    if tracks is not None:
+        unseen &= ~np.isin(tracks.keys[rows], tracks.keys[rows[~unseen]])
+    rows = rows[unseen]
     targets = class_indices(source.take(rows, ["label"])["label"], classes)
     if len(np.unique(targets)) < len(classes):
         raise DataError(
@@ -63,6 +72,7 @@ def predict_paired(before: Path, after: Path, source: CellDataset, splits: Split
         after=_probabilities(models[1], source, rows, targets, classes),
         cost_before=models[0].spec.cost["multiply_adds"],
         cost_after=models[1].spec.cost["multiply_adds"],
+        cells=None if tracks is None else tracks.keys[rows],
     )
 
 

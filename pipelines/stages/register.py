@@ -38,7 +38,7 @@ from fatescope.command import (
     run,
 )
 from fatescope.config import Params, load
-from fatescope.data import dataset
+from fatescope.data import dataset, tracks
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.data.splits import load as load_splits
@@ -78,7 +78,9 @@ def find_damage(folder: Path, threads: int) -> str | None:
     return None
 
 
-def run_champion(task: str, folder: Path, source: CellDataset, splits: Splits, threads: int) -> Champion | NoComparison:
+def run_champion(
+    task: str, folder: Path, source: CellDataset, splits: Splits, params: Params
+) -> Champion | NoComparison:
     """Run the champion and the bundle in `folder` on the same cells now."""
     current = versions.get_by_alias(task, CHAMPION)
     if current is None:
@@ -86,7 +88,8 @@ def run_champion(task: str, folder: Path, source: CellDataset, splits: Splits, t
     number = str(current.version)
     try:
         with versions.download(task, number) as before:
-            paired = predict_paired(before, folder, source, splits, threads)
+            of_cells = tracks.read(source, params.dataset)
+            paired = predict_paired(before, folder, source, splits, params.train.threads, of_cells)
             return Champion(number, paired, versions.earlier_looks(task))
     except (BundleError, DataError, ImageError) as error:
         return NoComparison(f"version {number}, the champion, cannot be compared with: {error}", number)
@@ -133,9 +136,9 @@ def decide(
     number: str,
 ) -> Verdict:
     """Return the verdict of the gate on the bundle in `folder`, which is or will be the version `number`."""
-    threads = params.train.threads
-    comparison = run_champion(task, folder, cells, splits, threads)
-    criteria = gate.decide(task, sources.metrics, find_damage(folder, threads), comparison, params.gate)
+    comparison = run_champion(task, folder, cells, splits, params)
+    damage = find_damage(folder, params.train.threads)
+    criteria = gate.decide(task, sources.metrics, damage, comparison, params.gate)
     promoted = all(criterion.holds for criterion in criteria.values()) and not is_experiment()
     return Verdict(
         task=task,

@@ -19,9 +19,9 @@ def test_which_images_are_of_one_cell_decides_every_stage_that_reads_it():
     """Else `dvc repro` would keep splits with images of a cell on both sides when `dataset.track` is set."""
     stages = {name: stage.get("do", stage) for name, stage in STAGES.items()}
     reading = {name for name, stage in stages.items() if "fatescope/data/tracks.py" in stage["deps"]}
-    # The search takes sides from the splits; it, the card and the registry ask for no track.
-    asking = reading - {"tune", "card", "register"}
-    assert asking == {"ingest", "split", "audit", "pretrain", "train", "evaluate"}
+    # The search takes sides from the splits; neither it nor the card asks for a track.
+    asking = reading - {"tune", "card"}
+    assert asking == {"ingest", "split", "audit", "pretrain", "train", "evaluate", "register"}
     for name in asking:
         assert {"dataset.track", "dataset.time"} <= set(stages[name]["params"]), name
 

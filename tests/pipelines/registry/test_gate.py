@@ -235,6 +235,17 @@ def test_groups_that_agree_to_the_last_cell_prove_nothing(settings):
     assert not criterion.holds
 
 
+def test_images_of_one_cell_prove_no_more_than_one_of_them(rng):
+    """With one group of a class, cells are left out in turn: all images of each."""
+    once = paired(rng, 0.7, 0.8, cells=100, groups=1)
+    often = np.repeat(np.arange(100), 8)
+    images = {name: getattr(once, name)[often] for name in ("rows", "targets", "groups", "before", "after")}
+    followed = dataclasses.replace(once, **images, cells=often)
+    error = difference.measure_difference(once).spread.error
+    assert difference.measure_difference(followed).spread.error == pytest.approx(error)
+    assert difference.measure_difference(dataclasses.replace(followed, cells=None)).spread.error < error / 2
+
+
 def test_the_same_model_is_not_better_than_itself(rng, settings):
     predictions = paired(rng, 0.8, 0.8)
     assert not better(dataclasses.replace(predictions, after=predictions.before), settings()).holds

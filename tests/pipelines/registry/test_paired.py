@@ -8,6 +8,7 @@ import pytest
 
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
+from fatescope.data.tracks import Tracks
 from fatescope.errors import BundleError
 from fatescope.inference import bundle
 from pipelines.registry import paired
@@ -54,9 +55,9 @@ def compare(source, monkeypatch):
     monkeypatch.setattr(paired.predict.Assessment, "concatenate", lambda batches: batches[0])
     monkeypatch.setattr(bundle, "exclude_seen", lambda _, hashes: np.ones(len(hashes), bool))
 
-    def run(before, after):
+    def run(before, after, tracks=None):
         monkeypatch.setattr(bundle, "load", lambda folder, _: {"before": before, "after": after}[folder])
-        return predict_paired("before", "after", source, Splits(table, {}), 1)
+        return predict_paired("before", "after", source, Splits(table, {}), 1, tracks)
 
     return run
 
@@ -66,6 +67,17 @@ def test_the_same_classes_in_another_order_are_compared(compare):
     assert predictions.classes == ["a", "b"]
     assert (predictions.before.argmax(1) == predictions.targets).all()
     np.testing.assert_array_equal(predictions.before, predictions.after)
+
+
+def test_a_cell_of_which_a_model_has_seen_another_image_is_left_out(compare, monkeypatch):
+    """As a champion has that was trained before tracks were named, or on another deal of them."""
+    monkeypatch.setattr(bundle, "exclude_seen", lambda folder, hashes: (folder == "after") | (hashes != 2))
+    followed = Tracks(np.arange(CELLS) // 4, np.zeros(CELLS))
+    model = Model(["a", "b"])
+    assert compare(model, model).rows.tolist() == [row for row in range(CELLS) if row != 2]
+    predictions = compare(model, model, followed)
+    assert predictions.rows.tolist() == list(range(4, CELLS))
+    assert predictions.cells.tolist() == (np.arange(4, CELLS) // 4).tolist()
 
 
 def test_a_model_that_cannot_take_a_cell_is_wrong_on_it(compare):

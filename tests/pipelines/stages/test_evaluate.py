@@ -1,8 +1,8 @@
 """Metrics, tables and plots of a model whose predictions are made up; `test_pipeline` evaluates real models."""
 
+import dataclasses
 import json
 import re
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 
 from fatescope.data import table_parts
 from fatescope.data.dataset import CellDataset
+from fatescope.data.tracks import Tracks
 from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import curves, evaluated_model, metrics_report
 from pipelines.evaluation.metrics_report import CompositionMetrics
@@ -33,7 +34,9 @@ def evaluated_cells(rng, scheme, groups):
         probabilities, np.ones((len(groups), 2), bool), np.full(len(groups), 0.5, np.float32),
         np.full(len(groups), "unsure"),
     )  # fmt: skip
-    spec = SimpleNamespace(task="phase", classes=CLASSES, split=scheme, prior=[0.5, 0.5], simulated=False, hierarchy={})
+    spec = SimpleNamespace(
+        task="phase", classes=CLASSES, split=scheme, prior=[0.5, 0.5], simulated=False, hierarchy={}, tracks=None
+    )
     facts = {"medium": "x", "day": "1", "run": "1"}
     manifest = pd.DataFrame({"cell_id": groups, "label": np.array(CLASSES)[targets], "group": groups, **facts})
     model = SimpleNamespace(spec=spec)
@@ -75,13 +78,38 @@ def test_intervals_are_of_groups_under_every_scheme_and_none_below_three(
     assert metrics_report.SchemeMetrics.read(tmp_path / "metrics.json") == metrics
 
 
+def test_images_of_one_cell_make_a_bound_no_surer(rng, params):
+    """In one group of a class, cells are left out in turn: all images of each, which err together."""
+    evaluated, manifest = evaluated_cells(rng, "grouped", [f"G1{i % 6}" for i in range(300)] + ["G20"] * 300)
+    often = np.repeat(np.arange(600), 4)
+    assessment = evaluated.assessment
+    images = dataclasses.replace(
+        evaluated,
+        rows=np.arange(2400),
+        targets=evaluated.targets[often],
+        assessment=Assessment(*(getattr(assessment, field.name)[often] for field in dataclasses.fields(Assessment))),
+        uncalibrated=evaluated.uncalibrated[often],
+    )
+    followed = Tracks(often, np.zeros(2400))
+    once, four, known = (
+        evaluated_model.measure(cells, facts, None, COMPOSITION, params, of_cells).lower_bound.value
+        for cells, facts, of_cells in (
+            (evaluated, manifest, None),
+            (images, manifest.iloc[often], None),
+            (images, manifest.iloc[often], followed),
+        )
+    )
+    assert known == pytest.approx(once, abs=0.01)
+    assert four > once + 0.01
+
+
 def test_predictions_are_written_a_part_at_a_time(rng, tmp_path, monkeypatch):
     schemes, whole = {}, list[pd.DataFrame]()
     for scheme in ("grouped", "random"):
         evaluated, manifest = evaluated_cells(rng, scheme, [f"G{1 + i % 2}{i % 6}" for i in range(50)])
         manifest["cell_id"] = [f"cell {i}" for i in range(50)]
         # Every second cell of the table is of the scheme.
-        evaluated = replace(evaluated, rows=np.arange(50) * 2)
+        evaluated = dataclasses.replace(evaluated, rows=np.arange(50) * 2)
         schemes[scheme] = SchemeEvaluation(evaluated, manifest, None, {}, None)
         expected = manifest[["cell_id", "label", "group"]].assign(
             split=scheme, predicted=np.array(CLASSES)[evaluated.predicted], p_G1=evaluated.probabilities[:, 0]
