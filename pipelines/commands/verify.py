@@ -24,6 +24,7 @@ from fatescope.errors import BundleError, DataError, FatescopeError
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 from fatescope.model_registry import model_name
+from pipelines.pretraining.result import BACKBONE
 from pipelines.provenance.recipe import Recipe, constraints_of
 from pipelines.registry import tracking, versions
 from pipelines.verification import workplace
@@ -35,6 +36,9 @@ from pipelines.verification.workplace import Workplace
 log = logging.getLogger(__name__)
 
 CELLS, QUALITY, SPLITS, REBUILT = "artifacts/cells", "artifacts/quality.parquet", "artifacts/splits.parquet", "rebuilt"
+PRETRAINED = "artifacts/pretrained"
+FEEDBACK = "feedback"
+"""Folder of corrections, which no checkout has."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,12 @@ def other_seeds(seed: int, count: int) -> list[int]:
     return [seed + 1 + number for number in range(count)]
 
 
+def was_pretrained(spec: Spec) -> bool:
+    """Return whether the networks of a model, or those that taught it, began with what the stage pretrain wrote."""
+    networks = [*spec.params["train"], *spec.params.get("teacher", [])]
+    return any(Path(network["weights"]) == Path(PRETRAINED, BACKBONE) for network in networks)
+
+
 @contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is None:
@@ -170,6 +180,10 @@ def _build(work: Workplace, recipe: Recipe, spec: Spec, registered: Path, seeds:
     reports = ("--report", "reports/quality.json", "--plots", "reports/quality")
     work.run("pipelines.stages.quality", *params, *cells, "--out", QUALITY, *reports)
     work.run("pipelines.stages.split", *params, *cells, "--quality", QUALITY, "--out", SPLITS)
+    if was_pretrained(spec):
+        log.info("pretraining the backbone")
+        learned = ("--feedback", FEEDBACK, "--out", PRETRAINED)
+        work.run("pipelines.stages.pretrain", *params, *cells, "--splits", SPLITS, *learned)
     log.info("training: seed %d, then %s", spec.seed, ", ".join(map(str, seeds)))
     chosen = [argument for seed in (spec.seed, *seeds) for argument in ("--seed", str(seed))]
     # Without the gates, where the model was made without them.
@@ -206,6 +220,11 @@ def _report(number: str, built: Built, judged: Judged) -> Verification:
     within = all(metric.within for metric in judged.metrics.values())
     same = judged.logits.max_difference <= bundle.TOLERANCE
     remarks = []
+    if was_pretrained(spec):
+        remarks.append(
+            "its backbone was pretrained anew, within pretrain.minutes and without images of corrections, so that it "
+            "may differ"
+        )
     if recipe.shortened:
         remarks.append("its training was cut short by train.minutes; the rebuild took all steps, so that it differs")
     measured = judged.metrics["balanced_accuracy"].registered

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,6 +84,23 @@ def test_other_data_and_another_repository_are_refused(folder, tmp_path):
         (fewer / path.name).symlink_to(path)
     with pytest.raises(DataError, match=r"its cells are version .*, and the model was trained on"):
         verify.verify("binary", "1", Choices(repository=str(ROOT), data=fewer, here=True))
+
+
+@pytest.mark.parametrize("name", ["train", "teacher"])
+def test_the_backbone_of_a_version_is_pretrained_again(folder, tmp_path, monkeypatch, name):
+    """The weights are in no bundle, and the checkout has no artifacts of its own."""
+    registered = folder / "artifacts/binary/bundle"
+    spec, recipe, ran = bundle.read_spec(registered), Recipe.read(registered), []
+    work = SimpleNamespace(folder=tmp_path, run=lambda module, *arguments: ran.append((module, arguments)))
+    monkeypatch.setattr(verify.dataset, "load_summary", lambda _: {"data_hash": spec.data_hash})
+    member = spec.params["train"][0] | {"weights": "artifacts/pretrained/backbone.safetensors"}
+    pretrained = spec.model_copy(update={"params": spec.params | {name: [member]}})
+    for each, expected in ((spec, []), (pretrained, ["pipelines.stages.pretrain"])):
+        ran.clear()
+        verify._build(work, recipe, each, registered, [1], folder / "data")
+        stages = [module for module, _ in ran]
+        assert stages[2:] == ["pipelines.stages.split", *expected, "pipelines.commands.rebuild"]
+    assert ran[-2][1][-2:] == ("--out", "artifacts/pretrained")
 
 
 @pytest.mark.usefixtures("empty_registry")
