@@ -123,7 +123,7 @@ class Dataset(Section):
                     raise ValueError(f"{where} has the name of a class; name it otherwise")
                 if unknown := [member for member in members if member not in classes]:
                     raise ValueError(f"{where} joins {unknown}, which are no classes of the task: {classes}")
-                if not 2 <= len(members) < len(classes):
+                if not is_coarse(members, classes):
                     raise ValueError(
                         f"{where} joins {members}; it must join two classes or more, but not all of the task, because "
                         "it would say nothing; leave it out"
@@ -133,6 +133,11 @@ class Dataset(Section):
                     f"hierarchy of task '{task}' joins {twice} twice; a class has one coarse class at most"
                 )
         return self
+
+
+def is_coarse(members: list[str], classes: list[str]) -> bool:
+    """Return whether a coarse class of `members` says something of a cell of a task with `classes`, but not which."""
+    return 2 <= len(members) < len(classes)
 
 
 class Simulate(Section):

@@ -29,6 +29,8 @@ class PretrainingReport(Report):
     """`pretrain.method`."""
     backbone: str | None = None
     """`train.backbone`; null without pretraining, as all that follows is null or 0."""
+    stem: str = "standard"
+    """`train.stem`."""
     input_size: tuple[int, int] | None = None
     """Height and width in px of the images that it saw."""
     normalisation: str | None = None
@@ -58,7 +60,7 @@ class PretrainingReport(Report):
 def with_pretrained(params: Params, folder: Path | None) -> Params:
     """Return `params` with the path of the pretrained weights in `folder` where `train.weights` asks for them.
 
-    Raises ParamsError where there are none, or those of another backbone.
+    Raises ParamsError where there are none, or those of another backbone or of a smaller stem.
     """
     if params.train.weights != PRETRAINED:
         return params
@@ -79,6 +81,12 @@ def with_pretrained(params: Params, folder: Path | None) -> Params:
         raise ParamsError(
             f"train.weights: pretrained are those of {report.backbone}, but train or tune.space have {others} too; "
             "leave one backbone, and run `dvc repro`"
+        )
+    stems = params.tune.space.get("stem", [params.train.stem]) if params.tune.trials else [params.train.stem]
+    if report.stem == "small" and isinstance(stems, list) and "standard" in stems:
+        raise ParamsError(
+            "train.weights: pretrained are those of the stem small, which lacks the last stage of standard; set "
+            "train.stem to standard, whose weights suit both, and run `dvc repro`"
         )
     train = params.train.changed({"weights": str(folder / BACKBONE)})
     return params.model_copy(update={"train": train})

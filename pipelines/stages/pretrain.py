@@ -42,6 +42,7 @@ def pretrain(params: Params, source: Path, parts: Path, feedback: Path, target: 
     return PretrainingReport(
         method=params.pretrain.method,
         backbone=params.train.backbone,
+        stem=params.train.stem,
         input_size=params.train.input_size,
         normalisation=params.train.normalisation,
         cells=len(rows),

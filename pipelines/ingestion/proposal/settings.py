@@ -1,6 +1,7 @@
 """The fields of params.yaml that fit an export."""
 
 from fatescope.config import Params
+from fatescope.config.data import is_coarse
 from fatescope.errors import DataError
 from pipelines.ingestion.proposal import section
 from pipelines.ingestion.proposal.channels import ChannelChoice
@@ -13,12 +14,14 @@ MIN_GROUPS = 3
 """A class with fewer acquisition groups cannot be tested on one that the model has not seen."""
 
 
-def _kept(hierarchy: dict[str, dict[str, list[str]]], tasks: dict[str, list[str]]) -> dict[str, dict[str, list[str]]]:
-    """Return the coarse classes of tasks that there are, with those of their classes that there are."""
+def keep_hierarchy(
+    hierarchy: dict[str, dict[str, list[str]]], tasks: dict[str, list[str]]
+) -> dict[str, dict[str, list[str]]]:
+    """Return the coarse classes of the `tasks` that still join several, but not all, of the classes that there are."""
     kept = {}
     for task, coarse in hierarchy.items():
         there = {name: [fine for fine in classes if fine in tasks.get(task, [])] for name, classes in coarse.items()}
-        kept[task] = {name: classes for name, classes in there.items() if classes}
+        kept[task] = {name: classes for name, classes in there.items() if is_coarse(classes, tasks.get(task, []))}
     return {task: coarse for task, coarse in kept.items() if coarse}
 
 
@@ -45,7 +48,7 @@ def values_for(
             **draft.channel_fields(channel.name, channel.known, channel.markers),
             "ranges": {name: list(ends) for name, ends in draft.ranges.items()},
             "tasks": tasks,
-            "hierarchy": _kept(draft.hierarchy, tasks),
+            "hierarchy": keep_hierarchy(draft.hierarchy, tasks),
             "track": draft.track,
             "time": draft.time,
         },

@@ -145,6 +145,18 @@ def test_weights_of_another_backbone_are_refused_before_training(stored, tmp_pat
         with_pretrained(params, tmp_path / "nowhere")
 
 
+def test_weights_of_the_small_stem_are_refused_where_the_search_tries_the_standard_one(tmp_path):
+    report = PretrainingReport(method="simclr", backbone="resnet18", stem="small")
+    report.write(tmp_path / "out" / REPORT)
+    own = CHANGES | {"train.backbone": "resnet18", "train.stem": "small"}
+    for changes in ({"train.stem": "standard"}, {"tune.space": {"stem": ["standard", "small"]}}):
+        params = config.load(write_params(tmp_path, own | changes))
+        with pytest.raises(ParamsError, match=r"set train.stem to standard, whose weights suit both"):
+            with_pretrained(params, tmp_path / "out")
+    params = config.load(write_params(tmp_path, own))
+    assert with_pretrained(params, tmp_path / "out").train.weights == str(tmp_path / "out" / BACKBONE)
+
+
 def test_too_few_cells_for_a_batch_are_refused(stored, tmp_path):
     with pytest.raises(ParamsError, match=r"pretrain.batch_size: 64, but only \d+ cells"):
         run(stored, tmp_path, pretrain__batch_size=64)

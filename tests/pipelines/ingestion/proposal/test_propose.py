@@ -15,12 +15,14 @@ from pipelines.ingestion.proposal.describe import describe
 from pipelines.ingestion.proposal.exports import open_export
 from pipelines.ingestion.proposal.plan import plan
 from pipelines.ingestion.proposal.propose import propose
+from pipelines.ingestion.proposal.settings import keep_hierarchy
 from pipelines.ingestion.proposal.wishes import Wishes
 from pipelines.stages.ingest import ingest
 from tests.support import native
 from tests.support.images import tiff
 from tests.support.params import write_params
 from tests.support.pictures import brightfield, stain, write
+from tests.support.presets import preset
 from tests.support.project import ROOT, SHARED
 
 
@@ -271,3 +273,12 @@ def test_populations_by_hand_are_the_classes_of_native_files(settings, tmp_path)
     assert any("populations that were made by hand" in line for line in made.sure)
     summary = ingested(settings, tmp_path / "lab", tmp_path, made)
     assert (summary.labels, summary.groups) == ({"long": 9, "round": 12}, 3)
+
+
+def test_coarse_classes_that_a_preset_has_are_kept_where_they_still_say_something(make_params):
+    changes = preset("lineages")
+    tasks = {"lineages": ["astrocyte", "oligodendrocyte", "RA/SHH"]}
+    kept = keep_hierarchy(changes["dataset.hierarchy"], tasks)
+    assert kept == {"lineages": {"glia": ["astrocyte", "oligodendrocyte"]}}
+    assert make_params(changes | {"dataset.tasks": tasks, "dataset.hierarchy": kept}).dataset.hierarchy == kept
+    assert keep_hierarchy(changes["dataset.hierarchy"], {"lineages": ["astrocyte", "oligodendrocyte"]}) == {}
