@@ -86,7 +86,7 @@ def measure(
     targets, probabilities, predicted = evaluated.targets, evaluated.probabilities, evaluated.predicted
     # Groups on the random scheme as well: there too the cells of one group are right or wrong together.
     units = intervals.choose_units(
-        manifest["group"].to_numpy(str), manifest["label"].to_numpy(str), tracks and tracks.keys
+        manifest["group"].to_numpy(str), manifest["label"].to_numpy(str), None if tracks is None else tracks.keys
     )
     limits = metrics.intervals(targets, probabilities, units, spec.classes, evaluated.weights)
     missing = why_none(limits, units)
