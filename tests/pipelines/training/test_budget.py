@@ -10,6 +10,7 @@ import pytest
 from pipelines.training import selection, trainer
 from pipelines.training.budget import LIMIT_S, TIMED, WARM_UP, measure_speed, plan_training
 from pipelines.training.cross_fit import deal_folds
+from pipelines.training.distillation import PATIENCE, student_settings
 from pipelines.training.examples import Examples
 from pipelines.training.pace import Pace
 from tests.support.clocks import TickingClock
@@ -135,4 +136,32 @@ def test_all_fits_end_within_the_budget(make_context, monkeypatch, minutes, slow
     # step that it is in.
     assert clock.now_s <= minutes * 60 + 2 * slowdown * 4 * len(context.schemes)
     assert plan.epochs < EPOCHS
+    assert any(fit.shortened for fit in fits) == (slowdown > 1)
+
+
+@pytest.mark.parametrize("slowdown", [1.0, 2.0])
+def test_a_distilled_candidate_and_its_teacher_end_within_the_budget(make_context, monkeypatch, slowdown):
+    """Its networks are trained with those that teach it, under the second scheme too, where nothing else is."""
+    minutes, clock = 7.9, TickingClock()
+    context = make_context(minutes)
+    members = [context.params.train, context.params.train.model_copy(update={"dropout": 0.1})]
+    student = student_settings(members)
+    plan = plan_training(context, {"ensemble": members, "distilled": [student]}, clock, members)
+    assert 1 <= plan.epochs < EPOCHS
+    assert [member.epochs for member in plan.teacher] == [plan.epochs] * 2
+    assert plan.settings["distilled"][0].epochs == PATIENCE * plan.epochs
+    assert plan.settings["ensemble"] == plan.teacher, "or they would be trained twice over"
+    clock.tick_s = slowdown
+    monkeypatch.setattr(trainer, "Pace", partial(Pace, clock=clock))
+    groups, fits, shared = np.array([f"g{i // 8}" for i in range(96)]), [], (context.params, untracked, plan.seconds)
+    for scheme, names in zip(context.schemes, (["ensemble", "distilled"], ["distilled"]), strict=True):
+        cells = context.examples(scheme)
+        folds = deal_folds(cells, groups, context.params.calibrate, whole=True)
+        settings = [plan.settings[name] for name in names]
+        candidates = selection.train_candidates(cells, folds, 2, settings, *shared, teacher=plan.teacher)
+        assert [candidate.name for candidate in candidates] == names
+        fits += candidates
+        fits += [selection.refit_candidate(candidate, cells, 2, 0, *shared) for candidate in candidates]
+    # Each of 14 fits, and then of 12, reads the clock before it starts, and ends the step that it is in.
+    assert clock.now_s <= minutes * 60 + 2 * slowdown * 26
     assert any(fit.shortened for fit in fits) == (slowdown > 1)
