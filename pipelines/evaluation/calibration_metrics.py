@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fatescope.inference.uncertainty import SURE, UNLIKE, UNSURE, Assessment, coarse_calls
-from pipelines.evaluation.metrics_report import Calibration, Calls, CallShare, Trust
+from pipelines.evaluation.trust_report import Calibration, Calls, CallShare, Trust
 
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]

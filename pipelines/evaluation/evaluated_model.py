@@ -15,16 +15,16 @@ from fatescope.inference.uncertainty import UNLIKE, Assessment
 from pipelines.evaluation import calibration_metrics, intervals, metrics, predict, track_metrics
 from pipelines.evaluation.audit_report import TaskBaselines
 from pipelines.evaluation.metrics_report import (
-    CalibrationChange,
     CompositionMetrics,
     GroupMetrics,
     LowerBound,
     SchemeMetrics,
     Score,
     SubsetMetrics,
-    TrackMetrics,
 )
 from pipelines.evaluation.simulated_cultures import simulate_cultures
+from pipelines.evaluation.track_report import TrackMetrics
+from pipelines.evaluation.trust_report import CalibrationChange
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """`language.json`: a vision-language model on the test cells of a task, beside the CNN."""
 
-from pipelines.evaluation.metrics_report import Calibration, LowerBound, Score
+from pipelines.evaluation.metrics_report import LowerBound, Score
 from pipelines.evaluation.report import Report
+from pipelines.evaluation.trust_report import Calibration
 
 LANGUAGE = "language.json"
 

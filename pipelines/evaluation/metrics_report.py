@@ -6,6 +6,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from pipelines.evaluation.audit_report import AuditSummary
 from pipelines.evaluation.report import Report
+from pipelines.evaluation.track_report import TrackMetrics
+from pipelines.evaluation.trust_report import CalibrationChange, Trust
 
 
 class Score(Report):
@@ -25,76 +27,6 @@ class Score(Report):
     """(K, K) cells, true class by row."""
     confusion_rates: list[list[float]]
     """The same as shares of the true class."""
-
-
-class Calibration(Report):
-    """How well probabilities agree with frequencies."""
-
-    ece: float
-    """Expected calibration error, in bins of equal numbers of cells."""
-    debiased: float | None = None
-    """Root mean square calibration error without what chance adds to it; none in reports of before."""
-    brier: float
-    """Brier score, 0 to 2."""
-    loss: float
-    """Negative log-likelihood, nats."""
-
-    @model_serializer(mode="wrap")
-    def _without_missing_error(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        return {name: value for name, value in content.items() if name != "debiased" or value is not None}
-
-
-class CalibrationChange(Report):
-    """Calibration without and with the temperature."""
-
-    before: Calibration
-    after: Calibration
-
-
-class CallShare(Report):
-    """The cells that are answered in one way."""
-
-    share: float
-    """Of all test cells."""
-    accuracy: float | None
-    """Share of them whose answer is right; None where there are no such cells, and for those that get no answer."""
-
-
-class Calls(Report):
-    """How cells are answered by a model whose task has coarse classes; the shares add up to one."""
-
-    fine: CallShare
-    """By their class, which is sure."""
-    coarse: CallShare
-    """By a coarse class, because only that is sure."""
-    unsure: CallShare
-    """Not even by that."""
-    unlike: CallShare
-    """Not at all, because they are unlike the training cells."""
-
-
-class Trust(Report):
-    """How conformal sets and verdicts hold on the test cells."""
-
-    coverage: float
-    """Share of cells whose conformal set contains their class."""
-    coverage_by_class: dict[str, float]
-    set_size: float
-    """Mean number of classes in a set."""
-    unlike: float
-    """Share of cells unlike the training cells."""
-    unsure: float
-    """Share of cells with several classes in their set."""
-    accuracy_of_sure: float | None
-    """Accuracy on the cells with the verdict `sure`; None where there are none."""
-    calls: Calls | None = None
-    """Only of a task with coarse classes."""
-
-    @model_serializer(mode="wrap")
-    def _without_missing_calls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        return {name: value for name, value in content.items() if name != "calls" or value is not None}
 
 
 class SubsetMetrics(Report):
@@ -168,47 +100,6 @@ class MapMetrics(Report):
         if all(low > 0 for low, _ in known):
             return "Both are better than chance, so the map points at what decides."
         return "That is not better than chance by both, so do not rely on the map."
-
-
-class FrameMetrics(Report):
-    """Answers for cells after so many of their images over time."""
-
-    frames: int
-    tracks: int
-    """Cells that have as many images."""
-    accuracy: float
-    balanced_accuracy: float
-    calibration: Calibration
-    alone: Calibration
-    """That of the last of these images alone."""
-    accuracy_alone: float
-    """Balanced accuracy by the last of these images alone."""
-    undiscounted: Calibration
-    """What it would be if images of one cell counted as independent."""
-    settled: float
-    """Share of these cells whose last call is reached by then and stays."""
-
-
-class TrackMetrics(Report):
-    """Answers for cells that have several images over time."""
-
-    tracks: int
-    """Test cells with several images."""
-    correlation: float
-    """How far the evidence of two images of a cell is the same, which the answers allow for."""
-    scale: float
-    """What the evidence of an image is multiplied by."""
-    frames: list[FrameMetrics]
-    settled_after: float
-    """Median number of images after which the last call is reached and stays."""
-    settled_share: float
-    """The mean of the same as a share of the images of a cell."""
-    sure: float
-    """Share of cells whose call is sure after the last image."""
-    sure_after: float | None
-    """Median number of images after which that call stays sure; None where none is."""
-    accuracy_of_sure: float | None
-    """None where no call is sure."""
 
 
 class LowerBound(Report):

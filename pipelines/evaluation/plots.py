@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from pipelines.evaluation import track_metrics
-from pipelines.evaluation.metrics_report import CompositionMetrics, SchemeMetrics, SubsetMetrics, TrackMetrics
+from pipelines.evaluation.metrics_report import CompositionMetrics, SchemeMetrics, SubsetMetrics
 from pipelines.evaluation.scheme_evaluation import SchemeEvaluation
+from pipelines.evaluation.track_report import TrackMetrics
 
 COLOURS = ("#2166ac", "#b2182b", "#1b7837", "#762a83", "#e08214", "#4d4d4d", "#01665e", "#8c510a")
 GREY = "#8a8a8a"

@@ -9,7 +9,7 @@ import pandas as pd
 from fatescope.data.tracks import Tracks
 from fatescope.inference.track_evidence import TrackEvidence, accumulate, log_ratios
 from pipelines.evaluation import calibration_metrics
-from pipelines.evaluation.metrics_report import FrameMetrics, TrackMetrics
+from pipelines.evaluation.track_report import FrameMetrics, TrackMetrics
 
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
