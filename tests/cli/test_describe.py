@@ -1,8 +1,6 @@
 """`fatescope describe`: of cells, of results, of saved answers; by the template and by a language model."""
 
 import json
-import subprocess
-import sys
 import zipfile
 
 import pytest
@@ -57,7 +55,7 @@ def test_each_sample_of_a_job_gets_a_paragraph(fatescope, tmp_path):
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
-def test_cells_are_classified_first(tmp_path, packed):
+def test_cells_are_classified_first(fatescope, tmp_path, packed):
     files = {f"dish_{run}/a_1d1_{i}_Ch1.ome.tif": tiff(typical(i)) for run in (1, 2) for i in range(3)}
     files["dish_1/bad_Ch1.tif"] = b"x"
     source = tmp_path / ("cells.zip" if packed else "cells")
@@ -69,11 +67,9 @@ def test_cells_are_classified_first(tmp_path, packed):
         for name, raw in files.items():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes(raw)
-    # In a process of its own: where OpenVINO is loaded, a test that ends its own process by SIGTERM crashes.
-    command = [sys.executable, "-m", "fatescope.cli", "describe", source, "--model", COMMITTED / "binary", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    first, second = json.loads(done.stdout)
+    done = fatescope("describe", source, "--model", COMMITTED / "binary", "--json")
+    assert done.code == 0, done.errors
+    first, second = json.loads(done.output)
     assert [first["sample"], second["sample"]] == ["dish_1", "dish_2"]
     assert "1 image could not be read." in first["text"]
     assert "could not be read" not in second["text"]
