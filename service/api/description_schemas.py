@@ -42,6 +42,8 @@ class CultureFigures(CellCounts):
         if self.outside is not None and max([self.outside, *self.outside_reasons.values()]) > self.cells:
             raise ValueError("more cells are outside the gates than there are")
         if self.composition is not None:
+            if self.cells == self.unlike_training:
+                raise ValueError("there is a composition, but no cell that counts in it")
             if len(self.composition) > MAX_CLASSES or abs(sum(one.share for one in self.composition.values()) - 1) > (
                 _ROUNDING
             ):
