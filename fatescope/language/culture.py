@@ -66,6 +66,9 @@ class Culture:
     """Images that lost a part of their content before they were sent, such as JPEG."""
     unusual: int = 0
     """Images of a size that the model was not trained on."""
+    followed: int | None = 0
+    """Cells with several images, each of which counts as a cell but in the composition; None where nothing puts the
+    images of a cell together, although the model was trained on such."""
     simulated: bool = False
     """Whether the model was trained on simulated cells."""
     confounded: Sequence[str] = ()

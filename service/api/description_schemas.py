@@ -33,6 +33,7 @@ class CultureFigures(CellCounts):
         description="In what the images differ from those of the training, largest first; null where nothing looked.",
     )
     lossy: Count = Field(default=0, description="Images that lost a part of their content, such as JPEG files.")
+    followed: Count = Field(default=0, description="Cells with several images over time; the counts are of images.")
     unusual_sizes: Count = Field(default=0, description="Images of a size that the model was not trained on.")
 
     @model_validator(mode="after")

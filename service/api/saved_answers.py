@@ -1,5 +1,6 @@
 """Answers that were saved as JSON, as cultures to describe: of /classify_batch, and results shared by the page."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -69,16 +70,17 @@ def _from_batch(answer: ClassifyBatchResponse) -> dict[str, Culture]:
     whole = {"": answer.sample}
     samples = {sample.sample or "": sample for sample in answer.samples} or whole
     cells: dict[str, list[CellResult]] = {name: [] for name in samples}
+    followed = Counter((track.sample or "") if answer.samples else "" for track in answer.tracks)
     for cell in answer.cells:
         cells.get(cell.sample or "", cells.get("", [])).append(cell)
     return {
-        name: _culture(counts, cells[name], answer)
+        name: _culture(counts, cells[name], followed[name], answer)
         for name, counts in samples.items()
         if counts.cells or counts.refused
     }
 
 
-def _culture(counts: CellCounts, cells: list[CellResult], answer: ClassifyBatchResponse) -> Culture:
+def _culture(counts: CellCounts, cells: list[CellResult], followed: int, answer: ClassifyBatchResponse) -> Culture:
     warned = [{warning.code for warning in cell.warnings or []} for cell in cells]
     return Culture(
         classes=tuple(counts.called),
@@ -93,6 +95,7 @@ def _culture(counts: CellCounts, cells: list[CellResult], answer: ClassifyBatchR
         excluded=answer.outside_excluded,
         lossy=sum("lossy" in codes for codes in warned),
         unusual=sum(map(is_unusual, warned)),
+        followed=followed,
         simulated=answer.simulated,
     )
 

@@ -85,6 +85,8 @@ class Images:
     lossy: int = 0
     unusual: int = 0
     """Images of a size that the model was not trained on."""
+    followed: int | None = 0
+    """Cells with several images; None where nothing put them together."""
 
 
 def is_unusual(warnings: Set[str]) -> bool:
@@ -110,6 +112,7 @@ def culture_of(counts: CellCountsDict, spec: Spec, images: Images, *, excluded: 
         else [Shift(feature_for_people(figure), here, known) for figure, here, known in images.shifts],
         lossy=images.lossy,
         unusual=images.unusual,
+        followed=images.followed,
         simulated=spec.simulated,
         confounded=tuple(name for name in spec.classes if name in spec.confounded),
     )

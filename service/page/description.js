@@ -4,6 +4,7 @@ import { postJSON } from "./api.js";
 import { element } from "./dom.js";
 import { countCells } from "./downloads.js";
 import { descriptionSource } from "./sentences.js";
+import { answerTracks } from "./tracks.js";
 import { countLossy, sizeMessages } from "./warnings.js";
 
 /** Return what /describe takes of a sample { cells, summary }: figures alone, and neither names nor images. */
@@ -18,6 +19,7 @@ export function describedSample(run, name, { cells, summary, excludesOutside }) 
       outside_excluded: Boolean(excludesOutside),
       differences: summary.differences.map(({ figure, here, known }) => ({ figure, here, known })),
       lossy: countLossy(cells),
+      followed: answerTracks(cells, run.model).length,
       unusual_sizes: sizeMessages(cells).length,
     },
   };

@@ -1,12 +1,13 @@
 """`fatescope describe`: of cells, of results, of saved answers; by the template and by a language model."""
 
 import json
+import shutil
 import zipfile
 
 import pytest
 
 from tests.service.batch.test_cultures import finished
-from tests.support.bundles import COMMITTED
+from tests.support.bundles import COMMITTED, copy_followed_bundle
 from tests.support.chat_server import serving_chat
 from tests.support.images import tiff, typical
 
@@ -52,6 +53,18 @@ def test_each_sample_of_a_job_gets_a_paragraph(fatescope, tmp_path):
     assert only["sample"] == "CHIR_r1"
     assert only["text"] in first
     assert "there are CHIR_r1, control_r1" in fatescope("describe", out, "--sample", "x").errors
+
+
+def test_images_of_one_cell_are_many_cells_of_a_job_and_one_of_an_answer(fatescope, tmp_path):
+    out = finished(tmp_path / "out", {"control_r1": 0.1})
+    shutil.rmtree(out / "model")
+    copy_followed_bundle(out / "model", "binary")
+    assert "Several images of one cell count as so many cells." in fatescope("describe", out).output
+    track = {"sample": "run\x1b[31m", "group": "a_1", "track": "17", "label": "a", "verdict": "sure", "since": 0,
+             "sure_since": 0, "frames": []}  # fmt: skip
+    answered = fatescope("describe", saved(tmp_path, ANSWER | {"tracks": [track]})).output
+    assert "1 cell has several images: it counts once" in answered
+    assert "several images" not in fatescope("describe", saved(tmp_path, ANSWER)).output
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])

@@ -38,11 +38,21 @@ test("the service gets the figures of a sample alone", () => {
       outside_excluded: true,
       differences: [{ figure: "background", here: 3, known: 2 }],
       lossy: 1,
+      followed: 0,
       unusual_sizes: 1,
     },
   });
   const sent = JSON.stringify(body);
   for (const name of ["donor", "secret", "abc"]) assert.ok(!sent.includes(name), name);
+});
+
+test("the service is told how many cells have several images", () => {
+  const tracks = { group: ["day"], track: "object", time: "hour", scale: 1, correlation: 0.5 };
+  const followed = { ...MODEL, tracks, regex: /(?<day>\w+)_(?<object>\d+)_t(?<hour>\d+)/, prior: [0.5, 0.5], coverage: 0.9 };
+  const probabilities = { astrocyte: 0.2, NT3: 0.8 };
+  const cells = ["a_1_t0", "a_1_t6", "a_2_t0"].map((file) => ({ ...CELLS[1], file, probabilities }));
+  const { culture } = describedSample({ ...RUN, model: followed }, "s", { cells, summary: SUMMARY });
+  assert.deepEqual([culture.cells, culture.followed], [3, 1]);
 });
 
 test("it says who wrote", () => {

@@ -61,4 +61,5 @@ def _images(figures: CultureFigures) -> Images:
         None if shifts is None else [(shift.figure, shift.here, shift.known) for shift in shifts],
         figures.lossy,
         figures.unusual_sizes,
+        figures.followed,
     )

@@ -35,6 +35,10 @@ def test_without_a_model_the_template_describes(client):
     assert "trained on simulated cells only" in answer["text"]
 
 
+def test_cells_with_several_images_are_named(client):
+    assert "12 cells have several images" in ask(client, followed=12).raise_for_status().json()["text"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
