@@ -4,11 +4,10 @@ import { postJSON } from "./api.js";
 import { element } from "./dom.js";
 import { countCells } from "./downloads.js";
 import { descriptionSource } from "./sentences.js";
-import { answerTracks } from "./tracks.js";
 import { countLossy, sizeMessages } from "./warnings.js";
 
 /** Return what /describe takes of a sample { cells, summary }: figures alone, and neither names nor images. */
-export function describedSample(run, name, { cells, summary, excludesOutside }) {
+export function describedSample(run, name, { cells, summary, excludesOutside, followed }) {
   const unreadable = run.unreadable.filter((cell) => cell.sample === name);
   return {
     task: run.model.task,
@@ -19,7 +18,7 @@ export function describedSample(run, name, { cells, summary, excludesOutside }) 
       outside_excluded: Boolean(excludesOutside),
       differences: summary.differences.map(({ figure, here, known }) => ({ figure, here, known })),
       lossy: countLossy(cells),
-      followed: answerTracks(cells, run.model).length,
+      followed: followed ?? 0,
       unusual_sizes: sizeMessages(cells).length,
     },
   };

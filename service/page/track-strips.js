@@ -102,6 +102,10 @@ function frameButton({ label, since, frames }, frame, i, run) {
     element("span", {}, percent(value)),
     element("span", { class: "time" }, `t ${frame.time}`),
   );
-  button.addEventListener("click", () => showCell(frame.cell, run));
+  button.addEventListener("click", () => {
+    showCell(frame.cell, run);
+    // It may be thousands of pixels above.
+    byId("detail").scrollIntoView({ block: "nearest" });
+  });
   return button;
 }

@@ -26,11 +26,11 @@ export function answerTracks(cells, model) {
 
 /**
  * Return cells with one in place of all images of a cell: its last image inside the quality gates, with the answer by all.
- * Compositions count cells, as those of the service do.
+ * Compositions count cells, as those of the service do. `tracks` are the answers of these cells, where they are known.
  */
-export function countOnce(cells, model) {
+export function countOnce(cells, model, tracks = answerTracks(cells, model)) {
   const inPlace = new Map(); // image → what counts in its place, null for none
-  for (const { label, verdict, frames } of answerTracks(cells, model)) {
+  for (const { label, verdict, frames } of tracks) {
     const kept = (frames.findLast(({ cell }) => !isOutside(cell)) ?? frames.at(-1)).cell;
     for (const { cell } of frames) inPlace.set(cell, null);
     inPlace.set(kept, { ...kept, label, verdict, probabilities: frames.at(-1).probabilities });

@@ -47,11 +47,7 @@ test("the service gets the figures of a sample alone", () => {
 });
 
 test("the service is told how many cells have several images", () => {
-  const tracks = { group: ["day"], track: "object", time: "hour", scale: 1, correlation: 0.5 };
-  const followed = { ...MODEL, tracks, regex: /(?<day>\w+)_(?<object>\d+)_t(?<hour>\d+)/, prior: [0.5, 0.5], coverage: 0.9 };
-  const probabilities = { astrocyte: 0.2, NT3: 0.8 };
-  const cells = ["a_1_t0", "a_1_t6", "a_2_t0"].map((file) => ({ ...CELLS[1], file, probabilities }));
-  const { culture } = describedSample({ ...RUN, model: followed }, "s", { cells, summary: SUMMARY });
+  const { culture } = describedSample(RUN, "s", { cells: CELLS, summary: SUMMARY, followed: 1 });
   assert.deepEqual([culture.cells, culture.followed], [3, 1]);
 });
 
