@@ -51,6 +51,9 @@ def test_a_strip_a_cell_shows_its_images_in_time_by_keyboard_too(page, tmp_path)
     expect(first.locator("p")).to_contain_text("after 3 images")
     assert serious(Axe().run(page)) == []
     page.screenshot(path=tmp_path / "tracks.png", full_page=True)
+    page.set_viewport_size({"width": 320, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    page.set_viewport_size({"width": 1280, "height": 900})
     # A native button: reached by Tab, pressed by the space bar.
     first.locator("button.frame").first.focus()
     page.keyboard.press("Tab")
