@@ -8,13 +8,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from fatescope.errors import DataError
 from fatescope.language.culture import REASONS, Culture, Share, Shift
-from service.api.schemas import CellCounts, CellResult, ClassifyBatchResponse, ClassShare
+from service.api.schemas import CellCounts, CellResult, ClassifyBatchResponse, ClassShare, Count
 from service.inference.describing import is_unusual
 
 MAX_BYTES = 500_000_000
 _Text = Annotated[str, Field(min_length=1, max_length=500)]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
-_Count = Annotated[int, Field(ge=0)]
 
 
 class _SharedModel(BaseModel):
@@ -23,9 +22,9 @@ class _SharedModel(BaseModel):
 
 class _SharedSample(BaseModel):
     name: _Text
-    verdicts: tuple[_Count, _Count, _Count]
+    verdicts: tuple[Count, Count, Count]
     """Cells that are sure, unsure and unlike the training cells."""
-    outside: list[_Count] | None = Field(min_length=len(REASONS) + 1, max_length=len(REASONS) + 1)
+    outside: list[Count] | None = Field(min_length=len(REASONS) + 1, max_length=len(REASONS) + 1)
     excluded: bool
     shares: list[tuple[_Fraction, _Fraction, _Fraction]] | None
 
@@ -54,16 +53,24 @@ def cultures(path: Path) -> dict[str, Culture]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path}: over {MAX_BYTES // 10**6:,} MB, too long for an answer that was saved")
-        text = path.read_text(encoding="utf-8")
-        if '"fatescope_result"' in text[:1000]:
-            return _from_shared(_SharedResult.model_validate_json(text))
-        return _from_batch(ClassifyBatchResponse.model_validate_json(text))
+        return _read(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise DataError(
             f"{path}: not an answer of /classify_batch, nor a result that the page has saved ({reason}); name one, or "
             "a folder of images"
         ) from error
+
+
+def _read(text: str) -> dict[str, Culture]:
+    """Return the figures in a file, which may be of anybody; raises ValueError where they cannot be described."""
+    if '"fatescope_result"' in text[:1000]:
+        found = _from_shared(_SharedResult.model_validate_json(text))
+    else:
+        found = _from_batch(ClassifyBatchResponse.model_validate_json(text))
+    if wrong := next(filter(None, (culture.contradiction() for culture in found.values())), None):
+        raise ValueError(wrong)
+    return found
 
 
 def _from_batch(answer: ClassifyBatchResponse) -> dict[str, Culture]:

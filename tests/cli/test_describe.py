@@ -104,6 +104,38 @@ def test_a_shared_result_is_described(fatescope, tmp_path):
     assert "simulated cells only" in result.output
 
 
+def test_no_name_of_a_class_in_a_file_commands_the_terminal(fatescope, tmp_path):
+    result = fatescope("describe", saved(tmp_path, SHARED | {"classes": ["\x1b]0;x\x07", "b"]}))
+    assert "are \N{REPLACEMENT CHARACTER}]0;x" in result.output
+    assert "\x1b" not in result.output
+
+
+def sample_of(answer, **changes):
+    """Return an answer whose only sample is changed."""
+    return answer | {"samples": [answer["samples"][0] | changes]}
+
+
+MANY = [f"c{number}" for number in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (sample_of(SHARED, verdicts=[10**400, 0, 0]), "less than or equal to"),
+        (sample_of(SHARED, shares=[[1, 1, 1]] + [[0, 0, 0]] * 999) | {"classes": MANY}, "over 200 classes"),
+        (SHARED | {"classes": ["a", "a"]}, "two of one name"),
+        (sample_of(ANSWER, composition={"z": {"share": 1, "low": 1, "high": 1}}), "the share of each of a, b"),
+        (sample_of(ANSWER, sure=10), "do not add up to cells"),
+        (sample_of(SHARED, shares=[[0.9, 0.95, 1], [0.1, 0, 0.3]]), "outside its interval"),
+    ],
+)
+def test_figures_of_a_file_that_contradict_each_other_are_one_line(fatescope, tmp_path, content, reason):
+    result = fatescope("describe", saved(tmp_path, content))
+    assert result.code == 1
+    assert reason in result.errors
+    assert result.errors.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "content",
     [{}, [], {"fatescope_result": 2}, SHARED | {"classes": ["a"]}, SHARED | {"samples": [{}]}, ANSWER | {"sample": 3}],

@@ -45,7 +45,11 @@ def test_cells_with_several_images_are_named(client):
         ({"sure": 301}, "do not add up to cells"),
         ({"unlike_training": 400, "sure": 0, "unsure": 0}, "no cell that counts in it"),
         ({"outside": 401}, "more cells are outside"),
-        ({"composition": {"astrocyte": FIGURES["composition"]["astrocyte"]}}, "do not add up to 1"),
+        ({"composition": {"astrocyte": FIGURES["composition"]["astrocyte"]}}, "give the share of each of astrocyte"),
+        (
+            {"composition": FIGURES["composition"] | {"astrocyte": {"share": 0.5, "low": 0.4, "high": 0.69}}},
+            "do not add up to 1",
+        ),
         ({"composition": {"a": {"share": 1, "low": 1, "high": 1}}}, "give the share of each of astrocyte"),
         (
             {"composition": FIGURES["composition"] | {"astrocyte": {"share": 0.6249, "low": 0.63, "high": 0.69}}},
