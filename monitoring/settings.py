@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fatescope.errors import ParamsError
+from fatescope.environment import wrong_variables
 from monitoring.findings import MIN_CELLS
 
 _PREFIX = "FATESCOPE_"
@@ -59,13 +59,7 @@ class MonitoringSettings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            problems = error.errors(include_url=False)
-        lines = []
-        for problem in problems:
-            field, rule = str(problem["loc"][0]), problem["msg"].removeprefix("Value error, ")
-            option = f"{_OPTIONS[field]} or " if field in _OPTIONS else ""
-            lines.append(f"{option}{variable(field)}: '{problem['input']}': {rule[0].lower()}{rule[1:]}")
-        raise ParamsError("\n".join(lines))
+            raise wrong_variables(error, _option_or_variable, secret={"api_key"}) from None
 
 
 _OPTIONS = {
@@ -76,6 +70,10 @@ _OPTIONS = {
     "window": "--window",
     "interval_s": "--every",
 }
+
+
+def _option_or_variable(field: str) -> str:
+    return f"{_OPTIONS[field]} or {variable(field)}" if field in _OPTIONS else variable(field)
 
 
 def _option(field: str) -> Any:  # noqa: ANN401  as typer.Option itself

@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fatescope.environment import wrong_variables
 from fatescope.errors import ParamsError
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
@@ -119,15 +120,12 @@ class TracingSettings(BaseSettings):
         try:
             settings = cls()
         except ValidationError as error:
-            lines = []
-            for problem in error.errors(include_url=False):
-                name = str(problem["loc"][0])
-                # The first of two, whichever was set.
-                name = name if name in os.environ else name.replace("_TRACES", "")
-                # Headers hold keys.
-                value = "" if "HEADERS" in name else f"={problem['input']}"
-                lines.append(f"{name}{value}: {problem['msg'].removeprefix('Value error, ').lower()}")
-            raise ParamsError("\n".join(lines)) from error
+            # The first of two, whichever was set. Headers hold keys.
+            raise wrong_variables(
+                error,
+                lambda name: name if name in os.environ else name.replace("_TRACES", ""),
+                secret={"OTEL_EXPORTER_OTLP_TRACES_HEADERS"},
+            ) from None
         if settings.address and settings.sampler.endswith("traceidratio") and settings.share is None:
             raise ParamsError(f"OTEL_TRACES_SAMPLER={settings.sampler}: set OTEL_TRACES_SAMPLER_ARG to a share, 0 to 1")
         return settings

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fatescope.audit_log import DEFAULT as AUDIT_LOG
 from fatescope.data.formats import MAX_PAGES
+from fatescope.environment import wrong_variables
 from fatescope.errors import ParamsError
 from fatescope.inference.cuda import MEMORY_SHARE
 from fatescope.inference.engine_names import EngineChoice
@@ -175,17 +176,8 @@ class ServiceSettings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            problems = error.errors(include_url=False)
-        lines = []
-        for problem in problems:
-            field, rule = str(problem["loc"][0]), problem["msg"]
-            value = "" if field in _SECRET else f"={problem['input']}"
-            if problem["type"] == "value_error":
-                rule = rule.removeprefix("Value error, ")
-            else:
-                rule = f"{rule[0].lower()}{rule[1:]}. {cls.model_fields[field].description}"
-            lines.append(f"{variable(field)}{value}: {rule}")
-        raise ParamsError("\n".join(lines))
+            # Not the chain: its message repeats what is secret.
+            raise wrong_variables(error, variable, _SECRET, cls.model_fields) from None
 
     @property
     def challenged(self) -> bool:

@@ -57,7 +57,7 @@ def describe(
     for name, paragraph in described.items():
         if len(described) > 1 or name:
             print(_printable(name) or "files without a folder")
-        print(paragraph.text)
+        print(_printable(paragraph.text))
         by = f"Written by {paragraph.model}; each number was checked." if paragraph.source == "model" else (
             f"Written by a template: {paragraph.why}."
         )  # fmt: skip

@@ -15,6 +15,8 @@ from fatescope.errors import FatescopeError
 
 MAX_TEXT = 100_000
 """Longest answer that is read, characters."""
+_MAX_COUNT = 10_000_000
+"""Most tokens of one answer that are believed; no model reads as many."""
 
 
 class MalformedError(FatescopeError):
@@ -105,12 +107,12 @@ def read(raw: bytes, question: Question, model: str) -> Answer:
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise MalformedError(f"its answer is not JSON ({_short(raw)})") from error
+        raise MalformedError("its answer is not JSON") from error
     try:
         choice = content["choices"][0]
         text = _text(choice["message"]["content"])
     except (KeyError, IndexError, TypeError) as error:
-        raise MalformedError(f"its answer has no choices[0].message.content ({_short(raw)})") from error
+        raise MalformedError("its answer has no choices[0].message.content") from error
     if len(text) > MAX_TEXT:
         raise MalformedError(f"its answer has {len(text):,} characters, and at most {MAX_TEXT:,} are read")
     asked = sum(len(message.text) for message in question.messages)
@@ -142,7 +144,7 @@ def _text(content: object) -> str:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else None
 
 
 def _estimate(characters: int) -> int:
@@ -157,9 +159,3 @@ def _first(logprobs: object) -> dict[str, float] | None:
     except (KeyError, IndexError, TypeError, ValueError):
         return None
     return found if all(value <= 1e-6 for value in found.values()) else None
-
-
-def _short(raw: bytes) -> str:
-    """Return the beginning of a response, for a message."""
-    text = "".join(char if char.isprintable() else " " for char in raw[:120].decode("utf-8", "replace"))
-    return text.strip() or "it is empty"

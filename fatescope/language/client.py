@@ -4,15 +4,19 @@ It waits no longer than it is told, tries again what may go right the next time,
 asks nothing twice that its cache knows.
 """
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from types import TracebackType
 from typing import Final, Self
 
 import httpx
+from anyio.from_thread import start_blocking_portal
 
 from fatescope.errors import FatescopeError, ParamsError
 from fatescope.language import chat
@@ -64,14 +68,22 @@ class Client:
         key = settings.key.get_secret_value() if settings.key else ""
         self._secret = key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # On an event loop of its own, because a timeout of HTTP is for each read alone: only what can be cancelled
+        # ends in time, whether it is the head or the body of a response that comes byte by byte.
+        self._open = ExitStack()
+        self._loop = self._open.enter_context(start_blocking_portal())
         # It never follows a redirection: the key and the question are for this address alone.
-        self._http = httpx.Client(headers=headers, timeout=settings.timeout_s, follow_redirects=False)
+        http = httpx.AsyncClient(headers=headers, timeout=settings.timeout_s, follow_redirects=False)
+        self._http = self._open.enter_context(self._loop.wrap_async_context_manager(http))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # After an error, such as Ctrl-C, no answer is waited for.
+        self._open.__exit__(kind, error, trace)
 
     @property
     def priced(self) -> bool:
@@ -80,7 +92,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._open.close()
 
     def ask(self, question: Question) -> Answer:
         """Return the answer to a question; raises EndpointError or BudgetSpentError."""
@@ -132,7 +144,9 @@ class Client:
             try:
                 answer = chat.read(raw, question, self.model)
             except MalformedError as error:
-                raise EndpointError("malformed", f"{self.address}: {error}; is it an OpenAI-compatible one?") from error
+                began = self._shown(raw, 120) or "it is empty"
+                message = f"{self.address}: {error} ({began}); is it an OpenAI-compatible one?"
+                raise EndpointError("malformed", message) from error
             used = answer.prompt_tokens, answer.completion_tokens
         finally:
             price = self.budget.settle(question.max_tokens, *used)
@@ -140,31 +154,33 @@ class Client:
 
     def _send(self, question: Question) -> tuple[int, httpx.Headers, bytes]:
         """Send a question; return status, headers and body of the response."""
-        limit_s, start, parts, size = self._settings.timeout_s, time.monotonic(), list[bytes](), 0
-        late = _AgainError("timeout", f"{self.address}: no answer within {limit_s:g} s; raise {variable('timeout_s')}")
         try:
-            with self._http.stream("POST", f"{self.address}/chat/completions", json=question.body(self.model)) as got:
-                for part in got.iter_bytes():
-                    parts.append(part)
-                    size += len(part)
-                    if size > MAX_BODY:
-                        raise EndpointError("malformed", f"{self.address}: its answer is over {MAX_BODY:,} bytes")
-                    # The timeout of HTTP is for each read alone.
-                    if time.monotonic() - start > limit_s:
-                        raise late
-                return got.status_code, got.headers, b"".join(parts)
-        except httpx.TimeoutException as error:
-            raise late from error
+            return self._loop.call(self._exchange, question)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            limit_s = self._settings.timeout_s
+            message = f"{self.address}: no answer within {limit_s:g} s; raise {variable('timeout_s')}"
+            raise _AgainError("timeout", message) from error
         except httpx.TransportError as error:
             message = f"{self.address}: cannot be reached ({error}); is it running, and {variable('url')} right?"
             raise _AgainError("unreachable", message) from error
         except (httpx.DecodingError, httpx.InvalidURL) as error:
             raise EndpointError("malformed", f"{self.address}: its answer cannot be read ({error})") from error
 
+    async def _exchange(self, question: Question) -> tuple[int, httpx.Headers, bytes]:
+        parts, size, address = list[bytes](), 0, f"{self.address}/chat/completions"
+        async with (
+            asyncio.timeout(self._settings.timeout_s),
+            self._http.stream("POST", address, json=question.body(self.model)) as got,
+        ):
+            async for part in got.aiter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > MAX_BODY:
+                    raise EndpointError("malformed", f"{self.address}: its answer is over {MAX_BODY:,} bytes")
+            return got.status_code, got.headers, b"".join(parts)
+
     def _refusal(self, status: int, headers: httpx.Headers, raw: bytes) -> EndpointError:
-        text = "".join(char if char.isprintable() else " " for char in raw[:300].decode("utf-8", "replace")).strip()
-        if self._secret:
-            text = text.replace(self._secret, "…")
+        text = self._shown(raw, 300)
         message = f"{self.address}: status {status}" + (f", {text}" if text else "")
         if status in AGAIN:
             return _AgainError("busy", message, _retry_after(headers.get("Retry-After")))
@@ -173,6 +189,13 @@ class Client:
         elif status == 404:
             message += f"; {variable('url')} ends with /v1 for most, and {variable('model')} is one that it has"
         return EndpointError("refused", message)
+
+    def _shown(self, raw: bytes, characters: int) -> str:
+        """Return the beginning of a response, for a message."""
+        text = raw.decode("utf-8", "replace")
+        # Before it is cut, so that no part of the key is left.
+        text = text.replace(self._secret, "…") if self._secret else text
+        return "".join(char if char.isprintable() else " " for char in text[:characters]).strip()
 
 
 def _retry_after(value: str | None) -> float | None:

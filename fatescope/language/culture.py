@@ -4,7 +4,7 @@ Names of samples and files are not among them, so that no name can tell a langua
 """
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 REASONS = {
@@ -17,6 +17,9 @@ REASONS = {
 """Why a cell is outside the gates of quality → what the page calls it."""
 WORTH_NAMING = 0.005
 """Smallest share that is named beside the largest, as on the page."""
+MAX_CLASSES = 200
+_ROUNDING = 0.01
+"""How far from 1 the sum of rounded shares may be."""
 CANNOT_BE_RULED_OUT = 0.1
 """A smaller one is named too where its interval reaches as far."""
 
@@ -66,6 +69,9 @@ class Culture:
     """Images that lost a part of their content before they were sent, such as JPEG."""
     unusual: int = 0
     """Images of a size that the model was not trained on."""
+    followed: int | None = 0
+    """Cells with several images, each of which counts as a cell but in the composition; None where nothing puts the
+    images of a cell together, although the model was trained on such."""
     simulated: bool = False
     """Whether the model was trained on simulated cells."""
     confounded: Sequence[str] = ()
@@ -75,6 +81,28 @@ class Culture:
     def mostly_unlike(self) -> bool:
         """Return whether the shares of the few other cells would say nothing of the culture."""
         return self.unlike > self.cells / 2
+
+    def contradiction(self) -> str | None:
+        """Return in what the figures contradict each other, as those of a file or a request may; None where nowhere."""
+        return next(self._contradictions(), None)
+
+    def _contradictions(self) -> Iterator[str]:
+        if self.sure + self.unsure + self.unlike != self.cells:
+            yield "sure, unsure and unlike_training do not add up to cells"
+        if max([self.outside or 0, *(self.outside_reasons or {}).values()]) > self.cells:
+            yield "more cells are outside the gates than there are"
+        if len(self.classes) > MAX_CLASSES or len(set(self.classes)) < len(self.classes):
+            yield f"there are over {MAX_CLASSES} classes, or two of one name"
+        if self.composition is None:
+            return
+        if self.cells == self.unlike:
+            yield "there is a composition, but no cell that counts in it"
+        if set(self.composition) != set(self.classes):
+            yield f"composition: give the share of each of {', '.join(self.classes)}"
+        if abs(sum(one.share for one in self.composition.values()) - 1) > _ROUNDING:
+            yield "the shares of the composition do not add up to 1"
+        if any(not one.low <= one.share <= one.high for one in self.composition.values()):
+            yield "a share is outside its interval"
 
     @property
     def named(self) -> list[tuple[str, Share]]:

@@ -8,6 +8,7 @@ template, which no model writes.
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,8 +45,8 @@ class Description:
     """Why it is the template's; None where a model wrote it."""
 
 
-def describe(culture: Culture, client: Client | None) -> Description:
-    """Describe a culture; without a `client`, by the template."""
+def describe(culture: Culture, client: Client | None, explain: Callable[[FatescopeError], str] = str) -> Description:
+    """Describe a culture; without a `client`, by the template. `explain` says why the client has no answer."""
     if client is None:
         return by_template(culture, _NO_MODEL)
     if not culture.named:
@@ -53,7 +54,7 @@ def describe(culture: Culture, client: Client | None) -> Description:
     try:
         lead, why = _ask(culture, client)
     except FatescopeError as error:
-        return by_template(culture, f"the language model gave no answer: {error}", client.model)
+        return by_template(culture, f"the language model gave no answer: {explain(error)}", client.model)
     if lead is None:
         return by_template(culture, f"what the language model wrote was not shown: {why}", client.model)
     return Description(f"{lead} {template.caveats(culture)}".strip(), "model", client.model, None)

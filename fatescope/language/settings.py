@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fatescope.environment import wrong_variables
 from fatescope.errors import ParamsError
 
 PREFIX = "FATESCOPE_LANGUAGE_"
@@ -14,6 +15,9 @@ PREFIX = "FATESCOPE_LANGUAGE_"
 def _parse_address(value: object) -> object:
     if isinstance(value, str) and not value.startswith(("http://", "https://")):
         raise ValueError("not an HTTP address; write for example http://127.0.0.1:8000/v1")
+    # Messages and reports name the address.
+    if isinstance(value, str) and "@" in value.split("/")[2]:
+        raise ValueError(f"it holds a name or a password, which every message would repeat; use {variable('key')}")
     return value.rstrip("/") if isinstance(value, str) else value
 
 
@@ -64,13 +68,7 @@ class LanguageSettings(BaseSettings):
         try:
             settings = cls()
         except ValidationError as error:
-            lines = []
-            for problem in error.errors(include_url=False):
-                field = str(problem["loc"][0])
-                value = "" if field == "key" else f"={problem['input']}"
-                rule = problem["msg"].removeprefix("Value error, ")
-                lines.append(f"{variable(field)}{value}: {rule[0].lower()}{rule[1:]}")
-            raise ParamsError("\n".join(lines)) from None
+            raise wrong_variables(error, variable, secret={"key"}) from None
         if (settings.url is None) != (settings.model is None):
             raise ParamsError(f"{variable('url')} and {variable('model')} go together; set both or none")
         if settings.max_cost is not None and (settings.price_in is None or settings.price_out is None):

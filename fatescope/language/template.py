@@ -107,6 +107,14 @@ def _left_out(culture: Culture) -> list[str]:
     if culture.outside:
         fate = "do not count in it" if culture.excluded else "count in it like all others"
         sentences.append(f"Cells outside the quality gates {fate}.")
+    if culture.followed is None:
+        sentences.append("Several images of one cell count as so many cells.")
+    elif culture.followed:
+        has, it = ("has", "it counts") if culture.followed == 1 else ("have", "each counts")
+        sentences.append(
+            f"{count(culture.followed, 'cell', 'cells')} {has} several images: {it} once in the composition, and with "
+            "every image in the numbers of cells."
+        )
     if culture.refused:
         sentences.append(f"{count(culture.refused, 'image', 'images')} could not be read.")
     return sentences

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fatescope.environment import wrong_variables
 from fatescope.errors import ParamsError
 
 _PREFIX = "FATESCOPE_"
@@ -55,11 +56,7 @@ class SigningSettings(BaseSettings):
         try:
             settings = cls()
         except ValidationError as error:
-            lines = [
-                f"{variable(str(problem['loc'][0]))}={problem['input']}: {problem['msg'].lower()}"
-                for problem in error.errors(include_url=False)
-            ]
-            raise ParamsError("\n".join(lines)) from error
+            raise wrong_variables(error, variable) from error
         if (settings.trusted_identity is None) != (settings.trusted_issuer is None):
             raise ParamsError(
                 f"{variable('trusted_identity')} and {variable('trusted_issuer')} go together; set both or none"

@@ -1,15 +1,13 @@
 """JSON schemas of /describe."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from service.api.schemas import CellCounts, Count
 from service.inference.errors import Schema
 
-MAX_CLASSES, MAX_SHIFTS = 200, 20
-_ROUNDING = 0.01
-"""How far from 1 the sum of rounded shares may be."""
+MAX_SHIFTS = 20
 
 
 class DescribedShift(Schema):
@@ -33,22 +31,8 @@ class CultureFigures(CellCounts):
         description="In what the images differ from those of the training, largest first; null where nothing looked.",
     )
     lossy: Count = Field(default=0, description="Images that lost a part of their content, such as JPEG files.")
+    followed: Count = Field(default=0, description="Cells with several images over time; the counts are of images.")
     unusual_sizes: Count = Field(default=0, description="Images of a size that the model was not trained on.")
-
-    @model_validator(mode="after")
-    def _check_figures(self) -> Self:
-        if self.sure + self.unsure + self.unlike_training != self.cells:
-            raise ValueError("sure, unsure and unlike_training do not add up to cells")
-        if self.outside is not None and max([self.outside, *self.outside_reasons.values()]) > self.cells:
-            raise ValueError("more cells are outside the gates than there are")
-        if self.composition is not None:
-            if len(self.composition) > MAX_CLASSES or abs(sum(one.share for one in self.composition.values()) - 1) > (
-                _ROUNDING
-            ):
-                raise ValueError("the shares of the composition do not add up to 1")
-            if any(not one.low <= one.share <= one.high for one in self.composition.values()):
-                raise ValueError("a share is outside its interval")
-        return self
 
 
 class DescribeCultureRequest(Schema):

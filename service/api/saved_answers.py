@@ -1,5 +1,6 @@
 """Answers that were saved as JSON, as cultures to describe: of /classify_batch, and results shared by the page."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -7,13 +8,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from fatescope.errors import DataError
 from fatescope.language.culture import REASONS, Culture, Share, Shift
-from service.api.schemas import CellCounts, CellResult, ClassifyBatchResponse, ClassShare
+from service.api.schemas import CellCounts, CellResult, ClassifyBatchResponse, ClassShare, Count
 from service.inference.describing import is_unusual
 
 MAX_BYTES = 500_000_000
 _Text = Annotated[str, Field(min_length=1, max_length=500)]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
-_Count = Annotated[int, Field(ge=0)]
 
 
 class _SharedModel(BaseModel):
@@ -22,9 +22,9 @@ class _SharedModel(BaseModel):
 
 class _SharedSample(BaseModel):
     name: _Text
-    verdicts: tuple[_Count, _Count, _Count]
+    verdicts: tuple[Count, Count, Count]
     """Cells that are sure, unsure and unlike the training cells."""
-    outside: list[_Count] | None = Field(min_length=len(REASONS) + 1, max_length=len(REASONS) + 1)
+    outside: list[Count] | None = Field(min_length=len(REASONS) + 1, max_length=len(REASONS) + 1)
     excluded: bool
     shares: list[tuple[_Fraction, _Fraction, _Fraction]] | None
 
@@ -53,10 +53,7 @@ def cultures(path: Path) -> dict[str, Culture]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path}: over {MAX_BYTES // 10**6:,} MB, too long for an answer that was saved")
-        text = path.read_text(encoding="utf-8")
-        if '"fatescope_result"' in text[:1000]:
-            return _from_shared(_SharedResult.model_validate_json(text))
-        return _from_batch(ClassifyBatchResponse.model_validate_json(text))
+        return _read(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise DataError(
@@ -65,20 +62,32 @@ def cultures(path: Path) -> dict[str, Culture]:
         ) from error
 
 
+def _read(text: str) -> dict[str, Culture]:
+    """Return the figures in a file, which may be of anybody; raises ValueError where they cannot be described."""
+    if '"fatescope_result"' in text[:1000]:
+        found = _from_shared(_SharedResult.model_validate_json(text))
+    else:
+        found = _from_batch(ClassifyBatchResponse.model_validate_json(text))
+    if wrong := next(filter(None, (culture.contradiction() for culture in found.values())), None):
+        raise ValueError(wrong)
+    return found
+
+
 def _from_batch(answer: ClassifyBatchResponse) -> dict[str, Culture]:
     whole = {"": answer.sample}
     samples = {sample.sample or "": sample for sample in answer.samples} or whole
     cells: dict[str, list[CellResult]] = {name: [] for name in samples}
+    followed = Counter((track.sample or "") if answer.samples else "" for track in answer.tracks)
     for cell in answer.cells:
         cells.get(cell.sample or "", cells.get("", [])).append(cell)
     return {
-        name: _culture(counts, cells[name], answer)
+        name: _culture(counts, cells[name], followed[name], answer)
         for name, counts in samples.items()
         if counts.cells or counts.refused
     }
 
 
-def _culture(counts: CellCounts, cells: list[CellResult], answer: ClassifyBatchResponse) -> Culture:
+def _culture(counts: CellCounts, cells: list[CellResult], followed: int, answer: ClassifyBatchResponse) -> Culture:
     warned = [{warning.code for warning in cell.warnings or []} for cell in cells]
     return Culture(
         classes=tuple(counts.called),
@@ -93,6 +102,7 @@ def _culture(counts: CellCounts, cells: list[CellResult], answer: ClassifyBatchR
         excluded=answer.outside_excluded,
         lossy=sum("lossy" in codes for codes in warned),
         unusual=sum(map(is_unusual, warned)),
+        followed=followed,
         simulated=answer.simulated,
     )
 

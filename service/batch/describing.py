@@ -64,5 +64,6 @@ def _culture(cells: pd.DataFrame, refused: int, spec: Spec) -> Culture:
         "called": {},
         "composition": summary.compose(probabilities[counted], verdicts[counted], spec),
     }
-    images = Images(lossy=sum("lossy" in codes for codes in warned), unusual=sum(map(describing.is_unusual, warned)))
+    lossy, unusual = sum("lossy" in codes for codes in warned), sum(map(describing.is_unusual, warned))
+    images = Images(lossy=lossy, unusual=unusual, followed=None if spec.tracks else 0)
     return describing.culture_of(counts, spec, images, excluded=excluded)

@@ -1,23 +1,36 @@
 """Describe cultures for requests: from the figures of their answers, by a language model where one is set up."""
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Self
 
+from fatescope.errors import FatescopeError
 from fatescope.inference.bundle import Spec
 from fatescope.language.budget import DAY_S, Budget
-from fatescope.language.client import Client
+from fatescope.language.client import Client, EndpointError
 from fatescope.language.culture import Culture, Share, Shift
 from fatescope.language.describe import Description, by_template, describe
 from fatescope.language.settings import LanguageSettings
 from service.inference.results import CellCountsDict, ShareDict
 from service.inference.summary import feature_for_people
 
+log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
+
 AT_ONCE = 2
 """Descriptions that a process asks a model for at a time; further ones are written by the template at once."""
 LONGEST_S = 20.0
 """Longest answer that is waited for: a request gets no more than a minute, and a model may try twice."""
+
+_REASONS = {
+    "unreachable": "it cannot be reached",
+    "timeout": "it took too long",
+    "busy": "it is busy",
+    "refused": "it refused the request",
+    "malformed": "its answer cannot be read",
+}
+"""Codes of EndpointError → what users are told."""
 
 
 class Describer:
@@ -43,7 +56,7 @@ class Describer:
         if not self._turns.acquire(blocking=False):
             return by_template(culture, "the language model is busy with others; ask again later", self._client.model)
         try:
-            return describe(culture, self._client)
+            return describe(culture, self._client, _explain)
         finally:
             self._turns.release()
 
@@ -51,6 +64,15 @@ class Describer:
         """Close the connections to the endpoint."""
         if self._client:
             self._client.close()
+
+
+def _explain(error: FatescopeError) -> str:
+    """Log why there is no answer, and return what users are told.
+
+    The message is for who runs the service: it names addresses and settings, and may quote what the endpoint said.
+    """
+    log.warning("no description by the language model: %s", error)
+    return _REASONS[error.code] if isinstance(error, EndpointError) else "its budget is used up"
 
 
 @dataclass(frozen=True)
@@ -63,6 +85,8 @@ class Images:
     lossy: int = 0
     unusual: int = 0
     """Images of a size that the model was not trained on."""
+    followed: int | None = 0
+    """Cells with several images; None where nothing put them together."""
 
 
 def is_unusual(warnings: Set[str]) -> bool:
@@ -88,6 +112,7 @@ def culture_of(counts: CellCountsDict, spec: Spec, images: Images, *, excluded: 
         else [Shift(feature_for_people(figure), here, known) for figure, here, known in images.shifts],
         lossy=images.lossy,
         unusual=images.unusual,
+        followed=images.followed,
         simulated=spec.simulated,
         confounded=tuple(name for name in spec.classes if name in spec.confounded),
     )

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import queue
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,14 @@ class OpenVino:
         import openvino  # noqa: PLC0415  not needed where a GPU runs the network
 
         halves = _split(openvino, folder / bundle.GRAPH)
-        self._together = _Streams(openvino, halves, precision, threads, 1)
-        self._apart = _Streams(openvino, halves, precision, threads, threads) if threads > 1 else self._together
+        # On a processor with AMX, OpenVINO gives the thread that compiles a graph another stack for signals, and frees
+        # it with the graph, which several graphs and several threads get wrong: the next signal to that thread, such as
+        # Ctrl-C to the main one, would end the process by SIGSEGV. No signal is for a thread that has ended.
+        with ThreadPoolExecutor(1) as elsewhere:
+            together = elsewhere.submit(_Streams, openvino, halves, precision, threads, 1)
+            apart = elsewhere.submit(_Streams, openvino, halves, precision, threads, threads) if threads > 1 else None
+            self._together = together.result()
+            self._apart = apart.result() if apart else self._together
 
     def predict(self, pixels: Pixels, *, maps: bool = True) -> Prediction:
         """Classify pixels as an Engine does."""

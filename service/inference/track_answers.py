@@ -71,7 +71,8 @@ def _read(name: str, dataset: Dataset, parser: PathParser) -> tuple[str, str, fl
 
 
 def _answer(key: _Key, images: list[tuple[float, CellDict]], spec: Spec, how: TrackEvidence) -> TrackDict:
-    images = sorted(images, key=lambda image: image[0])
+    # Files come in any order; two images of one time are in that of their names.
+    images = sorted(images, key=lambda image: (image[0], image[1]["file"]))
     probabilities = np.array([[cell["probabilities"][name] for name in spec.classes] for _, cell in images])
     counts = np.array([cell["verdict"] != UNLIKE for _, cell in images])
     answer = answer_track(probabilities, counts, np.array(spec.prior), how, spec.coverage)

@@ -7,7 +7,7 @@ import { descriptionSource } from "./sentences.js";
 import { countLossy, sizeMessages } from "./warnings.js";
 
 /** Return what /describe takes of a sample { cells, summary }: figures alone, and neither names nor images. */
-export function describedSample(run, name, { cells, summary, excludesOutside }) {
+export function describedSample(run, name, { cells, summary, excludesOutside, followed }) {
   const unreadable = run.unreadable.filter((cell) => cell.sample === name);
   return {
     task: run.model.task,
@@ -18,6 +18,7 @@ export function describedSample(run, name, { cells, summary, excludesOutside }) 
       outside_excluded: Boolean(excludesOutside),
       differences: summary.differences.map(({ figure, here, known }) => ({ figure, here, known })),
       lossy: countLossy(cells),
+      followed: followed ?? 0,
       unusual_sizes: sizeMessages(cells).length,
     },
   };

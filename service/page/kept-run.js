@@ -1,5 +1,6 @@
 // A run as it is kept in the browser: { head, cells } of plain values, and the run that they make again.
 
+import { toRegExp } from "./filenames.js";
 import { Run } from "./run.js";
 
 /** Most bytes of a run that are kept; of one with more, nothing. */
@@ -40,7 +41,7 @@ function estimate({ thumbnail, thumbnails, figures, probabilities, file, warning
 
 /** Return what is kept of a run beside its cells, of which there are `count`, `pictures` with one; `now` is in ms. */
 export function packHead(run, { id, count, size, pictures, now }) {
-  // A regular expression is made again where it is needed: here it is not.
+  // A regular expression is made again of the pattern.
   const { regex, ...model } = run.model;
   const { model: answered, request_id } = run.lastResponse;
   return {
@@ -66,7 +67,12 @@ export function packHead(run, { id, count, size, pictures, now }) {
   };
 }
 
-const packSummary = ({ cells, summary, excludesOutside }) => ({ count: cells.length, summary, excludesOutside });
+const packSummary = ({ cells, summary, excludesOutside, followed }) => ({
+  count: cells.length,
+  summary,
+  excludesOutside,
+  followed,
+});
 
 /** Return whether a run has been kept for too long. */
 export const isTooOld = (head, now) => now - head.now > MAX_DAYS * DAY_MS || head.now > now + DAY_MS;
@@ -74,7 +80,7 @@ export const isTooOld = (head, now) => now - head.now > MAX_DAYS * DAY_MS || hea
 /** Return the run of a head and its cells; throws where they do not belong together. */
 export function unpack(head, cells) {
   if (cells.length !== head.count) throw new Error(`${cells.length} of ${head.count} cells`);
-  const run = new Run(head.model, head.total);
+  const run = new Run({ ...head.model, regex: toRegExp(head.model.pattern) }, head.total);
   run.begin([]);
   run.lastResponse = head.lastResponse;
   run.excludesOutside = head.excludesOutside;

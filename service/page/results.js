@@ -10,9 +10,9 @@ import { number, plural } from "./format.js";
 import { keepRun } from "./kept.js";
 import { composedCells } from "./quality.js";
 import { groupBy, isMostlyUnlike } from "./samples.js";
-import { composition, noneReadable, qualityCounts, unreadableLine, verdictCounts } from "./sentences.js";
+import { composition, followedCells, noneReadable, qualityCounts, unreadableLine, verdictCounts } from "./sentences.js";
 import { state } from "./state.js";
-import { countOnce } from "./tracks.js";
+import { answerTracks, countOnce } from "./tracks.js";
 import { warningBanners } from "./warnings.js";
 
 const DELAY_MS = 800; // responses of that time are drawn together
@@ -81,8 +81,9 @@ async function summariseSamples(run) {
 const isOf = (cells, sample) => sample?.cells.length === cells.length;
 
 async function summarised({ model, excludesOutside }, cells) {
-  const composed = composedCells(countOnce(cells, model), excludesOutside);
-  return { cells, excludesOutside, summary: await summarise(model, composed) };
+  const tracks = answerTracks(cells, model);
+  const composed = composedCells(countOnce(cells, model, tracks), excludesOutside);
+  return { cells, excludesOutside, followed: tracks.length, summary: await summarise(model, composed) };
 }
 
 async function summarise({ task, classes }, cells) {
@@ -111,8 +112,8 @@ function drawSamples(run) {
 
 const isNarrow = () => matchMedia("(max-width: 30rem)").matches;
 
-/** Return what is shown of a sample { cells, summary }: a chart, which may be narrow, a sentence and counts. */
-export function sampleCard(name, { cells, summary, excludesOutside }, classes, narrow = isNarrow()) {
+/** Return what is shown of a sample { cells, summary, followed }: a chart, which may be narrow, a sentence and counts. */
+export function sampleCard(name, { cells, summary, excludesOutside, followed }, classes, narrow = isNarrow()) {
   const quality = qualityCounts(cells, excludesOutside);
   return element(
     "article",
@@ -121,6 +122,7 @@ export function sampleCard(name, { cells, summary, excludesOutside }, classes, n
     isMostlyUnlike(cells) || !summary.composition ? null : compositionChart(summary.composition, classes, narrow),
     element("p", { class: "sentence" }, composition(name, cells, summary)),
     element("p", { class: "counts" }, verdictCounts(cells)),
+    followed ? element("p", { class: "counts" }, followedCells(followed)) : null,
     quality && element("p", { class: "counts quality" }, quality),
   );
 }

@@ -103,6 +103,12 @@ export function composition(name, cells, summary) {
   return `${name}: about ${list(shares)}.`;
 }
 
+/** Say what the counts of a sample count where so many of its cells have several images. */
+export const followedCells = (count) =>
+  count === 1
+    ? "1 cell has several images: it counts once in the composition, and with every image in these numbers"
+    : `${number(count)} cells have several images: each counts once in the composition, and with every image in these numbers`;
+
 /** Count the cells of a sample by verdict. */
 export function verdictCounts(cells) {
   const { sure, unsure, unlike_training: unlike } = countVerdicts(cells);

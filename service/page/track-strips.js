@@ -3,15 +3,17 @@
 import { color } from "./charts.js";
 import { showCell } from "./detail.js";
 import { byId, element, picture } from "./dom.js";
-import { percent, plural } from "./format.js";
+import { number, percent, plural } from "./format.js";
 import { VERDICTS } from "./samples.js";
 import { NO_FOLDER } from "./filenames.js";
 import { answerTracks } from "./tracks.js";
 
 const SHOWN = 20; // strips that are shown at first, and that are added at a time
 
+const FRAMES = 60; // images of a strip that are shown
+
 let shown = SHOWN;
-let drawn = { run: null, selected: [] }; // what is shown
+let drawn = { run: null, selected: [], tracks: [], count: 0 }; // what is shown, and the answers of so many cells
 
 /** Connect the button that adds strips. */
 export function initTracks() {
@@ -21,10 +23,13 @@ export function initTracks() {
 /** Show the strips of the cells of a run that are selected; nothing where no cell has several images. */
 export function showTracks(run, selected) {
   if (run !== drawn.run) shown = SHOWN;
-  drawn = { run, selected };
-  const wanted = new Set(selected);
-  const isWanted = ({ frames }) => frames.some(({ cell }) => wanted.has(cell));
-  const tracks = answerTracks(run.classified, run.model).filter(isWanted);
+  // Choosing or sorting cells changes no answer, and 100,000 take half a second.
+  const count = run.classified.length;
+  const isKnown = run === drawn.run && count === drawn.count;
+  const answers = isKnown ? drawn.tracks : answerTracks(run.classified, run.model);
+  drawn = { run, selected, tracks: answers, count };
+  const wanted = new Set(answers.length ? selected : []);
+  const tracks = answers.filter(({ frames }) => frames.some(({ cell }) => wanted.has(cell)));
   byId("tracks").hidden = !tracks.length;
   byId("track-count").textContent = summary(tracks);
   byId("more-tracks").hidden = tracks.length <= shown;
@@ -58,12 +63,22 @@ export function trackSentence({ label, verdict, since, sureSince, frames }) {
 export const trackName = ({ sample, group, track }) =>
   [sample === NO_FOLDER || sample === group ? null : sample, group, track].filter(Boolean).join(", ");
 
+/** Return the places of the images that a strip shows: all, or some from first to last with that where the call settles. */
+export function shownFrames({ frames, since }) {
+  if (frames.length <= FRAMES) return [...frames.keys()];
+  const places = Array.from({ length: FRAMES }, (_, i) => Math.round((i * (frames.length - 1)) / (FRAMES - 1)));
+  return [...new Set([...places, since])].sort((a, b) => a - b);
+}
+
 function strip(track, run) {
-  const frames = track.frames.map((frame, i) => element("li", {}, frameButton(track, frame, i, run)));
+  const places = shownFrames(track);
+  const frames = places.map((i) => element("li", {}, frameButton(track, track.frames[i], i, run)));
+  const all = track.frames.length;
+  const some = places.length < all ? ` ${number(places.length)} of ${plural(all, "image")} are shown.` : "";
   return element(
     "li",
     { class: `track ${track.verdict}` },
-    element("p", {}, element("strong", {}, trackName(track)), ` ${trackSentence(track)}.`),
+    element("p", {}, element("strong", {}, trackName(track)), ` ${trackSentence(track)}.${some}`),
     element("ol", { class: "frames" }, ...frames),
   );
 }
@@ -87,6 +102,10 @@ function frameButton({ label, since, frames }, frame, i, run) {
     element("span", {}, percent(value)),
     element("span", { class: "time" }, `t ${frame.time}`),
   );
-  button.addEventListener("click", () => showCell(frame.cell, run));
+  button.addEventListener("click", () => {
+    showCell(frame.cell, run);
+    // It may be thousands of pixels above.
+    byId("detail").scrollIntoView({ block: "nearest" });
+  });
   return button;
 }

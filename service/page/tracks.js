@@ -26,11 +26,11 @@ export function answerTracks(cells, model) {
 
 /**
  * Return cells with one in place of all images of a cell: its last image inside the quality gates, with the answer by all.
- * Compositions count cells, as those of the service do.
+ * Compositions count cells, as those of the service do. `tracks` are the answers of these cells, where they are known.
  */
-export function countOnce(cells, model) {
+export function countOnce(cells, model, tracks = answerTracks(cells, model)) {
   const inPlace = new Map(); // image → what counts in its place, null for none
-  for (const { label, verdict, frames } of answerTracks(cells, model)) {
+  for (const { label, verdict, frames } of tracks) {
     const kept = (frames.findLast(({ cell }) => !isOutside(cell)) ?? frames.at(-1)).cell;
     for (const { cell } of frames) inPlace.set(cell, null);
     inPlace.set(kept, { ...kept, label, verdict, probabilities: frames.at(-1).probabilities });
@@ -51,7 +51,7 @@ function readFrame(path, { tracks, regex }) {
 function answer(images, model) {
   const { classes, prior, coverage } = model;
   // Requests end in any order; two images of one time are in that of their names.
-  const inTime = images.toSorted((a, b) => a.time - b.time || (a.cell.file < b.cell.file ? -1 : 1));
+  const inTime = images.toSorted((a, b) => a.time - b.time || byName(a.cell.file, b.cell.file));
   const total = classes.map(() => 0);
   let counted = 0;
   const frames = inTime.map(({ cell, time }) => {
@@ -81,6 +81,8 @@ function posterior(total, weight, prior, classes) {
   const sum = powers.reduce((a, b) => a + b, 0);
   return Object.fromEntries(classes.map((name, k) => [name, powers[k] / sum]));
 }
+
+const byName = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
 const mostProbable = (probabilities, classes) =>
   classes.reduce((best, name) => (probabilities[name] > probabilities[best] ? name : best));

@@ -1,14 +1,13 @@
 """`fatescope describe`: of cells, of results, of saved answers; by the template and by a language model."""
 
 import json
-import subprocess
-import sys
+import shutil
 import zipfile
 
 import pytest
 
 from tests.service.batch.test_cultures import finished
-from tests.support.bundles import COMMITTED
+from tests.support.bundles import COMMITTED, copy_followed_bundle
 from tests.support.chat_server import serving_chat
 from tests.support.images import tiff, typical
 
@@ -56,8 +55,20 @@ def test_each_sample_of_a_job_gets_a_paragraph(fatescope, tmp_path):
     assert "there are CHIR_r1, control_r1" in fatescope("describe", out, "--sample", "x").errors
 
 
+def test_images_of_one_cell_are_many_cells_of_a_job_and_one_of_an_answer(fatescope, tmp_path):
+    out = finished(tmp_path / "out", {"control_r1": 0.1})
+    shutil.rmtree(out / "model")
+    copy_followed_bundle(out / "model", "binary")
+    assert "Several images of one cell count as so many cells." in fatescope("describe", out).output
+    track = {"sample": "run\x1b[31m", "group": "a_1", "track": "17", "label": "a", "verdict": "sure", "since": 0,
+             "sure_since": 0, "frames": []}  # fmt: skip
+    answered = fatescope("describe", saved(tmp_path, ANSWER | {"tracks": [track]})).output
+    assert "1 cell has several images: it counts once" in answered
+    assert "several images" not in fatescope("describe", saved(tmp_path, ANSWER)).output
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
-def test_cells_are_classified_first(tmp_path, packed):
+def test_cells_are_classified_first(fatescope, tmp_path, packed):
     files = {f"dish_{run}/a_1d1_{i}_Ch1.ome.tif": tiff(typical(i)) for run in (1, 2) for i in range(3)}
     files["dish_1/bad_Ch1.tif"] = b"x"
     source = tmp_path / ("cells.zip" if packed else "cells")
@@ -69,11 +80,9 @@ def test_cells_are_classified_first(tmp_path, packed):
         for name, raw in files.items():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes(raw)
-    # In a process of its own: where OpenVINO is loaded, a test that ends its own process by SIGTERM crashes.
-    command = [sys.executable, "-m", "fatescope.cli", "describe", source, "--model", COMMITTED / "binary", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    first, second = json.loads(done.stdout)
+    done = fatescope("describe", source, "--model", COMMITTED / "binary", "--json")
+    assert done.code == 0, done.errors
+    first, second = json.loads(done.output)
     assert [first["sample"], second["sample"]] == ["dish_1", "dish_2"]
     assert "1 image could not be read." in first["text"]
     assert "could not be read" not in second["text"]
@@ -93,6 +102,38 @@ def test_a_shared_result_is_described(fatescope, tmp_path):
     assert "1 cell is outside the quality gates: 1 shows more than one cell." in result.output
     assert "sharpness, typically 3 here and 2 in training" in result.output
     assert "simulated cells only" in result.output
+
+
+def test_no_name_of_a_class_in_a_file_commands_the_terminal(fatescope, tmp_path):
+    result = fatescope("describe", saved(tmp_path, SHARED | {"classes": ["\x1b]0;x\x07", "b"]}))
+    assert "are \N{REPLACEMENT CHARACTER}]0;x" in result.output
+    assert "\x1b" not in result.output
+
+
+def sample_of(answer, **changes):
+    """Return an answer whose only sample is changed."""
+    return answer | {"samples": [answer["samples"][0] | changes]}
+
+
+MANY = [f"c{number}" for number in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (sample_of(SHARED, verdicts=[10**400, 0, 0]), "less than or equal to"),
+        (sample_of(SHARED, shares=[[1, 1, 1]] + [[0, 0, 0]] * 999) | {"classes": MANY}, "over 200 classes"),
+        (SHARED | {"classes": ["a", "a"]}, "two of one name"),
+        (sample_of(ANSWER, composition={"z": {"share": 1, "low": 1, "high": 1}}), "the share of each of a, b"),
+        (sample_of(ANSWER, sure=10), "do not add up to cells"),
+        (sample_of(SHARED, shares=[[0.9, 0.95, 1], [0.1, 0, 0.3]]), "outside its interval"),
+    ],
+)
+def test_figures_of_a_file_that_contradict_each_other_are_one_line(fatescope, tmp_path, content, reason):
+    result = fatescope("describe", saved(tmp_path, content))
+    assert result.code == 1
+    assert reason in result.errors
+    assert result.errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,7 @@ def test_what_would_need_the_service_is_not_offered_and_the_csv_is_written_here(
     page.locator("#gallery .cell").first.click()
     expect(page.locator("#detail form")).to_be_hidden()
     expect(page.locator("[data-format=fcs]")).to_be_hidden()
+    expect(page.locator(".description").first).to_be_hidden()
     assert Axe().run(page).response["violations"] == []
     with page.expect_download() as download:
         page.click("[data-format=csv]")

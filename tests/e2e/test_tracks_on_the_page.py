@@ -51,11 +51,16 @@ def test_a_strip_a_cell_shows_its_images_in_time_by_keyboard_too(page, tmp_path)
     expect(first.locator("p")).to_contain_text("after 3 images")
     assert serious(Axe().run(page)) == []
     page.screenshot(path=tmp_path / "tracks.png", full_page=True)
+    page.set_viewport_size({"width": 320, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    page.set_viewport_size({"width": 1280, "height": 900})
     # A native button: reached by Tab, pressed by the space bar.
     first.locator("button.frame").first.focus()
     page.keyboard.press("Tab")
     page.keyboard.press(" ")
     expect(page.locator("#detail .path")).to_contain_text("_t6_Ch1")
+    expect(page.locator("#detail .path")).to_be_in_viewport()
+    expect(page.locator(".sample .counts").last).to_contain_text("22 cells have several images")
     page.locator("#more-tracks").focus()
     page.keyboard.press("Enter")
     expect(strips).to_have_count(22)
@@ -83,6 +88,16 @@ def test_the_page_says_what_the_service_says_of_all_files_at_once(page, service)
     for track, label, since, probability in here:
         assert (label, since) == expected[track][:2]
         assert probability == pytest.approx(expected[track][2], abs=1e-4)
+
+
+def test_results_that_were_kept_have_their_strips(page):
+    page.set_input_files("#files", images(3, [0, 6]))
+    page.click("#start")
+    expect(page.locator("#delete-kept")).to_be_visible()
+    page.reload()
+    page.click("#show-kept")
+    expect(page.locator("#track-strips > li")).to_have_count(3)
+    expect(page.locator(".sample .counts").last).to_contain_text("3 cells have several images")
 
 
 def test_the_composition_counts_a_cell_once(page, service):

@@ -38,11 +38,17 @@ test("the service gets the figures of a sample alone", () => {
       outside_excluded: true,
       differences: [{ figure: "background", here: 3, known: 2 }],
       lossy: 1,
+      followed: 0,
       unusual_sizes: 1,
     },
   });
   const sent = JSON.stringify(body);
   for (const name of ["donor", "secret", "abc"]) assert.ok(!sent.includes(name), name);
+});
+
+test("the service is told how many cells have several images", () => {
+  const { culture } = describedSample(RUN, "s", { cells: CELLS, summary: SUMMARY, followed: 1 });
+  assert.deepEqual([culture.cells, culture.followed], [3, 1]);
 });
 
 test("it says who wrote", () => {

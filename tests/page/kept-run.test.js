@@ -3,7 +3,9 @@ import { test } from "node:test";
 
 import { isTooOld, MAX_DAYS, packCells, packHead, unpack } from "../../service/page/kept-run.js";
 import { Run } from "../../service/page/run.js";
+import { toRegExp } from "../../service/page/filenames.js";
 import { shownPath } from "../../service/page/sentences.js";
+import { answerTracks } from "../../service/page/tracks.js";
 
 const MODEL = { task: "multiclass", classes: ["A", "B"], regex: /a/ };
 const ROOM = 1e6;
@@ -42,6 +44,21 @@ const headOf = (run, count, now = 0) => packHead(run, { id: "1", count, size: 1,
 
 /** What IndexedDB does of a value: functions cannot be kept. */
 const kept = (value) => structuredClone(value);
+
+test("a run that was kept still knows which images are of one cell", () => {
+  const tracks = { group: [], track: "cell", time: "hour", scale: 1, correlation: 0.4 };
+  const followed = { ...MODEL, pattern: "(?P<cell>[a-z])(?P<hour>\\d)", tracks, prior: [0.5, 0.5], coverage: 0.9 };
+  const run = classified();
+  run.model = { ...followed, regex: toRegExp(followed.pattern) };
+  for (const [hour, cell] of run.classified.entries()) cell.file = cell.item.path = `c${hour}`;
+  run.classified[1].item = { ...run.classified[0].item, path: "c1" };
+  run.classified[0].item.path = "c0";
+  run.samples.get("day1").followed = 1;
+  const { cells } = packCells(run, 0, ROOM);
+  const again = unpack(kept(headOf(run, cells.length)), kept(cells));
+  assert.equal(answerTracks(again.classified, again.model).length, 1);
+  assert.equal(again.samples.get("day1").followed, 1);
+});
 
 test("a run that was kept is the same run, without its files", () => {
   const run = classified();

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { toRegExp } from "../../service/page/filenames.js";
-import { summary, trackName, trackSentence } from "../../service/page/track-strips.js";
+import { shownFrames, summary, trackName, trackSentence } from "../../service/page/track-strips.js";
 import { answerTracks, countOnce } from "../../service/page/tracks.js";
 
 const { dataset, model, cells, tracks } = JSON.parse(readFileSync(new URL("tracks.json", import.meta.url), "utf8"));
@@ -54,6 +54,24 @@ test("a cell counts once in compositions, by its last image inside the quality g
   assert.deepEqual(first.probabilities, answerTracks(judged, MODEL)[0].frames.at(-1).probabilities);
   const alone = { ...MODEL, tracks: null };
   assert.equal(countOnce(judged, alone), judged);
+});
+
+test("a strip of very many images shows some of them, the first, the last and where the call settles", () => {
+  const strip = (length, since) => shownFrames({ frames: Array(length).fill({}), since });
+  assert.deepEqual(strip(3, 1), [0, 1, 2]);
+  assert.equal(strip(60, 1).length, 60);
+  const many = strip(100_000, 77);
+  assert.equal(many.length, 61);
+  assert.deepEqual([many[0], many.includes(77), many.at(-1)], [0, true, 99_999]);
+  assert.equal(strip(100_000, 0).length, 60);
+});
+
+test("two images of one time are in the order of their names, whatever order they come in", () => {
+  const twins = ["x", "b"].map((folder, i) => ({ ...cells[i], file: `${folder}/a_1d1_5_t0_Ch1.ome.tif` }));
+  for (const its of [twins, twins.toReversed()]) {
+    const [{ frames }] = answerTracks(its, MODEL);
+    assert.deepEqual(frames.map(({ cell }) => cell.file[0]), ["b", "x"]);
+  }
 });
 
 test("a model of one image a cell has no tracks", () => {

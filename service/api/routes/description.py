@@ -28,22 +28,20 @@ def describe(request: Request, asked: DescribeCultureRequest) -> DescribeCulture
             409, "version", f"version: the cells were classified by {asked.version}, and {model.champion.version} is "
             "in service now; classify them again"
         )  # fmt: skip
-    _check(asked.culture, model)
-    described = state.describer.describe(
-        describing.culture_of(
-            _counts(asked.culture), model.spec, _images(asked.culture), excluded=asked.culture.outside_excluded
-        )
+    _check_features(asked.culture, model)
+    culture = describing.culture_of(
+        _counts(asked.culture), model.spec, _images(asked.culture), excluded=asked.culture.outside_excluded
     )
+    if wrong := culture.contradiction():
+        raise RequestError(422, "parameters", f"culture: {wrong}")
+    described = state.describer.describe(culture)
     return DescribeCultureResponse(
         text=described.text, source=described.source, model=described.model, why=described.why
     )
 
 
-def _check(figures: CultureFigures, model: ServedModel) -> None:
-    """Raise RequestError where figures are of other classes or features than those of the model."""
-    classes = model.spec.classes
-    if figures.composition is not None and set(figures.composition) != set(classes):
-        raise RequestError(422, "parameters", f"composition: give the share of each of {', '.join(classes)}")
+def _check_features(figures: CultureFigures, model: ServedModel) -> None:
+    """Raise RequestError where differences are of other features than those of the model."""
     known = summary.feature_names(model.spec)
     for shift in figures.differences or []:
         if shift.figure not in known:
@@ -61,4 +59,5 @@ def _images(figures: CultureFigures) -> Images:
         None if shifts is None else [(shift.figure, shift.here, shift.known) for shift in shifts],
         figures.lossy,
         figures.unusual_sizes,
+        figures.followed,
     )

@@ -3,8 +3,11 @@
 import io
 import json
 import math
+import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -97,6 +100,9 @@ def test_an_endpoint_that_asks_for_too_long_a_wait_is_given_up():
     [
         (as_json({"error": "down"}, 500), "busy", r"status 500, .*down.*after 3 tries", 3),
         (as_json({"error": f"bad key {KEY}"}, 401), "refused", r"bad key ….*set FATESCOPE_LANGUAGE_KEY", 1),
+        (Response("x" * 290 + KEY, 401), "refused", r"xxx…; set FATESCOPE_LANGUAGE_KEY", 1),
+        (Response(f"Bearer {KEY}"), "malformed", r"not JSON \(Bearer …\)", 1),
+        (Response("x" * 110 + KEY), "malformed", r"xxx…\)", 1),
         (as_json({"error": "no such model"}, 404), "refused", r"FATESCOPE_LANGUAGE_URL ends with /v1", 1),
         (as_json({"error": "no images"}, 400), "refused", r"status 400, .*no images", 1),
         (RedirectResponse("http://127.0.0.1:1/v1"), "refused", r"status 307", 1),
@@ -128,6 +134,40 @@ def test_an_endpoint_that_hangs_is_left(silent):
         with pytest.raises(EndpointError, match=r"no answer within 0\.3 s; raise FATESCOPE_LANGUAGE_TIMEOUT_S"):
             asking.ask(QUESTION)
         assert asking.ask(QUESTION).text == "astrocyte"
+
+
+def test_an_endpoint_whose_headers_come_byte_by_byte_is_left():
+    stop = threading.Event()
+
+    def drip(listening):
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            connection.recv(100_000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Name: ")
+            while not stop.wait(0.1):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=(listening,))
+        thread.start()
+        settings = LanguageSettings(
+            url=f"http://127.0.0.1:{listening.getsockname()[1]}/v1", model="tiny", timeout_s=0.5, tries=1
+        )
+        timer = threading.Timer(20, stop.set)  # so that it fails, and does not hang
+        timer.start()
+        with Client(settings) as asking, pytest.raises(EndpointError, match=r"no answer within 0\.5 s"):
+            asking.ask(QUESTION)
+        assert not stop.is_set()
+        stop.set()
+        timer.cancel()
+        thread.join()
+
+
+def test_numbers_of_tokens_beyond_reason_are_not_believed():
+    beyond = completion("a", usage={"prompt_tokens": 10**30, "completion_tokens": 1})
+    with serving_chat(beyond) as endpoint, client(endpoint, max_tokens=100) as asking:
+        assert not asking.ask(QUESTION).counted
+        assert asking.ask(QUESTION).text == "a"
 
 
 def test_an_address_where_nobody_answers_is_named():
@@ -309,6 +349,10 @@ def test_first_tokens_that_begin_several_names_say_nothing():
     [
         ({"URL": "127.0.0.1:8000"}, "FATESCOPE_LANGUAGE_URL=127.0.0.1:8000: not an HTTP address"),
         ({"URL": "http://127.0.0.1/v1"}, "FATESCOPE_LANGUAGE_URL and FATESCOPE_LANGUAGE_MODEL go together"),
+        (
+            {"URL": "http://me:secret@127.0.0.1/v1"},
+            "FATESCOPE_LANGUAGE_URL=http://…@127.0.0.1/v1: it holds a name or a password",
+        ),
         ({"MAX_COST": "3"}, "FATESCOPE_LANGUAGE_MAX_COST needs FATESCOPE_LANGUAGE_PRICE_IN"),
         ({"TRIES": "0"}, "FATESCOPE_LANGUAGE_TRIES=0"),
         ({"KEY": "schl\xfcssel"}, "FATESCOPE_LANGUAGE_KEY: it has characters that no header can hold"),
@@ -317,8 +361,9 @@ def test_first_tokens_that_begin_several_names_say_nothing():
 def test_wrong_settings_are_named(environment, message, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(f"FATESCOPE_LANGUAGE_{name}", value)
-    with pytest.raises(ParamsError, match=message):
+    with pytest.raises(ParamsError, match=message) as raised:
         LanguageSettings.read()
+    assert "secret" not in str(raised.value)
 
 
 def test_no_setting_shows_the_key():

@@ -1,6 +1,7 @@
 """Descriptions of a culture: by a model that writes well, by one that does not, and without one."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +65,19 @@ def test_without_a_model_the_template_says_all():
     found = describe.describe(CULTURE, None)
     assert (found.source, found.model, found.why) == ("template", None, "no language model is set up")
     assert found.text == BY_TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("followed", "sentence"),
+    [
+        (None, "Several images of one cell count as so many cells."),
+        (1, "1 cell has several images: it counts once in the composition, and with every image in the numbers"),
+        (30, "30 cells have several images: each counts once in the composition, and with every image in the"),
+    ],
+)
+def test_the_template_says_what_several_images_of_a_cell_count_as(followed, sentence):
+    assert sentence not in describe.describe(CULTURE, None).text
+    assert sentence in describe.describe(replace(CULTURE, followed=followed), None).text
 
 
 def test_a_model_writes_the_lead_and_the_template_the_caveats():

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from tests.support.chat_server import serving_chat
+from tests.support.chat_server import as_json, serving_chat
 from tests.support.in_process import application, connected
 
 FIGURES = {
@@ -35,12 +35,21 @@ def test_without_a_model_the_template_describes(client):
     assert "trained on simulated cells only" in answer["text"]
 
 
+def test_cells_with_several_images_are_named(client):
+    assert "12 cells have several images" in ask(client, followed=12).raise_for_status().json()["text"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"sure": 301}, "do not add up to cells"),
+        ({"unlike_training": 400, "sure": 0, "unsure": 0}, "no cell that counts in it"),
         ({"outside": 401}, "more cells are outside"),
-        ({"composition": {"astrocyte": FIGURES["composition"]["astrocyte"]}}, "do not add up to 1"),
+        ({"composition": {"astrocyte": FIGURES["composition"]["astrocyte"]}}, "give the share of each of astrocyte"),
+        (
+            {"composition": FIGURES["composition"] | {"astrocyte": {"share": 0.5, "low": 0.4, "high": 0.69}}},
+            "do not add up to 1",
+        ),
         ({"composition": {"a": {"share": 1, "low": 1, "high": 1}}}, "give the share of each of astrocyte"),
         (
             {"composition": FIGURES["composition"] | {"astrocyte": {"share": 0.6249, "low": 0.63, "high": 0.69}}},
@@ -81,11 +90,34 @@ def test_a_language_model_gets_figures_alone_and_writes_what_was_found(asking):
     assert first["text"].startswith(
         "62 % of the cells are astrocytes (95 % interval 55 to 69 %), 38 % are oligodendrocytes"
     )
-    assert first["text"].endswith("does not tell what a treatment does.") or "what a treatment does" in first["text"]
+    assert first["text"].endswith("one culture does not tell what a treatment does.")
     assert (second["source"], second["model"]) == ("template", "tiny")
     assert "'62 %' is not the share of [B]" in second["why"]
     sent = json.dumps(endpoint.bodies)
     assert not any(word in sent for word in ("astrocyte", "image_url", "base64"))
+
+
+@pytest.mark.parametrize(
+    ("response", "why"),
+    [
+        (as_json({"error": "organisation 17 owes money"}, 402), "it refused the request"),
+        (as_json({"error": "down"}, 503), "it is busy"),
+        (as_json({"choices": []}), "its answer cannot be read"),
+    ],
+)
+def test_users_are_told_nothing_of_the_endpoint_and_the_log_all(asking, caplog, response, why):
+    with serving_chat(response) as endpoint, asking(endpoint) as app, connected(app) as client:
+        answer = ask(client).raise_for_status().json()
+    assert (answer["source"], answer["why"]) == ("template", f"the language model gave no answer: {why}")
+    assert f"no description by the language model: {endpoint.url}: " in caplog.text
+
+
+def test_a_budget_that_is_used_up_is_no_error(asking, monkeypatch):
+    monkeypatch.setenv("FATESCOPE_LANGUAGE_MAX_REQUESTS", "1")
+    with serving_chat(GOOD) as endpoint, asking(endpoint) as app, connected(app) as client:
+        first, second = (ask(client).raise_for_status().json() for _ in range(2))
+    assert first["source"] == "model"
+    assert second["why"] == "the language model gave no answer: its budget is used up"
 
 
 def test_while_the_model_is_busy_others_get_the_template_at_once(asking):

@@ -64,6 +64,17 @@ def test_images_of_one_cell_are_answered_together_in_the_order_of_time(client):
     assert sum(last.values()) == pytest.approx(1)
 
 
+def test_two_images_of_one_time_are_in_the_order_of_their_names(client):
+    files = [("files", (f"a_1d1_7_t{hour}_Ch1.ome.tif", tiff(typical(seed)))) for seed, hour in enumerate(["03", "3"])]
+    answers = [client.post("/classify_batch", files=its).raise_for_status().json() for its in (files, files[::-1])]
+    orders = [
+        [next(cell["file"] for cell in answer["cells"] if cell["id"] == frame["id"]) for frame in track["frames"]]
+        for answer in answers
+        for track in answer["tracks"]
+    ]
+    assert orders == [["a_1d1_7_t03_Ch1.ome.tif", "a_1d1_7_t3_Ch1.ome.tif"]] * 2
+
+
 def test_other_models_have_no_tracks_and_all_say_how_they_read_them(client):
     [known] = client.get("/models").json()
     assert known["tracks"] == {

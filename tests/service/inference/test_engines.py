@@ -1,5 +1,7 @@
 import importlib.util
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +17,7 @@ from tests.support import fake_cuda
 from tests.support.bundles import CANVAS, COMMITTED
 from tests.support.images import draw_cell
 from tests.support.predictions import assert_agree
+from tests.support.project import ROOT
 
 
 @pytest.fixture
@@ -53,6 +56,25 @@ def test_openvino_goes_on_after_an_inference_that_failed(folder):
         engine.predict(np.zeros((40, 3, *CANVAS), np.uint16))
     assert engine._apart.idle
     assert engine.predict(np.resize(PIXELS, (40, *PIXELS.shape[1:]))).logits.shape == (40, 2)
+
+
+def test_signals_arrive_after_graphs_of_openvino_are_freed(folder):
+    # In a process of its own, because without the care that is taken it dies where the processor has AMX.
+    program = f"""
+import signal
+from pathlib import Path
+from service.inference.openvino_engine import OpenVino
+
+engines = [OpenVino(Path({str(folder)!r}), "f32", 2) for _ in range(2)]
+while engines:
+    del engines[0]
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_bf16_keeps_the_precision_of_camera_counts(folder):
