@@ -57,7 +57,7 @@ test("a cell counts once in compositions, by its last image inside the quality g
 });
 
 test("a strip of very many images shows some of them, the first, the last and where the call settles", () => {
-  const strip = (length, since) => shownFrames({ frames: Array(length).fill({}), since });
+  const strip = (length, since) => shownFrames({ frames: Array.from({ length }, () => ({})), since });
   assert.deepEqual(strip(3, 1), [0, 1, 2]);
   assert.equal(strip(60, 1).length, 60);
   const many = strip(100_000, 77);
