@@ -30,8 +30,11 @@ def cultures(out: Path) -> dict[str, Culture]:
     spec = bundle.open_spec(out / job.MODEL)
     cells = pd.read_parquet(out / job.CELLS)
     if cells.empty:
-        raise DataError(f"{out}: none of the images could be read; {job.REFUSED} says why")
-    refused = _refused(out)
+        # The folder of a job that only describes is gone by the time anybody could look into it.
+        reasons = _refused(out, "reason")
+        example = f"; the first of {len(reasons)}: {reasons.iloc[0]}" if len(reasons) else ""
+        raise DataError(f"none of the images could be read{example}")
+    refused = _refused(out, "file")
     files = pd.unique(pd.concat([cells["file"], refused])).tolist()
     sample = sample_of(files)
     by_sample = {str(name): part for name, part in cells.groupby(cells["file"].map(sample))}
@@ -39,9 +42,9 @@ def cultures(out: Path) -> dict[str, Culture]:
     return {name: _culture(part, lost[name], spec) for name, part in by_sample.items()}
 
 
-def _refused(out: Path) -> pd.Series:
-    """Return the file of each image that was refused."""
-    parts = [pd.read_parquet(path, columns=["file"])["file"] for path in sorted((out / job.REFUSED).glob("*.parquet"))]
+def _refused(out: Path, column: str) -> pd.Series:
+    """Return a column of the images that were refused."""
+    parts = [pd.read_parquet(path, columns=[column])[column] for path in sorted((out / job.REFUSED).glob("*.parquet"))]
     return pd.concat(parts) if parts else pd.Series([], dtype="str")
 
 

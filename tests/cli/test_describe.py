@@ -89,6 +89,14 @@ def test_cells_are_classified_first(fatescope, tmp_path, packed):
     assert "3 " in second["text"]
 
 
+def test_where_no_image_can_be_read_the_first_reason_is_told(fatescope, tmp_path):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells/a_1d1_1_Ch1.ome.tif").write_bytes(b"x")
+    refused = fatescope("describe", tmp_path / "cells", "--model", COMMITTED / "binary")
+    assert refused.code == 1
+    assert "none of the images could be read; the first of 1: a_1d1_1_Ch1.ome.tif" in refused.errors
+
+
 def test_a_saved_answer_is_described_and_its_names_are_harmless(fatescope, tmp_path):
     result = fatescope("describe", saved(tmp_path, ANSWER))
     assert result.output.startswith("run\N{REPLACEMENT CHARACTER}[31m\nAbout 90 % of the cells are as (95 % interval")
