@@ -70,7 +70,10 @@ test("two images of one time are in the order of their names, whatever order the
   const twins = ["x", "b"].map((folder, i) => ({ ...cells[i], file: `${folder}/a_1d1_5_t0_Ch1.ome.tif` }));
   for (const its of [twins, twins.toReversed()]) {
     const [{ frames }] = answerTracks(its, MODEL);
-    assert.deepEqual(frames.map(({ cell }) => cell.file[0]), ["b", "x"]);
+    assert.deepEqual(
+      frames.map(({ cell }) => cell.file[0]),
+      ["b", "x"],
+    );
   }
 });
 
