@@ -24,6 +24,7 @@ const MAX_LISTED = 500; // images that could not be read
 
 let timer = 0;
 let lastDrawing = Promise.resolve();
+let drawings = 0;
 let drawnRun = null;
 let drawnCells = 0;
 
@@ -31,8 +32,12 @@ let drawnCells = 0;
 export function drawResults(run, { now = false } = {}) {
   if (!now && run === drawnRun && run.cells.length < drawnCells * growth(drawnCells)) return;
   clearTimeout(timer);
+  // Until the last one is drawn, also for those who hear the page: a composition that is on display may be an older one.
+  const drawing = ++drawings;
+  const isDone = () => drawing === drawings && byId("samples").setAttribute("aria-busy", "false");
+  byId("samples").setAttribute("aria-busy", "true");
   // One after the other, because each waits for the service.
-  const draw = () => (lastDrawing = lastDrawing.then(() => drawRun(run)));
+  const draw = () => (lastDrawing = lastDrawing.then(() => drawRun(run)).finally(isDone));
   timer = setTimeout(draw, now || run !== drawnRun ? 0 : DELAY_MS);
   drawnRun = run;
 }

@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 from tests.support import comparisons
 from tests.support.bundles import CLASSES
 from tests.support.images import tiff, typical
+from tests.support.pages import wait_until_drawn
 
 pytestmark = pytest.mark.slow
 
@@ -295,8 +296,7 @@ def test_an_error_is_told_and_one_sample_is_not_compared(page):
     assert not page.is_visible("#compare")
     page.set_input_files("#files", export(["control_r1"]))
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])", timeout=180_000)
-    page.wait_for_selector("#samples > *")
+    wait_until_drawn(page)
     assert not page.is_visible("#compare")
 
 

@@ -7,9 +7,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.e2e.test_page import done
 from tests.support import native
 from tests.support.images import tiff, typical
+from tests.support.pages import wait_until_drawn
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ def shoot(page, name):
 def classify(page, path):
     page.set_input_files("#files", path)
     page.click("#start")
-    done(page)
+    wait_until_drawn(page)
     expect(page.locator("#cell-count")).to_have_text("12 cells")
 
 

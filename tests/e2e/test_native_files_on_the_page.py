@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from tests.support import native
 from tests.support.images import typical
+from tests.support.pages import wait_until_drawn
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,7 @@ def test_a_native_file_is_sent_in_slices(page, cif):
     page.set_input_files("#files", cif)
     expect(page.locator("#upload-summary")).to_contain_text("1 native file (")
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])")
+    wait_until_drawn(page)
     expect(page.locator("#progress-text")).to_have_text("1 of 1 file processed.")
     expect(page.locator("#cell-count")).to_have_text(f"{OBJECTS - 1:,} cells")
     assert any("of 1,300 objects" in line for line in told), told
@@ -72,7 +73,7 @@ def test_two_files_are_two_samples_and_an_empty_one_is_refused_before(page, tmp_
     page.set_input_files("#files", [tmp_path / name for name in ("a.cif", "b.rif", "c.cif")])
     expect(page.locator("#rejected")).to_contain_text("c.cif: the file is empty")
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])")
+    wait_until_drawn(page)
     expect(page.locator("#progress-text")).to_have_text("2 of 2 files processed.")
     for name in ("a.cif", "b.rif"):
         expect(page.locator(f"[data-sample='{name}'] .counts")).to_contain_text("12 cells")

@@ -24,6 +24,7 @@ from pipelines.commands import import_data
 from tests.support.accessibility import serious
 from tests.support.bundles import CLASSES
 from tests.support.images import tiff, typical
+from tests.support.pages import wait_until_drawn
 from tests.support.project import ROOT
 from tests.support.servers import serving
 
@@ -48,12 +49,7 @@ def packed(files):
 def classify(page, files):
     page.set_input_files("#files", files)
     page.click("#start")
-    done(page)
-
-
-def done(page):
-    page.wait_for_selector("#start-over:not([hidden])", timeout=180_000)
-    page.wait_for_selector("#samples > *")
+    wait_until_drawn(page)
 
 
 def test_before_anything_is_sent_it_says_what_it_will_read(page):
@@ -88,7 +84,7 @@ def test_files_are_taken_where_they_are_dropped(page):
     page.dispatch_event("body", "drop", {"dataTransfer": transfer})
     expect(page.locator("#upload-summary")).to_contain_text("3 images in 1 sample will be sent")
     page.click("#start")
-    done(page)
+    wait_until_drawn(page)
     expect(page.locator("#cell-count")).to_have_text("3 cells")
 
 
@@ -152,7 +148,7 @@ def test_a_folder_is_read_as_its_samples_and_bad_images_say_why(page, tmp_path):
     page.set_input_files("#folder", tmp_path / "export")
     expect(page.locator("#upload-summary")).to_contain_text("26 images in 2 samples")
     page.click("#start")
-    done(page)
+    wait_until_drawn(page)
     assert len(page.query_selector_all(".sample")) == 2
     page.click("#unreadable summary")
     told = page.inner_text("#unreadable")
@@ -193,7 +189,7 @@ def test_two_zips_with_the_same_names_are_two_samples_and_corrections_reach_thei
     page.set_input_files("#files", zips)
     expect(page.locator("#upload-summary")).to_contain_text("6 images in 2 samples will be sent")
     page.click("#start")
-    done(page)
+    wait_until_drawn(page)
     assert page.inner_text("#progress-text") == "6 of 6 images processed."
     assert page.eval_on_selector_all(".sample", "all => all.map((each) => each.dataset.sample)") == ["day1", "day3"]
     maps = []
@@ -284,13 +280,13 @@ def test_it_can_be_cancelled_and_shows_what_there_is(page):
     page.click("#start")
     expect(page.locator("#progress-text")).to_contain_text("200 of 450", timeout=90_000)
     page.click("#cancel")
-    done(page)
+    wait_until_drawn(page)
     assert "200 of 450 images processed" in page.inner_text("#progress-text")
     assert "Cancelled" in page.inner_text("#progress-text")
     expect(page.locator("#cell-count")).to_have_text("200 cells", timeout=90_000)
     page.unroute("**/classify_batch*")
     page.click("#retry")
-    done(page)
+    wait_until_drawn(page)
     expect(page.locator("#cell-count")).to_have_text("450 cells", timeout=90_000)
 
 
@@ -340,7 +336,7 @@ def test_offline_it_waits_and_goes_on(page, context):
     expect(page.locator("#progress-text")).to_contain_text("You are offline", timeout=90_000)
     assert answered == []
     context.set_offline(False)
-    done(page)
+    wait_until_drawn(page)
     expect(page.locator("#cell-count")).to_have_text("250 cells", timeout=90_000)
 
 
@@ -388,7 +384,7 @@ def test_corrections_become_data_where_the_person_lets_them(page, service, tmp_p
 
 def test_one_click_shows_an_answer(page):
     page.click("#try-example")
-    done(page)
+    wait_until_drawn(page)
     assert page.inner_text("#progress-text").startswith("4 of 4 images processed")
     assert page.is_visible("text=Research use only")
     assert page.is_visible("text=Trained on simulated cells")
@@ -468,7 +464,7 @@ def test_behind_a_prefix_the_page_and_the_documentation_reach_the_service(contex
         page.goto(f"{address}/")
         page.wait_for_selector("#task option", state="attached")
         page.click("#try-example")
-        done(page)
+        wait_until_drawn(page)
         page.goto(f"{address}/docs")
         page.click("#operations-models-list_models_models_get button")
         page.click("text=Try it out")
@@ -487,7 +483,7 @@ def test_nothing_serious_keeps_anyone_out(page, scheme):
     page.set_input_files("#files", packed({**EXPORT, "notes.txt": b"x", "bad.tif": b"y" * 100}))
     found.append(Axe().run(page))
     page.click("#start")
-    done(page)
+    wait_until_drawn(page)
     page.hover("#cell-0")
     page.wait_for_selector(".cell-image .map")
     found.append(Axe().run(page))
@@ -545,5 +541,5 @@ def test_thousands_of_cells_keep_the_document_small(page):
 def test_a_link_asks_for_an_answer_at_once(page, service):
     page.goto("about:blank")
     page.goto(f"{service.base_url}#example")
-    done(page)
+    wait_until_drawn(page)
     assert page.inner_text(".sample .sentence")

@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from tests.support.bundles import EXACT
 from tests.support.images import tiff, typical
+from tests.support.pages import wait_until_drawn
 from tests.support.project import ROOT
 from tests.support.servers import serving
 from tests.support.untrained import scatter, write_bundle
@@ -49,7 +50,7 @@ def test_dropped_files_become_cells_with_a_picture_of_each_channel(page, service
     assert "run_1/a_1d1_7_Ch1.ome.tif: channel 6 of this cell is missing" in told
     assert "the model uses channels 1 and 6 only" in told
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])")
+    wait_until_drawn(page)
     expect(page.locator("#progress-text")).to_have_text("7 of 7 cells processed.")
     expect(page.locator("#cell-count")).to_have_text("7 cells")
     tile = page.locator("#gallery .cell").first
@@ -77,7 +78,7 @@ def test_the_browser_classifies_both_channels_as_the_service_does(page, service)
     expect(page.locator("#private-status")).to_contain_text("gave the results of its test cells")
     page.set_input_files("#files", packed(files))
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])")
+    wait_until_drawn(page)
     here = page.evaluate(
         """async () => (await import("./page/state.js")).state.run.cells.map(
             ({ file, label, probabilities, thumbnails }) => [file, label, probabilities, Object.keys(thumbnails)])"""

@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 from tests.support import native
 from tests.support.bundles import EXACT, copy_bundle
 from tests.support.images import tiff, typical
+from tests.support.pages import wait_until_drawn
 from tests.support.project import ROOT
 from tests.support.servers import serving
 
@@ -59,8 +60,7 @@ def keep_private(page):
 def classify(page, files):
     page.set_input_files("#files", files)
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])", timeout=180_000)
-    page.wait_for_selector("#samples > *")
+    wait_until_drawn(page)
 
 
 def results(page):
@@ -80,7 +80,7 @@ def test_no_cell_is_sent_and_the_answers_are_those_of_the_service(page, service,
         "24 images in 2 samples will be classified in this browser, and not be sent."
     )
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])")
+    wait_until_drawn(page)
     expect(page.locator("#cell-count")).to_have_text("24 cells")
     here = results(page)
     assert {method for method, _, _ in sent} == {"GET"}
@@ -111,7 +111,7 @@ def test_a_native_file_is_read_in_the_browser(page, service, sent, tmp_path):
     keep_private(page)
     page.set_input_files("#files", tmp_path / "day3.cif")
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])")
+    wait_until_drawn(page)
     expect(page.locator("#progress-text")).to_have_text("1 of 1 file processed.")
     expect(page.locator("#cell-count")).to_have_text("129 cells")
     assert {method for method, _, _ in sent} == {"GET"}
@@ -154,7 +154,7 @@ def test_the_choice_is_kept_and_nothing_is_sent_where_the_model_cannot_run(page,
     expect(page.locator("#private-status")).to_contain_text("This browser cannot classify")
     page.set_input_files("#files", packed(EXPORT))
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])")
+    wait_until_drawn(page)
     expect(page.locator("#progress-text")).to_contain_text("24 images could not be sent")
     assert [request for request in sent if request[0] != "GET"] == []
 
@@ -214,7 +214,7 @@ def test_two_cores_classify_two_hundred_cells_a_second(page):
     page.set_input_files("#files", packed(many))
     used, start = processor_seconds(), time.perf_counter()
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])", timeout=120_000)
+    wait_until_drawn(page)
     used, duration = processor_seconds() - used, time.perf_counter() - start
     print(f"{len(many) / duration:.0f} cells a second, {2 * len(many) / used:.0f} on two cores of its own")
     assert 2 * len(many) / used >= 200

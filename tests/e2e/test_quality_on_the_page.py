@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 from tests.support.bundles import EXACT
 from tests.support.gates import CELLS, JUNK, gated, reasons
 from tests.support.images import tiff
+from tests.support.pages import wait_until_drawn
 from tests.support.project import ROOT
 from tests.support.servers import serving
 
@@ -33,7 +34,7 @@ def test_cells_outside_are_counted_shown_apart_and_left_out_by_a_switch(page):
     uploads = [{"name": name, "mimeType": "image/tiff", "buffer": tiff(cell)} for name, cell in FILES.items()]
     page.set_input_files("#files", uploads)
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])", timeout=180_000)
+    wait_until_drawn(page)
     counts = page.locator("#samples .quality")
     expect(counts).to_contain_text(f"{len(OUTSIDE)} of 22 cells outside the quality gates: ")
     expect(counts).to_contain_text("(counted in the composition)")

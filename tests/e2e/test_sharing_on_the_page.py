@@ -7,8 +7,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.e2e.test_page import EXPORT, cell, classify, done, packed
+from tests.e2e.test_page import EXPORT, cell, classify, packed
 from tests.support.accessibility import serious
+from tests.support.pages import wait_until_drawn
 
 pytestmark = pytest.mark.slow
 
@@ -165,5 +166,5 @@ def test_without_a_key_a_shared_result_is_shown(browser, page):
     opened.goto(link)
     expect(opened.locator("#shared")).to_be_visible()
     expect(opened.locator("#key")).to_be_visible()
-    done(page)
+    wait_until_drawn(page)
     other.close()

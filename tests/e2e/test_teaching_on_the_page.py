@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from fatescope.inference import bundle
 from tests.support.images import tiff, typical
+from tests.support.pages import wait_until_drawn
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,7 @@ def test_cells_are_labelled_by_keyboard_and_taught_and_saved(page, tmp_path):
             archive.writestr(f"run{seed // 2 % 4}/c{seed}.tif", crop(seed))
     page.set_input_files("#files", path)
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])", timeout=180_000)
+    wait_until_drawn(page)
     page.locator("#teach summary").click()
     for name in ("plain", "dark"):
         page.fill("#teach-class", name)

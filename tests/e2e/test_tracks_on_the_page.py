@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 from tests.support.accessibility import serious
 from tests.support.bundles import EXACT, copy_followed_bundle
 from tests.support.images import tiff, typical
+from tests.support.pages import wait_until_drawn
 from tests.support.project import ROOT
 from tests.support.servers import serving
 
@@ -39,7 +40,7 @@ def images(cells, hours):
 def test_a_strip_a_cell_shows_its_images_in_time_by_keyboard_too(page, tmp_path):
     page.set_input_files("#files", images(22, [0, 6, 12]))
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])")
+    wait_until_drawn(page)
     expect(page.locator("#track-count")).to_contain_text("22 cells with several images")
     strips = page.locator("#track-strips > li")
     expect(strips).to_have_count(20)
@@ -72,7 +73,7 @@ def test_the_page_says_what_the_service_says_of_all_files_at_once(page, service)
     files = images(5, [0, 6, 12])
     page.set_input_files("#files", files)
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])")
+    wait_until_drawn(page)
     here = page.evaluate(
         """async () => {
             const { state } = await import("./page/state.js");
@@ -105,7 +106,7 @@ def test_the_composition_counts_a_cell_once(page, service):
     again = [one | {"name": f"a_1d1_7_t{hour}_Ch1.ome.tif"} for hour in range(1, 40)]
     page.set_input_files("#files", [one, *again, *rest])
     page.click("#start")
-    page.wait_for_selector("#start-over:not([hidden])")
+    wait_until_drawn(page)
     here = page.evaluate(
         """async () => [...(await import("./page/state.js")).state.run.samples.values()][0].summary.composition"""
     )
