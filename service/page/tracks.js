@@ -49,8 +49,8 @@ function readFrame(path, { tracks, regex }) {
   return { group: tracks.group.map((name) => read[name] ?? "").join("_"), track, time };
 }
 
-// Values that differ in case only stay apart.
-function usualSpelling(value, values) {
+// Values that differ in case only stay apart. A run that an older page has kept says none.
+function usualSpelling(value, values = []) {
   const alike = values.filter((usual) => usual.toLowerCase() === value.toLowerCase());
   return values.includes(value) || alike.length !== 1 ? value : alike[0];
 }
