@@ -92,9 +92,10 @@ def sheet(
     import pandas as pd
 
     from fatescope.inference import label_queue, label_sheet
+    from fatescope.inference.labels import read_labels
 
     settings = _settings(records=records, feedback=feedback)
-    known, newest = label_queue.read_labels(settings.feedback, task), _newest(settings, task)
+    known, newest = read_labels(settings.feedback, task), _newest(settings, task)
     cells = newest.waiting(known)
     if disputed:
         # Labels of earlier batches count too.
@@ -116,11 +117,12 @@ def read(
 
     They overrule what was sent to the service with keys that lack the scope admin.
     """
-    from fatescope.inference import label_queue, label_sheet
+    from fatescope.inference import label_sheet
+    from fatescope.inference.labels import append_labels
 
     settings = _settings(records=records, feedback=feedback)
     filled = label_sheet.read_sheet(sheet, _newest(settings, task).classes)
-    count = label_queue.append_labels(settings.feedback, task, filled)
+    count = append_labels(settings.feedback, task, filled)
     print(f"{count} labels of {sheet} kept in {settings.feedback}; see `fatescope labels status {task}`")
 
 

@@ -15,6 +15,7 @@ from fatescope.data import images
 from fatescope.inference import label_queue
 from fatescope.inference.bundle import read_spec
 from fatescope.inference.label_sheet import write_sheet
+from fatescope.inference.labels import read_labels
 from service.inference.decoding import CellDecoder
 from service.inference.files import Upload
 from tests.support import native
@@ -76,7 +77,7 @@ def test_a_sheet_names_the_file_of_each_cell_and_what_is_filled_in_is_kept(folde
     assert all(row["file"] in ("", f"deeper/c{row['cell'].partition('-')[2]}.tif") for row in rows)
     assert run("read", "binary", "sheet.csv").output.startswith("3 labels of sheet.csv kept in feedback")
     [batch] = label_queue.read_batches(folder / "records", "binary", "3")
-    assert batch.first(label_queue.read_labels(folder / "feedback")).tolist() == [0, label_queue.UNTOLD, 1]
+    assert batch.first(read_labels(folder / "feedback")).tolist() == [0, label_queue.UNTOLD, 1]
     assert run("sheet", "binary").output.startswith(f"{CELLS - 3} cells in sheet.csv;")
 
 
@@ -111,7 +112,7 @@ def test_cells_on_which_people_disagree_are_a_sheet_of_their_own_and_what_is_rea
     assert run("sheet", "binary", "--disputed").output.startswith("1 cells in sheet.csv;")
     assert [row["cell"] for row in fill(folder / "sheet.csv", ["b"])] == [cells[0]]
     run("read", "binary", "sheet.csv")
-    assert batch.first(label_queue.read_labels(feedback)).tolist() == [1, 0]
+    assert batch.first(read_labels(feedback)).tolist() == [1, 0]
     assert run("sheet", "binary", "--disputed").output.startswith("0 cells")
 
 
