@@ -208,9 +208,34 @@ def test_what_cannot_be_promoted(registry, fatescope, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_is_not_in_the_registry_is_told_with_what_is(registry, fatescope):
+    for command in ("sign", "pull", "promote"):
+        unknown = fatescope("models", command, "binary", "7", *(("--reason", "x") if command == "promote" else ()))
+        assert unknown.code == 1
+        assert f"{NAME}: no version '7' in sqlite" in unknown.errors
+        assert "`fatescope models list binary` prints those that there are" in unknown.errors
+    misspelt = fatescope("models", "history", "binar")
+    assert misspelt.code == 1
+    assert "fatescope-binar: no version in sqlite" in misspelt.errors
+    assert "there are versions of binary, and `fatescope repro` registers one" in misspelt.errors
+    assert "no champion yet" not in fatescope("models", "history", "binar", "--at", "2026-01-01").output
+    assert "fatescope-binar: no version in sqlite" in fatescope("models", "list", "binar").output
+    # As MLflow's own pages move it; nothing else keeps a record.
+    for version in ("1", "2"):
+        registry.delete_model_version_tag(NAME, version, "gate")
+    assert fatescope("models", "history", "binary").output == (
+        "version 1 of binary is the champion; since when and by whom is not on record\n"
+    )
+    registry.delete_registered_model_alias(NAME, "champion")
+    assert fatescope("models", "history", "binary").output == "binary never had a champion\n"
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("registry")
 def test_a_bundle_is_downloaded_whole(fatescope, tmp_path):
-    assert fatescope("models", "pull", "binary", "--out", "bundles/binary").code == 0
+    pulled = fatescope("models", "pull", "binary", "--out", "bundles/binary")
+    # No bar of MLflow.
+    assert (pulled.code, pulled.errors) == (0, "")
     bundle.load(tmp_path / "bundles" / "binary", threads=1).check()
     again = fatescope("models", "pull", "binary", "2", "--out", "bundles/binary")
     assert (again.code, "exists already" in again.errors) == (1, True)
