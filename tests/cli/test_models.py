@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import zipfile
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -316,6 +317,9 @@ def test_a_taught_bundle_is_registered_unsigned_and_without_an_alias(registry, f
 def test_only_what_was_taught_is_added_by_hand(fatescope, tmp_path):
     (tmp_path / "no.zip").write_bytes(b"no zip")
     assert "nor a zip" in fatescope("models", "add", "no.zip").errors
+    with zipfile.ZipFile("cells.zip", "w") as archive:
+        archive.writestr("cell.tif", b"x")
+    assert "give the zip that `Download bundle` on the page has saved" in fatescope("models", "add", "cells.zip").errors
     assert "not taught but trained" in fatescope("models", "add", "model0/artifacts/bundle").errors
 
 
