@@ -21,6 +21,7 @@ from service.inference.files import Upload
 from tests.support import native
 from tests.support.bundles import COMMITTED
 from tests.support.images import draw_cell, tiff
+from tests.support.servers import free_port
 
 CELLS = 110
 
@@ -127,3 +128,10 @@ def test_a_label_that_is_no_class_is_refused_with_its_row_and_nothing_is_kept(fo
 def test_without_a_batch_the_command_says_how_to_draw_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "run `fatescope labels draw binary`" in str(run("sheet", "binary").exception)
+
+
+def test_a_service_that_is_elsewhere_can_be_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in ("draw", "status"):
+        told = str(run(command, "binary", "--service", f"http://127.0.0.1:{free_port()}").exception)
+        assert "or name another address with --service" in told
