@@ -54,6 +54,19 @@ def test_cells_grow_and_shrink_around_the_middle():
     torch.testing.assert_close(scaled, scaled.flip(2, 3), atol=1e-3, rtol=0)
 
 
+def test_by_default_a_cell_keeps_its_size_and_its_detail(cells):
+    """Both tell classes apart: changes that make them uncertain cost accuracy on like cells."""
+    disc = torch.zeros(64, 1, 41, 41)
+    disc[:, :, 11:30, 11:30] = 100
+    area = instrument.change_pixel_size(disc).sum((1, 2, 3)) / disc.sum((1, 2, 3))
+    assert 0.92 < area.min() < 0.98
+    assert 1.02 < area.max() < 1.08
+    deviation = cells - cells.median()
+    detail = instrument.change_focus(deviation).diff(dim=3).std((1, 2, 3)) / deviation.diff(dim=3).std((1, 2, 3))
+    assert detail.min() > 0.75
+    assert detail.max() < 1.1
+
+
 @pytest.mark.usefixtures("strong")
 def test_focus_takes_detail_and_adds_it(cells):
     deviation = cells - cells.median()
