@@ -31,8 +31,8 @@ detail tells classes too."""
 LAMP = 1.3
 """Largest factor between the levels of the lamp, or of the laser, upwards and downwards."""
 GRADIENT = 0.08
-"""Largest change of the illumination from the middle of the canvas to each edge, as a share of its level: as large as
-the contrast of a cell, because it harms a network most, and cost nothing on like cells."""
+"""Largest change of the illumination from the middle of the canvas to each edge, as a share of its level: much, because
+no other change harms a network more, and training with it cost nothing on like cells."""
 READ_NOISE, SHOT_NOISE = 0.005, 0.005
 """Largest standard deviations of added noise, as shares of the brightness of the image: both together are the noise of
 the simulated camera. Twice as much gave more under noise and cost too much on like cells."""
