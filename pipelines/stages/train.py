@@ -44,9 +44,10 @@ from pipelines.training import distributed, selection, trainer
 from pipelines.training.budget import TrainingPlan, plan_training
 from pipelines.training.bundle_writer import build_spec, write_bundle
 from pipelines.training.context import TrainingContext, load_context
-from pipelines.training.cross_fit import deal_folds
+from pipelines.training.cross_fit import Folds, check_groups, deal_folds
 from pipelines.training.device import describe_device
 from pipelines.training.distillation import BACKBONE, KEPT, student_settings
+from pipelines.training.examples import Examples
 from pipelines.training.report import BudgetReport, CandidateReport, ModelEntry, TrainingReport
 from pipelines.training.selection import DISTILLED, ENSEMBLE, SINGLE, Candidate, OpenRun
 from pipelines.tuning.result import SearchResult
@@ -116,13 +117,18 @@ def choose(candidates: list[Candidate]) -> int:
     return number
 
 
+def divide(context: TrainingContext, scheme: str) -> tuple[Examples, Folds]:
+    """Return the training and validation cells of one scheme, and the folds that they are dealt to."""
+    examples, calibrate = context.examples(scheme), context.params.calibrate
+    return examples, deal_folds(examples, context.groups, calibrate, whole=scheme == "grouped", tracks=context.tracks)
+
+
 def train_scheme(
     context: TrainingContext, scheme: str, plan: TrainingPlan, target: Path, tracked: Tracked | None
 ) -> SchemeResult:
     """Train the candidates of `plan` on one scheme, and write a bundle of each below `target`."""
     open_run, params, classes = _run_opener(context.task, tracked), context.params, len(context.classes)
-    examples = context.examples(scheme)
-    folds = deal_folds(examples, context.groups, params.calibrate, whole=scheme == "grouped", tracks=context.tracks)
+    examples, folds = divide(context, scheme)
     candidates = selection.train_candidates(
         examples, folds, classes, list(plan.settings.values()), params, open_run, plan.seconds, teacher=plan.teacher
     )
@@ -190,7 +196,12 @@ def _track(context: TrainingContext, scheme: str, plan: TrainingPlan, target: Pa
 
 
 def train(context: TrainingContext, settings: dict[str, list[Train]], target: Path) -> TrainingReport:
-    """Train on all schemes of the task; on those after the first, only the candidate that was chosen there."""
+    """Train on all schemes of the task; on those after the first, only the candidate that was chosen there.
+
+    Raises SplitError or ParamsError, before the first fit, where the cells of a scheme cannot be trained on.
+    """
+    for scheme in context.schemes:
+        check_groups(*divide(context, scheme), [member for members in settings.values() for member in members])
     plan = plan_training(context, settings, teacher=teacher_settings(settings) if DISTILLED in settings else ())
     first, *others = context.schemes
     served = _track(context, first, plan, target)

@@ -5,6 +5,7 @@ is predicted once by a model that has not seen it, as the cells of the laborator
 teach how far the model can be trusted, not those of a few validation groups.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,9 @@ import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import nn
 
-from fatescope.config import Calibrate
+from fatescope.config import Calibrate, Train
 from fatescope.data.tracks import Tracks
-from fatescope.errors import SplitError
+from fatescope.errors import ParamsError, SplitError
 from fatescope.inference.ood import MahalanobisDetector
 from pipelines.training.ensemble import SAMPLE, sample_classes
 from pipelines.training.examples import Examples, Indices
@@ -93,6 +94,22 @@ def deal_folds(
         "calibration needs training and validation cells in two parts that both have every class, and these cannot be "
         "divided so; add acquisition groups"
     )
+
+
+def check_groups(examples: Examples, folds: Folds, settings: Iterable[Train]) -> None:
+    """Raise ParamsError where a fit with `train.groups: dro` would have cells of one acquisition group only.
+
+    Before the first fit, because the cells of a scheme may be of several groups, and those without a fold of one.
+    """
+    if all(member.groups != "dro" for member in settings):
+        return
+    for cells in (examples, *(fold.examples for fold in folds.parts)):
+        if cells.groups is None or len(np.unique(cells.groups[cells.train])) < 2:
+            raise ParamsError(
+                "train.groups: dro weighs acquisition groups against each other, and the training cells, or those that "
+                "are left without a fold of the calibration, are of one; set pooled, add groups, or set dataset.group "
+                "such that paths name several"
+            )
 
 
 def ask(model: nn.Module, fold: Fold, directions: int) -> Unseen:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from fatescope.networks.network import Ensemble, Network
 from pipelines.training import trainer
 from pipelines.training.calibration import Calibration, calibrate
 from pipelines.training.cost import FitCost, Meter, ModelCost
-from pipelines.training.cross_fit import Folds, Unseen, ask
+from pipelines.training.cross_fit import Folds, Unseen, ask, check_groups
 from pipelines.training.ensemble import class_prior, join_networks, model_cost, sample_classes
 from pipelines.training.examples import Examples, steps_per_epoch
 from pipelines.training.prediction import predict
@@ -91,8 +92,10 @@ def train_candidates(  # noqa: PLR0913  the fits share all of it
 
     A network that two candidates share is trained once; `seconds` gives the time that a fit may take. Networks with
     `distil` are taught by those with the settings `teacher`, joined, which were trained on the same cells: the teacher
-    of a fold has not seen the cells that are held out of it either.
+    of a fold has not seen the cells that are held out of it either. Raises ParamsError, before the first fit, where
+    one with `train.groups: dro` would have cells of one acquisition group only.
     """
+    check_groups(examples, folds, chain(teacher, *settings))
     school = _School(classes, [_key(member) for member in teacher], params, open_run, seconds)
     # By their JSON, because settings hold lists and cannot be hashed.
     members = {_key(member): member for each in (teacher, *settings) for member in each}
@@ -118,6 +121,7 @@ def repeat_candidate(
     """
     school = _School(classes, [_key(member) for member in teacher], params, open_run, _no_limit)
     named = {_key(member): member for member in (*teacher, *members)}
+    check_groups(examples, folds, named.values())
     rounds = _fit_without_folds(named, examples, folds, school)
     return _calibrate_candidate(examples, folds, named, [_key(member) for member in members], rounds, school)
 

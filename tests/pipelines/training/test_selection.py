@@ -2,15 +2,17 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from fatescope.config import load
+from fatescope.errors import ParamsError
 from pipelines.stages.train import _report as report_candidate
 from pipelines.training import ensemble, selection, trainer
-from pipelines.training.cross_fit import deal_folds
+from pipelines.training.cross_fit import Fold, Folds, deal_folds
 from pipelines.training.examples import Examples
 from pipelines.training.prediction import predict
 from tests.support.images import draw_cell
@@ -91,6 +93,20 @@ def test_a_model_is_shortened_where_a_fit_of_it_or_of_its_candidate_was(
     assert candidate.shortened == report_candidate(candidate).shortened == (of_candidate is not None)
     made = selection.refit_candidate(candidate, examples, 2, 0, params, opened[1])
     assert made.shortened == (of_candidate is not None or of_refit)
+
+
+def test_cells_without_a_fold_that_are_of_one_group_are_told_before_the_first_fit(examples, settings, opened):
+    groups = np.repeat([0, 1, 2], 32)
+    examples = replace(examples, groups=groups)
+    params = settings(groups="dro", epochs=1)
+    # The training cells are of two groups, and of the two parts one.
+    [first, second] = [
+        Fold(examples.only(np.flatnonzero(part)), np.flatnonzero(~part)) for part in (groups < 2, groups == 2)
+    ]
+    folds = Folds([first, second], groups)
+    with pytest.raises(ParamsError, match=r"train.groups: dro .* left without a fold .* are of one; set pooled"):
+        selection.train_candidates(examples, folds, 2, [[params.train]], params, opened[1])
+    assert opened[0] == []
 
 
 def test_all_fits_after_the_first_take_as_many_steps_as_its_epochs_on_all_cells(
