@@ -129,10 +129,11 @@ def measure(sets: Sets, folder: Path, small: bool) -> dict[str, list[Row]]:
     cnn = trainer.fit(examples, len(data.classes), common, SEED, silent).network
     minutes = {"CNN": (time.perf_counter() - start) / 60}
     start = time.perf_counter()
-    square = common.changed({"input_size": (tiny.SIDE, tiny.SIDE)})
-    encoder = trainer.fit(examples, len(data.classes), square, SEED, silent).network
     training = conversations.read(folder / "pairs", "train")
-    tiny.build_on(encoder, model, conversations.texts(training), SEED)
+    side = conversations.side(training)
+    square = common.changed({"input_size": (side, side)})
+    encoder = trainer.fit(examples, len(data.classes), square, SEED, silent).network
+    tiny.build_on(encoder, model, side, conversations.texts(training), SEED)
     settings = replace(TUNING, epochs=1) if small else TUNING
     tuned = tuning.tune(llava.load(model), training, settings, report_epoch)
     tuning.save(tuned, model)
