@@ -65,8 +65,9 @@ def judge(
     probabilities, texts = ask(llava, source, rows, data.classes)
     manifest = source.take(rows, ["label", "group"])
     groups, targets = manifest["group"].to_numpy(str), class_indices(manifest["label"], data.classes)
+    images = None if data.tracks is None else np.array(data.tracks[part], np.int64)
     of_cnn = cnn(rows)
-    judged = [score(targets, p, groups, data.classes, baselines) for p in (probabilities, of_cnn)]
+    judged = [score(targets, p, groups, data.classes, baselines, images) for p in (probabilities, of_cnn)]
     use, settings = llava.use, PipelineSettings()
     report = LanguageReport(
         task=data.task,
@@ -77,7 +78,7 @@ def judge(
         groups=len(np.unique(groups)),
         language=judged[0],
         cnn=judged[1],
-        difference=compare(rows, targets, groups, data.classes, of_cnn, probabilities),
+        difference=compare(rows, targets, groups, data.classes, of_cnn, probabilities, images),
         answers={topic: judge_answers(topic, of_topic, data, part) for topic, of_topic in texts.items()},
         effort=Effort(
             tokens_in=use.tokens_in / len(rows),
@@ -96,9 +97,13 @@ def score(
     groups: npt.NDArray[np.str_],
     classes: list[str],
     baselines: TaskBaselines | None,
+    cells: Rows | None = None,
 ) -> Judged:
-    """Return the metrics of (n, K) probabilities, with the intervals of `pipelines.evaluation.metrics`."""
-    units = intervals.choose_units(groups, np.array(classes)[targets])
+    """Return the metrics of (n, K) probabilities, with the intervals of `pipelines.evaluation.metrics`.
+
+    Images of one cell are equal in `cells`; None where each is of another.
+    """
+    units = intervals.choose_units(groups, np.array(classes)[targets], cells)
     # The classes count alike, as in the balanced accuracy.
     shares = calibration_metrics.class_weights(targets, np.full(len(classes), 1 / len(classes)))
     limits = metrics.intervals(targets, probabilities, units, classes, shares)
@@ -117,10 +122,19 @@ def score(
 
 
 def compare(
-    rows: Rows, targets: Rows, groups: npt.NDArray[np.str_], classes: list[str], before: Floats, after: Floats
+    rows: Rows,
+    targets: Rows,
+    groups: npt.NDArray[np.str_],
+    classes: list[str],
+    before: Floats,
+    after: Floats,
+    cells: Rows | None = None,
 ) -> Difference:
-    """Return the difference in balanced accuracy of `after` and `before` on the same cells."""
-    paired = PairedPredictions(rows, classes, targets, groups, before, after, 0.0, 0.0)
+    """Return the difference in balanced accuracy of `after` and `before` on the same cells.
+
+    Images of one cell are equal in `cells`; None where each is of another.
+    """
+    paired = PairedPredictions(rows, classes, targets, groups, before, after, 0.0, 0.0, cells)
     measured = measure_difference(paired)
     low, high = measured.ends((1 - intervals.LEVEL) / 2)
     return Difference(value=measured.gain, low=low, high=high, units=measured.units.kind)

@@ -63,6 +63,20 @@ def test_a_folder_with_files_is_not_written_over(made):
         )
 
 
+def test_pairs_say_which_images_are_of_one_cell(made, tmp_path):
+    assert made.data.tracks is None
+    params = config.load(made.params)
+    followed = params.model_copy(update={"dataset": params.dataset.model_copy(update={"track": "run", "time": "day"})})
+    places = made.folder / "cells", made.folder / "splits.parquet"
+    instructions.write(followed, *places, "binary", tmp_path, scheme="grouped", pixel_size_um=None)
+    found = instructions.Instructions.read(tmp_path / instructions.FACTS)
+    for part, rows in found.rows.items():
+        groups = dataset.load(places[0]).take(np.array(rows), ["group"])["group"].to_numpy(str)
+        # Each group of these cells is one run, and so one track here.
+        alike = [of_rows[:, None] == of_rows for of_rows in (np.array(found.tracks[part]), groups)]
+        np.testing.assert_array_equal(*alike)
+
+
 @pytest.mark.parametrize("topic", prompt.TOPICS)
 @pytest.mark.parametrize("pixel_size_um", [None, 0.5])
 def test_what_is_written_is_read_back_and_contradicts_nothing(topic, pixel_size_um):

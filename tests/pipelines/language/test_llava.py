@@ -181,6 +181,24 @@ def test_a_report_stands_beside_the_cnn(made, model, tmp_path, monkeypatch):
     assert type(report).read(tmp_path / "language.json") == report
 
 
+def test_several_images_of_a_cell_are_no_further_evidence(made):
+    """With a single group a class, cells are the units: each as often as it likes."""
+    rng, targets = np.random.default_rng(0), np.repeat([0, 1], 20)
+    groups, cells, times = np.array(["a", "b"])[targets], np.arange(40), np.repeat(np.arange(40), 9)
+    one, other = (rng.dirichlet([2, 2], 40) for _ in range(2))
+    classes = made.data.classes
+
+    def measured(rows, *images):
+        bound = verdict.score(targets[rows], one[rows], groups[rows], classes, None, *images).lower_bound
+        return bound, verdict.compare(rows, targets[rows], groups[rows], classes, other[rows], one[rows], *images)
+
+    once, often, as_others = measured(cells), measured(times, times), measured(times)
+    assert once[0].units == often[0].units == "cells"
+    assert often[0].value == pytest.approx(once[0].value)
+    assert (often[1].low, often[1].high) == pytest.approx((once[1].low, once[1].high))
+    assert as_others[0].value > once[0].value + 0.05, "each image is another cell"
+
+
 def test_a_network_with_a_vision_tower_is_restored_from_its_folder(made, tmp_path):
     fit = config.load(made.params).train.changed(
         {"backbone": "vision_tower", "weights": str(made.folder / "tiny"), "input_size": (SIDE, SIDE)}
