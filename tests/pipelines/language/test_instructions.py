@@ -9,7 +9,7 @@ from PIL import Image
 from fatescope import config
 from fatescope.data import dataset, splits
 from fatescope.errors import DataError
-from pipelines.language import answers, conversations, instructions, llava, pictures, prompt
+from pipelines.language import answers, conversations, facts, instructions, llava, pictures, prompt
 from pipelines.language.facts import WORDS, Facts, Scale
 
 SCALE = Scale(
@@ -48,6 +48,16 @@ def test_words_follow_the_training_cells_alone(made):
     # Drawn with radii of 8 and 14 px: the larger class is larger.
     by_class = [np.mean([f.size for f in made.data.facts["train"] if f.label == name]) for name in made.data.classes]
     assert by_class[0] > 1.3 * by_class[1]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_the_shape_of_a_cell_is_not_that_of_its_crop(width):
+    y, x = np.mgrid[:60, :80] - np.array([29.5, 39.5])[:, None, None]
+    crop = (np.abs(y) <= 20) & (np.abs(x) <= width / 2)
+    noise = np.random.default_rng(0).normal(0, 8, (60, 80))
+    drawn = [1000 + np.where(crop, noise, 0) - 100 * (np.hypot(y, x / length) < 10) for length in (1, 1.5)]
+    found = facts.elongation(np.rint(drawn).astype(np.uint16))
+    np.testing.assert_allclose(found, [1, 1.5], atol=0.06)
 
 
 def test_a_folder_with_files_is_not_written_over(made):
