@@ -124,8 +124,8 @@ def measure(
 def elongation(pixels: npt.NDArray[np.uint16]) -> Floats:
     """Return the (n,) length over width of (n, H, W) cells on a canvas, from 1.
 
-    Pixels that differ from the background by less than half of the contrast do not count: far
-    from the middle, the noise of the background would make the shape of the cell that of its crop.
+    Pixels that differ from the background by less than half of the contrast do not count: far from the middle, the
+    noise of the background would make the shape of the cell that of its crop.
     """
     level = background(pixels)[:, None, None].astype(np.float32)
     size = np.abs(pixels - level)
