@@ -3,7 +3,7 @@
 It is read beside the CNN and never promoted: the gate takes bundles alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -40,12 +40,22 @@ def ask(llava: Llava | Endpoint, source: CellDataset, rows: Rows, classes: list[
     """Return the (n, K) probabilities of the classes of the cells in `rows`, and the answers to all questions."""
     probabilities: list[Floats] = []
     texts: Answers = {topic: [] for topic in prompt.TOPICS}
-    for start in progress(range(0, len(rows), BATCH), "ask", "batch"):
-        drawn: list[Image.Image] = [pictures.draw(source.pixels[row]) for row in rows[start : start + BATCH]]
+    for drawn in _draw(source, rows):
         probabilities.append(llava.probabilities(drawn, classes))
         for topic in texts:
             texts[topic] += llava.answer(drawn, prompt.question(topic, classes))
     return np.concatenate(probabilities), texts
+
+
+def classify(llava: Llava | Endpoint, source: CellDataset, rows: Rows, classes: list[str]) -> Floats:
+    """Return the (n, K) probabilities of the classes of the cells in `rows`."""
+    return np.concatenate([llava.probabilities(drawn, classes) for drawn in _draw(source, rows)])
+
+
+def _draw(source: CellDataset, rows: Rows) -> Iterator[list[Image.Image]]:
+    """Yield the pictures of the cells in `rows`, BATCH at a time."""
+    for start in progress(range(0, len(rows), BATCH), "ask", "batch"):
+        yield [pictures.draw(source.pixels[row]) for row in rows[start : start + BATCH]]
 
 
 def judge(
