@@ -70,11 +70,10 @@ def probabilities_of(network: Network, cells: CellDataset, rows: npt.NDArray[np.
 
 def tabulate(name: str, judged: Judged, bar: float | None = None) -> Row:
     """Return the row of a model; with `bar`, the lower end of its interval must be above it."""
-    low, high = judged.intervals["balanced_accuracy"] or [float("nan")] * 2
+    ends = dict(zip(("low", "high"), judged.intervals["balanced_accuracy"] or [], strict=False))
     values = {
         "balanced accuracy": judged.score.balanced_accuracy,
-        "low": low,
-        "high": high,
+        **ends,
         "MCC": judged.score.mcc,
         "Brier score": judged.calibration.brier,
     }

@@ -112,10 +112,19 @@ def test_a_backbone_of_fatescope_is_the_vision_encoder(made, tmp_path):
     assert len(on.answer(cells_of(made), prompt.question(prompt.FOCUS, []), max_tokens=2)) == 3
     cells = dataset.load(made.folder / "cells")
     raw = cells.pixels[:4]
+    on.model.eval(), trained.eval()
     seen = on.processor.image_processor([pictures.draw(cell) for cell in raw], return_tensors="pt")["pixel_values"][
         :, :1
     ]
     expected = trained.preprocess(torch.from_numpy(raw.astype(np.float32))[:, None])
+    with torch.inference_mode():
+        tokens = on.model.model.vision_tower(pixel_values=seen.expand(-1, 3, -1, -1)).last_hidden_state
+        maps = trained.features(seen).flatten(2).transpose(1, 2)
+        first = trained.features[:4](seen)
+    assert tokens.shape == (4, (SIDE // 8) ** 2, 32 + 64 + 128)
+    torch.testing.assert_close(tokens[..., -128:], maps)
+    # A position of the last stage has 4x4 positions of the first.
+    torch.testing.assert_close(tokens[:, 11, :32], first[:, :, 4:8, 4:8].mean((2, 3)))
     # At the same resolution and scale, but for rounding to 8 bits and what these cannot show.
     np.testing.assert_allclose(seen, expected.clamp(-4, 3.97), atol=0.05)
 
