@@ -32,7 +32,7 @@ from pipelines.evaluation import acquisition
 from pipelines.evaluation.audit_report import TaskBaselines
 from pipelines.evaluation.audit_sample import choose_cells, describe_cells
 from pipelines.evaluation.language_report import Judged, LanguageReport
-from pipelines.language import conversations, instructions, llava, prompt, tiny, tuning, verdict
+from pipelines.language import conversations, evaluation, instructions, llava, prompt, tiny, tuning, verdict
 from pipelines.language.facts import WORDS
 from pipelines.training import trainer
 from pipelines.training.examples import load_examples
@@ -40,7 +40,11 @@ from pipelines.training.prediction import predict
 
 PAGE = Path("docs/explanation/language.md")
 TASK, SCHEME, SEED = "binary", "grouped", 0
-TUNING = tuning.Settings(how="all", epochs=16, minutes=13.0, batch_size=16, learning_rate=1e-3, seed=SEED, questions=3)
+TUNING = tuning.Settings(how="all", epochs=16, minutes=12.0, batch_size=16, learning_rate=1e-3, seed=SEED, questions=4)
+LORA = replace(TUNING, how="lora", epochs=2, minutes=3.0, learning_rate=2e-4)
+"""How the tuned model is tuned further: of random weights these few make nothing."""
+EXAMPLES = 2
+"""Training cells of each class that are shown before a test cell (few-shot)."""
 RIGHT = ">= 0.7"
 """Share of answers on size and focus whose word, one of three, is that of the measured value."""
 NUMBER = {"balanced accuracy": "{:.3f}", "low": "{:.3f}", "high": "{:.3f}", "MCC": "{:.3f}", "Brier score": "{:.3f}"}
@@ -66,11 +70,10 @@ def probabilities_of(network: Network, cells: CellDataset, rows: npt.NDArray[np.
 
 def tabulate(name: str, judged: Judged, bar: float | None = None) -> Row:
     """Return the row of a model; with `bar`, the lower end of its interval must be above it."""
-    low, high = judged.intervals["balanced_accuracy"] or [float("nan")] * 2
+    ends = dict(zip(("low", "high"), judged.intervals["balanced_accuracy"] or [], strict=False))
     values = {
         "balanced accuracy": judged.score.balanced_accuracy,
-        "low": low,
-        "high": high,
+        **ends,
         "MCC": judged.score.mcc,
         "Brier score": judged.calibration.brier,
     }
@@ -129,10 +132,11 @@ def measure(sets: Sets, folder: Path, small: bool) -> dict[str, list[Row]]:
     cnn = trainer.fit(examples, len(data.classes), common, SEED, silent).network
     minutes = {"CNN": (time.perf_counter() - start) / 60}
     start = time.perf_counter()
-    square = common.changed({"input_size": (tiny.SIDE, tiny.SIDE)})
-    encoder = trainer.fit(examples, len(data.classes), square, SEED, silent).network
     training = conversations.read(folder / "pairs", "train")
-    tiny.build_on(encoder, model, conversations.texts(training), SEED)
+    side = conversations.side(training)
+    square = common.changed({"input_size": (side, side)})
+    encoder = trainer.fit(examples, len(data.classes), square, SEED, silent).network
+    tiny.build_on(encoder, model, side, conversations.texts(training), SEED)
     settings = replace(TUNING, epochs=1) if small else TUNING
     tuned = tuning.tune(llava.load(model), training, settings, report_epoch)
     tuning.save(tuned, model)
@@ -142,7 +146,15 @@ def measure(sets: Sets, folder: Path, small: bool) -> dict[str, list[Row]]:
     )
     report.write(folder / "language.json")
     (folder / "answers.json").write_text(json.dumps(texts, indent=1), encoding="utf-8")
-    return tabulate_all(report, baselines, minutes, data, encoder, cells)
+    test = np.array(data.rows["test"])
+    shown = llava.load(model, evaluation.choose_examples(folder / "pairs", data, EXAMPLES))
+    adapted = tuning.tune(llava.load(model), training, replace(LORA, epochs=1) if small else LORA, report_epoch)
+    others = {
+        "its vision encoder with a linear head": probabilities_of(encoder, cells, test),
+        f"tiny LLaVA, {EXAMPLES} cells of each class shown first": verdict.classify(shown, cells, test, data.classes),
+        f"tiny LLaVA, {LORA.epochs} more epochs of LoRA": verdict.classify(adapted, cells, test, data.classes),
+    }
+    return tabulate_all(report, baselines, minutes, data, others, cells)
 
 
 def tabulate_all(
@@ -150,16 +162,18 @@ def tabulate_all(
     baselines: TaskBaselines,
     minutes: dict[str, float],
     data: instructions.Instructions,
-    encoder: Network,
+    others: dict[str, npt.NDArray[np.floating]],
     cells: CellDataset,
 ) -> dict[str, list[Row]]:
-    """Return section → rows."""
+    """Return section → rows; `others` are name → (n, K) probabilities of the test cells by further models."""
     test = np.array(data.rows["test"])
     manifest = cells.take(test, ["label", "group"])
     targets = dataset.class_indices(manifest["label"], data.classes)
-    of_encoder = verdict.score(
-        targets, probabilities_of(encoder, cells, test), manifest["group"].to_numpy(str), data.classes, baselines
-    )
+    groups = manifest["group"].to_numpy(str)
+    scored = [
+        tabulate(name, verdict.score(targets, values, groups, data.classes, baselines))
+        for name, values in others.items()
+    ]
     alone = [
         Row(name, {"balanced accuracy": b.value, "low": b.low, "high": b.high}, {}, NUMBER)
         for name, b in (
@@ -175,8 +189,8 @@ def tabulate_all(
         "models": [
             *alone,
             tabulate("CNN (compact)", report.cnn),
-            tabulate("its vision encoder with a linear head", of_encoder),
             tabulate("tiny LLaVA", report.language, bar),
+            *scored,
         ],
         "difference": [
             Row(

@@ -56,7 +56,8 @@ def build_tiny(
     """
     from pipelines.language import conversations, tiny
 
-    tiny.build(out, conversations.texts(conversations.read(pairs, "train")), seed)
+    training = conversations.read(pairs, "train")
+    tiny.build(out, conversations.side(training), conversations.texts(training), seed)
     print(f"written to {out}")
 
 

@@ -210,11 +210,16 @@ def export(network: Network | Ensemble, canvas: tuple[int, int], path: Path, cha
         verbose=False,
     )
     assert program is not None, "torch returns what it exported with `dynamo`"
-    constants = program.model.graph.initializers
+    # PyTorch names constants and what is computed by their operators; a vision tower has an `embedding` of its own.
+    graph = program.model.graph
+    constants = graph.initializers
     for name in OUTPUTS:
-        # PyTorch names constants by their operators; a vision tower has an `embedding` of its own.
         if name in constants:
             constant = constants.pop(name)
             constant.name = f"constant_{name}"
             constants.add(constant)
+    outputs = [id(output) for output in graph.outputs]
+    for computed in (value for node in graph for value in node.outputs):
+        if computed.name in OUTPUTS and id(computed) not in outputs:
+            computed.name = f"inner_{computed.name}"
     program.save(str(path), external_data=False)

@@ -1,8 +1,14 @@
 """`language.json`: a vision-language model on the test cells of a task, beside the CNN."""
 
+import logging
+from pathlib import Path
+from typing import Self
+
 from pipelines.evaluation.metrics_report import LowerBound, Score
 from pipelines.evaluation.report import Report
 from pipelines.evaluation.trust_report import Calibration
+
+log = logging.getLogger(__name__)
 
 LANGUAGE = "language.json"
 
@@ -82,6 +88,20 @@ class LanguageReport(Report):
     answers: dict[str, Answered]
     """Topic → its answers."""
     effort: Effort
+
+    @classmethod
+    def read_beside(cls, path: Path, scheme: str, cnn: Score) -> Self | None:
+        """Return the report in the file `path` where it is beside the CNN that reached `cnn` under a scheme.
+
+        None where there is no report, or it is beside another CNN, of which a warning tells.
+        """
+        if not path.exists():
+            return None
+        report = cls.read(path)
+        if report.scheme == scheme and report.cnn.score.confusion == cnn.confusion:
+            return report
+        log.warning("%s: beside another model, and so not shown; run `fatescope language evaluate`", path)
+        return None
 
     def table(self) -> str:
         """Return both models as a Markdown table."""

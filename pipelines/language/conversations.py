@@ -38,6 +38,11 @@ def read(folder: Path, part: str) -> list[Conversation]:
     return conversations
 
 
+def side(conversations: list[Conversation]) -> int:
+    """Return the side of the pictures, px, all of which are of one size."""
+    return conversations[0].picture.width
+
+
 def texts(conversations: list[Conversation]) -> list[str]:
     """Return all questions and answers, as they stand in a conversation."""
     return [f"USER: {q} ASSISTANT: {a}" for conversation in conversations for q, a in conversation.pairs]

@@ -1,12 +1,17 @@
-"""A backbone of Fatescope as the vision encoder of a LLaVA: its feature map, position by position, as tokens.
+"""A backbone of Fatescope as the vision encoder of a LLaVA: its feature maps, position by position, as tokens.
+
+A backbone that was trained on classes has lost much of the rest by its last stage: of the mean over positions of that,
+a linear model tells the third of the focus in 75 % of validation cells, of all stages in 85 %. So a token has the mean
+of each earlier stage over its position too.
 
 Importing this module makes the model type known to transformers; folders with such an encoder need it, others do not.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -20,8 +25,8 @@ class EncoderConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers has
 
     model_type = TYPE
     backbone: str = "compact"
-    hidden_size: int = 128
-    """Channels of its feature map."""
+    hidden_size: int = 224
+    """Channels of its feature maps, all stages together."""
     image_size: int = 60
     patch_size: int = 8
     """Pixels of the image for one position of the feature map."""
@@ -36,7 +41,7 @@ class Encoder(PreTrainedModel):  # type: ignore[misc]  # likewise
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
         size = (config.image_size, config.image_size)
-        self.features = backbones.build(config.backbone, "none", size).features
+        self.features = cast("torch.nn.Sequential", backbones.build(config.backbone, "none", size).features)
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -44,8 +49,15 @@ class Encoder(PreTrainedModel):  # type: ignore[misc]  # likewise
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:  # noqa: ANN401  flags that LLaVA passes on
         """Return the tokens as the only hidden state."""
-        maps = self.features(pixel_values.mean(1, keepdim=True))
-        tokens = maps.flatten(2).transpose(1, 2)
+        maps, images = list[Tensor](), pixel_values.mean(1, keepdim=True)
+        for layer in self.features:
+            images = layer(images)
+            # Each stage ends by halving.
+            if isinstance(layer, torch.nn.MaxPool2d):
+                maps.append(images)
+        coarsest = len(maps) - 1
+        pooled = [functional.avg_pool2d(stage, 2 ** (coarsest - i)) for i, stage in enumerate(maps)]
+        tokens = torch.cat(pooled, 1).flatten(2).transpose(1, 2)
         return BaseModelOutput(last_hidden_state=tokens, hidden_states=(tokens,))
 
 

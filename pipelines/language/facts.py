@@ -12,6 +12,7 @@ import pandas as pd
 
 from fatescope.data import features
 from fatescope.data.dataset import CellDataset
+from fatescope.data.images import background
 from pipelines.evaluation import confounding
 from pipelines.evaluation.report import Report
 from pipelines.language import prompt
@@ -68,7 +69,7 @@ class Facts(Report):
     size: float
     """Diameter of the disc with the area of the cell, in the unit of the scale."""
     elongation: float
-    """Length over width, from 1."""
+    """Length over width of what stands out from the background, from 1."""
     grain: float
     """Energy of the Laplacian over that of the gradient."""
     focus: float
@@ -95,7 +96,8 @@ def measure(
     cells: CellDataset, parts: Mapping[str, Rows], pixel_size_um: float | None, seed: int
 ) -> tuple[Scale, dict[str, list[Facts]]]:
     """Return the scale of the cells in `parts["train"]`, and part → facts of its cells, in the order of its rows."""
-    described = {part: features.cell(_first_channel(cells, rows)) for part, rows in parts.items()}
+    pixels = {part: _first_channel(cells, rows) for part, rows in parts.items()}
+    described = {part: features.cell(of_part) for part, of_part in pixels.items()}
     columns = {part: cells.take(rows, ["label", "group", "focus"]) for part, rows in parts.items()}
     sure = _sureness(described, columns, seed)
     unit, canvas = pixel_size_um or 1.0, cells.canvas[0] * cells.canvas[1]
@@ -105,7 +107,7 @@ def measure(
             for label, size, elongation, grain, focus, known in zip(
                 columns[part]["label"].astype(str),
                 (unit * 2 * np.sqrt(_feature(of_part, "area") * canvas / np.pi)).tolist(),
-                _feature(of_part, "elongation").tolist(),
+                elongation(pixels[part]).tolist(),
                 _feature(of_part, "grain").tolist(),
                 columns[part]["focus"].astype(float),
                 sure[part].tolist(),
@@ -117,6 +119,19 @@ def measure(
     thirds = {topic: np.quantile([f.value(topic) for f in facts["train"]], [1 / 3, 2 / 3]) for topic in WORDS}
     limits = {topic: (float(low), float(high)) for topic, (low, high) in thirds.items()}
     return Scale(limits=limits, pixel_size_um=pixel_size_um), facts
+
+
+def elongation(pixels: npt.NDArray[np.uint16]) -> Floats:
+    """Return the (n,) length over width of (n, H, W) cells on a canvas, from 1.
+
+    Pixels that differ from the background by less than half of the contrast do not count: far from the middle, the
+    noise of the background would make the shape of the cell that of its crop.
+    """
+    level = background(pixels)[:, None, None].astype(np.float32)
+    size = np.abs(pixels - level)
+    contrast = (size**2).sum((1, 2)) / np.maximum(size.sum((1, 2)), 1e-6)
+    cleaned = np.where(size > contrast[:, None, None] / 2, pixels, level)
+    return _feature(features.cell(cleaned.astype(np.uint16)), "elongation")
 
 
 def _sureness(

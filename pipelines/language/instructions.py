@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from fatescope.config import Params
-from fatescope.data import dataset, splits
+from fatescope.data import dataset, splits, tracks
 from fatescope.data.dataset import CellDataset
 from fatescope.errors import DataError
 from pipelines.evaluation.report import Report
@@ -35,6 +35,8 @@ class Instructions(Report):
     """Part → rows of the manifest, in the order of its file."""
     facts: dict[str, list[Facts]]
     """Part → facts of the cells in these rows."""
+    tracks: dict[str, list[int]] | None
+    """Part → numbers that are equal for images of one cell over time; null where each row is of another cell."""
 
 
 def write(
@@ -49,6 +51,7 @@ def write(
     cells, classes = dataset.load(source), params.classes(task)
     divided = splits.load(parts)
     rows = {part: divided.indices(scheme, part, classes) for part in PARTS}
+    of_cells = tracks.read(cells, params.dataset)
     scale, known = facts.measure(cells, rows, pixel_size_um, params.evaluate.seed)
     written = Instructions(
         task=task,
@@ -58,6 +61,7 @@ def write(
         scale=scale,
         rows={part: of_part.tolist() for part, of_part in rows.items()},
         facts=known,
+        tracks=of_cells and {part: of_cells.keys[of_part].tolist() for part, of_part in rows.items()},
     )
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
     for part in PARTS:

@@ -24,10 +24,8 @@ from fatescope.networks.network import Network
 from pipelines.language import prompt
 from pipelines.language.encoder import EncoderConfig
 
-SIDE = 60
-"""Height and width in px of the images that the vision tower sees."""
 PATCH = 10
-"""Height and width in px of a patch; (SIDE / PATCH)² of them are tokens of the language model."""
+"""Height and width in px of a patch, each of which is a token of the language model."""
 VISION = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4}
 TEXT = {
     "hidden_size": 128,
@@ -42,22 +40,24 @@ VOCABULARY = 1024
 BOS, EOS, PAD, UNKNOWN = "<s>", "</s>", "<pad>", "<unk>"
 
 
-def build(folder: Path, texts: Sequence[str] = (), seed: int = 0) -> None:
-    """Write a tiny LLaVA with random weights and its processor to `folder`.
+def build(folder: Path, side: int, texts: Sequence[str] = (), seed: int = 0) -> None:
+    """Write a tiny LLaVA with random weights and its processor to `folder`, for pictures of `side` px a side.
 
-    Its tokens are whole words of `texts`, and bytes for all other text.
+    It sees as many whole patches as they have in the middle, at their resolution. Its tokens are whole words of
+    `texts`, and bytes for all other text.
     """
-    vision = CLIPVisionConfig(**VISION, image_size=SIDE, patch_size=PATCH, projection_dim=64)
-    _save(vision, _build_processor(texts, PATCH, additional=1, strategy="default"), folder, seed)
+    seen = max(side // PATCH, 1) * PATCH
+    vision = CLIPVisionConfig(**VISION, image_size=seen, patch_size=PATCH, projection_dim=64)
+    _save(vision, _build_processor(side, vision, texts, additional=1, strategy="default"), folder, seed)
 
 
-def build_on(network: Network, folder: Path, texts: Sequence[str], seed: int = 0) -> None:
+def build_on(network: Network, folder: Path, side: int, texts: Sequence[str], seed: int = 0) -> None:
     """Write a tiny LLaVA to `folder` whose vision encoder is the backbone `compact` of a trained `network`.
 
-    The network takes images of SIDE px a side, padded. Its preprocessing is left to the pictures.
+    The network takes images of `side` px a side, as the pictures have them. Its preprocessing is left to the pictures.
     """
-    vision = EncoderConfig(image_size=SIDE)
-    model = _save(vision, _build_processor(texts, vision.patch_size, additional=0, strategy="full"), folder, seed)
+    vision = EncoderConfig(image_size=side)
+    model = _save(vision, _build_processor(side, vision, texts, additional=0, strategy="full"), folder, seed)
     model.model.vision_tower.features.load_state_dict(network.features.state_dict())
     model.save_pretrained(folder)
 
@@ -78,7 +78,7 @@ def _save(
             tie_word_embeddings=True,
         ),
         image_token_index=tokens.convert_tokens_to_ids(prompt.IMAGE),
-        image_seq_length=(SIDE // vision.patch_size) ** 2,
+        image_seq_length=(vision.image_size // vision.patch_size) ** 2,
         vision_feature_layer=-1,
         vision_feature_select_strategy=processor.vision_feature_select_strategy,
         tie_word_embeddings=True,
@@ -93,8 +93,10 @@ def _save(
     return model
 
 
-def _build_processor(texts: Sequence[str], patch: int, *, additional: int, strategy: str) -> LlavaProcessor:
-    """Return the processor: images of SIDE px, with values around 0, and a tokeniser of the words of `texts`."""
+def _build_processor(
+    side: int, vision: CLIPVisionConfig | EncoderConfig, texts: Sequence[str], *, additional: int, strategy: str
+) -> LlavaProcessor:
+    """Return the processor: the middle of pictures, with values around 0, and a tokeniser of the words of `texts`."""
     special = [PAD, BOS, EOS, UNKNOWN, prompt.IMAGE]
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     # Digits stay apart, so that a number that no text has can be written.
@@ -121,17 +123,18 @@ def _build_processor(texts: Sequence[str], patch: int, *, additional: int, strat
         extra_special_tokens={"image_token": prompt.IMAGE},
         padding_side="left",
     )
-    # Cells are written around the middle grey, most of them within 32 grey levels of it.
+    # Cells are written around the middle grey, most of them within 32 grey levels of it. Only pictures that are too
+    # small are resized: focus and texture are in what neighbouring pixels differ by, which resizing takes away.
     images = CLIPImageProcessor(
-        size={"shortest_edge": SIDE},
-        crop_size={"height": SIDE, "width": SIDE},
+        size={"shortest_edge": max(side, vision.image_size)},
+        crop_size={"height": vision.image_size, "width": vision.image_size},
         image_mean=[0.5] * 3,
         image_std=[0.125] * 3,
     )
     return LlavaProcessor(
         image_processor=images,
         tokenizer=fast,
-        patch_size=patch,
+        patch_size=vision.patch_size,
         vision_feature_select_strategy=strategy,
         num_additional_image_tokens=additional,
         chat_template=prompt.CHAT_TEMPLATE,

@@ -3,7 +3,7 @@
 It is read beside the CNN and never promoted: the gate takes bundles alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -40,12 +40,22 @@ def ask(llava: Llava | Endpoint, source: CellDataset, rows: Rows, classes: list[
     """Return the (n, K) probabilities of the classes of the cells in `rows`, and the answers to all questions."""
     probabilities: list[Floats] = []
     texts: Answers = {topic: [] for topic in prompt.TOPICS}
-    for start in progress(range(0, len(rows), BATCH), "ask", "batch"):
-        drawn: list[Image.Image] = [pictures.draw(source.pixels[row]) for row in rows[start : start + BATCH]]
+    for drawn in _draw(source, rows):
         probabilities.append(llava.probabilities(drawn, classes))
         for topic in texts:
             texts[topic] += llava.answer(drawn, prompt.question(topic, classes))
     return np.concatenate(probabilities), texts
+
+
+def classify(llava: Llava | Endpoint, source: CellDataset, rows: Rows, classes: list[str]) -> Floats:
+    """Return the (n, K) probabilities of the classes of the cells in `rows`."""
+    return np.concatenate([llava.probabilities(drawn, classes) for drawn in _draw(source, rows)])
+
+
+def _draw(source: CellDataset, rows: Rows) -> Iterator[list[Image.Image]]:
+    """Yield the pictures of the cells in `rows`, BATCH at a time."""
+    for start in progress(range(0, len(rows), BATCH), "ask", "batch"):
+        yield [pictures.draw(source.pixels[row]) for row in rows[start : start + BATCH]]
 
 
 def judge(
@@ -65,8 +75,9 @@ def judge(
     probabilities, texts = ask(llava, source, rows, data.classes)
     manifest = source.take(rows, ["label", "group"])
     groups, targets = manifest["group"].to_numpy(str), class_indices(manifest["label"], data.classes)
+    images = None if data.tracks is None else np.array(data.tracks[part], np.int64)
     of_cnn = cnn(rows)
-    judged = [score(targets, p, groups, data.classes, baselines) for p in (probabilities, of_cnn)]
+    judged = [score(targets, p, groups, data.classes, baselines, images) for p in (probabilities, of_cnn)]
     use, settings = llava.use, PipelineSettings()
     report = LanguageReport(
         task=data.task,
@@ -77,7 +88,7 @@ def judge(
         groups=len(np.unique(groups)),
         language=judged[0],
         cnn=judged[1],
-        difference=compare(rows, targets, groups, data.classes, of_cnn, probabilities),
+        difference=compare(rows, targets, groups, data.classes, of_cnn, probabilities, images),
         answers={topic: judge_answers(topic, of_topic, data, part) for topic, of_topic in texts.items()},
         effort=Effort(
             tokens_in=use.tokens_in / len(rows),
@@ -96,9 +107,13 @@ def score(
     groups: npt.NDArray[np.str_],
     classes: list[str],
     baselines: TaskBaselines | None,
+    cells: Rows | None = None,
 ) -> Judged:
-    """Return the metrics of (n, K) probabilities, with the intervals of `pipelines.evaluation.metrics`."""
-    units = intervals.choose_units(groups, np.array(classes)[targets])
+    """Return the metrics of (n, K) probabilities, with the intervals of `pipelines.evaluation.metrics`.
+
+    Images of one cell are equal in `cells`; None where each is of another.
+    """
+    units = intervals.choose_units(groups, np.array(classes)[targets], cells)
     # The classes count alike, as in the balanced accuracy.
     shares = calibration_metrics.class_weights(targets, np.full(len(classes), 1 / len(classes)))
     limits = metrics.intervals(targets, probabilities, units, classes, shares)
@@ -117,10 +132,19 @@ def score(
 
 
 def compare(
-    rows: Rows, targets: Rows, groups: npt.NDArray[np.str_], classes: list[str], before: Floats, after: Floats
+    rows: Rows,
+    targets: Rows,
+    groups: npt.NDArray[np.str_],
+    classes: list[str],
+    before: Floats,
+    after: Floats,
+    cells: Rows | None = None,
 ) -> Difference:
-    """Return the difference in balanced accuracy of `after` and `before` on the same cells."""
-    paired = PairedPredictions(rows, classes, targets, groups, before, after, 0.0, 0.0)
+    """Return the difference in balanced accuracy of `after` and `before` on the same cells.
+
+    Images of one cell are equal in `cells`; None where each is of another.
+    """
+    paired = PairedPredictions(rows, classes, targets, groups, before, after, 0.0, 0.0, cells)
     measured = measure_difference(paired)
     low, high = measured.ends((1 - intervals.LEVEL) / 2)
     return Difference(value=measured.gain, low=low, high=high, units=measured.units.kind)

@@ -116,14 +116,9 @@ def _draw_map(axes: Axes, crop: npt.NDArray[np.uint16], activation: npt.NDArray[
 
 def copy_language(report: Path, metrics: Path, folder: Path, pictures: Path) -> None:
     """Copy the report on a vision-language model to the `pictures`, if there is one beside this very model."""
-    if not report.exists():
-        return
-    of_cnn, scheme = LanguageReport.read(report).cnn.score, bundle.read_spec(folder).split
-    served = Metrics.read(metrics).schemes[scheme]
-    if of_cnn.confusion == served.confusion:
+    scheme = bundle.read_spec(folder).split
+    if LanguageReport.read_beside(report, scheme, Metrics.read(metrics).schemes[scheme]) is not None:
         shutil.copy(report, pictures / LANGUAGE)
-    else:
-        log.warning("%s: beside another model, and so not on the card; run `fatescope language evaluate`", report)
 
 
 def main(

@@ -40,7 +40,8 @@ from fatescope.lineage import WRITES
 from pipelines.evaluation import curves, drawing, on_device
 from pipelines.evaluation.audit_report import AuditReport, AuditSummary
 from pipelines.evaluation.evaluated_model import EvaluatedModel, run_model
-from pipelines.evaluation.metrics_report import CandidateMetrics, CandidateScore, Metrics, SeedMetrics
+from pipelines.evaluation.language_report import LANGUAGE, LanguageReport
+from pipelines.evaluation.metrics_report import CandidateMetrics, CandidateScore, Metrics, SchemeMetrics, SeedMetrics
 from pipelines.evaluation.plots import draw
 from pipelines.evaluation.scheme_evaluation import SchemeEvaluation, evaluate_scheme
 from pipelines.registry import tracking
@@ -155,6 +156,12 @@ def track(evaluation: SchemeEvaluation, run_id: str, metrics: Metrics, audit: Pa
         tracked.log_artifact(audit)
 
 
+def show_language(report: Path, scheme: str, metrics: SchemeMetrics) -> None:
+    """Log the table of a vision-language model and the difference from it, if it was evaluated beside this model."""
+    if (beside := LanguageReport.read_beside(report, scheme, metrics)) is not None:
+        log.info("%s, %s split:\n%s\n\n%s", beside.task, scheme, beside.table(), beside.sentences())
+
+
 def main(
     params: ParamsFile,
     task: TaskName,
@@ -187,6 +194,9 @@ def main(
     for scheme, evaluation in evaluations.items():
         track(evaluation, served[scheme].entry.run_id, metrics, audit, plots)
         log.info("%s, %s split: %s", task, scheme, evaluation.describe())
+    # That model is one of the first scheme, as the bundle is.
+    first = next(iter(schemes))
+    show_language(target.parent / LANGUAGE, first, metrics.schemes[first])
 
 
 if __name__ == "__main__":

@@ -31,5 +31,5 @@ def made(tmp_path_factory):
         pixel_size_um=None,
     )
     training = conversations.read(folder / "pairs", "train")
-    tiny.build(folder / "tiny", conversations.texts(training))
+    tiny.build(folder / "tiny", conversations.side(training), conversations.texts(training))
     return SimpleNamespace(folder=folder, data=written, conversations=training, params=params)

@@ -24,7 +24,7 @@ PICTURES = [Image.fromarray(np.random.default_rng(seed).integers(0, 255, (60, 60
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    tiny.build(folder)
+    tiny.build(folder, 60)
     return llava.load(folder)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from fatescope import config
 from fatescope.data import dataset, splits
 from fatescope.errors import DataError
-from pipelines.language import answers, conversations, instructions, llava, pictures, prompt
+from pipelines.language import answers, conversations, facts, instructions, llava, pictures, prompt
 from pipelines.language.facts import WORDS, Facts, Scale
 
 SCALE = Scale(
@@ -50,6 +50,16 @@ def test_words_follow_the_training_cells_alone(made):
     assert by_class[0] > 1.3 * by_class[1]
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_the_shape_of_a_cell_is_not_that_of_its_crop(width):
+    y, x = np.mgrid[:60, :80] - np.array([29.5, 39.5])[:, None, None]
+    crop = (np.abs(y) <= 20) & (np.abs(x) <= width / 2)
+    noise = np.random.default_rng(0).normal(0, 8, (60, 80))
+    drawn = [1000 + np.where(crop, noise, 0) - 100 * (np.hypot(y, x / length) < 10) for length in (1, 1.5)]
+    found = facts.elongation(np.rint(drawn).astype(np.uint16))
+    np.testing.assert_allclose(found, [1, 1.5], atol=0.06)
+
+
 def test_a_folder_with_files_is_not_written_over(made):
     with pytest.raises(DataError, match="is not empty"):
         instructions.write(
@@ -61,6 +71,20 @@ def test_a_folder_with_files_is_not_written_over(made):
             scheme="grouped",
             pixel_size_um=None,
         )
+
+
+def test_pairs_say_which_images_are_of_one_cell(made, tmp_path):
+    assert made.data.tracks is None
+    params = config.load(made.params)
+    followed = params.model_copy(update={"dataset": params.dataset.model_copy(update={"track": "run", "time": "day"})})
+    places = made.folder / "cells", made.folder / "splits.parquet"
+    instructions.write(followed, *places, "binary", tmp_path, scheme="grouped", pixel_size_um=None)
+    found = instructions.Instructions.read(tmp_path / instructions.FACTS)
+    for part, rows in found.rows.items():
+        groups = dataset.load(places[0]).take(np.array(rows), ["group"])["group"].to_numpy(str)
+        # Each group of these cells is one run, and so one track here.
+        alike = [of_rows[:, None] == of_rows for of_rows in (np.array(found.tracks[part]), groups)]
+        np.testing.assert_array_equal(*alike)
 
 
 @pytest.mark.parametrize("topic", prompt.TOPICS)

@@ -15,6 +15,8 @@ from fatescope.networks import backbones, network
 from pipelines.language import conversations, llava, pictures, prompt, tiny, tuning, verdict
 from pipelines.training import trainer
 
+SIDE = 80
+"""Of the pictures of the made-up cells, px."""
 SHORT = tuning.Settings("all", epochs=1, minutes=5, batch_size=8, learning_rate=1e-3, seed=0, questions=2)
 
 
@@ -52,7 +54,7 @@ def test_a_batch_gives_what_single_cells_give_with_examples_too(made, model):
     few = llava.Llava(model.model, model.processor, shown)
     before = few.use.tokens_in
     together = few.probabilities(cells_of(made), made.data.classes)
-    assert few.use.tokens_in > before + 3 * 3 * (tiny.SIDE // tiny.PATCH) ** 2, "examples have pictures too"
+    assert few.use.tokens_in > before + 3 * 3 * (SIDE // tiny.PATCH) ** 2, "examples have pictures too"
     alone = [few.probabilities([picture], made.data.classes)[0] for picture in cells_of(made)]
     np.testing.assert_allclose(together, alone, rtol=1e-4)
     assert np.abs(together - model.probabilities(cells_of(made), made.data.classes)).max() > 1e-6
@@ -97,35 +99,46 @@ def test_training_learns_and_stops_in_time(made):
 
 def test_a_backbone_of_fatescope_is_the_vision_encoder(made, tmp_path):
     torch.manual_seed(0)
-    size = (tiny.SIDE, tiny.SIDE)
+    size = (SIDE, SIDE)
     trained = network.Network(
         backbones.build("compact", "none", size), 2, size, resize="pad", normalisation="contrast", dropout=0
     )
-    tiny.build_on(trained, tmp_path / "on", conversations.texts(made.conversations))
+    tiny.build_on(
+        trained, tmp_path / "on", conversations.side(made.conversations), conversations.texts(made.conversations)
+    )
     on = llava.load(tmp_path / "on")
     found = on.model.model.vision_tower.features.state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in trained.features.state_dict().items())
     assert len(on.answer(cells_of(made), prompt.question(prompt.FOCUS, []), max_tokens=2)) == 3
     cells = dataset.load(made.folder / "cells")
     raw = cells.pixels[:4]
+    on.model.eval(), trained.eval()
     seen = on.processor.image_processor([pictures.draw(cell) for cell in raw], return_tensors="pt")["pixel_values"][
         :, :1
     ]
     expected = trained.preprocess(torch.from_numpy(raw.astype(np.float32))[:, None])
-    assert np.corrcoef(seen.numpy().ravel(), expected.numpy().ravel())[0, 1] > 0.9
+    with torch.inference_mode():
+        tokens = on.model.model.vision_tower(pixel_values=seen.expand(-1, 3, -1, -1)).last_hidden_state
+        maps = trained.features(seen).flatten(2).transpose(1, 2)
+        first = trained.features[:4](seen)
+    assert tokens.shape == (4, (SIDE // 8) ** 2, 32 + 64 + 128)
+    torch.testing.assert_close(tokens[..., -128:], maps)
+    # A position of the last stage has 4x4 positions of the first.
+    torch.testing.assert_close(tokens[:, 11, :32], first[:, :, 4:8, 4:8].mean((2, 3)))
+    # At the same resolution and scale, but for rounding to 8 bits and what these cannot show.
+    np.testing.assert_allclose(seen, expected.clamp(-4, 3.97), atol=0.05)
 
 
 @pytest.mark.slow
 def test_the_vision_tower_is_a_backbone_that_is_exported(made, tmp_path):
-    size = (tiny.SIDE, tiny.SIDE)
     train = config.load(made.params).train.changed(
-        {"backbone": "vision_tower", "weights": str(made.folder / "tiny"), "input_size": size}
+        {"backbone": "vision_tower", "weights": str(made.folder / "tiny"), "input_size": (SIDE, SIDE)}
     )
     built = trainer.build_network(train, 2).eval()
     pixels = torch.from_numpy(dataset.load(made.folder / "cells").pixels[:3].astype(np.float32))[:, None]
     with torch.inference_mode():
         outputs = built(pixels)
-        # What the language model sees of the same picture, but for its rounding to 8 bits and its resizing.
+        # What the language model sees of the same picture, but for its rounding to 8 bits.
         tower = llava.load(made.folder / "tiny").model.model.vision_tower
         images = (128 + 32 * built.preprocess(pixels)) / 255
         states = tower(
@@ -141,9 +154,9 @@ def test_the_vision_tower_is_a_backbone_that_is_exported(made, tmp_path):
 @pytest.mark.parametrize(
     ("weights", "size", "channels", "message"),
     [
-        ("nowhere", (60, 60), 1, "no folder of a LLaVA"),
-        ("tiny", (45, 60), 1, r"takes \[60, 60\], got \[45, 60\]"),
-        ("tiny", (60, 60), 2, "takes one channel, got 2"),
+        ("nowhere", (80, 80), 1, "no folder of a LLaVA"),
+        ("tiny", (45, 60), 1, r"takes \[80, 80\], got \[45, 60\]"),
+        ("tiny", (80, 80), 2, "takes one channel, got 2"),
     ],
 )
 def test_a_vision_tower_that_does_not_fit_is_refused(made, weights, size, channels, message):
@@ -177,9 +190,27 @@ def test_a_report_stands_beside_the_cnn(made, model, tmp_path, monkeypatch):
     assert type(report).read(tmp_path / "language.json") == report
 
 
+def test_several_images_of_a_cell_are_no_further_evidence(made):
+    """With a single group a class, cells are the units: each as often as it likes."""
+    rng, targets = np.random.default_rng(0), np.repeat([0, 1], 20)
+    groups, cells, times = np.array(["a", "b"])[targets], np.arange(40), np.repeat(np.arange(40), 9)
+    one, other = (rng.dirichlet([2, 2], 40) for _ in range(2))
+    classes = made.data.classes
+
+    def measured(rows, *images):
+        bound = verdict.score(targets[rows], one[rows], groups[rows], classes, None, *images).lower_bound
+        return bound, verdict.compare(rows, targets[rows], groups[rows], classes, other[rows], one[rows], *images)
+
+    once, often, as_others = measured(cells), measured(times, times), measured(times)
+    assert once[0].units == often[0].units == "cells"
+    assert often[0].value == pytest.approx(once[0].value)
+    assert (often[1].low, often[1].high) == pytest.approx((once[1].low, once[1].high))
+    assert as_others[0].value > once[0].value + 0.05, "each image is another cell"
+
+
 def test_a_network_with_a_vision_tower_is_restored_from_its_folder(made, tmp_path):
     fit = config.load(made.params).train.changed(
-        {"backbone": "vision_tower", "weights": str(made.folder / "tiny"), "input_size": (tiny.SIDE, tiny.SIDE)}
+        {"backbone": "vision_tower", "weights": str(made.folder / "tiny"), "input_size": (SIDE, SIDE)}
     )
     built = trainer.build_network(fit, 2).eval()
     with torch.no_grad():

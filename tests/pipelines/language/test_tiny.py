@@ -11,7 +11,7 @@ from pipelines.language import prompt, tiny
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("tiny")
-    tiny.build(path, ["The cell is about 31 px across."])
+    tiny.build(path, 60, ["The cell is about 31 px across."])
     return path
 
 
@@ -35,6 +35,19 @@ def test_its_tokens_spell_any_text(folder):
 
 
 def test_the_same_seed_gives_the_same_weights(folder, tmp_path):
-    tiny.build(tmp_path / "again", ["The cell is about 31 px across."])
+    tiny.build(tmp_path / "again", 60, ["The cell is about 31 px across."])
     weights = [(path / "model.safetensors").read_bytes() for path in (folder, tmp_path / "again")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(("side", "seen"), [(60, 60), (64, 60), (80, 80), (8, 10)])
+def test_pictures_keep_their_resolution(tmp_path, side, seen):
+    """Focus and texture are in what neighbouring pixels differ by."""
+    tiny.build(tmp_path, side)
+    drawn = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    found = processor.image_processor([Image.fromarray(drawn)], return_tensors="pt")["pixel_values"][0, 0].numpy()
+    assert found.shape == (seen, seen)
+    if side >= seen:
+        cut = (side - seen) // 2
+        np.testing.assert_allclose(found * 0.125 + 0.5, drawn[cut : cut + seen, cut : cut + seen] / 255, atol=1e-5)

@@ -19,7 +19,7 @@ from pipelines.evaluation.metrics_report import LowerBound, Score
 from pipelines.evaluation.quality_report import GateSample, QualityCounts, QualityReport
 from pipelines.registry.records import Criterion, Verdict, VersionSummary
 from pipelines.reporting import model_card
-from pipelines.stages import card
+from pipelines.stages import card, evaluate
 from tests.support import reports
 from tests.support.pipeline import run_register
 
@@ -196,7 +196,7 @@ def test_the_card_shows_what_other_instruments_do(sources):
     assert "instrument" not in earlier.split("### By acquisition group")[1].split("## DOME")[0]
 
 
-def test_a_vision_language_model_stands_on_the_card_beside_this_model_alone(sources, folder, tmp_path):
+def test_a_vision_language_model_stands_on_the_card_beside_this_model_alone(sources, folder, tmp_path, caplog):
     served = sources.metrics.schemes["grouped"]
     judged = Judged(
         score=Score(**{name: getattr(served, name) for name in Score.model_fields}),
@@ -233,8 +233,20 @@ def test_a_vision_language_model_stands_on_the_card_beside_this_model_alone(sour
     (tmp_path / "card").mkdir()
     card.copy_language(tmp_path / LANGUAGE, reported, bundle_folder, tmp_path / "card")
     assert LanguageReport.read(tmp_path / "card" / LANGUAGE) == report
+    caplog.set_level("INFO")
+    evaluate.show_language(tmp_path / LANGUAGE, "grouped", served)
+    assert f"| vision-language model | {served.balanced_accuracy:.3f} (no interval: few) |" in caplog.text
+    assert "-0.250 from that of the CNN (-0.400 to -0.100)" in caplog.text
+    caplog.clear()
+    evaluate.show_language(tmp_path / "missing.json", "grouped", served)
+    assert not caplog.text
     other = judged.model_copy(update={"score": judged.score.model_copy(update={"confusion": [[1, 0], [0, 1]]})})
     report.model_copy(update={"cnn": other}).write(tmp_path / LANGUAGE)
     (tmp_path / "card" / LANGUAGE).unlink()
     card.copy_language(tmp_path / LANGUAGE, reported, bundle_folder, tmp_path / "card")
     assert not (tmp_path / "card" / LANGUAGE).exists()
+    assert "beside another model, and so not shown" in caplog.text
+    caplog.clear()
+    evaluate.show_language(tmp_path / LANGUAGE, "grouped", served)
+    assert "beside another model" in caplog.text
+    assert "vision-language model |" not in caplog.text
