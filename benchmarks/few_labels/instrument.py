@@ -28,10 +28,11 @@ BY_SAMPLE = "plain, statistics of the sample"
 OPTIONS: dict[str, dict[str, Any]] = {
     PLAIN: {},
     "randomise": {"domain": "randomise"},
+    "randomise strongly": {"domain": "randomise_strongly"},
     "dro": {"groups": "dro"},
     "randomise and dro": {"domain": "randomise", "groups": "dro"},
 }
-JURKAT_OPTIONS = (PLAIN, "randomise")
+JURKAT_OPTIONS = (PLAIN, "randomise", "randomise strongly")
 """Without dro: most montages have one class only, and a fold has all montages."""
 SEEDS = (SEED,)
 """Each option is trained once with each; what is compared is the mean over them."""

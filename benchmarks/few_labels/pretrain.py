@@ -37,7 +37,7 @@ SIZES = {"scale": 0.05, "intensity": 0.1, "epochs": 25}
 BOOTSTRAPS = 1000
 
 NOTHING, TUNED, FROZEN = "from nothing", "pretrained, fine-tuned", "pretrained, frozen"
-RANDOMISE = "randomise"
+RANDOMISE = "randomise_strongly"
 """The value of `train.domain` for the rows that end with it."""
 FOCUS, NOISE = "focus", "noise"
 """Of `pipelines.evaluation.instrument_shifts`."""

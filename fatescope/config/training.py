@@ -95,9 +95,10 @@ class Train(Section):
     views: Literal["one", "symmetries"]
     """What the finished model averages over: `one` classifies the cell as it is; `symmetries` takes the mean over its
     mirrored and rotated copies, the same as in augmentation, at four or eight times the cost."""
-    domain: Literal["none", "randomise"]
-    """`randomise` trains on half of the cells as other instruments would take them: with another illumination, noise,
-    focus and pixel size, drawn anew for each cell."""
+    domain: Literal["none", "randomise", "randomise_strongly"]
+    """`randomise` trains on half of the cells as other instruments would take them, drawn anew for each cell: with
+    another illumination, and a little with another noise, focus and pixel size. `randomise_strongly` changes these
+    as much: for a really different instrument, at a cost where size and detail tell the classes apart."""
     groups: Literal["pooled", "dro"]
     """Whether all training cells count alike, or acquisition groups that are classified badly count more (GroupDRO,
     Sagawa et al. 2020)."""

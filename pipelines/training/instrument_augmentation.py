@@ -5,14 +5,14 @@ al. 2017). Changes are made to raw pixels, in the order in which light takes its
 optics, illumination by the lamp, noise by the camera. Preprocessing comes after them and sees what it would see in
 production: it removes the level of the lamp, but neither a gradient nor noise, and its estimates of background and
 contrast suffer from both. All strengths are relative to the brightness of each image, so that they suit cameras of
-any bit depth, and so mild that they cost next to no accuracy on cells of the laboratory's own instrument: they were
-chosen on validation cells (`docs/explanation/few-labels.md`).
+any bit depth. What they cost and give, on several sets of cells: `docs/explanation/few-labels.md`.
 
 All functions take a whole (B, C, H, W) batch on its device, with the cell centred on its canvas, and draw for every
 cell anew; they wait for no result, so that a CUDA graph can hold them.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,40 +23,55 @@ from fatescope.networks.preprocessing import border_median, estimate_contrast
 
 CHANGED = 0.5
 """Share of cells that are changed; the others keep the accuracy on cells of the laboratory's own instrument."""
-MAGNIFICATION = 1.03
-"""Largest factor between the pixel sizes, upwards and downwards: little, because the size of a cell tells its class."""
-SHARPEST, BLURRIEST = -0.1, 0.25
-"""Ends of the change of focus: shares of what a blur takes away that are taken (positive) or added; small, because fine
-detail tells classes too."""
 LAMP = 1.3
 """Largest factor between the levels of the lamp, or of the laser, upwards and downwards."""
 GRADIENT = 0.08
 """Largest change of the illumination from the middle of the canvas to each edge, as a share of its level: much, because
 no other change harms a network more, and training with it cost nothing on like cells."""
-READ_NOISE, SHOT_NOISE = 0.005, 0.005
-"""Largest standard deviations of added noise, as shares of the brightness of the image: both together are the noise of
-the simulated camera. Twice as much gave more under noise and cost too much on like cells."""
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far the other instruments differ in what may tell classes apart too: the size of a cell and its detail."""
+
+    magnification: float
+    """Largest factor between the pixel sizes, upwards and downwards."""
+    sharpest: float
+    """Least change of focus: the share of what a blur takes away that is taken, or added where it is negative."""
+    blurriest: float
+    """Largest change of focus."""
+    noise: float
+    """Largest standard deviation of read noise, and of shot noise, as a share of the brightness of the image."""
+
+
+STRENGTHS = {
+    # Chosen on validation cells, so that they cost next to nothing on like cells. Both noises together are that of the
+    # simulated camera; twice as much gave more under noise, and cost too much.
+    "randomise": Strength(1.03, -0.1, 0.25, 0.005),
+    "randomise_strongly": Strength(1.25, -0.5, 1.0, 0.02),
+}
+"""By `train.domain`."""
 _HALF = 0.5
 _BLUR = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """A binomial kernel, with a standard deviation of 1 px."""
 
 
-def randomise(pixels: Tensor, kinds: Sequence[ChannelKind]) -> Tensor:
+def randomise(pixels: Tensor, kinds: Sequence[ChannelKind], strength: Strength) -> Tensor:
     """Return (B, C, H, W) raw pixels of channels of these `kinds` as other instruments would have taken them."""
     # A fixed number of them, because the others then cost nothing.
     chosen = torch.rand(len(pixels), device=pixels.device).argsort()[: max(1, round(CHANGED * len(pixels)))]
-    return pixels.index_copy(0, chosen, change_instrument(pixels[chosen], kinds))
+    return pixels.index_copy(0, chosen, change_instrument(pixels[chosen], kinds, strength))
 
 
-def change_instrument(pixels: Tensor, kinds: Sequence[ChannelKind]) -> Tensor:
+def change_instrument(pixels: Tensor, kinds: Sequence[ChannelKind], strength: Strength) -> Tensor:
     """Change all of the images."""
     level, inside = border_median(pixels), find_crops(pixels)
     # The crop grows and shrinks with the cell.
-    scaled = change_pixel_size(torch.cat([pixels - level, inside], dim=1))
-    deviation, inside = change_focus(scaled[:, :-1]), (scaled[:, -1:] > _HALF).float()
+    scaled = change_pixel_size(torch.cat([pixels - level, inside], dim=1), strength)
+    deviation, inside = change_focus(scaled[:, :-1], strength), (scaled[:, -1:] > _HALF).float()
     # The contrast too, because the background may be black.
     brightness = level + estimate_contrast(deviation)
-    return add_noise(change_illumination(deviation, level, inside, kinds), inside, brightness)
+    return add_noise(change_illumination(deviation, level, inside, kinds), inside, brightness, strength)
 
 
 def find_crops(pixels: Tensor) -> Tensor:
@@ -66,20 +81,21 @@ def find_crops(pixels: Tensor) -> Tensor:
     return (rows & columns).float()
 
 
-def change_pixel_size(deviation: Tensor) -> Tensor:
+def change_pixel_size(deviation: Tensor, strength: Strength) -> Tensor:
     """Magnify or reduce each cell around the middle; `deviation` is that from the background, which fills gaps."""
-    scale = _log_uniform(len(deviation), MAGNIFICATION, deviation)
+    scale = _log_uniform(len(deviation), strength.magnification, deviation)
     rows, columns = (torch.linspace(-1, 1, side, device=deviation.device) for side in deviation.shape[2:])
     grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
     return functional.grid_sample(deviation, grid * scale[:, None, None, None], align_corners=True)
 
 
-def change_focus(deviation: Tensor) -> Tensor:
+def change_focus(deviation: Tensor, strength: Strength) -> Tensor:
     """Blur or sharpen each image, its channels alike: one lens takes them."""
     little = _blur(deviation)
     share = _uniform(len(deviation), 0, 1, deviation)
     blurred = share * little + (1 - share) * _blur(little)
-    return deviation - _uniform(len(deviation), SHARPEST, BLURRIEST, deviation) * (deviation - blurred)
+    taken = _uniform(len(deviation), strength.sharpest, strength.blurriest, deviation)
+    return deviation - taken * (deviation - blurred)
 
 
 def change_illumination(deviation: Tensor, level: Tensor, inside: Tensor, kinds: Sequence[ChannelKind]) -> Tensor:
@@ -98,14 +114,13 @@ def change_illumination(deviation: Tensor, level: Tensor, inside: Tensor, kinds:
     return deviation * field + torch.cat([of_one.expand(-1, -1, height, width) for of_one in levels], dim=1)
 
 
-def add_noise(pixels: Tensor, inside: Tensor, brightness: Tensor) -> Tensor:
+def add_noise(pixels: Tensor, inside: Tensor, brightness: Tensor, strength: Strength) -> Tensor:
     """Add read noise `inside` the crop, and shot noise, whose variance grows with the counts.
 
     Their unit is the (B, C, 1, 1) `brightness`.
     """
     count, channels = pixels.shape[:2]
-    read = _uniform((count, channels), 0, READ_NOISE, pixels)
-    shot = _uniform((count, channels), 0, SHOT_NOISE, pixels)
+    read, shot = (_uniform((count, channels), 0, strength.noise, pixels) for _ in range(2))
     variance = read**2 + shot**2 * (pixels / brightness.clamp_min(1e-6)).clamp_min(0)
     return (pixels + inside * brightness * variance.sqrt() * torch.randn_like(pixels)).clamp_min(0)
 

@@ -30,7 +30,7 @@ from pipelines.training.early_stopping import BestEpoch
 from pipelines.training.examples import Examples, Weights, class_weights, iterate_batches, steps_per_epoch
 from pipelines.training.graphed import GraphedPass, Pass
 from pipelines.training.group_loss import GroupLoss
-from pipelines.training.instrument_augmentation import randomise
+from pipelines.training.instrument_augmentation import STRENGTHS, randomise
 from pipelines.training.loss import cell_losses, weighted_cross_entropy
 from pipelines.training.pace import Pace
 from pipelines.training.prediction import predict_logits
@@ -221,8 +221,8 @@ class TrainingLoop:
         self.network.features.train(not params.freeze)
         with torch.no_grad():
             stretched = is_stretched(pixels.shape[2:], params.input_size, params.resize)
-            if params.domain == "randomise":
-                pixels = randomise(pixels, self._examples.kinds)
+            if params.domain != "none":
+                pixels = randomise(pixels, self._examples.kinds, STRENGTHS[params.domain])
             images = augment(self.network.preprocess(pixels), params, stretched)
         with autocast(self._device):
             logits = self._model(images)

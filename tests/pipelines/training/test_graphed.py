@@ -115,7 +115,7 @@ def test_a_recording_is_fed_by_copying_and_its_loss_is_a_copy(monkeypatch):
 
 @pytest.mark.parametrize("balance", ["weights", "sampling", "none"])
 @pytest.mark.parametrize("normalisation", ["contrast", "background", "fixed"])
-@pytest.mark.parametrize("other", [{}, {"domain": "randomise", "groups": "dro"}])
+@pytest.mark.parametrize("other", [{}, {"domain": "randomise_strongly", "groups": "dro"}])
 def test_no_part_of_a_pass_waits_for_values_of_the_gpu(make_params, rng, balance, normalisation, other):
     """Tensors without values, of which PyTorch refuses what would have to wait for them, as a recording does."""
     cells = np.stack([draw_cell(rng, 60, 80) for _ in range(16)])

@@ -5,6 +5,7 @@ import torch
 from fatescope.config.names import BRIGHTFIELD, DARKFIELD
 from fatescope.data import images
 from pipelines.training import instrument_augmentation as instrument
+from pipelines.training.instrument_augmentation import STRENGTHS
 from tests.support.images import draw_cell
 
 
@@ -16,24 +17,18 @@ def cells(rng):
     return torch.from_numpy(np.stack(crops).astype(np.float32))[:, None]
 
 
-@pytest.fixture
-def strong(monkeypatch):
-    """Strengths that show what each change does; those of the module are chosen for accuracy."""
-    strengths = {"MAGNIFICATION": 1.25, "SHARPEST": -0.5, "BLURRIEST": 1.0, "READ_NOISE": 0.02, "SHOT_NOISE": 0.02}
-    for name, strength in strengths.items():
-        monkeypatch.setattr(instrument, name, strength)
+MILD, STRONG = STRENGTHS["randomise"], STRENGTHS["randomise_strongly"]
 
 
 def test_half_of_the_cells_are_taken_by_another_instrument(cells):
-    changed = (instrument.randomise(cells, (BRIGHTFIELD,)) != cells).flatten(1).any(1)
+    changed = (instrument.randomise(cells, (BRIGHTFIELD,), MILD) != cells).flatten(1).any(1)
     assert changed.sum() == 16
     assert changed[:16].any()
     assert changed[16:].any()
 
 
-@pytest.mark.usefixtures("strong")
 def test_padding_stays_as_a_canvas_has_it(cells):
-    taken = instrument.change_instrument(cells, (BRIGHTFIELD,))
+    taken = instrument.change_instrument(cells, (BRIGHTFIELD,), STRONG)
     corner = taken[:, 0, :3, :3].flatten(1)
     assert torch.equal(corner.amin(1), corner.amax(1))
     # What is inside has noise of each cell's own strength.
@@ -43,34 +38,34 @@ def test_padding_stays_as_a_canvas_has_it(cells):
     assert taken.min() >= 0
 
 
-@pytest.mark.usefixtures("strong")
 def test_cells_grow_and_shrink_around_the_middle():
     disc = torch.zeros(64, 1, 41, 41)
     disc[:, :, 11:30, 11:30] = 100
-    scaled = instrument.change_pixel_size(disc)
+    scaled = instrument.change_pixel_size(disc, STRONG)
     area = scaled.sum((1, 2, 3)) / disc.sum((1, 2, 3))
     assert 1 / 1.25**2 - 0.02 < area.min() < 0.8
     assert 1.25 < area.max() < 1.25**2 + 0.02
     torch.testing.assert_close(scaled, scaled.flip(2, 3), atol=1e-3, rtol=0)
 
 
-def test_by_default_a_cell_keeps_its_size_and_its_detail(cells):
+def test_mild_changes_leave_a_cell_its_size_and_its_detail(cells):
     """Both tell classes apart: changes that make them uncertain cost accuracy on like cells."""
     disc = torch.zeros(64, 1, 41, 41)
     disc[:, :, 11:30, 11:30] = 100
-    area = instrument.change_pixel_size(disc).sum((1, 2, 3)) / disc.sum((1, 2, 3))
+    area = instrument.change_pixel_size(disc, MILD).sum((1, 2, 3)) / disc.sum((1, 2, 3))
     assert 0.92 < area.min() < 0.98
     assert 1.02 < area.max() < 1.08
     deviation = cells - cells.median()
-    detail = instrument.change_focus(deviation).diff(dim=3).std((1, 2, 3)) / deviation.diff(dim=3).std((1, 2, 3))
+    detail = instrument.change_focus(deviation, MILD).diff(dim=3).std((1, 2, 3)) / deviation.diff(dim=3).std((1, 2, 3))
     assert detail.min() > 0.75
     assert detail.max() < 1.1
 
 
-@pytest.mark.usefixtures("strong")
 def test_focus_takes_detail_and_adds_it(cells):
     deviation = cells - cells.median()
-    detail = instrument.change_focus(deviation).diff(dim=3).std((1, 2, 3)) / deviation.diff(dim=3).std((1, 2, 3))
+    detail = instrument.change_focus(deviation, STRONG).diff(dim=3).std((1, 2, 3)) / deviation.diff(dim=3).std(
+        (1, 2, 3)
+    )
     assert detail.min() < 0.8
     assert detail.max() > 1.1
 
