@@ -34,8 +34,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 JURKAT_OPTIONS = (PLAIN, "randomise", "randomise strongly")
 """Without dro: most montages have one class only, and a fold has all montages."""
-SEEDS = (SEED,)
-"""Each option is trained once with each; what is compared is the mean over them."""
+SEEDS = (SEED, SEED + 1, SEED + 2)
+"""Of the default cells, each option is trained once with each, and what is compared is the mean over them: another seed
+changes the accuracy there by 0.02. The other sets, which are larger, have the first."""
 MALARIA_LABELS = 0.3
 """Share of the cells of malaria that are labelled: a laboratory has few."""
 MALARIA: dict[str, Any] = {"resize": "stretch", "input_size": [50, 50], "epochs": 10, "batch_size": 64}
@@ -78,7 +79,7 @@ def on_malaria(sets: Sets) -> Answers:
     cells = sets.malaria.with_labels(MALARIA_LABELS)
     tested = of_images(cells, sets.work / "malaria" / "cells", SEED)
     settings = sets.common.changed(MALARIA | ({"epochs": 1} if sets.small else {}))
-    return answer(cells, tested, settings, list(OPTIONS), SEEDS)
+    return answer(cells, tested, settings, list(OPTIONS), SEEDS[:1])
 
 
 def on_jurkat(sets: Sets) -> Answers:
@@ -87,7 +88,7 @@ def on_jurkat(sets: Sets) -> Answers:
     parts = []
     for fold in sets.jurkat[:2] if sets.small else sets.jurkat:
         tested = of_images(fold, sets.work / "jurkat_ifc" / "cells", SEED)
-        parts.append(answer(fold, tested, settings, list(JURKAT_OPTIONS), SEEDS))
+        parts.append(answer(fold, tested, settings, list(JURKAT_OPTIONS), SEEDS[:1]))
     return _join(parts)
 
 
