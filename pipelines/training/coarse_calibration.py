@@ -1,0 +1,88 @@
+"""Choose from which probability an unsure cell is called by a coarse class, such as neuron, on unseen cells.
+
+Conformal sets promise something of all cells, not of those that get a certain answer: where few cells are called, most
+of the calls may be wrong. What somebody who reads "neuron" relies on is how often that answer is right. So a coarse
+class is called from the lowest of STEPS for which, among the unseen cells of calibration (`cross_fit`),
+
+- at least `coverage` of its calls are right, as the lower end of a 95 % interval says (`lower_end`). How often an
+  answer is right depends on what the culture is made of; this holds for the mixture that the cells of calibration are;
+- of the cells of each other class at most 1 - `coverage` are called so. That holds for any mixture: it is the bound of
+  conformal risk control (Angelopoulos et al. 2024), where the cell in question counts as one more that is called.
+
+A coarse class with which no step does both is not called. Ten steps and not every probability, so that none is
+good by the luck of many tries; simulations in the tests hold both promises.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from scipy.special import softmax
+
+from fatescope.inference.uncertainty import UNSURE, Assessment, assess, best_coarse
+from pipelines.evaluation import intervals
+from pipelines.training.calibration import Calibration
+from pipelines.training.cross_fit import Unseen
+
+Indices = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+STEPS = [step / 100 for step in range(50, 100, 5)]
+"""Probabilities that a threshold is chosen from."""
+
+
+def assess_unseen(unseen: Unseen, calibration: Calibration) -> Assessment:
+    """Return how reliable the model says that its answers for `unseen` cells are."""
+    probabilities = softmax(unseen.logits / calibration.temperature, axis=1).astype(np.float32)
+    return assess(probabilities, unseen.distance / np.float32(calibration.outlier_threshold), calibration.conformal)
+
+
+def fit_thresholds(
+    assessment: Assessment,
+    targets: Indices,
+    groups: npt.NDArray[np.generic],
+    classes: list[str],
+    hierarchy: dict[str, list[str]],
+    coverage: float,
+) -> dict[str, float]:
+    """Return coarse class → the probability from which it is called, without those that are never to be.
+
+    `assessment` is of n unseen cells, of the (n,) classes `targets` and acquisition `groups`.
+    """
+    numbers, sums = best_coarse(assessment.probabilities, classes, hierarchy)
+    thresholds = {}
+    for number, (name, members) in enumerate(hierarchy.items()):
+        asked = (numbers == number) & (assessment.verdicts == UNSURE)
+        right = np.isin(targets, [classes.index(member) for member in members])
+        for step in STEPS:
+            called = asked & (sums >= step)
+            if (
+                _most_of_another(called, right, targets) <= 1 - coverage
+                and lower_end(right[called], groups[called]) >= coverage
+            ):
+                thresholds[name] = step
+                break
+    return thresholds
+
+
+def lower_end(right: Mask, groups: npt.NDArray[np.generic]) -> float:
+    """Return the lower end of the 95 % interval of the share of n calls that are `right`; 0 where none is.
+
+    The lower of two: that of the exact interval for cells that are right or wrong by themselves (Clopper and Pearson
+    1934), and of a jackknife over the acquisition `groups` of the calls, which alone would be sure that all calls are
+    right where those of calibration are. Groups of all classes count alike, as if they were drawn anew, so that the
+    mixture may differ as much as they do.
+    """
+    count, correct = len(right), int(right.sum())
+    if not correct:
+        return 0.0
+    exact = float(stats.beta.ppf((1 - intervals.LEVEL) / 2, correct, count - correct + 1))
+    units = intervals.make_units(groups.astype(str), np.full(count, "called"))
+    calls, hits = units.sums(), units.sums(right.astype(float))
+    values = np.append(hits.sum(), hits.sum() - hits) / np.maximum(np.append(calls.sum(), calls.sum() - calls), 1)
+    return min(exact, intervals.interval(values, units).low)
+
+
+def _most_of_another(called: Mask, right: Mask, targets: Indices) -> float:
+    """Return the largest share of another class whose cells are `called` so, with one more cell that is."""
+    others = [called[targets == k] for k in np.unique(targets[~right])]
+    return max(((of_class.sum() + 1) / (len(of_class) + 1) for of_class in others), default=0.0)
