@@ -13,6 +13,8 @@ A coarse class with which no step does both is not called. Ten steps and not eve
 good by the luck of many tries; simulations in the tests hold both promises.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
@@ -20,12 +22,15 @@ from scipy.special import softmax
 
 from fatescope.inference.uncertainty import UNSURE, Assessment, assess, best_coarse
 from pipelines.evaluation import intervals
+from pipelines.evaluation.intervals import Units
 from pipelines.training.calibration import Calibration
 from pipelines.training.cross_fit import Unseen
 
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+MIN_GROUPS = 8
+"""Fewest acquisition groups of each class, for which these alone tell how far groups of the class differ."""
 STEPS = [step / 100 for step in range(50, 100, 5)]
 """Probabilities that a threshold is chosen from."""
 
@@ -49,7 +54,7 @@ def fit_thresholds(
     `assessment` is of n unseen cells, of the (n,) classes `targets` and acquisition `groups`.
     """
     numbers, sums = best_coarse(assessment.probabilities, classes, hierarchy)
-    thresholds = {}
+    units, thresholds = count_units(groups, np.array(classes)[targets]), dict[str, float]()
     for number, (name, members) in enumerate(hierarchy.items()):
         asked = (numbers == number) & (assessment.verdicts == UNSURE)
         right = np.isin(targets, [classes.index(member) for member in members])
@@ -57,26 +62,34 @@ def fit_thresholds(
             called = asked & (sums >= step)
             if (
                 _most_of_another(called, right, targets) <= 1 - coverage
-                and lower_end(right[called], groups[called]) >= coverage
+                and lower_end(right[called], units.among(called)) >= coverage
             ):
                 thresholds[name] = step
                 break
     return thresholds
 
 
-def lower_end(right: Mask, groups: npt.NDArray[np.generic]) -> float:
+def count_units(groups: npt.NDArray[np.generic], labels: npt.NDArray[np.str_]) -> Units:
+    """Return the (n,) acquisition `groups` of cells with `labels` as units for `lower_end`.
+
+    Of few groups of a class, those tell too little of how far others are off. Then the groups of all classes are
+    compared with each other, which makes the interval wider than it need be.
+    """
+    units = intervals.choose_units(groups.astype(str), labels)
+    return units if units.fewest >= MIN_GROUPS else replace(units, stratum=np.zeros_like(units.stratum))
+
+
+def lower_end(right: Mask, units: Units) -> float:
     """Return the lower end of the 95 % interval of the share of n calls that are `right`; 0 where none is.
 
     The lower of two: that of the exact interval for cells that are right or wrong by themselves (Clopper and Pearson
-    1934), and of a jackknife over the acquisition `groups` of the calls, which alone would be sure that all calls are
-    right where those of calibration are. Groups of all classes count alike, as if they were drawn anew, so that the
-    mixture may differ as much as they do.
+    1934), and that of a jackknife over `units`, which alone would be sure that all calls are right where those of
+    calibration are.
     """
     count, correct = len(right), int(right.sum())
     if not correct:
         return 0.0
     exact = float(stats.beta.ppf((1 - intervals.LEVEL) / 2, correct, count - correct + 1))
-    units = intervals.make_units(groups.astype(str), np.full(count, "called"))
     calls, hits = units.sums(), units.sums(right.astype(float))
     values = np.append(hits.sum(), hits.sum() - hits) / np.maximum(np.append(calls.sum(), calls.sum() - calls), 1)
     return min(exact, intervals.interval(values, units).low)
