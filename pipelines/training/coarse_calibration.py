@@ -61,7 +61,7 @@ def fit_thresholds(
         for step in STEPS:
             called = asked & (sums >= step)
             if (
-                _most_of_another(called, right, targets) <= 1 - coverage
+                1 - _most_of_another(called, right, targets) >= coverage
                 and lower_end(right[called], units.among(called)) >= coverage
             ):
                 thresholds[name] = step

@@ -91,7 +91,7 @@ def test_no_more_than_a_tenth_of_another_class_is_called_so(rng):
     known = assessed(probabilities, [0.2] * 5)
     groups = np.arange(len(targets)) % 20
     assert fit_thresholds(known, targets, groups, CLASSES, HIERARCHY, COVERAGE) == {"neuron": 0.75}
-    # Of nine cells it is not known what a tenth of them does.
+    # Of eight cells it is not known what a tenth of such cells does.
     few = np.arange(len(targets)) < neurons + 8
     found = fit_thresholds(assessed(probabilities[few], [0.2] * 5), targets[few], groups[few], CLASSES, HIERARCHY, 0.9)
     assert found == {}
