@@ -28,7 +28,7 @@ import torch
 import typer
 
 from benchmarks import gpu_cells, gpu_inference, gpu_training
-from benchmarks.report import Figure, publish
+from benchmarks.report import MARK, Figure, publish, unmeasured
 from benchmarks.tables import Row, table, to_figures
 from fatescope import config
 from fatescope.cli import machine
@@ -41,7 +41,6 @@ SEED = 0
 BUNDLE = ROOT / "tests" / "data" / "bundles" / "multiclass"
 NO_GPU = 3
 """The exit code without a GPU."""
-MARK = "CPU, not a measurement"
 PARTS = ("fit", "engine", "score", "table")
 PACKAGES = ("torch", "torchvision", "onnxruntime", "onnxruntime-gpu", "tensorrt", "numpy", "scikit-learn")
 
@@ -168,7 +167,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
         figures = list(measure(scale, parts.split(","), bundles, minutes, Path(name)))
     if small:
-        figures = [Figure(f"[{MARK}] {figure.figure}", figure.value) for figure in figures]
+        figures = unmeasured(figures)
     publish("gpu_small" if small else "gpu", figures, installed(PACKAGES), SEED, accelerator)
 
 

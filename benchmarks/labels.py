@@ -2,8 +2,8 @@
 
 Run with `fatescope bench labels --sets FOLDER`, where the folder holds `malaria.zip`, `jurkat_ifc.zip` and
 `mobilenet_v2_imagenet.safetensors`. `python -m benchmarks.labels --part NAME` runs one part, and
-`reports/bench/labels.json` keeps what it has of the others. With `--small`, a fraction of the cells: it checks the
-program, and what it writes supports no claim.
+`reports/bench/labels.json` keeps what it has of the others. With `--small`, few cells: it checks the program, and marks
+each of its figures as no measurement, without a bar.
 
 A part is a module of `benchmarks.few_labels` with a function `measure(sets)` that returns rows; add it to PARTS, and
 its two markers to the page. Nothing is chosen on test cells.
@@ -18,7 +18,7 @@ import typer
 from benchmarks.accuracy import SEED
 from benchmarks.few_labels import distilled, ensembles, instrument, lineages, pretrain, stems, time, transfer
 from benchmarks.few_labels.sets import Sets
-from benchmarks.report import publish
+from benchmarks.report import MARK, publish, unmeasured
 from benchmarks.tables import Row, fill, table, to_figures
 from fatescope.command import run
 from fatescope.errors import FatescopeError
@@ -44,7 +44,9 @@ def main(
     work: Annotated[
         Path | None, typer.Option(help="Folder that keeps the sets as they were ingested, for the next run.")
     ] = None,
-    small: Annotated[bool, typer.Option("--small", help="Use a fraction of the cells, to check the program.")] = False,
+    small: Annotated[
+        bool, typer.Option("--small", help="Check the program on few cells; nothing is measured.")
+    ] = False,
 ) -> None:
     """Measure, print and write the figures and the tables."""
     if unknown := sorted(set(part or ()) - set(PARTS)):
@@ -52,7 +54,10 @@ def main(
     cells = Sets(sets, work, small)
     for name in part or PARTS:
         rows = PARTS[name](cells)
-        publish("labels", to_figures(name, rows), ["torch", "scikit-learn"], SEED, keep=f"{name}: ")
+        figures, begin = to_figures(name, rows), f"{name}: "
+        if small:
+            figures, begin = unmeasured(figures), f"[{MARK}] {begin}"
+        publish("labels", figures, ["torch", "scikit-learn"], SEED, keep=begin)
         if not small:
             fill(PAGE, {f"labels:{name}": table(rows)})
 

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+MARK = "not a measurement"
+"""In the name of each figure of a run that checks the program alone."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -23,6 +26,11 @@ class Figure:
             return None
         kind, limit = self.bar.split()
         return self.value >= float(limit) if kind == ">=" else self.value <= float(limit)
+
+
+def unmeasured(figures: list[Figure]) -> list[Figure]:
+    """Return the figures of a run that checks the program alone, marked so, and without bars."""
+    return [Figure(f"[{MARK}] {figure.figure}", figure.value) for figure in figures]
 
 
 def publish(

@@ -61,7 +61,7 @@ def execute(app: typer.Typer, name: str | None = None) -> NoReturn:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         hint = f"; see {context.command_path} --help" if context else ""
-        print(f"error: {error.format_message().rstrip('.')}{hint}", file=sys.stderr)
+        print(f"error: {error.format_message().replace('Value error, ', '').rstrip('.')}{hint}", file=sys.stderr)
         code = error.exit_code
     sys.exit(code)
 

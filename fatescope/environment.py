@@ -1,9 +1,10 @@
-"""What is said of environment variables that are wrong, for the settings of every program."""
+"""Environment variables for the settings of every program: what is said of wrong ones, and paths for other folders."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from fatescope.errors import ParamsError
@@ -30,3 +31,16 @@ def wrong_variables(
         more = f". {described[field].description}" if described and problem["type"] != "value_error" else ""
         lines.append(f"{spell(field)}{value}: {rule[0].lower()}{rule[1:]}{more}")
     return ParamsError("\n".join(lines))
+
+
+def absolute_paths(settings: BaseModel, spell: Callable[[str], str]) -> dict[str, str]:
+    """Return variable → value for the paths in `settings`, so that a process in another folder reads the same ones.
+
+    `spell` says where a field is set. Several paths of a field are separated by commas.
+    """
+    named = {}
+    for field, value in settings:
+        paths = (value,) if isinstance(value, Path) else value
+        if isinstance(paths, tuple) and paths and all(isinstance(path, Path) for path in paths):
+            named[spell(field)] = ",".join(str(path.absolute()) for path in paths)
+    return named

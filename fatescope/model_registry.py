@@ -13,6 +13,9 @@ CHALLENGER = "challenger"
 """Alias of the version that was registered last."""
 MAX_KEY = 250
 """Characters of the name of a metric that MLflow keeps."""
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+"""What the environment needs before MLflow is imported, where nobody has set it: MLflow reports its use to nobody, and
+draws no bar for each bundle among the lines of a command."""
 _REFUSED = re.compile(r"[^\w\-. /]")
 """What MLflow takes in no name of a metric, and the colon, which begins and ends an escape."""
 

@@ -22,6 +22,7 @@ from fatescope.inference import accuracy, label_queue
 from fatescope.inference.accuracy import Error, Estimate
 from fatescope.inference.evidence import LEVEL, evidence
 from fatescope.inference.labelling import MIN_LABELS, Labelled
+from fatescope.inference.labels import read_labels
 from fatescope.inference.reference import ACCURACY
 from fatescope.inference.uncertainty import UNLIKE
 from monitoring.findings import Report
@@ -125,7 +126,7 @@ class AccuracyWatch:
         batches = label_queue.read_batches(records, task, version)
         if not batches:
             return None
-        labels = label_queue.read_labels(feedback, task)
+        labels = read_labels(feedback, task)
         first = [batch.first(labels) for batch in batches]
         found = ((batch, batch.estimate(targets)) for batch, targets in zip(batches[::-1], first[::-1], strict=True))
         newest, estimate = next(((batch, each) for batch, each in found if each is not None), (batches[-1], None))

@@ -34,7 +34,7 @@ from fatescope import artifact_places, retention
 from fatescope.atomic import replacing
 from fatescope.command import run
 from fatescope.data.folders import fresh_folder
-from fatescope.model_registry import restore_experiment
+from fatescope.model_registry import QUIET, restore_experiment
 from fatescope.retention import Kept, Place
 from monitoring import alert_receiver, incident_report
 from monitoring.alert_receiver import IncidentError, make_handler
@@ -181,7 +181,7 @@ def _log_to_mlflow(folder: Path) -> None:
     marker = folder / RUN
     if marker.exists():
         return
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.update(QUIET | os.environ)
     import mlflow  # noqa: PLC0415  takes seconds
 
     artifact_places.put_right(Path.cwd(), mlflow.get_tracking_uri())

@@ -16,10 +16,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fatescope.audit_log import DEFAULT as AUDIT_LOG
 from fatescope.data.formats import MAX_PAGES
-from fatescope.environment import wrong_variables
+from fatescope.environment import absolute_paths, wrong_variables
 from fatescope.errors import ParamsError
 from fatescope.inference.cuda import MEMORY_SHARE
 from fatescope.inference.engine_names import EngineChoice
+from fatescope.language import settings as language
+from fatescope.signing import settings as signing
 
 _PREFIX = "FATESCOPE_"
 _SECRET = frozenset({"api_keys", "runner_secret"})
@@ -211,3 +213,16 @@ def variable(field: str) -> str:
 def variables() -> dict[str, FieldInfo]:
     """Return environment variable → field, which has its default and its description."""
     return {variable(name): field for name, field in ServiceSettings.model_fields.items()}
+
+
+def paths_from_here() -> dict[str, str]:
+    """Return variable → value for all paths that the service reads, as they are meant in the current folder.
+
+    BentoML starts its processes in the folder of the sources, where a name such as `records` would be another folder
+    than the one that commands and the user mean. Raises ParamsError.
+    """
+    return (
+        absolute_paths(ServiceSettings.read(), variable)
+        | absolute_paths(signing.SigningSettings.read(), signing.variable)
+        | absolute_paths(language.LanguageSettings.read(), language.variable)
+    )

@@ -18,7 +18,7 @@ from fatescope.command import run
 from fatescope.errors import ParamsError
 from fatescope.ports import OTHER_PORT, check_port
 from service.registry import model_store
-from service.settings import ServiceSettings, variable
+from service.settings import ServiceSettings, paths_from_here, variable
 
 BENTO = "service.gateway:Fatescope"
 PORTS = {"gateway": 3000, "runner": 3001}
@@ -51,6 +51,7 @@ def main(
     os.environ[variable("bundles")] = str(model_store.ensure_store(settings))
     # Without it, a Bento has no runner that could be served alone on a machine without a GPU.
     os.environ[variable("runner_process")] = "true"
+    os.environ.update(paths_from_here())
     # As the command line of BentoML does.
     load(BENTO, source).inject_config()
     serve_http(BENTO, working_dir=source, host=host, port=port or PORTS[part], **options)

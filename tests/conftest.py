@@ -1,6 +1,7 @@
 """What the tests of all packages share: made-up cells, the project's own parameters, and the real images."""
 
 import os
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -15,9 +16,10 @@ from tests.support.params import write_params
 from tests.support.project import SHARED
 
 
-def pytest_configure():
+def pytest_configure(config):
     # The key of whoever runs the tests stays out of them, and most bundles here have no signature.
     folder = Path(tempfile.mkdtemp(prefix="fatescope-test-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ["FATESCOPE_SIGNING_KEY"] = str(folder / "signing-key.pem")
     os.environ["FATESCOPE_SIGNATURES"] = "warn"
 

@@ -58,16 +58,16 @@ def compare(sets: Sets, name: str, cells: Divided, common: dict[str, object]) ->
     """Yield the rows of one set: the members, both ensembles, the single networks, and the difference of the chosen."""
     members = {backbone: train(sets, cells, common, backbone, "one") for backbone in MEMBERS}
     networks = [member.network for member in members.values()]
-    classes, seconds = len(cells.classes), sum(kept_fits.fit_seconds(member, cells) for member in members.values())
-    joined = {
-        f"VGG19 + Inception, {how} joined": (join_networks(networks, cells.examples, classes, how), seconds)
-        for how in JOINS
-    }
     single = {
         f"{backbone}, averaged over views": train(sets, cells, common, backbone, "symmetries") for backbone in SINGLE
     }
     alone = {
         title: (fitted.network, kept_fits.fit_seconds(fitted, cells)) for title, fitted in {**members, **single}.items()
+    }
+    seconds = sum(alone[backbone][1] for backbone in members)
+    joined = {
+        f"VGG19 + Inception, {how} joined": (join_networks(networks, cells.examples, len(cells.classes), how), seconds)
+        for how in JOINS
     }
     test = sample_evenly(cells.test, 60) if sets.small else cells.test
     units = kept_fits.units_of(cells, test, "groups")

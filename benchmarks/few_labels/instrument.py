@@ -131,9 +131,10 @@ def balanced(right: Floats, tested: Tested) -> float:
 
 
 def worst_group(right: Floats, tested: Tested) -> float:
-    """Return the lowest accuracy of a group of at least GROUP_CELLS cells."""
+    """Return the lowest accuracy of a group of at least GROUP_CELLS cells, or of the largest where all are smaller."""
     names, counts = np.unique(tested.groups, return_counts=True)
-    return float(min(right[tested.groups == name].mean() for name in names[counts >= GROUP_CELLS]))
+    large = names[counts >= min(GROUP_CELLS, counts.max())]
+    return float(min(right[tested.groups == name].mean() for name in large))
 
 
 def paired_interval(difference: Floats, tested: Tested) -> intervals.Interval:

@@ -5,7 +5,7 @@ focus, noise, gain or illumination. Of real cells there is only the image, which
 instrument_shifts` changes; so it does for the size of pixels, which the optics do not know.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,10 +46,10 @@ class Tested:
     """(n,) the acquisition group of each."""
 
 
-def of_images(cells: Divided, folder: Path, seed: int) -> Tested:
-    """Return the test cells of a set that was ingested into `folder`, whose images are changed."""
+def of_images(cells: Divided, folder: Path, seed: int, shifts: Iterable[str] = SHIFTS) -> Tested:
+    """Return the test cells of a set that was ingested into `folder`, whose images are changed by `shifts`."""
     source, rows = dataset.load(folder), cells.test
-    shifted = {name: shift_cells(source, rows, name, seed) for name in SHIFTS}
+    shifted = {name: shift_cells(source, rows, name, seed) for name in shifts}
     return Tested({LIKE: source.pixels[rows], **shifted}, cells.examples.targets[rows], cells.groups[rows])
 
 

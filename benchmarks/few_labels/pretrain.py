@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.accuracy import JURKAT_FIT, MALARIA, SEED, Indices
+from benchmarks.few_labels.other_instruments import LIKE, of_images
 from benchmarks.few_labels.sets import Divided, Sets
 from benchmarks.tables import Row
 from fatescope.config import Train
@@ -34,9 +34,15 @@ EPOCHS = {0.01: 60, 0.1: 30, 1.0: 8}
 """Share of the labels → epochs."""
 SIZES = {"scale": 0.05, "intensity": 0.1, "epochs": 25}
 """Views of Jurkat cells, whose size and darkness tell the phase."""
-FOCUS, NOISE = 1.5, 0.3
-"""Shifts of test cells: standard deviations of a blur, px, and of noise, in units of that of the image."""
 BOOTSTRAPS = 1000
+
+NOTHING, TUNED, FROZEN = "from nothing", "pretrained, fine-tuned", "pretrained, frozen"
+RANDOMISE = "randomise"
+"""The value of `train.domain` for the rows that end with it."""
+FOCUS, NOISE = "focus", "noise"
+"""Of `pipelines.evaluation.instrument_shifts`."""
+ALL, LOST, MINUTES = "100%", "lost by focus and noise", "minutes to pretrain"
+MINUTES_BAR, MINUTES_FORM = {MINUTES: "<= 60"}, {MINUTES: "{:.1f}"}
 
 Pixels = npt.NDArray[np.uint16]
 
@@ -63,6 +69,7 @@ class Bench:
         params = self.sets.params.pretrain
         content = params.model_dump(mode="json") | PRETRAINING | views
         content["epochs"] = self.epochs(content["epochs"])
+        content["batch_size"] = min(content["batch_size"], len(rows) // 2)
         path = self.folder / f"{_digest(content, settings, rows)}.safetensors"
         if not path.exists():
             started = time.monotonic()
@@ -72,17 +79,18 @@ class Bench:
             path.with_suffix(".json").write_text(json.dumps(time.monotonic() - started))
         return path, float(json.loads(path.with_suffix(".json").read_text()))
 
-    def tuned(self, divided: Divided, settings: Train) -> dict[str, Indices]:
-        """Return shift → the classes of the test cells, by a network that was fitted from `settings.weights`."""
+    def tuned(self, divided: Divided, settings: Train, images: dict[str, Pixels]) -> dict[str, Indices]:
+        """Return for each of the `images` the classes, by a network that was fitted from `settings.weights`."""
         path = self.folder / f"{_digest(settings, divided.examples.train)}.npz"
-        if not path.exists():
+        known: dict[str, Indices] = dict(np.load(path)) if path.exists() else {}
+        if set(images) - set(known):
             network = fit(divided.examples, len(divided.classes), settings, SEED, lambda *_: None).network
-            found = {
+            known = {
                 name: predict(network, pixels, np.arange(len(pixels))).logits.argmax(1)
-                for name, pixels in _shifted(divided).items()
+                for name, pixels in images.items()
             }
-            np.savez(path, **found)
-        return dict(np.load(path))
+            np.savez(path, **known)
+        return known
 
 
 PRETRAINING: dict[str, Any] = {"method": "simclr", "epochs": 10, "batch_size": 128, "minutes": 60}
@@ -100,50 +108,33 @@ def _malaria(bench: Bench) -> list[Row]:
     rows = np.sort(np.concatenate([whole.examples.train, whole.examples.validation]))
     weights, seconds = bench.taught(whole.examples.pixels, rows, settings, {})
     pretrained = settings.changed(FINE_TUNED | {"weights": str(weights)})
-    values: dict[str, dict[str, float]] = {"from nothing": {}, "pretrained, fine-tuned": {}, "pretrained, frozen": {}}
-    right: dict[str, dict[str, Indices]] = {}
-    embedded = _embed(whole, pretrained)
+    starts = {NOTHING: settings, TUNED: pretrained}
+    starts |= {f"{name}, {RANDOMISE}": start.changed({"domain": RANDOMISE}) for name, start in starts.items()}
+    images = of_images(whole, bench.sets.work / "malaria" / "cells", SEED, (FOCUS, NOISE)).pixels
+    embedded = _embed(whole, pretrained, images)
+    values: dict[str, dict[str, float]] = {name: {} for name in (*starts, FROZEN)}
     for share, epochs in EPOCHS.items():
-        labelled = whole if share == 1 else whole.with_labels(share)
-        labelled = _with_validation(labelled)
+        labelled = _with_validation(whole if share == 1 else whole.with_labels(share))
         changes = {"epochs": bench.epochs(epochs), "batch_size": 64 if share == 1 else 32}
-        right = {
-            "from nothing": bench.tuned(labelled, settings.changed(changes)),
-            "pretrained, fine-tuned": bench.tuned(labelled, pretrained.changed(changes)),
-            "pretrained, frozen": _classify_frozen(labelled, embedded),
-        }
+        taken = images if share == 1 else {LIKE: images[LIKE]}
+        right = {name: bench.tuned(labelled, start.changed(changes), taken) for name, start in starts.items()}
+        right[FROZEN] = _classify_frozen(labelled, embedded)
         for name, predicted in right.items():
-            column = f"{share:.0%} of labels"
-            values[name][column] = _accuracy(whole, predicted["like"])
-            values[name][f"{column}, from"], values[name][f"{column}, to"] = _interval(whole, predicted["like"])
-    for name, predicted in right.items():
-        for shift in ("out of focus", "noisy"):
-            values[name][f"100% of labels, {shift}"] = _accuracy(whole, predicted[shift])
-    rows_of_table = [Row(f"malaria, {name}", columns) for name, columns in values.items()]
-    return [*rows_of_table, *_bars(values), Row("malaria, pretraining, minutes of one thread",
-            {"value": seconds / 60}, {"value": "<= 60"}, {"value": "{:.1f}"})]  # fmt: skip
-
-
-def _bars(values: dict[str, dict[str, float]]) -> list[Row]:
-    """Return what the accuracies at few labels, and under shifts, are in units of those at all labels."""
-    full = values["from nothing"]["100% of labels"]
-    lost = {
-        name: sum(
-            columns["100% of labels"] - columns[f"100% of labels, {shift}"] for shift in ("out of focus", "noisy")
-        )
+            values[name][f"{share:.0%}"] = _accuracy(whole, predicted[LIKE])
+            low, high = _interval(whole, predicted[LIKE])
+            values[name][f"± at {share:.0%}"] = (high - low) / 2
+            if share == 1:
+                shifted = {shift: _accuracy(whole, predicted[shift]) for shift in (FOCUS, NOISE)}
+                lost = values[name][ALL] - sum(shifted.values()) / len(shifted)
+                values[name] |= shifted | {LOST: lost}
+    for name in (TUNED, f"{TUNED}, {RANDOMISE}", FROZEN):
+        values[name][MINUTES] = seconds / 60
+    full, lost = values[NOTHING][ALL], values[NOTHING][LOST]
+    bars = {"10%": f">= {full - 0.01:.4f}", "1%": f">= {0.95 * full:.4f}", LOST: f"<= {0.5 * lost:.4f}"} | MINUTES_BAR
+    return [
+        Row(f"malaria, {name}", columns, bars if "pretrained" in name else {}, MINUTES_FORM)
         for name, columns in values.items()
-    }
-    rows = []
-    for name in ("pretrained, fine-tuned", "pretrained, frozen"):
-        rows += [
-            Row(f"malaria, {name}: 10% of labels less all labels from nothing",
-                {"value": values[name]["10% of labels"] - full}, {"value": ">= -0.01"}),
-            Row(f"malaria, {name}: 1% of labels, share of all labels from nothing",
-                {"value": values[name]["1% of labels"] / full}, {"value": ">= 0.95"}),
-            Row(f"malaria, {name}: loss under both shifts, share of that from nothing",
-                {"value": lost[name] / max(lost["from nothing"], 1e-3)}, {"value": "<= 0.5"}),
-        ]  # fmt: skip
-    return rows
+    ]
 
 
 def _jurkat(bench: Bench) -> list[Row]:
@@ -151,17 +142,19 @@ def _jurkat(bench: Bench) -> list[Row]:
     settings = bench.sets.common.changed(JURKAT_FIT | SMALL | FROM_NOTHING | {"epochs": bench.epochs(40)})
     # The same for all folds: the cells that none of them tests.
     rows = np.setdiff1d(bench.sets.jurkat_unlabelled, np.concatenate([fold.test for fold in folds]))
-    rows = rows[::6] if bench.sets.small else rows
+    rows = rows[::40] if bench.sets.small else rows
     weights, seconds = bench.taught(folds[0].examples.pixels, rows, settings, SIZES)
     pretrained = settings.changed(FINE_TUNED | {"weights": str(weights)})
     table = []
-    for name, chosen in (("from nothing", settings), ("pretrained, fine-tuned", pretrained)):
-        of_folds = [_accuracy(fold, bench.tuned(fold, chosen)["like"]) for fold in folds]
-        columns = {"100% of labels": np.mean(of_folds), "standard deviation over folds": np.std(of_folds, ddof=1)}
-        bars = {"100% of labels": ">= 0.85"} if chosen is pretrained else {}
-        table.append(Row(f"Jurkat, {name}", {key: float(value) for key, value in columns.items()}, bars))
-    minutes = {"value": seconds / 60}
-    return [*table, Row("Jurkat, pretraining, minutes of one thread", minutes, {"value": "<= 60"}, {"value": "{:.1f}"})]
+    for name, chosen in ((NOTHING, settings), (TUNED, pretrained)):
+        of_folds = [_accuracy(fold, bench.tuned(fold, chosen, _like(fold))[LIKE]) for fold in folds]
+        columns = {ALL: float(np.mean(of_folds)), f"± at {ALL}": float(np.std(of_folds, ddof=1))}
+        if chosen is settings:
+            table.append(Row(f"Jurkat, {name}", columns))
+        else:
+            bars = {ALL: ">= 0.85"} | MINUTES_BAR
+            table.append(Row(f"Jurkat, {name}", columns | {MINUTES: seconds / 60}, bars, MINUTES_FORM))
+    return table
 
 
 def _with_validation(divided: Divided) -> Divided:
@@ -169,27 +162,18 @@ def _with_validation(divided: Divided) -> Divided:
     return Divided(divided.examples.merge_validation(), divided.test, divided.classes, divided.groups)
 
 
-def _shifted(divided: Divided) -> dict[str, Pixels]:
-    """Return shift → the pixels of the test cells."""
-    pixels = divided.examples.pixels[divided.test]
-    images = pixels.astype(np.float32)
-    noise = np.random.default_rng(SEED).standard_normal(images.shape, np.float32)
-    noisy = images + NOISE * images.std((-2, -1), keepdims=True) * noise
-    blurred = gaussian_filter(images, (0,) * (images.ndim - 2) + (FOCUS, FOCUS), mode="nearest")
-    changed = {"out of focus": blurred, "noisy": noisy}
-    return {"like": pixels} | {
-        name: np.clip(np.round(values), 0, np.iinfo(np.uint16).max).astype(np.uint16)
-        for name, values in changed.items()
-    }
+def _like(divided: Divided) -> dict[str, Pixels]:
+    """Return the test cells as they are."""
+    return {LIKE: divided.examples.pixels[divided.test]}
 
 
-def _embed(divided: Divided, settings: Train) -> dict[str, npt.NDArray[np.float32]]:
-    """Return shift → the embeddings of the test cells by the weights of `settings`; `all` are those of all cells."""
+def _embed(divided: Divided, settings: Train, images: dict[str, Pixels]) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the embeddings of the `images` by the weights of `settings`; `all` are those of all cells."""
     network, pixels = build_network(settings, len(divided.classes), divided.examples.kinds), divided.examples.pixels
-    embedded = {"all": predict(network, pixels, np.arange(len(pixels))).embedding}
-    for name, shifted in _shifted(divided).items():
-        embedded[name] = predict(network, shifted, np.arange(len(shifted))).embedding
-    return embedded
+    return {
+        name: predict(network, taken, np.arange(len(taken))).embedding
+        for name, taken in ({"all": pixels} | images).items()
+    }
 
 
 def _classify_frozen(divided: Divided, embedded: dict[str, npt.NDArray[np.float32]]) -> dict[str, Indices]:

@@ -19,8 +19,11 @@ from fatescope.data import dataset, splits
 from fatescope.data.dataset import CellDataset, class_indices
 from pipelines.commands import simulate
 from pipelines.stages import ingest, split
+from pipelines.training.ensemble import sample_evenly
 from pipelines.training.examples import Examples, load_examples
 
+FEW = 40
+"""Cells of a class that are trained on, and tested, where the sets are small; fewer to validate on."""
 ONE_THREAD = {"threads": 1}
 """Fits of these sizes do not fill two cores; two programs with a thread each do."""
 
@@ -60,7 +63,7 @@ class Sets:
     """The sets of cells by name, ingested below `work` when they are first asked for, and found there again."""
 
     def __init__(self, archives: Path, work: Path | None = None, small: bool = False) -> None:
-        """Read `malaria.zip` and `jurkat_ifc.zip` of `archives`; with `small`, a fraction of each set."""
+        """Read `malaria.zip` and `jurkat_ifc.zip` of `archives`; with `small`, FEW cells of a class of each set."""
         self._archives, self.small = archives, small
         self.imagenet = archives / "mobilenet_v2_imagenet.safetensors"
         self._temporary = None if work else tempfile.TemporaryDirectory(prefix="fatescope-bench-")
@@ -79,16 +82,16 @@ class Sets:
 
     @cached_property
     def malaria(self) -> Divided:
-        """21,500 cells of thin smears, parasitized or not, divided by patient; a tenth of them when `small`."""
+        """21,500 cells of thin smears, parasitized or not, divided by patient."""
         cells, params = self._load("malaria")
-        return self._divide(cells, self.work / "malaria", "grouped", tuple(params.classes("binary")), 0.1)
+        return self._divide(cells, self.work / "malaria", "grouped", tuple(params.classes("binary")))
 
     @cached_property
     def jurkat(self) -> list[Divided]:
-        """900 cells each of G1, S_phase and G2 in five folds; a sixth of them when `small`."""
+        """900 cells each of G1, S_phase and G2 in five folds."""
         cells, _ = self._load("jurkat_ifc")
         labels = cells.manifest["label"].to_numpy(str)
-        rng, count = np.random.default_rng(SEED), CELLS_PER_CLASS // (6 if self.small else 1)
+        rng, count = np.random.default_rng(SEED), FEW if self.small else CELLS_PER_CLASS
         chosen = [rng.choice(np.flatnonzero(labels == name), count, replace=False) for name in JURKAT]
         rows = np.sort(np.concatenate(chosen))
         targets = np.array([JURKAT.index(x) if x in JURKAT else -1 for x in labels], np.int64)
@@ -119,7 +122,7 @@ class Sets:
             ingest.main(path, folder / "data", folder / "cells")
             split.main(path, folder / "cells", folder / "splits.parquet")
         cells = dataset.load(folder / "cells")
-        return self._divide(cells, folder, "grouped", tuple(self.params.classes(task)), 1.0)
+        return self._divide(cells, folder, "grouped", tuple(self.params.classes(task)))
 
     def _load(self, name: str) -> tuple[CellDataset, Params]:
         folder = self.work / name
@@ -127,7 +130,7 @@ class Sets:
             load_set(self._archives / f"{name}.zip", name, folder)
         return dataset.load(folder / "cells"), config.load(folder / "params.yaml")
 
-    def _divide(self, cells: CellDataset, folder: Path, scheme: str, classes: tuple[str, ...], share: float) -> Divided:
+    def _divide(self, cells: CellDataset, folder: Path, scheme: str, classes: tuple[str, ...]) -> Divided:
         parts = splits.load(folder / "splits.parquet")
         examples = load_examples(cells, parts, scheme, list(classes))
         examples = Examples(
@@ -139,7 +142,7 @@ class Sets:
         )
         groups = np.unique(cells.manifest["group"].to_numpy(str), return_inverse=True)[1]
         divided = Divided(examples, parts.indices(scheme, "test", list(classes)), classes, groups)
-        if self.small and share < 1:
-            fewer = divided.with_labels(share)
-            return Divided(fewer.examples, divided.test[:: round(1 / share)], classes, groups)
+        if self.small:
+            fewer = divided.with_labels(min(1.0, FEW * len(classes) / len(examples.train)))
+            return Divided(fewer.examples, sample_evenly(divided.test, FEW * len(classes)), classes, groups)
         return divided

@@ -32,7 +32,7 @@ def pull(
 
         with versions.download(task, version) as folder, fresh_folder(target) as written:
             shutil.copytree(folder, written, dirs_exist_ok=True)
-    print(f"bundle of {task} version {version} in {target}")
+    print(f"bundle of {task}, version {version}, in {target}")
 
 
 def add(

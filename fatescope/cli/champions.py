@@ -92,7 +92,8 @@ def history(
         for reign in reigns:
             print(alias_history.describe(reign))
         if not reigns:
-            print(f"{task} never had a champion")
+            with registry():
+                print(alias_history.describe_none(task))
         return
     from fatescope.answered import versions_at
 

@@ -21,14 +21,15 @@ def list_versions(
     The registry is the one at MLFLOW_TRACKING_URI, else in mlflow.db of this folder.
     """
     with registry():
-        from pipelines.registry import listing
+        from pipelines.registry import listing, versions
 
         rows = listing.list_versions(task)
+        missing = "" if rows else versions.describe_missing(task)
     if as_json:
         console.print_json(rows)
         return
     if not rows:
-        print("no registered version" + (f" of {task}" if task else ""))
+        print(missing)
     for row in rows:
         accuracy = "missing" if row["balanced_accuracy"] is None else f"{row['balanced_accuracy']:.3f}"
         print(

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,18 @@ def step(text: str) -> Iterator[None]:
     start = perf_counter()
     yield
     print(f"  done in {perf_counter() - start:.1f} s", flush=True)
+
+
+@contextmanager
+def hushed(logger: str) -> Iterator[None]:
+    """Keep what a module logs for information from the terminal while the block runs."""
+    found = logging.getLogger(logger)
+    level = found.level
+    found.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        found.setLevel(level)
 
 
 def who() -> str:

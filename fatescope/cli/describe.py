@@ -1,7 +1,7 @@
 """The command `describe`."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -42,7 +42,7 @@ def describe(
     cultures = _cultures(source, task, model)
     if sample is not None:
         if sample not in cultures:
-            raise DataError(f"--sample {sample}: not in {source}; there are {', '.join(sorted(cultures)[:10])}")
+            raise DataError(f"--sample {sample}: not in {source}; {_samples(cultures)}")
         cultures = {sample: cultures[sample]}
     if template:
         described = {
@@ -91,21 +91,40 @@ def _cultures(source: Path, task: str, model: Path | None) -> "dict[str, Culture
     return _classify(source, task, model)
 
 
+def _samples(cultures: "Mapping[str, Culture]") -> str:
+    """Return what an error says of the samples that there are."""
+    names = sorted(filter(None, cultures))
+    if not names:
+        return "its images are in no folder, and so of one sample without a name; leave --sample out"
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"there are {', '.join(names[:10])}{more}"
+
+
 def _classify(source: Path, task: str, model: Path | None) -> "dict[str, Culture]":
     """Classify cells, of which nothing is kept."""
     from fatescope.data import archives
+    from fatescope.data.native.names import is_native
     from pipelines.ingestion.archive import unpack
     from service.batch import describing, run
 
+    known = "name a folder, a zip or a .cif of cells, results, or a saved answer"
     if not source.exists():
-        raise DataError(f"{source}: not there; name a folder, a zip or a .cif of cells, results, or a saved answer")
+        raise DataError(f"{source}: not there; {known}")
+    packed = source.is_file() and source.suffix.lower() == archives.SUFFIX
+    if not (packed or source.is_dir() or is_native(source.name)):
+        raise DataError(f"{source}: none of what is described; {known}")
     with tempfile.TemporaryDirectory() as kept:
         folder = Path(kept)
-        if source.is_file() and source.suffix.lower() == archives.SUFFIX:
-            (folder / "cells").mkdir()
-            unpack(source, folder / "cells")
-            source = folder / "cells"
-        run.score(source, folder / "out", task=task, model=model, workers=1, threads=0, ray="", quality=None)
+        place = folder / "cells" if packed else source
+        if packed:
+            place.mkdir()
+            unpack(source, place)
+        try:
+            # What it says of its progress names a folder that is gone by the time anybody could look into it.
+            with console.hushed("service.batch.run"):
+                run.score(place, folder / "out", task=task, model=model, workers=1, threads=0, ray="", quality=None)
+        except DataError as error:
+            raise DataError(str(error).replace(str(place), str(source))) from error
         return describing.cultures(folder / "out")
 
 

@@ -119,7 +119,10 @@ def _show_found(found: "list[Found]", *, as_json: bool) -> None:
         print(f"{one.place}: {one.selected} of {one.items}")
         for place in one.examples[:20]:
             print(f"  {place}")
-    print("nothing was deleted; --yes deletes it")
+    if any(one.selected for one in found):
+        print("nothing was deleted; --yes deletes it")
+    else:
+        print("found nowhere, so there is nothing to delete; look for another name with --path or --request")
 
 
 def _show_proof(proof: dict[str, Any]) -> None:

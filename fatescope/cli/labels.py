@@ -57,9 +57,7 @@ def draw(
     try:
         response = connect(settings).post("/queue", params=parameters)
     except httpx.HTTPError as error:
-        raise FatescopeError(
-            f"{settings.service}: does not answer ({error}); start it with `fatescope serve`"
-        ) from error
+        raise _unreachable(settings.service, error) from error
     if response.is_error:
         raise FatescopeError(_message(response))
     print(f"{response.json()['drawn']} cells of {task} to label; write a sheet with `fatescope labels sheet {task}`")
@@ -92,9 +90,10 @@ def sheet(
     import pandas as pd
 
     from fatescope.inference import label_queue, label_sheet
+    from fatescope.inference.labels import read_labels
 
     settings = _settings(records=records, feedback=feedback)
-    known, newest = label_queue.read_labels(settings.feedback, task), _newest(settings, task)
+    known, newest = read_labels(settings.feedback, task), _newest(settings, task)
     cells = newest.waiting(known)
     if disputed:
         # Labels of earlier batches count too.
@@ -116,11 +115,12 @@ def read(
 
     They overrule what was sent to the service with keys that lack the scope admin.
     """
-    from fatescope.inference import label_queue, label_sheet
+    from fatescope.inference import label_sheet
+    from fatescope.inference.labels import append_labels
 
     settings = _settings(records=records, feedback=feedback)
     filled = label_sheet.read_sheet(sheet, _newest(settings, task).classes)
-    count = label_queue.append_labels(settings.feedback, task, filled)
+    count = append_labels(settings.feedback, task, filled)
     print(f"{count} labels of {sheet} kept in {settings.feedback}; see `fatescope labels status {task}`")
 
 
@@ -143,14 +143,13 @@ def status(
     settings = _settings(service=service, records=records, feedback=feedback)
     try:
         client = connect(settings)
-        model = next((model for model in fetch_models(client) if model.task == task), None)
-        if model is None:
-            raise FatescopeError(f"{task}: the service has no model of this task")
+        models = {model.task: model for model in fetch_models(client)}
+        if task not in models:
+            raise FatescopeError(f"{task}: the service has no model of this task; it has {', '.join(sorted(models))}")
+        model = models[task]
         reference = fetch_reference(client, task)
     except httpx.HTTPError as error:
-        raise FatescopeError(
-            f"{settings.service}: does not answer ({error}); start it with `fatescope serve`"
-        ) from error
+        raise _unreachable(settings.service, error) from error
     window = read_newest(settings.records, model, settings.window)
     report = Detector(reference).evaluate(window) if len(window) >= MIN_CELLS else None
     watch = accuracy.AccuracyWatch.of(reference, model.prior, settings.accuracy_floor)
@@ -210,6 +209,12 @@ def _newest(settings: "MonitoringSettings", task: str) -> "Batch":
 
 def _heading(model: "ServedModel", cells: int) -> str:
     return f"{model.name} version {model.version}, the newest {cells} cells"
+
+
+def _unreachable(service: str, error: Exception) -> FatescopeError:
+    return FatescopeError(
+        f"{service}: does not answer ({error}); start it with `fatescope serve`, or name another address with --service"
+    )
 
 
 def _message(response: object) -> str:

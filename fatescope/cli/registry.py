@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fatescope.errors import FatescopeError
+from fatescope.model_registry import QUIET
 
 Task = Annotated[str, typer.Argument(metavar="TASK", help="The task, for example binary.")]
 
@@ -21,7 +22,7 @@ def registry() -> Iterator[None]:
         raise FatescopeError(
             "no registry: MLFLOW_TRACKING_URI is not set, and this folder has no mlflow.db; run `fatescope repro` first"
         )
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.update(QUIET | os.environ)
     from mlflow.exceptions import MlflowException
 
     try:

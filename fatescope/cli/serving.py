@@ -58,7 +58,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the champions as a web page and an HTTP API."""
-    from service.settings import ServiceSettings
+    from service.settings import ServiceSettings, paths_from_here
 
     command = serve_command(port, host)
     # Before the address is printed; BentoML takes seconds until the service does the same.
@@ -66,7 +66,8 @@ def serve(
     host = host or settings.host
     check_port(host, port, OTHER_PORT)
     if bundles is not None:
-        os.environ["FATESCOPE_BUNDLES"] = str(bundles.resolve())
+        os.environ["FATESCOPE_BUNDLES"] = str(bundles)
+    os.environ.update(paths_from_here())
     print(f"Service  {page_url(host, port)}", flush=True)
     # In place of this process, so that signals reach the service.
     os.execv(command[0], command)  # noqa: S606  a command of our own
@@ -78,7 +79,7 @@ def watch(port: Port = 3000) -> None:
     Drift exporter, incidents, Prometheus and Alertmanager. One that ends is started again; Ctrl-C ends all of them.
     """
     import monitoring
-    from service.settings import ServiceSettings
+    from service.settings import paths_from_here
 
     configuration = Path(monitoring.__file__).parent / "prometheus"
     debian = "on Debian: apt install prometheus prometheus-alertmanager"
@@ -97,13 +98,13 @@ def watch(port: Port = 3000) -> None:
             "--storage.tsdb.path", ".prometheus", "--web.listen-address", "127.0.0.1:9090",
         ],
     }  # fmt: skip
-    ServiceSettings.read()
+    environment = paths_from_here()
     check_port("127.0.0.1", port, OTHER_PORT)
     for fixed in WATCH_PORTS:
         check_port("127.0.0.1", fixed)
-    with processes.running(commands, {}, Path.cwd()) as started:
+    with processes.running(commands, environment, Path.cwd()) as started:
         print(f"Service {url}, Prometheus http://127.0.0.1:9090, drift http://127.0.0.1:9300", flush=True)
-        processes.keep(started, commands, {}, Path.cwd())
+        processes.keep(started, commands, environment, Path.cwd())
 
 
 def score(  # noqa: PLR0913, PLR0917  each is an option of the command

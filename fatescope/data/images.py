@@ -119,6 +119,10 @@ def _format_of(raw: bytes, name: str) -> Format:
     for module in _FORMATS:
         if module.matches(raw):
             return module
+    if raw.startswith(b"PK\x03\x04"):
+        raise ImageError(
+            "not_an_image", f"{name}: a zip, where one image was expected; send it to /classify_batch, or unpack it"
+        )
     raise ImageError("not_an_image", f"{name}: not an image (starts with {raw[:8]!r}); expected {_EXPECTED}")
 
 

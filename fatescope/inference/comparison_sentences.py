@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fatescope.inference.comparison import Estimate
 
 _WHOLE = 0.01
-"""Differences below it, 1 %, are written with a decimal."""
+"""Differences below it, one percentage point, are written with a decimal."""
 
 
 def cells_of(name: str) -> str:
@@ -32,7 +32,7 @@ def place(day: float | None, dose: float | None) -> str:
 
 def difference(condition: str, reference: str, name: str, estimate: Estimate) -> str:
     """Return the sentence about one class in two conditions."""
-    cells, size = cells_of(name), _percent(abs(estimate.difference))
+    cells, size = cells_of(name), _points(abs(estimate.difference))
     direction = _direction(estimate.difference)
     if estimate.low is None or estimate.high is None:
         return f"{condition} has {size} {direction} {cells} than {reference}, which may be chance."
@@ -41,7 +41,7 @@ def difference(condition: str, reference: str, name: str, estimate: Estimate) ->
         apart = f"{condition} and {reference} cannot be told apart by their {cells}"
         return f"{apart}: {condition} has {size} {direction} ({ends})."
     near, far = sorted(map(abs, (estimate.low, estimate.high)))
-    return f"{condition} has {size} {direction} {cells} than {reference} ({_bare(near)} to {_percent(far)})."
+    return f"{condition} has {size} {direction} {cells} than {reference} ({_bare(near)} to {_bare(far)})."
 
 
 def one_replicate(condition: str, reference: str, replicates: tuple[int, int]) -> str:
@@ -85,12 +85,12 @@ def course(axis: str, condition: str, other: str | float, name: str, steps: Sequ
         directions = {_direction(step.difference) for step in steps if step.x >= first.x}
         amount = directions.pop() if len(directions) == 1 else "another share of"
         return f"From {axis} {number(first.x)} on, {condition} has {amount} {cells} than {beside}."
-    itself = beside if isinstance(other, str) else f"itself {beside}"
-    same = f"{condition} cannot be told from {itself} by its {cells}"
     alike = [x for x in tested if x not in differing]
-    if not differing:
-        return f"{same} {_on(preposition, alike)}."
-    return f"{same} {_on(preposition, alike)}; it can {_on(preposition, differing)}."
+    if isinstance(other, str):
+        same = f"{condition} cannot be told from {other} by its {cells} {_on(preposition, alike)}"
+    else:
+        same = f"By its {cells}, {condition} {_on(preposition, alike)} cannot be told from {condition} {beside}"
+    return f"{same}; it can {_on(preposition, differing)}." if differing else f"{same}."
 
 
 def _on(preposition: str, places: Sequence[str]) -> str:
@@ -98,8 +98,10 @@ def _on(preposition: str, places: Sequence[str]) -> str:
     return f"{preposition}{'s' * (len(places) > 1)} {join(places)}"
 
 
-def _percent(share: float) -> str:
-    return f"{_bare(share)} %"
+def _points(share: float) -> str:
+    """Return a difference of shares, which `20 % more` would not tell from a fifth more of them."""
+    points = _bare(share)
+    return f"{points} percentage point{'' if points == '1' else 's'}"
 
 
 def _bare(share: float) -> str:
@@ -107,7 +109,7 @@ def _bare(share: float) -> str:
 
 
 def _signed(share: float) -> str:
-    return f"{_percent(abs(share))} {_direction(share)}"
+    return f"{_bare(abs(share))} {_direction(share)}"
 
 
 def _direction(change: float) -> str:

@@ -1,4 +1,4 @@
-"""The queue of cells that a person is asked to label, and the labels that have come in.
+"""The queue of cells that a person is asked to label.
 
 A batch is drawn from the newest predictions of a version (`labelling.draw`) and kept as
 `RECORDS/TASK/queue/TIME-VERSION-TOKEN.parquet`, so that labels find their prediction however late they come: the
@@ -6,16 +6,13 @@ prediction log is deleted sooner. Rows are in the order in which the cells are t
 that the answer of the service had), `image_hash`, `time`, `label` and `verdict` as they were answered, `p_CLASS`,
 `q_CLASS` (the probability in the mixture of the batch), and `size` (how often such a cell is drawn).
 
-Labels are lines of `corrections.jsonl` that have the id of a cell, or the hash of its pixels. Of several for one cell
-the first counts, until its author changes it or a stronger one says otherwise (`fatescope.data.statements`). Labels
-count up to the first cell of a batch that has none: whoever labels what is easy and leaves out the rest would make the
-model look better.
+Labels (`fatescope.inference.labels`) count up to the first cell of a batch that has none: whoever labels what is easy
+and leaves out the rest would make the model look better.
 """
 
 import fcntl
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,13 +27,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fatescope.atomic import replacing
-from fatescope.data import corrections
-from fatescope.data.statements import ADMIN, Settled, Statement, settle
+from fatescope.data.statements import Settled
 from fatescope.errors import DataError
 from fatescope.file_cache import FileCache
 from fatescope.inference import accuracy, labelling
 from fatescope.inference.evidence import Answers
 from fatescope.inference.labelling import Labelled
+from fatescope.inference.labels import Labels
 from fatescope.inference.names import cell_id, cell_of
 from fatescope.inference.record_files import read_newest
 
@@ -75,18 +72,18 @@ class Batch:
     rows: pd.DataFrame
     """As the file has them."""
 
-    def targets(self, labels: "Labels") -> Indices:
+    def targets(self, labels: Labels) -> Indices:
         """Return the (m,) index of the class of each cell, UNLABELLED or UNTOLD."""
         places = {name: place for place, name in enumerate(self.classes)}
         return np.array(
             [UNLABELLED if each is None else places.get(each.label, UNTOLD) for each in self._settled(labels)], np.int64
         )  # fmt: skip
 
-    def waiting(self, labels: "Labels") -> pd.DataFrame:
+    def waiting(self, labels: Labels) -> pd.DataFrame:
         """Return the rows of the cells that have no label, in their order."""
         return self._chosen(self.targets(labels) == UNLABELLED)
 
-    def disputed(self, labels: "Labels") -> pd.DataFrame:
+    def disputed(self, labels: Labels) -> pd.DataFrame:
         """Return the rows of the cells on whose label people disagree, in their order."""
         return self._chosen(np.array([each is not None and each.disputed for each in self._settled(labels)], bool))
 
@@ -94,11 +91,11 @@ class Batch:
         chosen: pd.DataFrame = self.rows.loc[rows]
         return chosen
 
-    def _settled(self, labels: "Labels") -> "list[Settled | None]":
+    def _settled(self, labels: Labels) -> list[Settled | None]:
         cells = zip(self.rows["cell"], self.rows["image_hash"], strict=True)
         return [labels.settle([cell], [pixels]) for cell, pixels in cells]
 
-    def first(self, labels: "Labels") -> Indices:
+    def first(self, labels: Labels) -> Indices:
         """Return the classes of the cells before the first one that has no label."""
         targets = self.targets(labels)
         return targets[: int(np.argmax(targets == UNLABELLED))] if (targets == UNLABELLED).any() else targets
@@ -120,28 +117,6 @@ class Batch:
     def _predicted(self, rows: pd.DataFrame) -> Indices:
         predicted: Indices = rows[[f"p_{name}" for name in self.classes]].to_numpy(float).argmax(1)
         return predicted
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What persons have said of cells; an empty text where they could not tell."""
-
-    by_cell: Mapping[str, list[Statement]]
-    by_pixels: Mapping[int, list[Statement]]
-
-    def settle(self, cells: Iterable[str], pixels: Iterable[int]) -> Settled | None:
-        """Return which label counts of one cell with these ids and these pixels, None if there is none.
-
-        Of all together: otherwise whoever names a cell in another way than the first one did would overrule that.
-        """
-        named = [statement for cell in cells for statement in self.by_cell.get(cell, ())]
-        seen = [statement for digest in pixels for statement in self.by_pixels.get(int(digest), ())]
-        return settle([*named, *seen])
-
-    def of(self, cell: str, pixels: int) -> str | None:
-        """Return the label of a cell; None if there is none."""
-        settled = self.settle([cell], [pixels])
-        return None if settled is None else settled.label
 
 
 def draw_batch(
@@ -268,40 +243,6 @@ def _read(path: Path) -> Batch:
 
 
 _files = FileCache(_read)
-
-
-def read_labels(feedback: Path, task: str | None = None) -> Labels:
-    """Return what the corrections in a folder say of cells, those of a `task` alone if it is given.
-
-    A line that was cut off, or that names no cell, says nothing.
-    """
-    by_cell, by_pixels = defaultdict[str, list[Statement]](list), defaultdict[int, list[Statement]](list)
-    for place, entry in enumerate(corrections.read(feedback)):
-        # The same image is another cell to another task, with other classes.
-        if task is not None and entry.get("task", task) != task:
-            continue
-        try:
-            statement = Statement.of(place, entry)
-            if cell := str(entry.get("cell") or ""):
-                by_cell[cell_of(cell)].append(statement)
-            if entry.get("image_hash"):
-                by_pixels[int(entry["image_hash"])].append(statement)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return Labels(by_cell, by_pixels)
-
-
-def append_labels(feedback: Path, task: str, labels: Iterable[tuple[str, str]]) -> int:
-    """Write (cell, label) as corrections, an empty label where a person could not tell; return how many there were.
-
-    They overrule those of keys without the scope `admin`: whoever may write to the folder may do all.
-    """
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    common = {"time": now, "task": task, "by": None, "scope": ADMIN}
-    lines = [json.dumps({**common, "cell": cell, "label": label or None}) + "\n" for cell, label in labels]
-    with corrections.locked(feedback) as file:
-        file.write("".join(lines))
-    return len(lines)
 
 
 @contextmanager

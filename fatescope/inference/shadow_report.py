@@ -85,14 +85,18 @@ class LiveComparison:
             return [_line("with labels", "nothing: no correction of these versions has come")]
         right = f"challenger right in {labels.challenger_right:,}, champion in {labels.champion_right:,}"
         alone, still_open = labels.units - labels.groups, labels.open_groups
-        units = (
-            f"{labels.groups} acquisition groups and {alone} cells of no known group; {still_open} groups still open"
-        )
+        units = f"{_count(labels.groups, 'acquisition group')} and {_count(alone, 'cell')} of no known group"
+        if still_open:
+            units += f"; {_count(still_open, 'group')} still open"
         lines = [_line("labels", f"{labels.cells:,}: {right}"), _line("", f"counted by {units}")]
         if labels.low is not None:
             gain = f"between {labels.low:+.3f} and {labels.high:+.3f}, however often this is looked at"
             lines.append(_line("", f"gain in accuracy {gain}"))
         return [*lines, _line("with labels", labels.describe())]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _line(name: str, text: str) -> str:

@@ -84,6 +84,8 @@ def _copy_or_unpack(source: Path, folder: Path) -> int:
     """Copy all that `source` holds into `folder`, and return the number of files."""
     if source.is_dir():
         return _copy(source, folder)
+    if not (source.exists() or source.is_symlink()):
+        raise DataError(f"{source}: not there; name the folder or zip of an export, or a .cif or .rif")
     if not source.is_file():
         raise DataError(f"{source}: neither a folder nor a zip; export to one of them")
     with source.open("rb") as file:

@@ -7,11 +7,10 @@ Without a reason only where the gate allows it: what passed in an experiment, fo
 from datetime import UTC, datetime
 from typing import TypedDict
 
-import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
 from fatescope import audit_log
-from fatescope.errors import BundleError, DataError
+from fatescope.errors import DataError
 from fatescope.inference import bundle
 from fatescope.model_registry import CHAMPION, model_name
 from pipelines.registry import aliases, versions
@@ -72,10 +71,7 @@ def promote(task: str, version: str | None, why: str | None, who: str) -> Promot
 
 def _newest(task: str) -> ModelVersion:
     """Return the version that was registered last; raises BundleError where there is none."""
-    known = versions.list_versions(task)
-    if not known:
-        raise BundleError(f"{model_name(task)}: no version in {mlflow.get_registry_uri()}; run `fatescope repro`")
-    return known[0]
+    return versions.require(task)[0]
 
 
 def _objection(version: ModelVersion, champion: str | None) -> str | None:

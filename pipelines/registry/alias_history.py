@@ -46,7 +46,10 @@ class Reign:
 
 
 def champions(task: str, log: Path | None) -> list[Reign]:
-    """Return the champions of `task`, the first one first."""
+    """Return the champions of `task`, the first one first.
+
+    Raises BundleError where nothing is known of the task: neither a champion nor any version.
+    """
     logged = [] if log is None else _from_log(task, log)
     first = logged[0] if logged else None
     before = [
@@ -58,9 +61,19 @@ def champions(task: str, log: Path | None) -> list[Reign]:
         # The log begins with the version that it found, of which the tags say more.
         logged = logged[1:]
     reigns = before + logged
+    if not reigns:
+        versions.require(task)
     return [
         replace(reign, until=reigns[i + 1].since if i + 1 < len(reigns) else None) for i, reign in enumerate(reigns)
     ]
+
+
+def describe_none(task: str) -> str:
+    """Return what `fatescope models history` prints where no move of the alias is on record."""
+    champion = versions.get_by_alias(task, CHAMPION)
+    if champion is None:
+        return f"{task} never had a champion"
+    return f"version {champion.version} of {task} is the champion; since when and by whom is not on record"
 
 
 def champion_at(reigns: Sequence[Reign], time: datetime) -> Reign | None:

@@ -48,10 +48,12 @@ def measure_difference(paired: PairedPredictions) -> Difference:
 def _least_error(paired: PairedPredictions) -> float:
     """Return the standard error where all groups agree: that of as many cells, with one more of each kind (Laplace).
 
-    A cell may be right in the later model alone, in the earlier one alone, or alike in both.
+    A cell may be right in the later model alone, in the earlier one alone, or alike in both. Of a cell with several
+    images the first counts: the others say little that is new.
     """
-    targets, size = paired.targets, len(paired.classes)
-    before, after = (probabilities.argmax(1) == targets for probabilities in (paired.before, paired.after))
+    first = slice(None) if paired.cells is None else np.unique(paired.cells, return_index=True)[1]
+    targets, size = paired.targets[first], len(paired.classes)
+    before, after = (probabilities[first].argmax(1) == targets for probabilities in (paired.before, paired.after))
     cells = np.bincount(targets, minlength=size) + 3
     mended, broken = ((np.bincount(targets, rows, size) + 1) / cells for rows in (after & ~before, before & ~after))
     return float(np.sqrt(((mended + broken - (mended - broken) ** 2) / cells).sum())) / size

@@ -92,7 +92,7 @@ def sign_version(task: str, version: str) -> tuple[str, str]:
     Nothing but the signature is changed. Raises BundleError for one that is damaged, or was signed and changed since.
     """
     name, client = model_name(task), tracking.client()
-    number = version if version.isdigit() else str(client.get_model_version_by_alias(name, version).version)
+    number = versions.number_of(task, version)
     with versions.download(task, number, unsigned=True) as folder:
         found = bundle.open_spec(folder)
         if found.task != task:

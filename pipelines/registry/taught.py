@@ -82,5 +82,8 @@ def _unpacked(path: Path) -> Iterator[Path]:
             raise BundleError(f"{path}: neither the folder of a bundle nor a zip of one ({error})") from error
         specs = sorted(Path(place).glob(f"**/{bundle.SPEC}"))
         if len(specs) != 1:
-            raise BundleError(f"{path}: {len(specs)} bundles in it, where one was expected")
+            raise BundleError(
+                f"{path}: {len(specs)} bundles in it, where one was expected; give the zip that `Download bundle` on "
+                "the page has saved"
+            )
         yield specs[0].parent

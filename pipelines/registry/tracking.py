@@ -16,8 +16,9 @@ from getpass import getuser
 from pathlib import Path
 from typing import Any
 
-# MLflow reads this when it is imported. No run of ours sends usage data to anyone.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+from fatescope.model_registry import QUIET, is_missing, metric_key, model_name, restore_experiment
+
+os.environ.update(QUIET | os.environ)
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
@@ -25,7 +26,6 @@ from mlflow.exceptions import MlflowException
 
 from fatescope import artifact_places
 from fatescope.data.batches import batched
-from fatescope.model_registry import is_missing, metric_key, model_name, restore_experiment
 
 log = logging.getLogger(__name__)
 

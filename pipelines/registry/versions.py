@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from fatescope.errors import BundleError, DataError, FatescopeError
 from fatescope.inference import bundle
-from fatescope.model_registry import bundle_uri, is_missing, model_name
+from fatescope.model_registry import PREFIX, bundle_uri, is_missing, model_name
 from fatescope.signing import signature
 from fatescope.signing.settings import SigningSettings
 from fatescope.signing.signature import UnsignedError
@@ -38,6 +38,13 @@ def list_versions(task: str) -> list[ModelVersion]:
     """Return all versions of `task`, newest first."""
     versions = client().search_model_versions(f"name = '{model_name(task)}'")
     return sorted(versions, key=lambda version: -int(version.version))
+
+
+def require(task: str) -> list[ModelVersion]:
+    """Return the same; raises BundleError where there is none."""
+    if known := list_versions(task):
+        return known
+    raise BundleError(describe_missing(task))
 
 
 def get_by_alias(task: str, alias: str) -> ModelVersion | None:
@@ -60,7 +67,19 @@ def find(task: str, version: str) -> ModelVersion:
     except MlflowException as error:
         if not is_missing(error):
             raise
-        raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()}") from error
+        raise BundleError(describe_missing(task, version)) from error
+
+
+def describe_missing(task: str | None, version: str = "") -> str:
+    """Return what is said where `task`, or any task, has no version, or not the one that was asked for."""
+    place = mlflow.get_registry_uri()
+    name = model_name(task) if task else "registry"
+    if version and task and list_versions(task):
+        return f"{name}: no version '{version}' in {place}; `fatescope models list {task}` prints those that there are"
+    tasks = sorted(str(model.name).removeprefix(PREFIX) for model in client().search_registered_models())
+    others = f" there are versions of {', '.join(tasks)}, and" if tasks else ""
+    asked = f" '{version}'" if version else ""
+    return f"{name}: no version{asked} in {place};{others} `fatescope repro` registers one"
 
 
 def next_number(task: str) -> str:
@@ -82,7 +101,7 @@ def number_of(task: str, version: str) -> str:
     except MlflowException as error:
         if not is_missing(error):
             raise
-        raise BundleError(f"{name}: no version '{version}' in {mlflow.get_registry_uri()} ({error.message})") from error
+        raise BundleError(describe_missing(task, version)) from error
     return number
 
 

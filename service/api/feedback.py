@@ -99,7 +99,9 @@ class FeedbackStore:
         untold = not correction.label and correction.cell is not None and not correction.keep_image
         if correction.label not in spec.classes and not untold:
             raise RequestError(
-                422, "unknown_class", f"'{correction.label}' is not a class of task {spec.task}: {spec.classes}"
+                422,
+                "unknown_class",
+                f"'{correction.label}' is not a class of task {spec.task}; send {' or '.join(spec.classes)}",
             )
         if not correction.files:
             line = self._line(correction, model)

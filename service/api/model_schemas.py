@@ -23,6 +23,8 @@ class TrackReading(Schema):
     """How names say which images are of one cell over time, and how their evidence adds up."""
 
     group: list[str] = Field(description="Groups of `pattern` that together are the acquisition group.")
+    label: str = Field(description="The group whose value is the class.")
+    values: list[str] = Field(description="Its values as they are usually spelt; a name may have them in another case.")
     track: str = Field(description="The group that names the cell in it.")
     time: str = Field(description="The group that is the time of an image.")
     correlation: float = Field(description="Of the evidence of two images of one cell.")

@@ -32,9 +32,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fatescope.data import instruments
+from fatescope.data import archives, instruments
 from fatescope.data.native.names import is_native
 from fatescope.data.native.reader import NativeFile
+from fatescope.data.paths import list_files
 from fatescope.errors import DataError, ImageError
 from fatescope.inference import bundle
 from service.batch import listing, pieces, tables
@@ -127,13 +128,22 @@ def check_folders(source: Path, out: Path) -> None:
     elif not source.is_dir():
         if instrument := instruments.explain_file(source):
             raise DataError(f"{source}: {instrument}")
-        raise DataError(f"{source}: not a folder; unpack an archive first")
+        raise DataError(f"{source}: {_not_a_source(source)}")
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{out}: below {source}, where it would be read as images; name a folder outside")
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: a file; name a folder for the results")
     if out.exists() and any(path.name != LOCK for path in out.iterdir()) and not (out / MODEL).is_dir():
         raise DataError(f"{out}: not empty, and not made by this command; name another folder")
+
+
+def _not_a_source(source: Path) -> str:
+    """Return what is wrong with a path that is neither a folder nor a native file, and what to do."""
+    if not source.exists():
+        return "not there; name a folder of images, or a .cif or .rif"
+    if source.suffix.lower() == archives.SUFFIX:
+        return "an archive; unpack it, and name the folder"
+    return "neither a folder nor a .cif or .rif; name the folder that the images are in"
 
 
 def _check_native(source: Path) -> None:
@@ -158,7 +168,7 @@ def create_plan(source: Path, out: Path, champion: Champion, *, quality: bool = 
     listing.write(out / FILES, listing.look(source, _decoder(out), PART_FILES), PART_FILES)
     files, parts = listing.count(out / FILES)
     if not files:
-        raise _no_files(source)
+        raise _no_files(source, out)
     digest = model_store.digest(out / MODEL)
     plan = Plan(str(source.resolve()), champion.task, champion.name, champion.version, digest, files, parts, quality)
     # Last, because a job without a plan starts anew.
@@ -175,7 +185,7 @@ def update_plan(out: Path, plan: Plan) -> tuple[Plan, Changes]:
     listing.upgrade(out / FILES, source, (out / PLAN).stat().st_mtime_ns)
     changes = listing.compare(out / FILES, listing.look(source, _decoder(out), PART_FILES))
     if not changes.present:
-        raise _no_files(source)
+        raise _no_files(source, out)
     if changes.new or changes.changed or changes.outdated:
         (out / SUMMARY).unlink(missing_ok=True)
         # Before the listing, by which a run that is killed here finds them changed again.
@@ -219,8 +229,14 @@ def _decoder(out: Path) -> CellDecoder:
     return CellDecoder(bundle.open_spec(out / MODEL))
 
 
-def _no_files(source: Path) -> DataError:
-    return DataError(f"{source}: no file in it, except those of channels that the model does not use")
+def _no_files(source: Path, out: Path) -> DataError:
+    if next(list_files(source), None) is None:
+        return DataError(f"{source}: no file in it; name the folder that the images are in")
+    channels = " or ".join(bundle.open_spec(out / MODEL).inputs)
+    return DataError(
+        f"{source}: no file of channel {channels}, which the model takes; export the cells in that channel, or use a "
+        "model of another one"
+    )
 
 
 def part_files(out: Path, part: int) -> list[str]:

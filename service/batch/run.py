@@ -45,7 +45,7 @@ def select_model(task: str, model: Path | None, settings: ServiceSettings) -> Ch
     store = model_store.ensure_store(settings)
     champions = model_store.list_champions(store)
     if task and task not in champions:
-        raise BundleError(f"--task {task}: no champion; there are {sorted(champions)}")
+        raise BundleError(f"--task {task}: no champion; there are champions of {', '.join(champions)}")
     champion = champions[task] if task else next(iter(champions.values()))
     registry = model_store.follows_registry(store)
     signatures.verify(champion.path, registry=registry, warn=not registry)
@@ -117,7 +117,7 @@ def score(  # noqa: PLR0913, PLR0917  what the command takes
         )  # fmt: skip
         results = _classify(out, pending, workers, threads, ray, settings.engine) if pending else ()
         for result in tqdm(results, total=len(pending), unit="part", disable=None):
-            if result.refused:
+            if result.refused and log.isEnabledFor(logging.INFO):
                 tqdm.write(f"part {result.part}: {result.refused} refused", file=sys.stderr)
         if missing := job.pending_parts(out, plan.parts):
             raise DataError(f"{out}: {len(missing)} parts are not done; run the same command again to continue")

@@ -17,9 +17,10 @@ from fatescope.data import features, images
 from fatescope.data.batches import batched
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Bundle, Spec
-from service.inference.classify_batch import CHUNK, Item, decode
+from service.inference.classify_batch import CHUNK
 from service.inference.decoded_cell import DecodedCell, FailedCell
 from service.inference.files import Origin
+from service.inference.items import Item, decode
 from service.inference.requester import count_cells
 from service.inference.served_model import ServedModel
 

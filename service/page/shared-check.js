@@ -80,6 +80,8 @@ function checkSample(sample, classes) {
   return {
     name: word(sample.name),
     excludesOutside: sample.excluded === true,
+    // Pages of before cells were followed over time wrote none.
+    followed: count(sample.followed ?? 0),
     // Counts in the place of cells, of which nothing else is asked here.
     cells: {
       length: counts.reduce((sum, value) => sum + value, 0),

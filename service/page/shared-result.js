@@ -35,7 +35,7 @@ export function shareOf(run, now) {
 
 const byName = ([a], [b]) => (a < b ? -1 : Number(a > b));
 
-function shareSample(name, { cells, summary, excludesOutside }, classes) {
+function shareSample(name, { cells, summary, excludesOutside, followed }, classes) {
   const { outside, outside_reasons: reasons } = countOutside(cells);
   const verdicts = countVerdicts(cells);
   return {
@@ -43,6 +43,7 @@ function shareSample(name, { cells, summary, excludesOutside }, classes) {
     verdicts: Object.keys(VERDICTS).map((verdict) => verdicts[verdict]),
     outside: outside == null ? null : [outside, ...Object.keys(REASONS).map((reason) => reasons[reason])],
     excluded: Boolean(excludesOutside),
+    followed: followed ?? 0,
     shares:
       summary.composition &&
       classes.map((label) => ["share", "low", "high"].map((key) => rounded(summary.composition[label][key]))),

@@ -45,7 +45,14 @@ function readFrame(path, { tracks, regex }) {
   const text = groups?.[tracks.time]?.trim();
   const time = text ? Number(text) : NaN;
   if (!track || !Number.isFinite(time)) return null;
-  return { group: tracks.group.map((name) => groups[name] ?? "").join("_"), track, time };
+  const read = { ...groups, [tracks.label]: usualSpelling(groups[tracks.label] ?? "", tracks.values) };
+  return { group: tracks.group.map((name) => read[name] ?? "").join("_"), track, time };
+}
+
+// Values that differ in case only stay apart. A run that an older page has kept says none.
+function usualSpelling(value, values = []) {
+  const alike = values.filter((usual) => usual.toLowerCase() === value.toLowerCase());
+  return values.includes(value) || alike.length !== 1 ? value : alike[0];
 }
 
 function answer(images, model) {

@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+from fatescope.model_registry import CHALLENGER, CHAMPION, PREFIX, QUIET, bundle_uri, is_missing, model_name
+
+os.environ.update(QUIET | os.environ)
 
 import mlflow
 from mlflow.entities.model_registry import RegisteredModel
 
 from fatescope.alias_moves import Version
 from fatescope.errors import BundleError
-from fatescope.model_registry import CHALLENGER, CHAMPION, PREFIX, bundle_uri, is_missing, model_name
 from service.settings import variable
 
 _TASK = re.compile(r"[\w-]+")

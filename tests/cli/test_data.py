@@ -237,6 +237,10 @@ def test_a_sample_is_forgotten_after_a_dry_run_and_what_is_too_old_expires(tmp_p
     image = tmp_path / "data" / "donor" / "cell.tif"
     image.parent.mkdir(parents=True)
     image.write_bytes(b"cell")
+    nowhere = fatescope("data", "forget", "--sample", "other")
+    assert nowhere.output.endswith(
+        "found nowhere, so there is nothing to delete; look for another name with --path or --request\n"
+    )
     dry = fatescope("data", "forget", "--sample", "donor")
     assert (dry.code, image.exists()) == (0, True)
     assert dry.output == "data: 1 of 1\n  data/donor/cell.tif\nnothing was deleted; --yes deletes it\n"

@@ -52,7 +52,7 @@ def test_each_sample_of_a_job_gets_a_paragraph(fatescope, tmp_path):
     [only] = json.loads(fatescope("describe", out, "--sample", "CHIR_r1", "--json").output)
     assert only["sample"] == "CHIR_r1"
     assert only["text"] in first
-    assert "there are CHIR_r1, control_r1" in fatescope("describe", out, "--sample", "x").errors
+    assert "there are CHIR_r1, control_r1\n" in fatescope("describe", out, "--sample", "x").errors
 
 
 def test_images_of_one_cell_are_many_cells_of_a_job_and_one_of_an_answer(fatescope, tmp_path):
@@ -95,6 +95,30 @@ def test_where_no_image_can_be_read_the_first_reason_is_told(fatescope, tmp_path
     refused = fatescope("describe", tmp_path / "cells", "--model", COMMITTED / "binary")
     assert refused.code == 1
     assert "none of the images could be read; the first of 1: a_1d1_1_Ch1.ome.tif" in refused.errors
+
+
+def test_what_is_said_names_nothing_that_is_gone_by_then(fatescope, tmp_path):
+    with zipfile.ZipFile(tmp_path / "cells.zip", "w") as archive:
+        archive.writestr("dish/a_1d1_1_Ch2.ome.tif", tiff(typical(1)))
+        archive.writestr("dish/a_1d1_2_Ch2.ome.tif", tiff(typical(2)))
+    other = fatescope("describe", tmp_path / "cells.zip", "--model", COMMITTED / "binary")
+    assert other.code == 1
+    assert other.errors == (
+        f"error: {tmp_path}/cells.zip: no file of channel 1, which the model takes; export the cells in that channel, "
+        "or use a model of another one\n"
+    )
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells/a_1d1_1_Ch1.ome.tif").write_bytes(tiff(typical(1)))
+    (tmp_path / "cells/a_1d1_2_Ch1.ome.tif").write_bytes(b"x")
+    done = fatescope("describe", tmp_path / "cells", "--model", COMMITTED / "binary")
+    assert (done.code, done.errors) == (0, "")
+    unnamed = fatescope("describe", tmp_path / "cells", "--model", COMMITTED / "binary", "--sample", "dish")
+    assert "its images are in no folder, and so of one sample without a name; leave --sample out" in unnamed.errors
+
+
+def test_a_file_that_is_nothing_to_describe_is_told_what_is(fatescope, tmp_path):
+    (tmp_path / "cell.tif").write_bytes(tiff(typical(1)))
+    assert "cell.tif: none of what is described; name a folder" in fatescope("describe", tmp_path / "cell.tif").errors
 
 
 def test_a_saved_answer_is_described_and_its_names_are_harmless(fatescope, tmp_path):

@@ -15,11 +15,13 @@ from fatescope.data import images
 from fatescope.inference import label_queue
 from fatescope.inference.bundle import read_spec
 from fatescope.inference.label_sheet import write_sheet
+from fatescope.inference.labels import read_labels
 from service.inference.decoding import CellDecoder
 from service.inference.files import Upload
 from tests.support import native
 from tests.support.bundles import COMMITTED
 from tests.support.images import draw_cell, tiff
+from tests.support.servers import free_port
 
 CELLS = 110
 
@@ -76,7 +78,7 @@ def test_a_sheet_names_the_file_of_each_cell_and_what_is_filled_in_is_kept(folde
     assert all(row["file"] in ("", f"deeper/c{row['cell'].partition('-')[2]}.tif") for row in rows)
     assert run("read", "binary", "sheet.csv").output.startswith("3 labels of sheet.csv kept in feedback")
     [batch] = label_queue.read_batches(folder / "records", "binary", "3")
-    assert batch.first(label_queue.read_labels(folder / "feedback")).tolist() == [0, label_queue.UNTOLD, 1]
+    assert batch.first(read_labels(folder / "feedback")).tolist() == [0, label_queue.UNTOLD, 1]
     assert run("sheet", "binary").output.startswith(f"{CELLS - 3} cells in sheet.csv;")
 
 
@@ -111,7 +113,7 @@ def test_cells_on_which_people_disagree_are_a_sheet_of_their_own_and_what_is_rea
     assert run("sheet", "binary", "--disputed").output.startswith("1 cells in sheet.csv;")
     assert [row["cell"] for row in fill(folder / "sheet.csv", ["b"])] == [cells[0]]
     run("read", "binary", "sheet.csv")
-    assert batch.first(label_queue.read_labels(feedback)).tolist() == [1, 0]
+    assert batch.first(read_labels(feedback)).tolist() == [1, 0]
     assert run("sheet", "binary", "--disputed").output.startswith("0 cells")
 
 
@@ -126,3 +128,10 @@ def test_a_label_that_is_no_class_is_refused_with_its_row_and_nothing_is_kept(fo
 def test_without_a_batch_the_command_says_how_to_draw_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "run `fatescope labels draw binary`" in str(run("sheet", "binary").exception)
+
+
+def test_a_service_that_is_elsewhere_can_be_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in ("draw", "status"):
+        told = str(run(command, "binary", "--service", f"http://127.0.0.1:{free_port()}").exception)
+        assert "or name another address with --service" in told

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import zipfile
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -208,9 +209,34 @@ def test_what_cannot_be_promoted(registry, fatescope, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_is_not_in_the_registry_is_told_with_what_is(registry, fatescope):
+    for command in ("sign", "pull", "promote"):
+        unknown = fatescope("models", command, "binary", "7", *(("--reason", "x") if command == "promote" else ()))
+        assert unknown.code == 1
+        assert f"{NAME}: no version '7' in sqlite" in unknown.errors
+        assert "`fatescope models list binary` prints those that there are" in unknown.errors
+    misspelt = fatescope("models", "history", "binar")
+    assert misspelt.code == 1
+    assert "fatescope-binar: no version in sqlite" in misspelt.errors
+    assert "there are versions of binary, and `fatescope repro` registers one" in misspelt.errors
+    assert "no champion yet" not in fatescope("models", "history", "binar", "--at", "2026-01-01").output
+    assert "fatescope-binar: no version in sqlite" in fatescope("models", "list", "binar").output
+    # As MLflow's own pages move it; nothing else keeps a record.
+    for version in ("1", "2"):
+        registry.delete_model_version_tag(NAME, version, "gate")
+    assert fatescope("models", "history", "binary").output == (
+        "version 1 of binary is the champion; since when and by whom is not on record\n"
+    )
+    registry.delete_registered_model_alias(NAME, "champion")
+    assert fatescope("models", "history", "binary").output == "binary never had a champion\n"
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("registry")
 def test_a_bundle_is_downloaded_whole(fatescope, tmp_path):
-    assert fatescope("models", "pull", "binary", "--out", "bundles/binary").code == 0
+    pulled = fatescope("models", "pull", "binary", "--out", "bundles/binary")
+    # No bar of MLflow.
+    assert (pulled.code, pulled.errors) == (0, "")
     bundle.load(tmp_path / "bundles" / "binary", threads=1).check()
     again = fatescope("models", "pull", "binary", "2", "--out", "bundles/binary")
     assert (again.code, "exists already" in again.errors) == (1, True)
@@ -291,6 +317,9 @@ def test_a_taught_bundle_is_registered_unsigned_and_without_an_alias(registry, f
 def test_only_what_was_taught_is_added_by_hand(fatescope, tmp_path):
     (tmp_path / "no.zip").write_bytes(b"no zip")
     assert "nor a zip" in fatescope("models", "add", "no.zip").errors
+    with zipfile.ZipFile("cells.zip", "w") as archive:
+        archive.writestr("cell.tif", b"x")
+    assert "give the zip that `Download bundle` on the page has saved" in fatescope("models", "add", "cells.zip").errors
     assert "not taught but trained" in fatescope("models", "add", "model0/artifacts/bundle").errors
 
 

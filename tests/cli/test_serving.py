@@ -74,3 +74,15 @@ def test_a_variable_for_keys_that_holds_none_does_not_open_the_service(fatescope
         result = fatescope("serve", "--host", "0.0.0.0", "--port", 3999)
         assert result.code == 1
         assert result.errors.startswith("error: FATESCOPE_API_KEYS: it is set but holds no key")
+
+
+def test_the_service_keeps_its_files_where_commands_look_for_them(fatescope, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"RECORDS": "log", "FEEDBACK": "feedback", "AUDIT_LOG": "off", "BUNDLES": ""}.items():
+        monkeypatch.setenv(f"FATESCOPE_{name}", value)
+    started = {}
+    monkeypatch.setattr(os, "execv", lambda *_: started.update(os.environ))
+    assert fatescope("serve", "--port", free_port(), "--bundles", "models").code == 0
+    # BentoML starts it in the folder of the sources.
+    kept = [started[f"FATESCOPE_{name}"] for name in ("RECORDS", "FEEDBACK", "BUNDLES", "AUDIT_LOG")]
+    assert kept == [*(str(tmp_path / name) for name in ("log", "feedback", "models")), "off"]

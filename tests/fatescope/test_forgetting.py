@@ -16,6 +16,7 @@ from fatescope.data.sidecar import LABELS, Label, read_table, write_table
 from fatescope.errors import DataError
 from fatescope.forgetting import Places, Selection, deletion, images, tables
 from fatescope.inference import label_queue
+from fatescope.inference.labels import append_labels, read_labels
 
 SAMPLE, CELLS = "donor-jane", 6
 
@@ -347,8 +348,8 @@ def test_a_batch_of_one_person_alone_goes_and_its_time_stays(live):
     forgetting.forget(live, Selection(requests=frozenset({"jane", "john"})), "ann", settle_s=0)
     [batch] = label_queue.read_batches(live.records, "binary", "7")
     assert (len(batch.rows), batch.until) == (0, drawn.until)
-    assert batch.targets(label_queue.read_labels(live.feedback)).tolist() == []
-    assert batch.estimate(batch.first(label_queue.read_labels(live.feedback))) is None
+    assert batch.targets(read_labels(live.feedback)).tolist() == []
+    assert batch.estimate(batch.first(read_labels(live.feedback))) is None
 
 
 def test_a_batch_that_is_drawn_while_a_sample_goes_has_none_of_it(live, monkeypatch):
@@ -372,7 +373,7 @@ def test_a_batch_that_is_drawn_while_a_sample_goes_has_none_of_it(live, monkeypa
 
 def test_labels_that_name_a_cell_by_its_id_alone_go_with_it(live):
     """As those of the page for one of many cells in a file, of a sheet, and of the answer to a request for one."""
-    label_queue.append_labels(live.feedback, "binary", [("jane-3", "a"), ("john-3", "b"), ("jane", ""), ("john", "a")])
+    append_labels(live.feedback, "binary", [("jane-3", "a"), ("john-3", "b"), ("jane", ""), ("john", "a")])
     pixels = Selection(pixels=frozenset({str(pixels_of(0)), str(pixels_of(6))}))
     proof = forgetting.forget(live, pixels, "ann", settle_s=0)
     assert proof["complete"]

@@ -57,6 +57,11 @@ def test_agreement_verdicts_divergence_time_and_drops_are_told():
         assert part in text
 
 
+def test_groups_that_wait_for_an_hour_are_told_in_words():
+    text = compare(table(["a"] * 4, ["a"] * 4), labelled([1] * 3, ["run1"] * 2 + [None]), "binary", START).describe()
+    assert "counted by 0 acquisition groups and 1 cell of no known group; 1 group still open" in text
+
+
 def test_labels_that_were_asked_for_show_a_better_challenger():
     judged = judge_labels(labelled([1] * 12 + [0] * 30), START)
     assert (judged.champion_right, judged.challenger_right, judged.cells) == (30, 42, 42)

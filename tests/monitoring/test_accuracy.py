@@ -9,6 +9,7 @@ import pytest
 from fatescope.data import corrections
 from fatescope.inference import label_queue
 from fatescope.inference.accuracy import Error
+from fatescope.inference.labels import append_labels
 from fatescope.inference.reference import ACCURACY
 from monitoring import accuracy
 from monitoring.accuracy import AccuracyWatch, describe
@@ -109,7 +110,7 @@ def test_labels_raise_the_alarm_where_the_model_has_got_worse(tmp_path, skill, a
         )
         path.unlink()
         told = recorded["truth"].to_numpy()[[int(cell.partition("-")[2]) for cell in batch.rows["cell"]]]
-        label_queue.append_labels(tmp_path / "feedback", "binary", zip(batch.rows["cell"], told, strict=True))
+        append_labels(tmp_path / "feedback", "binary", zip(batch.rows["cell"], told, strict=True))
     found = watch.from_labels(tmp_path / "records", tmp_path / "feedback", "binary", "3", like=not alarm)
     assert (found.labels, found.waiting, found.disputed) == (300, 0, 0)
     with corrections.locked(tmp_path / "feedback") as file:

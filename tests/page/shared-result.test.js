@@ -84,6 +84,20 @@ test("a sample without a composition, of a model without gates", async () => {
   assert.equal(qualityCounts(sample.cells, false), null);
 });
 
+test("a result says how many cells have several images, and one of an older page says none", async () => {
+  const run = classified();
+  run.samples.get("day0").followed = 7;
+  const shared = shareOf(run, 0);
+  assert.deepEqual(
+    (await unpack(await pack(shared))).samples.map(({ followed }) => followed),
+    [7, 0],
+  );
+  for (const sample of shared.samples) delete sample.followed;
+  assert.equal(parse(JSON.stringify(shared)).samples[0].followed, 0);
+  shared.samples[0].followed = -1;
+  assert.throws(() => parse(JSON.stringify(shared)), /not a result of this page/);
+});
+
 test("dozens of samples fit into a link, thousands do not", async () => {
   assert.ok((await pack(shareOf(classified(60), 0))).length < MAX_LINK / 2);
   assert.ok((await pack(shareOf(classified(4000), 0))).length > MAX_LINK);

@@ -11,7 +11,15 @@ const { correlation, scale } = model;
 const MODEL = {
   ...model,
   regex: toRegExp(dataset.pattern),
-  tracks: { group: dataset.group, track: dataset.track, time: dataset.time, correlation, scale },
+  tracks: {
+    group: dataset.group,
+    label: dataset.label,
+    values: Object.keys(dataset.classes),
+    track: dataset.track,
+    time: dataset.time,
+    correlation,
+    scale,
+  },
 };
 
 test("the page answers cells with several images as the service does", () => {

@@ -7,7 +7,7 @@ import pytest
 
 from fatescope.errors import ParamsError
 from service.inference.engines import ENGINES
-from service.settings import ServiceSettings, variable, variables
+from service.settings import ServiceSettings, paths_from_here, variable, variables
 
 KEY_HASH = hashlib.sha256(b"key").hexdigest()
 
@@ -99,3 +99,19 @@ def test_every_variable_is_documented_in_one_line_and_every_engine_can_be_named(
         assert field.description, name
         assert "\n" not in field.description, name
     assert variables()[variable("engine")].annotation.__args__[0].__args__ == (*ENGINES, "gpu")
+
+
+def test_paths_are_those_of_the_current_folder_for_a_process_in_another(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FATESCOPE_RECORDS", "off")
+    monkeypatch.setenv("FATESCOPE_KEYS", "/etc/keys.json")
+    monkeypatch.setenv("FATESCOPE_TRUSTED_KEYS", "old.pub, new.pub")
+    monkeypatch.setenv("FATESCOPE_LANGUAGE_CACHE", "answers")
+    monkeypatch.delenv("FATESCOPE_SIGNING_KEY", raising=False)
+    assert paths_from_here() == {
+        "FATESCOPE_FEEDBACK": str(tmp_path / "feedback"),
+        "FATESCOPE_AUDIT_LOG": str(tmp_path / "audit_log"),
+        "FATESCOPE_KEYS": "/etc/keys.json",
+        "FATESCOPE_TRUSTED_KEYS": f"{tmp_path}/old.pub,{tmp_path}/new.pub",
+        "FATESCOPE_LANGUAGE_CACHE": str(tmp_path / "answers"),
+    }

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 
 from fatescope.errors import DataError
 from fatescope.inference import label_queue
+from fatescope.inference.labels import read_labels
 from service.api.model_schemas import QueuedCell, QueueResponse
 from service.api.routes.parameters import Task
 from service.api.schemas import ModelVersion
@@ -66,7 +67,7 @@ def _list(request: Request, model: ServedModel) -> QueueResponse:
     batches = label_queue.read_batches(state.records, task, champion.version)
     if not batches:
         return QueueResponse(model=version, task=task, drawn=0, labelled=0, cells=[])
-    newest, labels = batches[-1], label_queue.read_labels(state.feedback.folder, task)
+    newest, labels = batches[-1], read_labels(state.feedback.folder, task)
     waiting = newest.waiting(labels)
     return QueueResponse(
         model=version,

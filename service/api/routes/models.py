@@ -139,6 +139,8 @@ def _describe_tracks(spec: Spec) -> TrackReading | None:
     assert dataset.time is not None, "track and time belong together"
     return TrackReading(
         group=dataset.group,
+        label=dataset.label,
+        values=list(dataset.classes),
         track=dataset.track,
         time=dataset.time,
         correlation=spec.tracks.correlation,

@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, Response
 from fatescope.data import images
 from fatescope.errors import ImageError
 from fatescope.inference import label_queue
+from fatescope.inference.labels import read_labels
 from service.api import formats
 from service.api.feedback import Correction
 from service.api.headers import PAGE_HEADERS
@@ -147,7 +148,7 @@ def _store(state: ServiceState, correction: Correction, model: ServedModel) -> F
     state.audit.enter_correction(stored.correction, model.champion.name, model.champion.version, evidence)
     task, version = model.spec.task, model.champion.version
     named = label_queue.names_of(state.records, task, version, correction.cell, correction.image_hash)
-    settled = label_queue.read_labels(state.feedback.folder, task).settle(*named)
+    settled = read_labels(state.feedback.folder, task).settle(*named)
     counts = settled is None or settled.label == correction.label
     return FeedbackResponse(sha256=stored.sha256, kept=stored.kept, reason=stored.reason, counts=counts)
 

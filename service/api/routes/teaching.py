@@ -2,51 +2,35 @@
 
 import asyncio
 import base64
-import binascii
 import io
-import tempfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from fatescope.data.native.analysis import read_analysis
-from fatescope.errors import BundleError, DataError
-from fatescope.teaching.guidance import contradictions, next_cells
-from fatescope.teaching.lesson import Accuracy, Cells, Lesson, teach
-from fatescope.teaching.shortcuts import audit
-from fatescope.teaching.taught_bundle import Facts, Teacher, check_task, write
+from fatescope.errors import DataError
 from service.api.forms import FILES_PART, openapi_body, read_many
+from service.api.lessons import answer_lesson, pack_bundle
 from service.api.routes.parameters import Task
-from service.api.schemas import ModelVersion
 from service.api.state import state_of
 from service.api.teaching_schemas import (
     MAX_CELLS,
     BundleRequest,
-    ContradictedLabel,
     DescribeResponse,
     LessonRequest,
     LessonResponse,
-    LessonResult,
     PopulationSpans,
     PopulationsResponse,
-    TaughtAccuracy,
-    TaughtCell,
-    TaughtClass,
-    TaughtShortcut,
 )
 from service.inference.errors import RequestError
-from service.inference.served_model import ServedModel
-from service.inference.teaching import Described, Layout, describe
+from service.inference.teaching import Described, describe
 
 router = APIRouter(tags=["teaching"])
 
@@ -88,28 +72,7 @@ async def cells(request: Request, task: Task = None) -> Response:
 async def head(request: Request, lesson: LessonRequest, task: Task = None) -> LessonResponse:
     """Teach a head the labels, and say how right it is by cross-validation, and which cells to label next."""
     model = state_of(request.scope).models.get(task)
-    return await _in_turn(lambda: _teach(lesson, model))
-
-
-def _teach(lesson: LessonRequest, model: ServedModel) -> LessonResponse:
-    cells, known, labels, _ = _parse(lesson, model)
-    labelled = labels != ""
-    learned: Lesson | None = None
-    result, needs = None, None
-    try:
-        learned = teach(known.among(labelled), labels[labelled])
-        result = _result(learned, known.among(labelled), [cell.id for cell in cells if cell.label])
-    except DataError as error:
-        needs = str(error)
-    following = next_cells(learned, known.among(labelled), known.among(~labelled), lesson.count)
-    waiting = [cell.id for cell in cells if not cell.label]
-    return LessonResponse(
-        model=ModelVersion(**model.identity),
-        task=model.spec.task,
-        lesson=result,
-        needs=needs,
-        next=[waiting[row] for row in following],
-    )
+    return await _in_turn(lambda: answer_lesson(lesson, model))
 
 
 @router.post("/teach/bundle", response_class=Response, responses={200: {"content": {"application/zip": {}}}})
@@ -119,31 +82,9 @@ async def bundle(request: Request, lesson: BundleRequest, task: Task = None) -> 
     Register it with `fatescope models add`: it is served once somebody who may has signed it, and by the gate.
     """
     model = state_of(request.scope).models.get(task)
-    content = await _in_turn(lambda: _pack(lesson, model))
+    content = await _in_turn(lambda: pack_bundle(lesson, model))
     headers = {"Content-Disposition": f'attachment; filename="fatescope-{lesson.name}.zip"'}
     return Response(content, media_type="application/zip", headers=headers)
-
-
-def _pack(lesson: BundleRequest, model: ServedModel) -> bytes:
-    """Return the zip of a taught bundle; raises RequestError where there is none."""
-    _, known, labels, facts = _parse(lesson, model)
-    labelled = labels != ""
-    teacher = Teacher(lesson.name, lesson.by, model.champion.name, model.champion.version)
-    with tempfile.TemporaryDirectory(prefix="fatescope-taught-") as place:
-        try:
-            check_task(lesson.name)
-            learned = teach(known.among(labelled), labels[labelled])
-            shown = known.among(labelled)
-            shortcuts = audit(shown, learned.targets, learned.classes, learned.folds)
-            folder = Path(place) / "bundle"
-            write(model.champion.path, folder, learned, shown, facts, teacher, shortcuts)
-        except (DataError, BundleError) as error:
-            raise RequestError(422, "lesson", str(error)) from error
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(folder.iterdir()):
-                archive.write(path, f"{lesson.name}/{path.name}")
-    return buffer.getvalue()
 
 
 @router.post(
@@ -207,90 +148,3 @@ def _described(one: Described) -> dict[str, object]:
         "bit_depth": one.bit_depth,
         "vector": base64.b64encode(np.asarray(one.vector, "<f4").tobytes()).decode(),
     }
-
-
-def _parse(lesson: LessonRequest, model: ServedModel) -> tuple[list[TaughtCell], Cells, npt.NDArray[np.str_], Facts]:
-    """Return the cells of a lesson, each once, what is known of them, their labels, and facts of those with one."""
-    if lesson.version != model.champion.version:
-        raise RequestError(
-            409, "version", f"the cells were described by version {lesson.version}, and version "
-            f"{model.champion.version} is served now; describe them again with /teach/cells",
-        )  # fmt: skip
-    cells, layout = _each_once(lesson.cells), Layout.of(model)
-    vectors = np.zeros((len(cells), layout.size), np.float32)
-    for row, cell in enumerate(cells):
-        try:
-            # Without a shape, a single number would fill the row.
-            vectors[row] = np.frombuffer(base64.b64decode(cell.vector, validate=True), "<f4").reshape(layout.size)
-        except (ValueError, binascii.Error) as error:
-            raise RequestError(
-                422,
-                "parameters",
-                f"the vector of '{cell.id}' is not one of {layout.size} numbers that /teach/cells gave",
-            ) from error
-    if not np.isfinite(vectors).all() or np.abs(vectors).max(initial=0) > 1e9:
-        raise RequestError(422, "parameters", "a vector holds what is no number of a cell")
-    samples = np.array([cell.sample for cell in cells], np.str_)
-    shown = [cell for cell in cells if cell.label]
-    hashes = [int(cell.image_hash) for cell in shown]
-    if not all(-(2**63) <= value < 2**63 for value in hashes):
-        raise RequestError(422, "parameters", "image_hash: no hash of an image")
-    facts = Facts(
-        np.array([(cell.height, cell.width) for cell in shown], np.int64).reshape(-1, 2),
-        np.array(hashes, np.int64),
-        sorted({cell.bit_depth for cell in shown}),
-    )
-    embedding, features, acquisition = layout.split(vectors)
-    labels = np.array([cell.label for cell in cells], np.str_)
-    return cells, Cells(embedding, features, acquisition, samples), labels, facts
-
-
-def _each_once(cells: list[TaughtCell]) -> list[TaughtCell]:
-    """Return the cells without those whose image is there already, those with a label first.
-
-    The same image in two samples would be on both sides of the cross-validation, which would then be of memory.
-    """
-    first = dict[str, TaughtCell]()
-    for cell in sorted(cells, key=lambda cell: not cell.label):
-        known = first.setdefault(cell.image_hash, cell)
-        if cell.label and cell.label != known.label:
-            raise RequestError(
-                422,
-                "lesson",
-                f"'{known.id}' and '{cell.id}' are the same image, but are labelled '{known.label}' and "
-                f"'{cell.label}'; correct one of the labels",
-            )
-    chosen = {id(cell) for cell in first.values()}
-    return [cell for cell in cells if id(cell) in chosen]
-
-
-def _result(learned: Lesson, shown: Cells, ids: list[str]) -> LessonResult:
-    counts = np.bincount(learned.targets, minlength=len(learned.classes)).tolist()
-    return LessonResult(
-        classes=[
-            TaughtClass(label=name, labels=count, recall=float(recall))
-            for name, count, recall in zip(learned.classes, counts, learned.accuracy.recalls, strict=True)
-        ],
-        reads=learned.head.design,
-        left_out=learned.folds.kind,
-        accuracy=_accuracy(learned.accuracy),
-        simple=_accuracy(learned.simple),
-        shortcuts=[
-            TaughtShortcut(
-                description=one.description,
-                balanced_accuracy=one.accuracy.value,
-                chance=one.chance,
-                suspicious=one.suspicious,
-                words=one.words,
-            )
-            for one in audit(shown, learned.targets, learned.classes, learned.folds)
-        ],
-        contradicted=[
-            ContradictedLabel(id=ids[one.row], label=one.label, called=one.called, probability=one.probability)
-            for one in contradictions(learned)
-        ],
-    )
-
-
-def _accuracy(accuracy: Accuracy) -> TaughtAccuracy:
-    return TaughtAccuracy(value=accuracy.value, low=accuracy.low, high=accuracy.high, why=accuracy.why)

@@ -199,3 +199,8 @@ def test_border_is_the_frame():
     frame = images.border(pixels)
     assert frame.shape == (10 * 12 - 6 * 8,)
     assert not frame.any()
+
+
+def test_a_zip_where_an_image_was_expected_is_told_where_to_go():
+    with pytest.raises(ImageError, match="a zip, where one image was expected; send it to /classify_batch"):
+        images.decode(b"PK\x03\x04\x14\0\0\0", "cells.zip", MEGAPIXEL)

@@ -423,6 +423,11 @@ def test_native_files_that_cannot_be_read_are_named_with_the_reason(params, sour
     assert "1 native files give no cells:\n  run.cif: a raw file of an Amnis instrument" in text
 
 
+def test_a_source_that_is_not_there_is_not_one_of_another_kind(params, target, tmp_path):
+    with pytest.raises(DataError, match="feedback: not there; name the folder or zip of an export"):
+        import_data.import_export(params.dataset, tmp_path / "feedback", target)
+
+
 def test_what_is_neither_folder_nor_zip(params, target):
     with pytest.raises(DataError, match="neither a folder nor a zip"):
         import_data.import_export(params.dataset, ROOT / "Makefile", target)

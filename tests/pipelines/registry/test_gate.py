@@ -246,6 +246,18 @@ def test_images_of_one_cell_prove_no_more_than_one_of_them(rng):
     assert difference.measure_difference(dataclasses.replace(followed, cells=None)).spread.error < error / 2
 
 
+def test_images_of_one_cell_prove_no_more_where_all_groups_agree():
+    targets = np.repeat([0, 1], 30)
+    groups = np.array([f"{'ab'[t]}{i % 3}" for i, t in enumerate(targets)])
+    right, wrong = np.eye(2)[targets], np.eye(2)[1 - targets]
+    once = PairedPredictions(np.arange(60), ["a", "b"], targets, groups, wrong, right, 1.0, 1.0)
+    often = np.repeat(np.arange(60), 8)
+    images = {name: getattr(once, name)[often] for name in ("rows", "targets", "groups", "before", "after")}
+    followed = dataclasses.replace(once, **images, cells=often)
+    error = difference.measure_difference(once).spread.error
+    assert difference.measure_difference(followed).spread.error == pytest.approx(error)
+
+
 def test_the_same_model_is_not_better_than_itself(rng, settings):
     predictions = paired(rng, 0.8, 0.8)
     assert not better(dataclasses.replace(predictions, after=predictions.before), settings()).holds

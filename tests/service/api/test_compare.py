@@ -36,7 +36,7 @@ def test_conditions_are_compared_from_replicates(client):
     assert first["differs"] is True
     assert first["replicates"] == [3, 3]
     assert first["why_not"] is None
-    assert first["sentence"].startswith("treated has 20 % more astrocytes than control (")
+    assert first["sentence"].startswith("treated has 20 percentage points more astrocytes than control (")
     assert {len(entry["class_shares"]) for entry in answer["samples"]} == {2}
     assert answer["samples"][0]["class_shares"]["astrocyte"]["share"] == pytest.approx(0.5)
     assert answer["curves"] == answer["left_out"] == []
@@ -70,14 +70,14 @@ def test_days_are_compared_one_by_one_and_make_curves(client):
     answer = ask(client, samples).raise_for_status().json()
     rows = [row for row in answer["differences"] if row["class"] == "astrocyte"]
     assert [(row["day"], row["differs"]) for row in rows] == [(0, False), (3, False), (5, True), (7, True)]
-    assert rows[2]["sentence"].startswith("Day 5: treated has 30 % more astrocytes")
+    assert rows[2]["sentence"].startswith("Day 5: treated has 30 percentage points more astrocytes")
     curves = {(c["condition"], c["class"]): c for c in answer["curves"]}
     treated = curves["treated", "astrocyte"]
     assert (treated["axis"], [point["x"] for point in treated["points"]]) == ("day", [0, 3, 5, 7])
     assert treated["points"][3]["share"] == pytest.approx(0.9, abs=0.01)
     assert treated["sentence"] == "From day 5 on, treated has more astrocytes than control."
     assert curves["control", "astrocyte"]["sentence"] == (
-        "control cannot be told from itself on day 0 by its astrocytes on days 3, 5 and 7."
+        "By its astrocytes, control on days 3, 5 and 7 cannot be told from control on day 0."
     )
 
 

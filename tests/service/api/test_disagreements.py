@@ -10,6 +10,7 @@ import pytest
 from fatescope.data.paths import CORRECTIONS
 from fatescope.data.sidecar import LABELS
 from fatescope.inference import label_queue
+from fatescope.inference.labels import read_labels
 from service.api import key_file
 from tests.support.images import draw_cell, tiff
 from tests.support.in_process import application, connected
@@ -68,7 +69,7 @@ def test_a_queued_cell_keeps_its_label_in_whichever_way_another_key_names_it(app
 
     def targets():
         [batch] = label_queue.read_batches(tmp_path / "records", "binary", drawn["model"]["version"])
-        return batch.targets(label_queue.read_labels(tmp_path / "feedback", "binary")).tolist()[:3]
+        return batch.targets(read_labels(tmp_path / "feedback", "binary")).tolist()[:3]
 
     assert send(client, "ann", "astrocyte", cell=first["id"])["counts"]
     assert send(client, "ann", "astrocyte", images[second["image_hash"]])["counts"]

@@ -212,6 +212,7 @@ def test_a_second_process_counts_what_the_first_has_stored(bundles, tmp_path):
 def test_what_cannot_be_stored_is_rejected(client, folder):
     assert (response := correct(client, label="neuron")).status_code == 422
     assert response.json()["error"]["code"] == "unknown_class"
+    assert "send astrocyte or " in response.json()["error"]["message"]
     assert (response := correct(client, image=b"no image")).status_code == 400
     assert response.json()["error"]["code"] == "not_an_image"
     folder.write_text("a file where the folder should be")

@@ -8,6 +8,7 @@ import pytest
 from fatescope.data import images
 from fatescope.data.paths import CORRECTIONS
 from fatescope.inference import label_queue
+from fatescope.inference.labels import append_labels, read_labels
 from tests.support.images import draw_cell, tiff
 from tests.support.in_process import application, connected
 
@@ -67,7 +68,7 @@ def test_a_batch_is_drawn_from_the_records_and_labels_find_it_after_the_records_
     left = queue(client).json()
     assert (left["labelled"], len(left["cells"])) == (3, drawn["drawn"] - 3)
     [batch] = label_queue.read_batches(folder / "records", "binary", drawn["model"]["version"])
-    assert batch.first(label_queue.read_labels(folder / "feedback")).tolist() == [1, 0, label_queue.UNTOLD]
+    assert batch.first(read_labels(folder / "feedback")).tolist() == [1, 0, label_queue.UNTOLD]
 
 
 def test_a_correction_with_its_image_finds_the_cell_by_its_pixels(answered, crops):
@@ -106,9 +107,9 @@ def test_an_image_needs_a_class(answered, crops):
 
 
 def test_the_id_of_a_request_names_its_only_cell(tmp_path):
-    label_queue.append_labels(tmp_path, "binary", [("ab12", "astrocyte")])
-    assert label_queue.read_labels(tmp_path).of("ab12-0", 0) == "astrocyte"
-    assert label_queue.read_labels(tmp_path).of("ab12-1", 0) is None
+    append_labels(tmp_path, "binary", [("ab12", "astrocyte")])
+    assert read_labels(tmp_path).of("ab12-0", 0) == "astrocyte"
+    assert read_labels(tmp_path).of("ab12-1", 0) is None
 
 
 def test_what_was_said_of_an_image_for_another_task_is_no_label_of_it(tmp_path):
@@ -119,6 +120,6 @@ def test_what_was_said_of_an_image_for_another_task_is_no_label_of_it(tmp_path):
         {"cell": "ab12-1", "image_hash": None, "label": "neuron"},
     ]
     (tmp_path / CORRECTIONS).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    labels = label_queue.read_labels(tmp_path, "binary")
+    labels = read_labels(tmp_path, "binary")
     assert [labels.of(*cell) for cell in (("ef56-0", 5), ("ef56-1", 7), ("ab12-1", 9))] == [None, "astrocyte", "neuron"]
-    assert label_queue.read_labels(tmp_path).of("ef56-0", 5) == "oligodendrocyte"
+    assert read_labels(tmp_path).of("ef56-0", 5) == "oligodendrocyte"

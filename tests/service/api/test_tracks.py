@@ -78,7 +78,8 @@ def test_two_images_of_one_time_are_in_the_order_of_their_names(client):
 def test_other_models_have_no_tracks_and_all_say_how_they_read_them(client):
     [known] = client.get("/models").json()
     assert known["tracks"] == {
-        "group": ["medium", "day", "run"], "track": "object", "time": "hour",
+        "group": ["medium", "day", "run"], "label": "medium", "values": ["a", "o", "n", "nt3"],
+        "track": "object", "time": "hour",
         "correlation": EVIDENCE.correlation, "scale": EVIDENCE.scale,
     }  # fmt: skip
 

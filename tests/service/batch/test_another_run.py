@@ -128,7 +128,7 @@ def test_a_source_that_is_empty_now_costs_no_results(source, tmp_path):
     out = tmp_path / "out"
     score(source, out)
     shutil.move(source, tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="source: not a folder"):
+    with pytest.raises(DataError, match="source: not there; name a folder"):
         score(source, out)
     source.mkdir()
     with pytest.raises(DataError, match="source: no file in it"):

@@ -116,13 +116,20 @@ def test_a_job_that_cannot_start_has_its_reason(source, tmp_path):
         job.create_plan(source, source / "run_1" / "out", champion)
     with pytest.raises(DataError, match="not empty, and not made by this command"):
         job.create_plan(source, tmp_path / "bundle", champion)
-    with pytest.raises(DataError, match="not a folder; unpack an archive first"):
-        job.create_plan(tmp_path / "cells.zip", tmp_path / "second", champion)
+    for name, message in (
+        ("cells", "not there; name a folder of images"),
+        ("cells.zip", "an archive; unpack it"),
+        ("cell.tif", "neither a folder nor a .cif or .rif; name the folder that the images are in"),
+    ):
+        if "." in name:
+            (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(DataError, match=f"{name}: {message}"):
+            job.create_plan(tmp_path / name, tmp_path / "second", champion)
     (tmp_path / "run.cif").write_bytes(b"raw")
     with pytest.raises(DataError, match=r"run\.cif: a raw file of an Amnis instrument .*header cannot be read"):
         job.create_plan(tmp_path / "run.cif", tmp_path / "second", champion)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no file in it"):
+    with pytest.raises(DataError, match="no file in it; name the folder that the images are in"):
         job.create_plan(tmp_path / "empty", tmp_path / "third", champion)
     with pytest.raises(BundleError, match="a model of task 'multiclass', not 'binary'"):
         run.select_model("binary", tmp_path / "bundle", ServiceSettings())
