@@ -55,12 +55,13 @@ def simulate(rng, trainings, groups, differ, **drawn):
 
 
 @pytest.mark.parametrize(("groups", "differ"), [(2, 0.4), (3, 0.6), (4, 0.8), (8, 0.0), (8, 0.6)])
-def test_nine_in_ten_calls_of_new_cells_are_right_in_nineteen_of_twenty_trainings(rng, groups, differ):
+def test_nine_in_ten_calls_of_new_cells_are_right_in_seventeen_of_twenty_trainings(rng, groups, differ):
     found = simulate(rng, 40, groups, differ)["thresholds"]
     right = found[~np.isnan(found[:, 0]), 0]
     assert len(right) > len(found) / 4  # or there would be nothing to hold
-    # A twentieth, and what chance adds in so many draws.
-    assert (right < COVERAGE).sum() <= 0.05 * len(found) + 2 * np.sqrt(0.05 * 0.95 * len(found))
+    # What the interval allows, and what chance adds in so many draws.
+    wrong = (1 - coarse_calibration.LEVEL) / 2
+    assert (right < COVERAGE).sum() <= wrong * len(found) + 2 * np.sqrt(wrong * (1 - wrong) * len(found))
     assert right.mean() > COVERAGE
     # At most a tenth of the cells of each other class is called so; far less, where most calls are to be right.
     assert found[:, 2].mean() <= 1 - COVERAGE
@@ -117,14 +118,14 @@ def test_cells_that_are_sure_or_unlike_the_training_cells_do_not_count(rng):
 def test_few_calls_and_calls_of_few_groups_prove_little():
     every, groups = np.ones(200, bool), np.arange(200) % 20
     units = count_units(groups, np.array(["a", "b"])[groups % 2])
-    assert lower_end(every[:30], units.among(np.arange(200) < 30)) < COVERAGE
-    assert lower_end(every[:40], units.among(np.arange(200) < 40)) > COVERAGE
+    assert lower_end(every[:15], units.among(np.arange(200) < 15)) < COVERAGE
+    assert lower_end(every[:20], units.among(np.arange(200) < 20)) > COVERAGE
     assert lower_end(every[:0], units.among(~every)) == lower_end(~every, units) == 0
     scattered, together = every.copy(), every.copy()
     scattered[:10] = False  # half of the groups have one
     together[groups == 7] = False
     assert scattered.sum() == together.sum()
-    assert lower_end(together, units) < 0.86
+    assert lower_end(together, units) < 0.88
     assert lower_end(scattered, units) > COVERAGE
 
 
@@ -135,8 +136,8 @@ def test_groups_of_a_class_are_compared_where_there_are_enough():
         groups = np.arange(40 * each) // 20
         units = count_units(groups, labels)
         assert (units.stratum == 0).all() == alike
-        right = (labels == "a") | (np.arange(40 * each) % 20 > 1)
-        exact = stats.beta.ppf(0.025, right.sum(), (~right).sum() + 1)
+        right = (labels == "a") | (np.arange(40 * each) % 20 > 3)
+        exact = stats.beta.ppf((1 - coarse_calibration.LEVEL) / 2, right.sum(), (~right).sum() + 1)
         assert (lower_end(right, units) < exact - 0.005) == alike
 
 
