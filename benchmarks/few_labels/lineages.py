@@ -19,7 +19,7 @@ from pipelines.commands import simulate
 from pipelines.evaluation import intervals, metrics
 from pipelines.evaluation.calibration_metrics import trust
 from pipelines.stages import ingest, split
-from pipelines.training import selection
+from pipelines.training import coarse_calibration, selection
 from pipelines.training.context import TrainingContext, load_context
 from pipelines.training.cross_fit import deal_folds
 from pipelines.training.prediction import predict
@@ -54,7 +54,16 @@ def measure(sets: Sets) -> list[Row]:
     targets, names = examples.targets[test], np.array(classes)
     units = intervals.choose_units(context.groups[test].astype(str), names[targets])
     ends = metrics.intervals(targets, assessment.probabilities, units, classes, np.ones(len(test)))
-    found = trust(targets, assessment, classes, params.dataset.hierarchy[TASK])
+    hierarchy, unseen = params.dataset.hierarchy[TASK], candidate.unseen
+    thresholds = coarse_calibration.fit_thresholds(
+        coarse_calibration.assess_unseen(unseen, calibration),
+        examples.targets[unseen.rows],
+        context.groups[unseen.rows],
+        classes,
+        hierarchy,
+        params.calibrate.coverage,
+    )
+    found = trust(targets, assessment, classes, hierarchy, thresholds)
     accuracy, scarce = ends["balanced_accuracy"], min(found.coverage_by_class, key=found.coverage_by_class.__getitem__)
     assert found.calls is not None, "the task has coarse classes"
     rows = [
@@ -68,6 +77,9 @@ def measure(sets: Sets) -> list[Row]:
         right = {} if call.accuracy is None else {"of them right": call.accuracy}
         bars = {"of them right": COVERED} if name == "coarse" else {}
         rows.append(Row(text, {"share of cells": call.share} | right, bars))
+    for name in hierarchy:
+        known = {"value": thresholds[name]} if name in thresholds else {}
+        rows.append(Row(f"{name}: called from" if known else f"{name}: not called, no threshold holds", known))
     rows.append(Row("sets that hold the class", {"value": found.coverage}, {"value": COVERED}))
     rows.append(Row(f"the same, lowest of a class ({scarce})", {"value": found.coverage_by_class[scarce]}))
     return rows

@@ -33,7 +33,7 @@ class Dataset(Section):
     """Task name → the classes that its model distinguishes, in the order of the model's outputs."""
     hierarchy: dict[TaskName, dict[ClassName, list[str]]]
     """Task name → coarse class → the classes of the task that it joins. A cell whose class is unsure is called by the
-    coarse class where that is sure; classes may belong to none, and a task may have no entry."""
+    coarse class where enough of such calls are right; classes may belong to none, and a task may have no entry."""
     track: str | None
     """The named group that tells the cells of an acquisition group apart where a cell has several images over time;
     null where each image is of another cell. Images of one cell are on one side of every split, and answered

@@ -121,7 +121,7 @@ class Bundle:
         for start in range(0, len(crops), BATCH):
             pixels = classification.place(crops[start : start + BATCH], self.spec)
             assessment = self.assess(self.predict(pixels, maps=False))
-            results += classification.from_assessment(assessment, self.spec.classes, self.spec.hierarchy)
+            results += classification.from_assessment(assessment, self.spec)
         return results
 
     def with_engine(self, engine: Engine) -> "Bundle":

@@ -1,9 +1,8 @@
 """Classify crops of any size, from memory or from a file: what surrounds the network for one user with one model."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -33,20 +32,19 @@ class Classification:
     distance: float
     """Distance from the training cells; above 1 the cell is unlike them."""
     coarse: CoarseCall | None = None
-    """The coarse class that has all classes of the conformal set, where the task has such classes."""
+    """The coarse class that it is called by, where the task has such classes; see `uncertainty.coarse_calls`."""
 
 
-def from_assessment(
-    assessment: Assessment, classes: list[str], hierarchy: Mapping[str, Sequence[str]] = MappingProxyType({})
-) -> list[Classification]:
-    """Return the answer for each of the B cells of `assessment`; `classes` and `hierarchy` are those of the spec."""
+def from_assessment(assessment: Assessment, spec: Spec) -> list[Classification]:
+    """Return the answer for each of the B cells of `assessment`, made by the model of `spec`."""
+    classes = spec.classes
     rows = zip(
         assessment.probabilities.argmax(1).tolist(),
         assessment.probabilities.tolist(),
         assessment.sets.tolist(),
         assessment.verdicts.tolist(),
         assessment.distance.tolist(),
-        coarse_calls(assessment, classes, hierarchy),
+        coarse_calls(assessment, classes, spec.hierarchy, spec.coarse_thresholds),
         strict=True,
     )
     return [

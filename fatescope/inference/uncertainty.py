@@ -1,7 +1,7 @@
 """Predictions for cells, and how reliable each is: conformal set, distance from the training cells, verdict.
 
 A task may join its classes to coarse ones, such as neurons and glia (`dataset.hierarchy`). A cell whose class is unsure
-may still be sure to be one of them.
+may still be called by one of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -101,36 +101,59 @@ def assess(probabilities: Floats, distance: Floats, conformal: list[float]) -> A
 
 
 class CoarseCall(NamedTuple):
-    """A coarse class that a cell is sure to be of."""
+    """A coarse class that a cell is called by."""
 
     label: str
     probability: float
     """The sum of those of its classes."""
 
 
-def coarse_calls(
-    assessment: Assessment, classes: Sequence[str], hierarchy: Mapping[str, Sequence[str]]
-) -> list[CoarseCall | None]:
-    """Return for each of the B cells the coarse class of `hierarchy` that has all classes of its conformal set.
+def best_coarse(
+    probabilities: Floats, classes: Sequence[str], hierarchy: Mapping[str, Sequence[str]]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return the (B,) numbers in `hierarchy` of the coarse classes of the most probable classes, and their probability.
 
-    None where there is no such coarse class, and for a cell unlike the training cells. It is wrong only where the
-    set lacks the class of the cell, which is as rare among all cells as the coverage of the model says (not among those
-    that are called), and needs no threshold of its own. `classes` are those of the columns of the assessment.
+    The number is -1, and the probability 0, where the most probable class is of no coarse class. `classes` are those of
+    the columns of the (B, K) `probabilities`; that of a coarse class is the sum of those of its classes.
+    """
+    numbers, sums = np.full(len(probabilities), -1), np.zeros(len(probabilities))
+    best = probabilities.argmax(1)
+    for number, members in enumerate(hierarchy.values()):
+        joined = np.isin(classes, list(members))
+        rows = joined[best]
+        numbers[rows] = number
+        sums[rows] = probabilities[np.ix_(rows, joined)].sum(1, dtype=np.float64)
+    # Rounding must not make a probability of more than 1.
+    return numbers, np.minimum(sums, 1)
+
+
+def coarse_calls(
+    assessment: Assessment,
+    classes: Sequence[str],
+    hierarchy: Mapping[str, Sequence[str]],
+    thresholds: Mapping[str, float] | None,
+) -> list[CoarseCall | None]:
+    """Return for each of the B cells the coarse class of `hierarchy` that it is called by.
+
+    That is the coarse class of its most probable class, for a cell that is sure of that class, and for one that is not
+    where the coarse class reaches its probability in `thresholds`, which has those that may be called. What such calls
+    promise, the thresholds were chosen for (`Spec.coarse_thresholds`). Where a model has none (None), an unsure cell is
+    called where the coarse class has all classes of the conformal set. None for other cells, and for those unlike the
+    training cells. `classes` are those of the columns of the assessment.
     """
     if not hierarchy:
         return [None] * len(assessment.verdicts)
-    names, answers = list(hierarchy), np.full(len(assessment.verdicts), -1)
-    sums = np.empty((len(answers), len(names)))
-    for number, name in enumerate(names):
-        members = np.isin(classes, list(hierarchy[name]))
-        sums[:, number] = assessment.probabilities[:, members].sum(1, dtype=np.float64)
-        answers[~assessment.sets[:, ~members].any(1)] = number
-    answers[assessment.verdicts == UNLIKE] = -1
-    # Rounding must not make a probability of more than 1.
-    sums = np.minimum(sums, 1)
+    names = list(hierarchy)
+    numbers, sums = best_coarse(assessment.probabilities, classes, hierarchy)
+    if thresholds is None:
+        joined = np.array([np.isin(classes, list(members)) for members in hierarchy.values()])
+        called = ~(assessment.sets & ~joined[numbers]).any(1)
+    else:
+        called = (assessment.verdicts == SURE) | (sums >= np.array([thresholds.get(k, np.inf) for k in names])[numbers])
+    called &= (numbers >= 0) & (assessment.verdicts != UNLIKE)
     return [
-        None if number < 0 else CoarseCall(names[number], float(sums[row, number]))
-        for row, number in enumerate(answers.tolist())
+        CoarseCall(names[number], probability) if is_called else None
+        for number, probability, is_called in zip(numbers.tolist(), sums.tolist(), called.tolist(), strict=True)
     ]
 
 

@@ -128,8 +128,9 @@ def _calibrate(
     changed = {
         "task": teacher.task,
         "classes": lesson.classes,
-        # It joins classes of the other model.
+        # They join classes of the other model.
         "hierarchy": {},
+        "coarse_thresholds": {},
         "bit_depths": sorted({*known.bit_depths, *facts.bit_depths}),
         "height_px": (int(heights.min()), int(heights.max())),
         "width_px": (int(widths.min()), int(widths.max())),

@@ -94,9 +94,16 @@ def risk_coverage(targets: Indices, probabilities: Floats) -> pd.DataFrame:
 
 
 def trust(
-    targets: Indices, assessment: Assessment, classes: list[str], hierarchy: Mapping[str, Sequence[str]]
+    targets: Indices,
+    assessment: Assessment,
+    classes: list[str],
+    hierarchy: Mapping[str, Sequence[str]],
+    thresholds: Mapping[str, float] | None,
 ) -> Trust:
-    """Return how the conformal sets and verdicts of `assessment` hold on cells of the (n,) classes `targets`."""
+    """Return how the conformal sets and verdicts of `assessment` hold on cells of the (n,) classes `targets`.
+
+    `hierarchy` and the `thresholds` of its coarse classes are those of the model.
+    """
     covered = assessment.sets[np.arange(len(targets)), targets]
     correct, sure = assessment.probabilities.argmax(1) == targets, assessment.verdicts == SURE
     return Trust(
@@ -108,19 +115,23 @@ def trust(
         unlike=float((assessment.distance > 1).mean()),
         unsure=float((assessment.verdicts == UNSURE).mean()),
         accuracy_of_sure=float(correct[sure].mean()) if sure.any() else None,
-        calls=calls(targets, assessment, classes, hierarchy) if hierarchy else None,
+        calls=calls(targets, assessment, classes, hierarchy, thresholds) if hierarchy else None,
     )
 
 
 def calls(
-    targets: Indices, assessment: Assessment, classes: list[str], hierarchy: Mapping[str, Sequence[str]]
+    targets: Indices,
+    assessment: Assessment,
+    classes: list[str],
+    hierarchy: Mapping[str, Sequence[str]],
+    thresholds: Mapping[str, float] | None,
 ) -> Calls:
     """Return how many cells of the (n,) classes `targets` are answered finely, coarsely or not, and how often rightly.
 
-    `hierarchy` is coarse class → classes.
+    `hierarchy` is coarse class → classes, and `thresholds` coarse class → probability; see `coarse_calls`.
     """
     coarse_of = {member: name for name, members in hierarchy.items() for member in members}
-    answers = coarse_calls(assessment, classes, hierarchy)
+    answers = coarse_calls(assessment, classes, hierarchy, thresholds)
     right = np.array(
         [
             call is not None and call.label == coarse_of.get(classes[target])

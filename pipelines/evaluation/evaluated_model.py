@@ -109,7 +109,9 @@ def measure(
         groups=manifest["group"].nunique(),
         rough=units.fewest < settings.min_groups,
         calibration=CalibrationChange(before=before, after=after),
-        trust=calibration_metrics.trust(targets, evaluated.assessment, spec.classes, spec.hierarchy),
+        trust=calibration_metrics.trust(
+            targets, evaluated.assessment, spec.classes, spec.hierarchy, spec.coarse_thresholds
+        ),
         by=by,
         worst_group=_worst_group(by["group"]),
         composition=composition,

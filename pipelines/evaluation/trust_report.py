@@ -47,7 +47,7 @@ class Calls(Report):
     fine: CallShare
     """By their class, which is sure."""
     coarse: CallShare
-    """By a coarse class, because only that is sure."""
+    """By a coarse class, because their class is unsure."""
     unsure: CallShare
     """Not even by that."""
     unlike: CallShare

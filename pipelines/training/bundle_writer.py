@@ -18,6 +18,7 @@ from fatescope.inference.accuracy import Error
 from fatescope.inference.reference import ACCURACY
 from fatescope.networks.network import export
 from pipelines.evaluation.predict import BATCH
+from pipelines.training import coarse_calibration
 from pipelines.training.context import TrainingContext
 from pipelines.training.ensemble import sample_evenly
 from pipelines.training.examples import Examples
@@ -64,6 +65,7 @@ def build_spec(
     params, calibration = context.params, candidate.calibration
     rows = np.concatenate([examples.train, examples.validation])
     known = context.cells.take(rows, ["bit_depth", "height", "width"])
+    hierarchy, unseen = params.dataset.hierarchy.get(context.task, {}), candidate.unseen
     sections = ("dataset", "ingest", "quality", "split", "ensemble", "calibrate")
     used: dict[str, Any] = {name: getattr(params, name).model_dump(mode="json") for name in sections}
     if candidate.teacher:
@@ -73,7 +75,7 @@ def build_spec(
         opset=bundle.OPSET,
         task=context.task,
         classes=context.classes,
-        hierarchy=params.dataset.hierarchy.get(context.task, {}),
+        hierarchy=hierarchy,
         canvas=context.cells.canvas,
         bit_depths=sorted(known["bit_depth"].unique().tolist()),
         height_px=(int(known["height"].min()), int(known["height"].max())),
@@ -86,6 +88,14 @@ def build_spec(
         temperature=calibration.temperature,
         coverage=params.calibrate.coverage,
         conformal=calibration.conformal,
+        coarse_thresholds=coarse_calibration.fit_thresholds(
+            coarse_calibration.assess_unseen(unseen, calibration),
+            examples.targets[unseen.rows],
+            context.groups[unseen.rows],
+            context.classes,
+            hierarchy,
+            params.calibrate.coverage,
+        ),
         false_alarm=params.calibrate.false_alarm,
         outlier_threshold=calibration.outlier_threshold,
         prior=candidate.prior.tolist(),

@@ -57,9 +57,9 @@ class Prediction(Schema):
     )
     coarse: CoarseCall | None = Field(
         default=None,
-        description="The coarse class that has all classes of the conformal set: what the cell is, where the verdict "
-        "is `unsure`. Null where there is none, for a cell unlike the training cells, and in tasks without coarse "
-        "classes.",
+        description="The coarse class of `label`, where the verdict is `sure`, or where it is `unsure` and the coarse "
+        "class has the probability from which 9 in 10 of such calls are right; in older models, where it has all "
+        "classes of the conformal set. Null elsewhere, and in tasks without coarse classes.",
     )
     verdict: Verdict = Field(
         description="`sure`: the conformal set has one class; `unsure`: it has several; `unlike_training`: the cell is "

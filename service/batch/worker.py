@@ -158,7 +158,8 @@ def _cell_schema(spec: Spec) -> pa.Schema:
 
 
 def _cell_table(cells: list[DecodedCell], assessment: Assessment, judged: list[Reasons], spec: Spec) -> pa.Table:
-    classes, calls = spec.classes, coarse_calls(assessment, spec.classes, spec.hierarchy)
+    classes = spec.classes
+    calls = coarse_calls(assessment, classes, spec.hierarchy, spec.coarse_thresholds)
     coarse = [[call and call.label for call in calls], [call and call.probability for call in calls]]
     columns = [
         [cell.file for cell in cells],

@@ -108,9 +108,7 @@ def predictions(
     """Return the predictions for `cells` from their assessment and `quality.judge`, and count them."""
     count_cells(len(cells))
     results: list[PredictionDict] = []
-    for cell, answer, reasons in zip(
-        cells, from_assessment(assessment, spec.classes, spec.hierarchy), judged, strict=True
-    ):
+    for cell, answer, reasons in zip(cells, from_assessment(assessment, spec), judged, strict=True):
         metrics.count_cell(spec.task, answer.label, answer.verdict, answer.probabilities[answer.label])
         results.append(
             {

@@ -136,7 +136,7 @@ export const qualitySentence = (cell) =>
 export function verdictSentence({ verdict, conformal_set: classes, coarse }) {
   if (verdict === "sure") return "Sure: only this class is plausible.";
   if (verdict === "unsure" && coarse)
-    return `Sure to be ${coarse.label} (${percent(coarse.probability)}), unsure of which: ${list(classes)} are plausible.`;
+    return `Called ${coarse.label} (${percent(coarse.probability)}); its class is unsure: ${list(classes)} are plausible.`;
   if (verdict === "unsure")
     return classes.length ? `Unsure: ${list(classes)} are plausible.` : "Unsure: no class is plausible.";
   return "Unlike the training cells: the predicted class means little.";

@@ -125,7 +125,7 @@ test("the verdict on a cell is explained", () => {
   const coarse = { label: "neuron", probability: 0.97 };
   assert.equal(
     verdictSentence({ verdict: "unsure", conformal_set: ["NT3", "RA/SHH"], coarse }),
-    "Sure to be neuron (97%), unsure of which: NT3 and RA/SHH are plausible.",
+    "Called neuron (97%); its class is unsure: NT3 and RA/SHH are plausible.",
   );
   assert.match(verdictSentence({ verdict: "sure", conformal_set: ["NT3"], coarse }), /^Sure: only this class/);
   assert.match(verdictSentence({ verdict: "unlike_training", conformal_set: [] }), /means little/);

@@ -47,10 +47,11 @@ def test_assessments(tmp_path):
     np.testing.assert_allclose(found.distance, [cell["distance"] for cell in content["cells"]], rtol=1e-5)
     assert found.sets.tolist() == [cell["set"] for cell in content["cells"]]
     assert found.verdicts.tolist() == [cell["verdict"] for cell in content["cells"]]
-    coarse = coarse_calls(found, ["A", "B", "C", "D"], content["hierarchy"])
-    assert [call and call.label for call in coarse] == [
-        (cell["coarse"] or {}).get("label") for cell in content["cells"]
-    ]
+    for name, thresholds in (("coarse", content["coarse_thresholds"]), ("coarse_without_thresholds", None)):
+        coarse = coarse_calls(found, ["A", "B", "C", "D"], content["hierarchy"], thresholds)
+        assert [call and call.label for call in coarse] == [
+            (cell[name] or {}).get("label") for cell in content["cells"]
+        ]
 
 
 @pytest.mark.parametrize("vector", read("compositions"), ids=lambda vector: str(len(vector["probabilities"])))

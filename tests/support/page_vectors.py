@@ -265,12 +265,14 @@ def assessments():
     prediction = Prediction.of(logits, embedding)
     found = assess_prediction(prediction, conformal, threshold, outliers)
     hierarchy = {"N": ["A", "C"], "M": ["B", "D"]}
-    coarse = coarse_calls(found, ["A", "B", "C", "D"], hierarchy)
+    thresholds = {"N": 0.75}
+    coarse, older = (coarse_calls(found, ["A", "B", "C", "D"], hierarchy, known) for known in (thresholds, None))
     return {
         "outliers": base64.b64encode(OUTLIERS.read_bytes()).decode(),
         "conformal": conformal,
         "threshold": threshold,
         "hierarchy": hierarchy,
+        "coarse_thresholds": thresholds,
         "cells": [
             {
                 "logits": logits[row].tolist(),
@@ -280,6 +282,7 @@ def assessments():
                 "distance": float(found.distance[row]),
                 "verdict": str(found.verdicts[row]),
                 "coarse": coarse[row] and coarse[row]._asdict(),
+                "coarse_without_thresholds": older[row] and older[row]._asdict(),
             }
             for row in range(count)
         ],

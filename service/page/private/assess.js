@@ -37,25 +37,27 @@ export function distance(embedding, { means, directions, variances, rest }, thre
 }
 
 /** Return { label, probabilities, conformal_set, coarse, verdict, distance } of a cell, as the service does. */
-export function assess(probabilities, away, { classes, conformal, hierarchy = {} }) {
+export function assess(probabilities, away, spec) {
+  const { classes, conformal } = spec;
   const best = probabilities.indexOf(Math.max(...probabilities));
   const members = classes.filter((_, k) => k === best || probabilities[k] >= fround(conformal[k]));
   return {
     label: classes[best],
     probabilities: Object.fromEntries(classes.map((name, k) => [name, probabilities[k]])),
     conformal_set: members,
-    coarse: away > 1 ? null : coarseCall(members, probabilities, classes, hierarchy),
+    coarse: away > 1 ? null : coarseCall(classes[best], members, probabilities, spec),
     verdict: away > 1 ? "unlike_training" : members.length > 1 ? "unsure" : "sure",
     distance: away,
   };
 }
 
-// The coarse class that has all classes of the conformal set; null where there is none.
-function coarseCall(members, probabilities, classes, hierarchy) {
-  for (const [label, joined] of Object.entries(hierarchy)) {
-    if (!members.every((name) => joined.includes(name))) continue;
-    const sum = classes.reduce((total, name, k) => total + (joined.includes(name) ? probabilities[k] : 0), 0);
-    return { label, probability: Math.min(sum, 1) };
-  }
-  return null;
+// The coarse class of the most probable class, where an unsure cell reaches its threshold; older models have none, and call
+// by the conformal set. Null where there is no such coarse class.
+function coarseCall(best, members, probabilities, { classes, hierarchy = {}, coarse_thresholds: thresholds }) {
+  const [label, joined] = Object.entries(hierarchy).find(([, names]) => names.includes(best)) ?? [];
+  if (!label) return null;
+  const sum = classes.reduce((total, name, k) => total + (joined.includes(name) ? probabilities[k] : 0), 0);
+  const probability = Math.min(sum, 1);
+  const reaches = thresholds ? probability >= (thresholds[label] ?? Infinity) : members.every((name) => joined.includes(name));
+  return members.length === 1 || reaches ? { label, probability } : null;
 }

@@ -16,14 +16,17 @@ const isClose = (found, expected, tolerance, what) =>
   assert.ok(Math.abs(found - expected) <= tolerance, `${what}: ${found} and not ${expected}`);
 
 test("probabilities, sets, distances and verdicts are those of Python", () => {
-  const { cells, outliers, conformal, threshold, hierarchy } = read("assessments.json");
+  const { cells, outliers, conformal, threshold, hierarchy, coarse_thresholds } = read("assessments.json");
   const raw = Buffer.from(outliers, "base64");
   const tensors = readTensors(raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.length));
   const classes = ["A", "B", "C", "D"];
   const [verdicts, unsure] = [new Set(), new Set()];
+  let differ = 0;
   for (const cell of cells) {
     const away = distance(cell.embedding, tensors, threshold);
-    const answer = assess(softmax(cell.logits), away, { classes, conformal, hierarchy });
+    const spec = { classes, conformal, hierarchy };
+    const answer = assess(softmax(cell.logits), away, { ...spec, coarse_thresholds });
+    const older = assess(softmax(cell.logits), away, { ...spec, coarse_thresholds: null });
     isClose(away, cell.distance, 1e-5 * cell.distance, "distance");
     for (const [k, name] of classes.entries()) isClose(answer.probabilities[name], cell.probabilities[k], 1e-6, name);
     assert.deepEqual(
@@ -31,14 +34,21 @@ test("probabilities, sets, distances and verdicts are those of Python", () => {
       classes.filter((_, k) => cell.set[k]),
     );
     assert.equal(answer.verdict, cell.verdict);
-    assert.equal(answer.coarse?.label, cell.coarse?.label);
-    if (cell.coarse) isClose(answer.coarse.probability, cell.coarse.probability, 1e-6, "coarse");
+    for (const [{ coarse: found }, expected] of [
+      [answer, cell.coarse],
+      [older, cell.coarse_without_thresholds],
+    ]) {
+      assert.equal(found?.label, expected?.label);
+      if (expected) isClose(found.probability, expected.probability, 1e-6, "coarse");
+    }
+    differ += answer.coarse?.label !== older.coarse?.label;
     verdicts.add(answer.verdict);
     if (answer.verdict === "unsure") unsure.add(answer.coarse?.label);
     if (answer.verdict === "unlike_training") assert.equal(answer.coarse, null);
   }
   assert.equal(verdicts.size, 3);
   assert.equal(unsure.size, 2); // one coarse class, and none
+  assert.ok(differ > 0, "a cell that the two rules call differently");
   assert.equal(assess([0.5, 0.5], 0, { classes: ["A", "B"], conformal: [0, 0] }).coarse, null);
 });
 

@@ -166,7 +166,7 @@ def test_trust_counts_what_was_promised():
         distance=np.array([0.5, 0.5, 1.5, 0.5], np.float32),
         verdicts=np.array(["sure", "unsure", "unlike_training", "sure"]),
     )
-    found = trust(np.array([0, 1, 1, 1]), judged, ["a", "b"], {})
+    found = trust(np.array([0, 1, 1, 1]), judged, ["a", "b"], {}, {})
     assert found.coverage == 0.75
     assert "calls" not in found.model_dump()
     assert found.coverage_by_class == {"a": 1.0, "b": pytest.approx(2 / 3)}
@@ -181,11 +181,16 @@ def test_every_answer_is_counted_with_how_often_it_is_right():
         distance=np.array([0.5] * 5 + [1.5], np.float32),
         verdicts=np.array(["sure", "unsure", "unsure", "unsure", "sure", "unlike_training"]),
     )
-    found = trust(np.array([0, 1, 2, 1, 2, 2]), judged, ["a", "b", "c"], {"ab": ["a", "b"]}).calls
+    targets = np.array([0, 1, 2, 1, 2, 2])
+    found = trust(targets, judged, ["a", "b", "c"], {"ab": ["a", "b"]}, None).calls
     assert (found.fine.share, found.fine.accuracy) == (pytest.approx(2 / 6), 0.5)
     assert (found.coarse.share, found.coarse.accuracy) == (pytest.approx(2 / 6), 0.5)
     assert (found.unsure.share, found.unsure.accuracy) == (pytest.approx(1 / 6), None)
     assert (found.unlike.share, found.unlike.accuracy) == (pytest.approx(1 / 6), None)
+    # The fourth cell is called as well, where the threshold decides.
+    found = trust(targets, judged, ["a", "b", "c"], {"ab": ["a", "b"]}, {"ab": 0.55}).calls
+    assert (found.coarse.share, found.coarse.accuracy) == (pytest.approx(3 / 6), pytest.approx(2 / 3))
+    assert found.unsure.share == 0
 
 
 def test_metrics_by_value_of_a_fact():

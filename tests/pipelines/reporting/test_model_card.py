@@ -17,6 +17,7 @@ from pipelines.evaluation.audit_report import AuditReport, BalancedAccuracy, Fac
 from pipelines.evaluation.language_report import LANGUAGE, Answered, Difference, Effort, Judged, LanguageReport
 from pipelines.evaluation.metrics_report import LowerBound, Score
 from pipelines.evaluation.quality_report import GateSample, QualityCounts, QualityReport
+from pipelines.evaluation.trust_report import Calls, CallShare
 from pipelines.registry.records import Criterion, Verdict, VersionSummary
 from pipelines.reporting import model_card
 from pipelines.stages import card, evaluate
@@ -81,6 +82,31 @@ def test_the_card_counts_the_cells_outside_the_gates_by_class_and_reason(sources
     drawn = model_card.render(replace(sources, quality=report.model_copy(update={"learned_from": sample})))
     assert "learned from 200,000 of the 2,000,000 cells, drawn at random" in drawn
     assert "Quality of the cells" not in model_card.render(replace(sources, quality=None))
+
+
+def test_the_card_says_from_which_probability_coarse_classes_are_called(sources):
+    calls = Calls(
+        fine=CallShare(share=0.4, accuracy=0.95),
+        coarse=CallShare(share=0.35, accuracy=0.91),
+        unsure=CallShare(share=0.24, accuracy=None),
+        unlike=CallShare(share=0.01, accuracy=None),
+    )
+    scheme = sources.spec.split
+    trust = sources.metrics.schemes[scheme].trust.model_copy(update={"calls": calls})
+    joined = {"neuron": ["RA/SHH", "NT3"], "glia": ["astrocyte", "oligodendrocyte"]}
+
+    def render(thresholds):
+        spec = sources.spec.model_copy(update={"hierarchy": joined, "coarse_thresholds": thresholds})
+        return model_card.render(replace(changed(sources, scheme, trust=trust), spec=spec))
+
+    assert "neuron (RA/SHH, NT3), glia (astrocyte, oligodendrocyte)" in render(None)
+    assert "where that has all classes of the conformal set" in render(None)
+    text = render({"neuron": 0.65})
+    assert "from a probability of 65.0 % (neuron), never (glia)" in text
+    assert "at which 90.0 % of such calls of cells not seen in training are right" in text
+    assert "no more than 10.0 % of each other class" in text
+    assert "(astrocyte, oligodendrocyte).\n\n| answer |" in text
+    assert "| a coarse class | 35.0 % | 91.0 % |" in text
 
 
 def test_the_bundle_has_the_gates_that_the_stage_quality_learned(folder):

@@ -19,6 +19,8 @@ from tests.support.servers import serving
 
 HIERARCHY = {"one": ["astrocyte", "NT3"], "other": ["oligodendrocyte", "RA/SHH"]}
 """Joins the classes that the committed bundle takes for each other."""
+THRESHOLDS = {"one": 0.785}
+"""The other coarse class is not called."""
 SEEDS = range(24)
 
 
@@ -27,7 +29,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
     copy_bundle(folder / "multiclass", "multiclass")
     spec = bundle.read_spec(folder / "multiclass")
-    bundle.finalize(folder / "multiclass", spec.model_copy(update={"hierarchy": HIERARCHY}))
+    bundle.finalize(
+        folder / "multiclass", spec.model_copy(update={"hierarchy": HIERARCHY, "coarse_thresholds": THRESHOLDS})
+    )
     return folder
 
 
@@ -45,7 +49,7 @@ def assessment(folder):
 
 
 def test_a_cell_and_a_table_of_cells_have_the_coarse_class(client, folder, assessment):
-    calls = coarse_calls(assessment, bundle.read_spec(folder / "multiclass").classes, HIERARCHY)
+    calls = coarse_calls(assessment, bundle.read_spec(folder / "multiclass").classes, HIERARCHY, THRESHOLDS)
     unsure = [call for call, verdict in zip(calls, assessment.verdicts, strict=True) if verdict == "unsure"]
     assert None in unsure
     assert any(unsure)
@@ -74,7 +78,7 @@ def test_scored_cells_have_it_where_the_task_does(folder, assessment):
     spec = bundle.read_spec(folder / "multiclass")
     cells = [next(CellDecoder(spec).decode(Upload(tiff(typical(seed)), f"{seed}.tif"))) for seed in SEEDS]
     table = _cell_table(cells, assessment, [None] * len(cells), spec)
-    calls = coarse_calls(assessment, spec.classes, HIERARCHY)
+    calls = coarse_calls(assessment, spec.classes, HIERARCHY, THRESHOLDS)
     assert table["coarse"].to_pylist() == [call and call.label for call in calls]
     assert table["coarse_probability"].null_count == calls.count(None)
     assert "coarse" not in _cell_schema(spec.model_copy(update={"hierarchy": {}})).names
