@@ -58,6 +58,8 @@ function coarseCall(best, members, probabilities, { classes, hierarchy = {}, coa
   if (!label) return null;
   const sum = classes.reduce((total, name, k) => total + (joined.includes(name) ? probabilities[k] : 0), 0);
   const probability = Math.min(sum, 1);
-  const reaches = thresholds ? probability >= (thresholds[label] ?? Infinity) : members.every((name) => joined.includes(name));
+  const reaches = thresholds
+    ? probability >= (thresholds[label] ?? Infinity)
+    : members.every((name) => joined.includes(name));
   return members.length === 1 || reaches ? { label, probability } : null;
 }
