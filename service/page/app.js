@@ -54,8 +54,10 @@ function acceptDrops() {
 byId("task").addEventListener("change", async () => {
   await describeModel();
   turn(currentModel());
-  // What was planned or answered is for the other model.
-  if (state.run || state.plan.items.length) startOver();
+  // What was answered is of the other model; what was chosen is read anew, because each reads names in its own way.
+  const chosen = state.run ? [] : state.plan.chosen;
+  if (state.run || chosen.length) startOver();
+  if (chosen.length) await receiveFiles(chosen, { focus: false });
 });
 onClick("pick-files", () => byId("files").click());
 onClick("pick-folder", () => byId("folder").click());

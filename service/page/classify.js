@@ -78,7 +78,7 @@ function showProgress(run) {
 export function startOver() {
   state.run?.controller.abort();
   state.run = null;
-  state.plan = { items: [], rejected: [], plateMap: null };
+  state.plan = { chosen: [], items: [], rejected: [], plateMap: null };
   byId("files").value = byId("folder").value = "";
   byId("unreadable").open = false;
   showProblem("");

@@ -9,8 +9,8 @@ import { rejectionLines, uploadSummary } from "./sentences.js";
 import { isShared, openShared } from "./share.js";
 import { currentModel, state } from "./state.js";
 
-/** Show what of [{ path, file }] would be sent, and what would not and why. */
-export async function receiveFiles(chosen) {
+/** Show what of [{ path, file }] would be sent, and what would not and why; then go on there, unless `focus` is false. */
+export async function receiveFiles(chosen, { focus = true } = {}) {
   showProblem("");
   if (chosen.length === 1 && isShared(chosen[0].path)) {
     await openShared(chosen[0].file);
@@ -19,7 +19,7 @@ export async function receiveFiles(chosen) {
   if (!state.models.length) return;
   const { map, others } = await takePlateMap(chosen);
   const plan = await planUpload(others, currentModel());
-  state.plan = { ...plan, plateMap: map };
+  state.plan = { ...plan, chosen, plateMap: map };
   const { items, rejected } = plan;
   describeMap(state.plan);
   byId("upload-summary").textContent = uploadSummary(items, isPrivate());
@@ -27,7 +27,7 @@ export async function receiveFiles(chosen) {
   byId("start").hidden = !items.length;
   byId("start").textContent = `Classify ${plural(items.length, items.some((item) => item.native) ? "file" : "image")}`;
   showSections("plan");
-  byId(items.length ? "start" : "choose-others").focus();
+  if (focus) byId(items.length ? "start" : "choose-others").focus();
 }
 
 /** Add a plate map to the files that are planned; return whether `chosen` was one, and nothing else, and there are any. */

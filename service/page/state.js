@@ -5,7 +5,7 @@ import { byId } from "./dom.js";
 export const state = {
   models: [], // as /models lists them, each with `regex`, its file name pattern
   examples: [], // base64 PNGs of cells that the current model was trained on
-  plan: { items: [], rejected: [], plateMap: null }, // the files that the user chose
+  plan: { chosen: [], items: [], rejected: [], plateMap: null }, // the files that the user chose
   run: null, // the Run in progress or on display
 };
 

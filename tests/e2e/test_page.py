@@ -70,6 +70,23 @@ def test_before_anything_is_sent_it_says_what_it_will_read(page):
     assert sent == []
 
 
+def test_files_stay_chosen_where_another_model_is(page):
+    page.set_input_files("#files", packed(EXPORT))
+    summary = page.locator("#upload-summary")
+    expect(summary).to_contain_text("24 images")
+    page.evaluate("document.querySelector('#upload-summary').textContent = ''")
+    page.focus("#task")
+    page.select_option("#task", "binary")
+    expect(summary).to_contain_text("24 images in 2 samples will be sent")
+    expect(page.locator("#task")).to_be_focused()
+    page.click("#start")
+    wait_until_drawn(page)
+    expect(page.locator("#cell-count")).to_have_text("24 cells")
+    page.select_option("#task", "multiclass")
+    expect(page.locator("#drop")).to_be_visible()
+    expect(page.locator("#cells")).to_be_hidden()
+
+
 def test_files_are_taken_where_they_are_dropped(page):
     content = base64.b64encode(cell(1)).decode()
     transfer = page.evaluate_handle(
