@@ -1,8 +1,10 @@
 """What the pipeline writes to the MLflow registry and the service reads there: names, aliases, bundles of versions."""
 
 import hashlib
+import os
 import posixpath
 import re
+from pathlib import Path
 from typing import Any
 
 PREFIX = "fatescope-"
@@ -18,6 +20,11 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_B
 draws no bar for each bundle among the lines of a command."""
 _REFUSED = re.compile(r"[^\w\-. /]")
 """What MLflow takes in no name of a metric, and the colon, which begins and ends an escape."""
+
+
+def is_there() -> bool:
+    """Return whether MLflow has a registry to read: a named one, or that of this folder. It would make an empty one."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or Path("mlflow.db").exists()
 
 
 def model_name(task: str) -> str:

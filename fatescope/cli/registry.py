@@ -3,13 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fatescope.errors import FatescopeError
-from fatescope.model_registry import QUIET
+from fatescope.model_registry import QUIET, is_there
 
 Task = Annotated[str, typer.Argument(metavar="TASK", help="The task, for example binary.")]
 
@@ -17,8 +16,7 @@ Task = Annotated[str, typer.Argument(metavar="TASK", help="The task, for example
 @contextmanager
 def registry() -> Iterator[None]:
     """Turn what MLflow raises into one line; raises FatescopeError where there is no registry."""
-    # MLflow would make an empty one.
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("mlflow.db").exists():
+    if not is_there():
         raise FatescopeError(
             "no registry: MLFLOW_TRACKING_URI is not set, and this folder has no mlflow.db; run `fatescope repro` first"
         )

@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fatescope.model_registry import CHALLENGER, CHAMPION, PREFIX, QUIET, bundle_uri, is_missing, model_name
+from fatescope.model_registry import (
+    CHALLENGER,
+    CHAMPION,
+    PREFIX,
+    QUIET,
+    bundle_uri,
+    is_missing,
+    is_there,
+    model_name,
+)
 
 os.environ.update(QUIET | os.environ)
 
@@ -35,6 +44,11 @@ def target_versions(pins: Mapping[str, str] | None) -> dict[str, str]:
 
     Raises BundleError if there is none, or if a pinned version does not exist.
     """
+    if not mlflow.is_tracking_uri_set() and not is_there():
+        raise BundleError(
+            "no registry: MLFLOW_TRACKING_URI is not set, and this folder has no mlflow.db; run `fatescope repro`, or "
+            f"set MLFLOW_TRACKING_URI to a registry or {variable('bundles')} to a folder of bundles"
+        )
     versions = _current_versions(pins)
     if pins and (missing := sorted(pins.keys() - versions.keys())):
         named = ", ".join(f"{model_name(task)} version {pins[task]}" for task in missing)

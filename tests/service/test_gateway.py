@@ -301,6 +301,16 @@ def test_an_empty_registry_is_an_error_that_says_what_to_do(tmp_path):
         pass
 
 
+def test_no_registry_is_an_error_and_leaves_none(tmp_path):
+    """An empty mlflow.db would look like a registry to all that come later."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-m", "service.registry.registry_sync", "champions", "--once"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["error"].startswith("no registry: MLFLOW_TRACKING_URI is not set")
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 @pytest.mark.parametrize("program", ["service.gateway", "service.runner"])
 def test_an_invalid_setting_ends_a_program_with_one_line(program):
     command = [sys.executable, "-c", f"import {program}"]
