@@ -74,14 +74,14 @@ PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadsco
 test: check
 	$(PYTEST) -m 'not long'
 
-# Whole pipelines and clusters, a minute or more each; CI runs them after `make test`.
+# Whole pipelines and clusters, a minute or more each; CI runs them after `make test` where it has the time.
 test-long: $(VENV)/test.installed
 	$(PYTEST) -m long
 
 test-fast: $(VENV)/test.installed
 	$(PYTEST) -m 'not slow and not long'
 
-# The tests of the library, the service and monitoring that need no PyTorch; `.ci/run` runs them on every Python. With
+# The tests of the library, the service and monitoring that need no PyTorch; `.ci/run` runs them on other Pythons. With
 # FAST=1 without the slow ones.
 test-light: $(VENV)/light.installed
 	$(PYTEST) $(if $(FAST),-m 'not slow and not long') tests/fatescope tests/service tests/monitoring \
