@@ -35,7 +35,14 @@ def evaluated_cells(rng, scheme, groups):
         np.full(len(groups), "unsure"),
     )  # fmt: skip
     spec = SimpleNamespace(
-        task="phase", classes=CLASSES, split=scheme, prior=[0.5, 0.5], simulated=False, hierarchy={}, tracks=None
+        task="phase",
+        classes=CLASSES,
+        split=scheme,
+        prior=[0.5, 0.5],
+        simulated=False,
+        hierarchy={},
+        tracks=None,
+        coarse_thresholds=None,
     )
     facts = {"medium": "x", "day": "1", "run": "1"}
     manifest = pd.DataFrame({"cell_id": groups, "label": np.array(CLASSES)[targets], "group": groups, **facts})
