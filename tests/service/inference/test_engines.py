@@ -65,6 +65,8 @@ import signal
 from pathlib import Path
 from service.inference.openvino_engine import OpenVino
 
+# Programs that are started in the background ignore it, and so does what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 engines = [OpenVino(Path({str(folder)!r}), "f32", 2) for _ in range(2)]
 while engines:
     del engines[0]
