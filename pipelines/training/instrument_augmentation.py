@@ -45,8 +45,8 @@ class Strength:
 
 
 STRENGTHS = {
-    # Chosen on validation cells of the simulation, where they cost nothing; on new runs, 0.026. Both noises together are
-    # that of the simulated camera; twice as much gave more under noise, and cost too much.
+    # Chosen on validation cells of the simulation, where they cost nothing; on new runs they cost 0.026. Both noises
+    # together are that of the simulated camera; twice as much gave more under noise, and cost too much.
     "randomise": Strength(1.03, -0.1, 0.25, 0.005),
     "randomise_strongly": Strength(1.25, -0.5, 1.0, 0.02),
 }
