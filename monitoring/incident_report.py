@@ -99,7 +99,8 @@ def _draw_histograms(report: Report, reference: pd.DataFrame, window: pd.DataFra
                 axes.hist(table[name], bins=30, density=True, alpha=0.6, color=color, label=label)
         axes.set_title(name.replace("_", " "), fontsize=9, color="tab:red" if name in drifted else "black")
         axes.set_yticks([])
-    figure.axes[0].legend(fontsize=8)
+    # Named, because Matplotlib warns where it has to choose the place and the machine is slow.
+    figure.axes[0].legend(loc="best", fontsize=8)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg")
     # Without the XML declaration and the document type, which have no place inside HTML.

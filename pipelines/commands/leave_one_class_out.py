@@ -138,7 +138,7 @@ def draw(report: LeftOutReport) -> Figure:
         right.barh(np.arange(2) + 0.38 * offset, shares, height=0.36, color=colour, label=label)
     right.set_yticks(np.arange(2) + 0.19, ["unsure", "unlike training"])
     right.set(xlim=(0, 1), xlabel="share of cells", title="recognised as new?")
-    right.legend(frameon=False, fontsize=8)
+    right.legend(loc="best", frameon=False, fontsize=8)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -129,7 +129,7 @@ def draw_composition(cultures: pd.DataFrame, classes: list[str], metrics: Compos
             axes.plot(rows["truth"], rows[column], ".", color=COLOURS[k % len(COLOURS)], label=label, alpha=0.7)
         axes.set(xlabel="true share", title=f"{name}\nmean absolute error {error:.3f}", aspect="equal")
         _hide_spines(axes)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(loc="best", frameon=False, fontsize=8)
     figure.axes[0].set_ylabel("estimated share")
     figure.suptitle(title)
     return figure
@@ -159,7 +159,7 @@ def draw_tracks(metrics: TrackMetrics, title: str) -> Figure:
     figure.axes[1].set_ylim(bottom=0)
     figure.axes[2].set_ylim(0, 1.02)
     for axes in figure.axes[:2]:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(loc="best", frameon=False, fontsize=8)
     figure.suptitle(title)
     return figure
 

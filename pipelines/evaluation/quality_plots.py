@@ -115,7 +115,7 @@ def _scatter(axes: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:
 
 
 def _finish(axes: Axes) -> None:
-    legend = axes.legend(fontsize=8, markerscale=2)
+    legend = axes.legend(loc="best", fontsize=8, markerscale=2)
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)
