@@ -107,9 +107,9 @@ class Spec(BaseModel):
     """(K,) A class belongs to the conformal set where its probability is at least this."""
     coarse_thresholds: dict[str, float] | None = None
     """Coarse class → the probability from which an unsure cell, whose most probable class is one of its classes, is
-    called by it: of such calls of unseen cells at least `coverage` are right, as the lower end of a 70 % interval says,
-    and of the cells of each other class at most 1 - `coverage` are called so. A coarse class without one is not called;
-    None in older bundles, where the conformal set decides."""
+    called by it: of such calls of unseen cells at least `coverage` are right, with a margin for chance, and of the
+    cells of each other class at most 1 - `coverage` are called so. A coarse class without one is not called; None in
+    older bundles, where the conformal set decides."""
     false_alarm: float
     """Share of in-distribution cells that are called unlike the training cells, among those not seen in training."""
     outlier_threshold: float

@@ -198,10 +198,11 @@ def _track(context: TrainingContext, scheme: str, plan: TrainingPlan, target: Pa
 def train(context: TrainingContext, settings: dict[str, list[Train]], target: Path) -> TrainingReport:
     """Train on all schemes of the task; on those after the first, only the candidate that was chosen there.
 
-    Raises SplitError or ParamsError, before the first fit, where the cells of a scheme cannot be trained on.
+    Raises ParamsError, before the first fit, where cells of a scheme are too few groups for `train.groups: dro`.
     """
-    for scheme in context.schemes:
-        check_groups(*divide(context, scheme), [member for members in settings.values() for member in members])
+    weighing = [member for members in settings.values() for member in members if member.groups == "dro"]
+    for scheme in context.schemes if weighing else ():
+        check_groups(*divide(context, scheme), weighing)
     plan = plan_training(context, settings, teacher=teacher_settings(settings) if DISTILLED in settings else ())
     first, *others = context.schemes
     served = _track(context, first, plan, target)

@@ -121,7 +121,6 @@ def repeat_candidate(
     """
     school = _School(classes, [_key(member) for member in teacher], params, open_run, _no_limit)
     named = {_key(member): member for member in (*teacher, *members)}
-    check_groups(examples, folds, named.values())
     rounds = _fit_without_folds(named, examples, folds, school)
     return _calibrate_candidate(examples, folds, named, [_key(member) for member in members], rounds, school)
 

@@ -103,7 +103,7 @@ def test_the_card_says_from_which_probability_coarse_classes_are_called(sources)
     assert "where that has all classes of the conformal set" in render(None)
     text = render({"neuron": 0.65})
     assert "from a probability of 65.0 % (neuron), never (glia)" in text
-    assert "at which 90.0 % of such calls of cells not seen in training are right" in text
+    assert "at which 90.0 % of such calls of cells not seen in training are right, with a margin for chance" in text
     assert "no more than 10.0 % of each other class" in text
     assert "(astrocyte, oligodendrocyte).\n\n| answer |" in text
     assert "| a coarse class | 35.0 % | 91.0 % |" in text
