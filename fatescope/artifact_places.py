@@ -63,7 +63,9 @@ def own_database(folder: Path, tracking_uri: str | None = None) -> Path | None:
 def find_misplaced(database: Path) -> list[Misplaced]:
     """Return the paths in `database` that are out of place; raises FatescopeError where it cannot be read."""
     try:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        # For writing where that is allowed: a process that was killed leaves a journal, which the next reader rolls
+        # back, and one that may not write cannot.
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", timeout=60, uri=True)) as connection:
             return list(_misplaced(connection, database.resolve().parent / FOLDER))
     except sqlite3.Error as error:
         raise FatescopeError(f"{database}: cannot be read ({error})") from error

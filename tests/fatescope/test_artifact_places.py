@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import mlflow
@@ -216,6 +218,25 @@ def test_all_paths_are_put_right_or_none(moved):
     with pytest.raises(FatescopeError, match=r"disk I/O error.*run `fatescope models repair`"):
         artifact_places.repair(moved)
     assert stored(moved) == before
+
+
+WRITES_AND_IS_KILLED = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")  # pages go into the file before the end of the transaction
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE runs SET artifact_uri = '/half/mlruns/1'")
+connection.execute("CREATE TABLE much AS WITH RECURSIVE n(i) AS (SELECT 1 UNION SELECT i + 1 FROM n WHERE i < 9999) "
+    "SELECT i FROM n")
+os._exit(9)
+"""
+
+
+def test_a_write_that_was_killed_half_way_is_rolled_back(moved):
+    subprocess.run([sys.executable, "-c", WRITES_AND_IS_KILLED, moved], check=False)
+    assert moved.with_name("mlflow.db-journal").stat().st_size > 0
+    before = {(path.table, path.column): path.before for path in artifact_places.find_misplaced(moved)}
+    assert before == {column: f"/gone/{path}" for column, path in PATHS.items()}
 
 
 def test_other_registries_are_left_alone(tmp_path):
