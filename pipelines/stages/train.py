@@ -9,7 +9,8 @@ chosen, and the chosen candidate on the random scheme.
 `validation_balanced_accuracy` and `temperature`, of training and validation cells by networks that had not seen them;
 `parameters`, `multiply_adds` a cell, `fit_seconds` and, where it could be measured, `energy_wh`); `models`, one entry a
 bundle, the served one first: `folder`, `split` (its scheme), `candidate`, `seed`, `run_id`; and `budget`: `minutes` and
-`epochs` of the section `train`, and `planned_epochs`, as many of them as fit into the minutes on this machine.
+`epochs` of the section `train`, and `planned_epochs`, as many of them as fit into the minutes on this machine, half at
+least.
 `shortened` says of a candidate and of a model that its fits took fewer steps than planned, because steps were slower
 than those that were timed for the plan.
 

@@ -1,6 +1,7 @@
 """How many epochs fit into `train.minutes` on this machine, decided before the first fit."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -26,6 +27,8 @@ LIMIT_S = 5.0
 """Seconds after which no further step is timed."""
 PLANNED_SHARE = 0.9
 """Share of the budget that epochs are planned for; the rest is for steps slower than those that were timed."""
+LEAST_SHARE = 0.5
+"""Share of the epochs that is planned even where timed steps were slow: what kept the machine busy may soon be over."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,10 @@ class TrainingPlan:
     epochs: int
     """Those epochs, the same for all networks but those that are taught, which take more."""
     slack: float
-    """Time that a fit may take, as a multiple of what it takes at the speed that was measured."""
+    """Time that a fit may take, as a multiple of what it takes at the speed that was measured.
+
+    Below one, it takes fewer steps than planned (`Pace`) unless the machine becomes faster.
+    """
     speeds: dict[str, Speed]
     """Settings (`_key`) → speed."""
     teacher: list[Train] = field(default_factory=list)
@@ -113,7 +119,7 @@ def plan_training(
     """Return the plan in which all fits of the stage end within `train.minutes`.
 
     All networks get the same number of epochs, so that candidates and schemes stay comparable: those of `train.epochs`
-    where they fit, else as many as do, but one at least. Where not even one does, fits end within it (`Pace`).
+    where they fit, else as many as do, but half of them at least. Where fewer fit, fits take fewer steps (`Pace`).
     Networks with `distil`, which those with the settings `teacher` teach, keep their multiple of that.
     """
     start_s, budget_s = clock(), context.params.train.minutes * 60
@@ -129,12 +135,14 @@ def plan_training(
     left_s = distributed.broadcast_object(max(budget_s - (clock() - start_s), 1.0))
     fits_s, asking_s = _needed_s(context, settings, speeds, teacher)
     needed_s, epochs = fits_s + asking_s, context.params.train.epochs
-    planned = min(epochs, max(1, int(epochs * (PLANNED_SHARE * left_s - asking_s) / fits_s)))
+    fitting = int(epochs * (PLANNED_SHARE * left_s - asking_s) / fits_s)
+    planned = min(epochs, max(fitting, math.ceil(epochs * LEAST_SHARE)))
     if planned < epochs:
         log.warning(
             "train.minutes: all fits with %d epochs would take about %.1f minutes on this machine, and %g are allowed; "
-            "they get %d epochs. Raise train.minutes for a better model",
+            "they get %d epochs%s. Raise train.minutes for a better model",
             *(epochs, needed_s / 60, context.params.train.minutes, planned),
+            ", and end before these are over unless it becomes faster" if fitting < planned else "",
         )
 
     def fewer(candidate: Sequence[Train]) -> list[Train]:

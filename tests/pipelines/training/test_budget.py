@@ -40,10 +40,10 @@ def make_context(make_params, rng):
     targets = np.arange(96, dtype=np.int64) % 2
     pixels = np.stack([draw_cell(rng, 60, 80, radius=(8, 14)[t]) for t in targets])
     rows = np.arange(len(targets))
-    quick = {"backbone": "compact", "epochs": EPOCHS, "batch_size": 8, "patience": 99, "threads": 1}
+    quick = {"backbone": "compact", "batch_size": 8, "patience": 99, "threads": 1}
 
-    def make(minutes, seeds=(0,)):
-        changes = {f"train.{name}": value for name, value in quick.items()}
+    def make(minutes, seeds=(0,), epochs=EPOCHS):
+        changes = {f"train.{name}": value for name, value in (quick | {"epochs": epochs}).items()}
         params = make_params(changes | {"train.minutes": minutes, "train.seeds": list(seeds), "calibrate.folds": 2})
         return Context(params, Examples(pixels, targets, rows[:64], rows[64:]))
 
@@ -97,19 +97,27 @@ def test_epochs_are_as_many_as_fit(make_context, caplog):
     plan = plan_training(context, {"single": [context.params.train]}, TickingClock())
     assert plan.epochs == 11
     assert plan.settings["single"] == [context.params.train.model_copy(update={"epochs": 11})]
-    assert "they get 11 epochs" in caplog.text
+    assert "they get 11 epochs. Raise" in caplog.text
+
+
+def test_half_of_the_epochs_are_planned_on_a_machine_that_is_busy_now(make_context, caplog):
+    context = make_context(1)
+    plan = plan_training(context, {"single": [context.params.train]}, TickingClock())
+    assert plan.epochs == EPOCHS // 2
+    assert plan.slack < 1
+    assert "they get 10 epochs, and end before these are over unless it becomes faster" in caplog.text
 
 
 def test_seeds_and_candidates_take_their_part(make_context):
     def planned(candidates, **changes):
-        context = make_context(8, **changes)
+        context = make_context(33, **changes)
         train = context.params.train
         members = [train, train.model_copy(update={"dropout": 0.1})]
         settings = {"single": members[:1], "ensemble": members}
         return plan_training(context, {name: settings[name] for name in candidates}, TickingClock()).epochs
 
     alone = planned(["single"])
-    assert alone > planned(["single"], seeds=(0, 1, 2)) > planned(["single", "ensemble"], seeds=(0, 1, 2)) >= 1
+    assert alone > planned(["single"], seeds=(0, 1, 2)) > planned(["single", "ensemble"], seeds=(0, 1, 2))
 
 
 @contextmanager
@@ -117,9 +125,14 @@ def untracked(_name, _settings):
     yield lambda *_: None
 
 
-@pytest.mark.parametrize(("minutes", "slowdown"), [(2.0, 1.0), (4.0, 1.0), (4.0, 3.0), (0.6, 2.0)])
+@pytest.mark.parametrize(
+    ("minutes", "slowdown"), [(20.0, 1.0), (2.0, 1.0), (2.0, 0.1), (4.0, 1.0), (4.0, 3.0), (0.6, 2.0)]
+)
 def test_all_fits_end_within_the_budget(make_context, monkeypatch, minutes, slowdown):
-    """Also where steps take longer than those that were timed, and where not one epoch fits."""
+    """Also where steps take longer than those that were timed, and where not one epoch fits.
+
+    Where they take less, because what kept the machine busy is over, all that is planned is trained.
+    """
     context, clock = make_context(minutes), TickingClock()
     plan = plan_training(context, {"single": [context.params.train]}, clock)
     clock.tick_s = slowdown
@@ -135,19 +148,19 @@ def test_all_fits_end_within_the_budget(make_context, monkeypatch, minutes, slow
     # Besides, each of a candidate's fits (one, two folds, a refit) reads the clock once before it starts, and ends the
     # step that it is in.
     assert clock.now_s <= minutes * 60 + 2 * slowdown * 4 * len(context.schemes)
-    assert plan.epochs < EPOCHS
-    assert any(fit.shortened for fit in fits) == (slowdown > 1)
+    assert EPOCHS // 2 <= plan.epochs < EPOCHS
+    assert any(fit.shortened for fit in fits) == (slowdown > plan.slack)
 
 
 @pytest.mark.parametrize("slowdown", [1.0, 2.0])
 def test_a_distilled_candidate_and_its_teacher_end_within_the_budget(make_context, monkeypatch, slowdown):
     """Its networks are trained with those that teach it, under the second scheme too, where nothing else is."""
     minutes, clock = 7.9, TickingClock()
-    context = make_context(minutes)
+    context = make_context(minutes, epochs=2)
     members = [context.params.train, context.params.train.model_copy(update={"dropout": 0.1})]
     student = student_settings(members)
     plan = plan_training(context, {"ensemble": members, "distilled": [student]}, clock, members)
-    assert 1 <= plan.epochs < EPOCHS
+    assert plan.epochs == 1
     assert [member.epochs for member in plan.teacher] == [plan.epochs] * 2
     assert plan.settings["distilled"][0].epochs == PATIENCE * plan.epochs
     assert plan.settings["ensemble"] == plan.teacher, "or they would be trained twice over"
@@ -164,4 +177,4 @@ def test_a_distilled_candidate_and_its_teacher_end_within_the_budget(make_contex
         fits += [selection.refit_candidate(candidate, cells, 2, 0, *shared) for candidate in candidates]
     # Each of 14 fits, and then of 12, reads the clock before it starts, and ends the step that it is in.
     assert clock.now_s <= minutes * 60 + 2 * slowdown * 26
-    assert any(fit.shortened for fit in fits) == (slowdown > 1)
+    assert any(fit.shortened for fit in fits) == (slowdown > plan.slack)
