@@ -2,7 +2,7 @@
 
 Cells of two classes have a place on a line, and a classifier that is right in ACCURACY of them says how probable each
 class is. In every run the cells of each class are moved by RUN_SD, which the classifier does not know. It is calibrated
-on other runs by `pipelines.training.calibration`; cultures are then drawn, composed and compared by the code of the
+on other runs by `composition.learn_error`; cultures are then drawn, composed and compared by the code of the
 service, and their raw calls by Student's t-test.
 """
 
@@ -18,7 +18,6 @@ from benchmarks.tables import Row
 from fatescope.inference import comparison, composition, mean_composition
 from fatescope.inference.comparison import Estimate, Sample
 from fatescope.inference.mean_composition import MeanComposition
-from pipelines.training import calibration
 
 Floats = npt.NDArray[np.floating]
 
@@ -160,6 +159,6 @@ def _calibrate() -> tuple[MeanComposition, Floats]:
     probabilities = np.concatenate([
         _draw(1.0 - target, RUN_CELLS, rng.normal(0, RUN_SD, 2), rng) for target in (0, 1) for _ in range(RUNS)
     ])  # fmt: skip
-    error = calibration.composition_error(probabilities, targets, groups, _PRIOR, SEED)
+    error = composition.learn_error(probabilities, targets, groups, _PRIOR, SEED)
     reference = rng.choice(len(probabilities), REFERENCE_CELLS, replace=False)
     return mean_composition.learn(probabilities[reference], _PRIOR), error

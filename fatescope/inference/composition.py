@@ -17,6 +17,8 @@ MAX_STEPS, CONVERGED = 2000, 1e-7
 _RELATIVE_TOLERANCE = 1e-12
 """Smallest information along a direction, relative to the largest, that is more than rounding error."""
 _Z = 1.96
+MIXTURES = 200
+"""Number of simulated cultures that the error of a composition is learned from."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def estimate(probabilities: Floats, prior: Floats, error: Floats, weights: Float
     """Estimate the class shares among cells for which a classifier gave (n, K) `probabilities`.
 
     `prior` (K,) are the class shares that the classifier assumes, `error` (K, K) is the covariance of the error that
-    does not shrink with more cells (`pipelines.training.calibration`), and `weights` (n,) how often each cell counts.
+    does not shrink with more cells (`learn_error`), and `weights` (n,) how often each cell counts.
     The covariance behind the interval is `error` plus the inverse of the observed information.
     """
     shares = maximise_likelihood(probabilities, prior, weights)
@@ -72,3 +74,31 @@ def covariance(probabilities: Floats, prior: Floats, shares: Floats, weights: Fl
     root = plane @ (vectors[:, informative] / np.sqrt(values[informative]))
     spread: Floats = root @ root.T
     return spread
+
+
+def learn_error(
+    probabilities: Floats, targets: npt.NDArray[np.int64], groups: npt.NDArray[np.generic], prior: Floats, seed: int
+) -> Floats:
+    """Return the (K, K) mean squared error of the compositions of simulated cultures.
+
+    `probabilities` (n, K) are of n cells that the classifier was not fitted on, of the (n,) classes `targets` and
+    acquisition `groups`. A culture is mostly recorded in one run: for each of MIXTURES cultures of random composition,
+    the cells of a class are those of one group, drawn at random. The error that remains is the difference between
+    groups.
+    """
+    rng, size = np.random.default_rng(seed), probabilities.shape[1]
+    total = np.zeros((size, size))
+    known, number = np.unique(targets), np.unique(groups, return_inverse=True)[1]
+    of_class = {k: np.unique(number[targets == k]) for k in known}
+    cells = {(k, n): np.flatnonzero((targets == k) & (number == n)) for k in known for n in of_class[k]}
+    for _ in range(MIXTURES):
+        truth = rng.dirichlet(np.ones(size))
+        drawn = [cells[k, rng.choice(of_class[k])] for k in known]
+        weights = [
+            np.full(len(rows), truth[k] / len(rows) * len(targets)) for k, rows in zip(known, drawn, strict=True)
+        ]
+        chosen = probabilities[np.concatenate(drawn)]
+        shares = maximise_likelihood(chosen, prior, np.concatenate(weights))
+        total += np.outer(shares - truth, shares - truth)
+    mean: Floats = total / MIXTURES
+    return mean

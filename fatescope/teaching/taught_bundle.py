@@ -7,7 +7,6 @@ somebody who may has signed it, and as champion only by the gate.
 
 import hashlib
 import html
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,10 +20,10 @@ from safetensors.numpy import load_file, save_file
 from fatescope.data.features import ACQUISITION, acquisition_names
 from fatescope.data.folders import fresh_folder
 from fatescope.errors import DataError
-from fatescope.inference import bundle
-from fatescope.inference.composition import estimate
+from fatescope.inference import bundle, composition
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.inference.spec import Spec, Taught
+from fatescope.inference.thresholds import conformal, upper_quantile
 from fatescope.inference.uncertainty import Prediction
 from fatescope.teaching.graph_edit import replace_head
 from fatescope.teaching.lesson import Cells, Lesson
@@ -35,8 +34,6 @@ Indices = npt.NDArray[np.int64]
 
 DIRECTIONS = 32
 """Most principal directions of the embedding whose variance the few cells estimate."""
-MIXTURES = 100
-"""Simulated cultures that the error of a composition is estimated from."""
 MAX_TASK = 60
 
 
@@ -124,6 +121,7 @@ def _calibrate(
         left_out=lesson.folds.kind,
         caveats=caveats(lesson, shortcuts),
     )
+    equal = np.full(size, 1 / size)
     heights, widths = facts.sizes[:, 0], facts.sizes[:, 1]
     changed = {
         "task": teacher.task,
@@ -137,12 +135,14 @@ def _calibrate(
         # The layers of an ensemble that are joined by probabilities cannot be taught: it has one head now.
         "join": "embeddings" if known.join else None,
         "temperature": lesson.temperature,
-        "conformal": _conformal(probabilities, lesson.targets, known.coverage),
+        "conformal": conformal(probabilities, lesson.targets, known.coverage),
         "outlier_threshold": threshold,
-        "prior": [1 / size] * size,
+        "prior": equal.tolist(),
         # How far its errors go together in images of one cell is not known.
         "tracks": None,
-        "composition_error": _composition_error(probabilities, lesson, cells).tolist(),
+        "composition_error": composition.learn_error(
+            np.maximum(probabilities, 1e-9), lesson.targets, cells.samples, equal, seed=0
+        ).tolist(),
         "confounded": {} if lesson.folds.why is None else dict.fromkeys(lesson.classes, lesson.folds.why),
         "data_hash": digest.hexdigest(),
         "made": taught.at,
@@ -165,42 +165,8 @@ def _distance(lesson: Lesson, cells: Cells, false_alarm: float) -> tuple[Mahalan
         held = lesson.folds.place == fold
         known = MahalanobisDetector.fit(cells.embedding[~held], lesson.targets[~held], DIRECTIONS)
         distances[held] = known.score(cells.embedding[held])
-    position = math.ceil((len(distances) + 1) * (1 - false_alarm))
-    threshold = float(np.sort(distances)[min(position, len(distances)) - 1])
-    return MahalanobisDetector.fit(cells.embedding, lesson.targets, DIRECTIONS), threshold
-
-
-def _conformal(probabilities: Floats, targets: Indices, coverage: float) -> list[float]:
-    """Return for each class the probability that `coverage` of its cells reach; 0 where it has too few labels."""
-    thresholds = []
-    for k in range(probabilities.shape[1]):
-        reached = np.sort(probabilities[targets == k, k])[::-1]
-        position = math.ceil((len(reached) + 1) * coverage)
-        thresholds.append(float(reached[position - 1]) if position <= len(reached) else 0.0)
-    return thresholds
-
-
-def _composition_error(probabilities: Floats, lesson: Lesson, cells: Cells) -> Floats:
-    """Return the (K, K) mean squared error of the compositions of simulated cultures, each class from one sample."""
-    rng, size = np.random.default_rng(0), probabilities.shape[1]
-    prior, total = np.full(size, 1 / size), np.zeros((size, size))
-    by_sample = [
-        [np.flatnonzero((lesson.targets == k) & (cells.samples == name)) for name in np.unique(
-            cells.samples[lesson.targets == k]
-        )]
-        for k in range(size)
-    ]  # fmt: skip
-    for _ in range(MIXTURES):
-        truth = rng.dirichlet(np.ones(size))
-        drawn = [of_class[rng.integers(len(of_class))] for of_class in by_sample]
-        weights = [
-            np.full(len(rows), share / len(rows) * len(probabilities)) for rows, share in zip(drawn, truth, strict=True)
-        ]
-        chosen = np.maximum(probabilities[np.concatenate(drawn)], 1e-9)
-        shares = estimate(chosen, prior, np.zeros((size, size)), np.concatenate(weights)).shares
-        total += np.outer(shares - truth, shares - truth)
-    error: Floats = total / MIXTURES
-    return error
+    detector = MahalanobisDetector.fit(cells.embedding, lesson.targets, DIRECTIONS)
+    return detector, upper_quantile(distances, 1 - false_alarm)
 
 
 def _write_weights(source: Path, folder: Path, lesson: Lesson, known: Spec) -> None:

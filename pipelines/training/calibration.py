@@ -21,6 +21,7 @@ from scipy.special import log_softmax, softmax
 from fatescope.config import Calibrate
 from fatescope.data.tracks import Tracks
 from fatescope.inference import accuracy, composition
+from fatescope.inference.thresholds import conformal, upper_quantile
 from fatescope.inference.track_evidence import TrackEvidence
 from pipelines.training.cross_fit import Unseen
 from pipelines.training.track_calibration import fit_evidence
@@ -29,8 +30,6 @@ Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
 _LOG_BOUNDS = (math.log(0.05), math.log(20.0))
 """Bounds of the logarithm of the temperature."""
-MIXTURES = 200
-"""Number of simulated cultures that the error of a composition is estimated from."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def calibrate(
         temperature=divisor,
         conformal=conformal(probabilities, targets, params.coverage),
         outlier_threshold=threshold,
-        composition_error=composition_error(probabilities, targets, groups, prior, params.seed),
+        composition_error=composition.learn_error(probabilities, targets, groups, prior, params.seed),
         accuracy_error=accuracy.learn_error(probabilities, targets, groups, prior, params.seed),
         loss=balanced_loss(unseen.logits / divisor, targets, prior),
         balanced_accuracy=float(np.mean([(called == k)[targets == k].mean() for k in np.unique(targets)])),
@@ -110,45 +109,3 @@ def negative_log_likelihood(logits: Floats, targets: Indices, shares: Floats) ->
     losses = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(targets)), targets]
     known = np.unique(targets)
     return float(np.average([losses[targets == k].mean() for k in known], weights=shares[known]))
-
-
-def conformal(probabilities: Floats, targets: Indices, coverage: float) -> list[float]:
-    """Return for each class the probability that `coverage` of its cells reach; 0 where it has too few cells."""
-    thresholds = []
-    for k in range(probabilities.shape[1]):
-        reached = np.sort(probabilities[targets == k, k])[::-1]
-        position = math.ceil((len(reached) + 1) * coverage)
-        thresholds.append(float(reached[position - 1]) if position <= len(reached) else 0.0)
-    return thresholds
-
-
-def upper_quantile(scores: Floats, share: float) -> float:
-    """Return the score that a `share` of cells stay below; the highest one where there are too few cells."""
-    position = math.ceil((len(scores) + 1) * share)
-    return float(np.sort(scores)[min(position, len(scores)) - 1])
-
-
-def composition_error(
-    probabilities: Floats, targets: Indices, groups: npt.NDArray[np.generic], prior: Floats, seed: int
-) -> Floats:
-    """Return the (K, K) mean squared error of the compositions of simulated cultures.
-
-    A culture is mostly recorded in one run: for each of MIXTURES cultures of random composition, the cells of a class
-    are those of one acquisition group, drawn at random. The error that remains is the difference between groups.
-    """
-    rng, size = np.random.default_rng(seed), probabilities.shape[1]
-    total = np.zeros((size, size))
-    known, number = np.unique(targets), np.unique(groups, return_inverse=True)[1]
-    of_class = {k: np.unique(number[targets == k]) for k in known}
-    cells = {(k, n): np.flatnonzero((targets == k) & (number == n)) for k in known for n in of_class[k]}
-    for _ in range(MIXTURES):
-        truth = rng.dirichlet(np.ones(size))
-        drawn = [cells[k, rng.choice(of_class[k])] for k in known]
-        weights = [
-            np.full(len(rows), truth[k] / len(rows) * len(targets)) for k, rows in zip(known, drawn, strict=True)
-        ]
-        chosen = probabilities[np.concatenate(drawn)]
-        shares = composition.estimate(chosen, prior, np.zeros((size, size)), np.concatenate(weights)).shares
-        total += np.outer(shares - truth, shares - truth)
-    mean: Floats = total / MIXTURES
-    return mean

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from fatescope.inference import composition
 from fatescope.inference.ood import MahalanobisDetector
+from fatescope.inference.thresholds import conformal, upper_quantile
 from pipelines.evaluation.simulated_cultures import simulate_cultures
 from pipelines.training import calibration
 from pipelines.training.cross_fit import Unseen
@@ -54,18 +56,18 @@ def test_conformal_sets_keep_their_promise_in_each_class(rng):
         logits, targets = logits_of(rng, count)
         return 1 / (1 + np.exp(-np.stack([-logits[:, 1], logits[:, 1]], axis=1))), targets
 
-    thresholds = calibration.conformal(*probabilities(2000), 0.9)
+    thresholds = conformal(*probabilities(2000), 0.9)
     unseen, targets = probabilities(20_000)
     for k in range(2):
         assert (unseen[targets == k, k] >= thresholds[k]).mean() == pytest.approx(0.9, abs=0.02)
 
 
 def test_too_few_cells_promise_nothing():
-    assert calibration.conformal(np.array([[0.9, 0.1]] * 5), np.zeros(5, int), 0.9) == [0.0, 0.0]
+    assert conformal(np.array([[0.9, 0.1]] * 5), np.zeros(5, int), 0.9) == [0.0, 0.0]
 
 
 def test_one_like_cell_in_a_hundred_is_called_unlike(rng):
-    threshold = calibration.upper_quantile(rng.normal(size=5000), 0.99)
+    threshold = upper_quantile(rng.normal(size=5000), 0.99)
     assert (rng.normal(size=50_000) > threshold).mean() == pytest.approx(0.01, abs=0.004)
 
 
@@ -78,7 +80,7 @@ def test_cells_that_are_far_away_or_off_the_plane_are_unlike(rng):
 
     targets = rng.integers(0, 2, 1500)
     known = MahalanobisDetector.fit(cloud(targets), targets, directions=8)
-    threshold = calibration.upper_quantile(known.score(cloud(rng.integers(0, 2, 1500))), 0.99)
+    threshold = upper_quantile(known.score(cloud(rng.integers(0, 2, 1500))), 0.99)
     assert (known.score(cloud(rng.integers(0, 2, 3000))) > threshold).mean() < 0.03
     third = cloud(np.full(500, 2)) + 3 * basis[:, 2].astype(np.float32)
     assert (known.score(third) > threshold).mean() > 0.9
@@ -100,7 +102,7 @@ def test_runs_that_differ_make_compositions_less_certain(rng):
         groups = rng.integers(0, 6, 2000)
         moved = logits + np.stack([np.zeros(2000), shift * (groups - 2.5)], axis=1)
         probabilities = 1 / (1 + np.exp(-np.stack([-moved[:, 1], moved[:, 1]], axis=1)))
-        return calibration.composition_error(probabilities, targets, groups.astype(str), np.array([0.5, 0.5]), 0)
+        return composition.learn_error(probabilities, targets, groups.astype(str), np.array([0.5, 0.5]), 0)
 
     alike, different = error(0.0), error(1.0)
     assert different[0, 0] > 4 * alike[0, 0]
@@ -117,7 +119,7 @@ def test_the_interval_holds_for_cultures_of_one_run_each(rng):
         shifts = rng.normal(0, 0.7, 16)[runs]
         probabilities = softmax(logits + np.stack([np.zeros(4000), shifts], axis=1), axis=1)
         known = runs < 6
-        error = calibration.composition_error(probabilities[known], targets[known], runs[known].astype(str), EQUAL, 0)
+        error = composition.learn_error(probabilities[known], targets[known], runs[known].astype(str), EQUAL, 0)
         others = targets[~known], probabilities[~known], runs[~known].astype(str)
         covered.append(simulate_cultures(*others, EQUAL, error, 200, 300, seed)[0].interval_coverage)
     assert 0.9 < np.mean(covered) < 0.99

@@ -3,8 +3,10 @@ import pytest
 from scipy import stats
 from scipy.special import log_softmax, softmax
 
+from fatescope.inference.thresholds import conformal
 from fatescope.inference.uncertainty import UNSURE, assess, coarse_calls
-from pipelines.training import calibration, coarse_calibration
+from pipelines.training import coarse_calibration
+from pipelines.training.calibration import calibrate
 from pipelines.training.coarse_calibration import count_units, fit_thresholds, lower_end
 from pipelines.training.cross_fit import Unseen
 
@@ -39,11 +41,11 @@ def simulate(rng, trainings, groups, differ, **drawn):
     found = {"thresholds": [], "sets": []}
     for _ in range(trainings):
         probabilities, targets, places = draw(rng, groups, differ, **drawn)
-        conformal = calibration.conformal(probabilities, targets, COVERAGE)
-        known = assessed(probabilities, conformal)
+        reached = conformal(probabilities, targets, COVERAGE)
+        known = assessed(probabilities, reached)
         thresholds = fit_thresholds(known, targets, places, CLASSES, HIERARCHY, COVERAGE)
         probabilities, targets, _ = draw(rng, 200, differ, **drawn | {"cells": 6000})
-        unseen = assessed(probabilities, conformal)
+        unseen = assessed(probabilities, reached)
         for rule, used in (("thresholds", thresholds), ("sets", None)):
             calls = coarse_calls(unseen, CLASSES, HIERARCHY, used)
             labels = np.array([call.label if call else "" for call in calls])
@@ -100,14 +102,14 @@ def test_no_more_than_a_tenth_of_another_class_is_called_so(rng):
 
 def test_cells_that_are_sure_or_unlike_the_training_cells_do_not_count(rng):
     probabilities, targets, groups = draw(rng, 8, 0.0)
-    conformal = calibration.conformal(probabilities, targets, COVERAGE)
-    thresholds = fit_thresholds(assessed(probabilities, conformal), targets, groups, CLASSES, HIERARCHY, COVERAGE)
+    reached = conformal(probabilities, targets, COVERAGE)
+    thresholds = fit_thresholds(assessed(probabilities, reached), targets, groups, CLASSES, HIERARCHY, COVERAGE)
     sure = np.tile(np.float32([0, 0, 1, 0, 0]), (5000, 1))
     far = np.tile(np.float32([0, 0, 0.5, 0.5, 0]), (5000, 1))
     more = assess(
         np.concatenate([probabilities, sure, far]),
         np.repeat(np.float32([0, 0, 2]), [len(targets), 5000, 5000]),
-        conformal,
+        reached,
     )
     others = np.zeros(10_000, int)
     rows = np.concatenate([targets, others]), np.concatenate([groups, others])
@@ -145,7 +147,7 @@ def test_unseen_cells_are_assessed_as_the_model_will(rng, make_params):
     probabilities, targets, groups = draw(rng, 8, 0.0, cells=400)
     logits = np.float32(3 * log_softmax(np.log(np.maximum(probabilities, 1e-9)), axis=1))
     unseen = Unseen(np.arange(len(targets)), logits, np.float32(rng.uniform(1, 2, len(targets))))
-    found = calibration.calibrate(unseen, targets, groups, np.full(5, 0.2), make_params().calibrate)
+    found = calibrate(unseen, targets, groups, np.full(5, 0.2), make_params().calibrate)
     known = coarse_calibration.assess_unseen(unseen, found)
     np.testing.assert_allclose(known.probabilities, softmax(logits / found.temperature, axis=1), rtol=1e-5)
     assert (known.distance > 1).sum() == (unseen.distance > found.outlier_threshold).sum() > 0
