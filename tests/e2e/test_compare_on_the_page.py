@@ -143,7 +143,7 @@ def test_by_the_keyboard_alone_samples_get_conditions(page, asked):
     page.keyboard.type("48 h")
     page.keyboard.press("ArrowUp")
     expect(field(page, "Day", "run_2")).to_have_value("2")
-    page.wait_for_function("document.querySelector('#comparison-text').textContent === '3 samples compared.'")
+    expect(page.locator("#comparison-text")).to_have_text("3 samples compared.")
     page.wait_for_timeout(500)
     assert [sample["day"] for sample in asked[-1]["samples"]] == [None, 2, None]
 

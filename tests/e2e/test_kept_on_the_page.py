@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.test_page import EXPORT, classify, downloaded, packed
 from tests.support.accessibility import serious
+from tests.support.pages import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +118,7 @@ def test_half_a_run_is_there_after_a_reload(page):
     )
     page.click("#start")
     expect(page.locator("#cell-count")).to_have_text("100 cells")
-    page.wait_for_function("indexedDB.databases().then((all) => all.length)")
+    wait_until(page, "indexedDB.databases().then((all) => all.length)")
     page.wait_for_timeout(500)
     reload(page)
     expect(page.locator("#kept-summary")).to_contain_text("100 cells in 1 sample (100 of 216 files had been answered)")

@@ -102,9 +102,9 @@ def test_objects_of_a_native_file_have_maps_and_little_is_sent(page, service, ci
     check_scale(page, check_map(page, service, number))
     assert all("/explain_slices" in request.url for request in sent)
     assert sum(int(request.header_value("content-length")) for request in sent) < 3_000_000
-    before = len(sent)
+    before, shown = len(sent), page.inner_text("#detail .path")
     page.hover("#cell-7")
-    page.wait_for_function("document.querySelector('#detail .path').textContent.match(/object/)")
+    expect(page.locator("#detail .path")).not_to_have_text(shown)
     page.wait_for_selector(".cell-image .map")
     check_map(page, service, int(page.inner_text("#detail .path").split("object ")[1]))
     assert len(sent) == before + 1, "the header of the file is known by now"

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from tests.support import native
 from tests.support.bundles import EXACT, copy_bundle
 from tests.support.images import tiff, typical
-from tests.support.pages import wait_until_drawn
+from tests.support.pages import wait_until, wait_until_drawn
 from tests.support.project import ROOT
 from tests.support.servers import serving
 
@@ -196,7 +196,7 @@ def test_after_the_first_visit_it_needs_no_service(browser, tmp_path):
     kept = page.evaluate("async () => (await (await caches.open('fatescope-private')).keys()).map(({ url }) => url)")
     assert len([url for url in kept if "/bundle/" in url]) == 4
     page.uncheck("#private-switch")
-    page.wait_for_function("async () => !(await caches.has('fatescope-private'))")
+    wait_until(page, "async () => !(await caches.has('fatescope-private'))")
     context.close()
 
 

@@ -11,14 +11,15 @@ addEventListener("fetch", (event) => {
   if (method === "GET" && new URL(url).origin === location.origin) event.respondWith(answer(event.request));
 });
 
+// The store is never opened before it is known to exist, which would create what the page has just deleted.
 async function answer(request) {
-  const store = await caches.open(STORE);
-  const kept = await store.match(request, { ignoreVary: true });
+  const kept = await caches.match(request, { cacheName: STORE, ignoreVary: true });
   // Another content would have another address.
   if (kept?.headers.get("Cache-Control")?.includes("immutable")) return kept;
   try {
     const response = await fetch(request);
-    if (kept && response.ok) await store.put(request.url, response.clone());
+    if (kept && response.ok && (await caches.has(STORE)))
+      await (await caches.open(STORE)).put(request.url, response.clone());
     return response;
   } catch (error) {
     if (kept) return kept;
