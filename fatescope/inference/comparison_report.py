@@ -5,7 +5,7 @@ without a dose, or of dose 0, is a control for every dose of its day.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Literal
@@ -29,6 +29,8 @@ class Question:
     """(K, K) `Spec.composition_error`."""
     reference: str
     """The condition that others are compared with."""
+    unit: str = ""
+    """Of the doses, for the sentences; empty where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ def _against(samples: Sequence[Sample], question: Question, condition: str) -> I
         if control:
             matched = True
             for name, estimate in zip(classes, comparison.compare(here, control, question.error), strict=True):
-                yield _describe(condition, reference, name, day, dose, estimate, several=len(places) > 1)
+                found = _describe(condition, reference, name, day, dose, estimate)
+                where = comparison_sentences.place(day, dose, question.unit) if len(places) > 1 else ""
+                yield replace(found, sentence=where + found.sentence)
     if not matched:
         why = comparison_sentences.nothing_in_common(condition, reference)
         means = [comparison.to_units(side) for side in (first, second)]
@@ -150,18 +154,9 @@ def _controls(reference: Sequence[Sample], day: float | None, dose: float | None
 
 
 def _describe(
-    condition: str,
-    reference: str,
-    name: str,
-    day: float | None,
-    dose: float | None,
-    estimate: Estimate,
-    *,
-    several: bool,
+    condition: str, reference: str, name: str, day: float | None, dose: float | None, estimate: Estimate
 ) -> Difference:
     sentence = comparison_sentences.difference(condition, reference, name, estimate)
-    if several:
-        sentence = comparison_sentences.place(day, dose) + sentence
     why_not = None
     if estimate.low is None:
         why_not = comparison_sentences.one_replicate(condition, reference, estimate.replicates)
@@ -182,7 +177,7 @@ def _trace(place: _Place, question: Question, found: Sequence[Difference]) -> It
         else:
             tested = [(x, row[k]) for (x, _), row in zip(steps[1:], own, strict=True)]
         other = question.reference if by_reference else start[0]
-        sentence = comparison_sentences.course(axis, condition, other, name, _decide(tested))
+        sentence = comparison_sentences.course(axis, condition, other, name, _decide(tested), question.unit)
         yield Curve(axis, condition, place.at, name, points, sentence)
 
 

@@ -24,10 +24,18 @@ def join(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def place(day: float | None, dose: float | None) -> str:
-    """Return where a difference was found, `Day 3, dose 10: `; empty where there is neither."""
-    parts = [f"{name} {number(value)}" for name, value in (("day", day), ("dose", dose)) if value is not None]
-    return f"{', '.join(parts).capitalize()}: " if parts else ""
+def places(axis: str, values: Sequence[float], unit: str = "") -> str:
+    """Return days or doses with what they are: day 3, days 3 and 5, doses 3 and 10, 3 and 10 µM."""
+    numbers = join([number(value) for value in values])
+    return f"{numbers} {unit}" if axis == "dose" and unit else f"{axis}{'s' * (len(values) > 1)} {numbers}"
+
+
+def place(day: float | None, dose: float | None, unit: str = "") -> str:
+    """Return where a difference was found, `Day 3, 10 µM: `; empty where there is neither."""
+    parts = [places(axis, [value], unit) for axis, value in (("day", day), ("dose", dose)) if value is not None]
+    text = ", ".join(parts)
+    # Not `capitalize`, which makes another unit of µM.
+    return f"{text[0].upper()}{text[1:]}: " if text else ""
 
 
 def difference(condition: str, reference: str, name: str, estimate: Estimate) -> str:
@@ -70,32 +78,33 @@ class Step:
     differs: bool
 
 
-def course(axis: str, condition: str, other: str | float, name: str, steps: Sequence[Step]) -> str | None:
+def course(
+    axis: str, condition: str, other: str | float, name: str, steps: Sequence[Step], unit: str = ""
+) -> str | None:
     """Return from which day (or dose) on a condition differs; None where nothing could be tested.
 
-    `axis` is day or dose, and `other` the reference condition, or the first day of the condition itself.
+    `axis` is day or dose, `other` the reference condition, or the first day of the condition itself, and `unit` that of
+    the doses, where it is known.
     """
     if not steps:
         return None
-    cells, preposition = cells_of(name), f"{'on' if axis == 'day' else 'at'} {axis}"
+
+    def at(*values: float) -> str:
+        return f"{'on' if axis == 'day' else 'at'} {places(axis, values, unit)}"
+
+    cells = cells_of(name)
     first = next((step for i, step in enumerate(steps) if all(later.differs for later in steps[i:])), None)
-    beside = other if isinstance(other, str) else f"{preposition} {number(other)}"
-    tested, differing = [number(step.x) for step in steps], [number(step.x) for step in steps if step.differs]
+    beside = other if isinstance(other, str) else at(other)
     if first is not None:
         directions = {_direction(step.difference) for step in steps if step.x >= first.x}
         amount = directions.pop() if len(directions) == 1 else "another share of"
-        return f"From {axis} {number(first.x)} on, {condition} has {amount} {cells} than {beside}."
-    alike = [x for x in tested if x not in differing]
+        return f"From {places(axis, [first.x], unit)} on, {condition} has {amount} {cells} than {beside}."
+    alike, differing = ([step.x for step in steps if step.differs == differs] for differs in (False, True))
     if isinstance(other, str):
-        same = f"{condition} cannot be told from {other} by its {cells} {_on(preposition, alike)}"
+        same = f"{condition} cannot be told from {other} by its {cells} {at(*alike)}"
     else:
-        same = f"By its {cells}, {condition} {_on(preposition, alike)} cannot be told from {condition} {beside}"
-    return f"{same}; it can {_on(preposition, differing)}." if differing else f"{same}."
-
-
-def _on(preposition: str, places: Sequence[str]) -> str:
-    """Return places with what they are: on day 3, on days 3 and 5."""
-    return f"{preposition}{'s' * (len(places) > 1)} {join(places)}"
+        same = f"By its {cells}, {condition} {at(*alike)} cannot be told from {condition} {beside}"
+    return f"{same}; it can {at(*differing)}." if differing else f"{same}."
 
 
 def _points(share: float) -> str:

@@ -36,6 +36,9 @@ class CompareRequest(Schema):
     reference: Name | None = Field(
         default=None, description="The condition that others are compared with; null: that of the first sample."
     )
+    dose_unit: Annotated[str, Field(max_length=100)] | None = Field(
+        default=None, description="Of the doses, which the sentences name.", examples=["µM"]
+    )
 
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:

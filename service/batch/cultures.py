@@ -18,7 +18,7 @@ from fatescope.inference import bundle, uncertainty
 from fatescope.inference.spec import Spec
 from service.batch import job
 from service.inference import comparison, quality
-from service.inference.comparison import Compared, Roles
+from service.inference.comparison import Choices, Compared, Roles
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def compare(out: Path, table: Path | None, reference: str | None) -> Compared:
     spec = bundle.open_spec(out / job.MODEL)
     cells = _counted(pd.read_parquet(out / job.CELLS), spec)
     samples = {str(name): part for name, part in cells.groupby("sample")}
-    given = _assign(list(samples), table)
+    given, unit = _assign(list(samples), table)
     conditions = {role.condition for role in given.values()}
     if not conditions:
         raise DataError(f"{out}: no sample has a condition; name folders after it, or write a plate map (--plate-map)")
@@ -50,7 +50,7 @@ def compare(out: Path, table: Path | None, reference: str | None) -> Compared:
         [_compose(table_, spec) for table_ in probabilities],
         spec,
         out / job.MODEL,
-        reference,
+        Choices(reference, unit),
     )
 
 
@@ -71,8 +71,8 @@ def sample_of(files: list[str]) -> dict[str, str]:
     return dict(zip(files, folders, strict=True))
 
 
-def _assign(samples: list[str], table: Path | None) -> dict[str, Roles]:
-    """Return sample → roles, without the samples that have no condition, which the log names."""
+def _assign(samples: list[str], table: Path | None) -> tuple[dict[str, Roles], str]:
+    """Return sample → roles, without the samples that have no condition, which the log names, and the unit of doses."""
     given = {sample: roles.read_roles(sample) for sample in samples}
     if table is not None:
         try:
@@ -87,10 +87,11 @@ def _assign(samples: list[str], table: Path | None) -> dict[str, Roles]:
         log.warning("not compared, because no condition is given: %s", ", ".join(without))
     kept = {sample: role for sample, role in given.items() if role.condition}
     in_unit = roles.in_one_unit(list(kept.values()))
-    return {
+    compared = {
         sample: Roles(sample, role.condition, role.replicate, role.day, role.dose, role.donor)
         for sample, role in zip(kept, in_unit, strict=True)
     }
+    return compared, next((role.unit for role in in_unit if role.dose is not None and role.unit), "")
 
 
 def _compose(probabilities: npt.NDArray[np.floating], spec: Spec) -> npt.NDArray[np.floating]:

@@ -35,6 +35,16 @@ class Roles:
 
 
 @dataclass(frozen=True)
+class Choices:
+    """How a comparison is told."""
+
+    reference: str | None = None
+    """One of the conditions; None: the first."""
+    dose_unit: str = ""
+    """What sentences name; empty where it is not known."""
+
+
+@dataclass(frozen=True)
 class Compared:
     """What is said of samples together."""
 
@@ -52,12 +62,12 @@ def compare(
     shares: Sequence[Floats | None],
     spec: Spec,
     folder: Path,
-    reference: str | None,
+    choices: Choices,
 ) -> Compared:
     """Compare n samples by the (n, K) mean probabilities of their `cells` under the model of `spec`, in `folder`.
 
     `shares` are the (K,) class shares that were estimated of a sample from its cells, None where they are to be
-    computed; `reference` is one of the conditions, by default the first.
+    computed.
     """
     learned = learn(folder, tuple(spec.classes), tuple(spec.prior))
     error = np.array(spec.composition_error)
@@ -81,7 +91,7 @@ def compare(
                 shown,
             )
         )
-    question = Question(spec.classes, error, reference or samples[0].condition)
+    question = Question(spec.classes, error, choices.reference or samples[0].condition, choices.dose_unit)
     found = comparison_report.differences(samples, question)
     return Compared(question.reference, compositions, found, comparison_report.curves(samples, question, found))
 

@@ -104,7 +104,7 @@ async function compare(run) {
   try {
     const { version } = run.lastResponse.model;
     const reference = byId("reference").value || null;
-    const body = { task: run.model.task, version, samples, reference };
+    const body = { task: run.model.task, version, samples, reference, dose_unit: unit };
     const answer = await (await postJSON(forTask("compare", run.model.task), body)).json();
     if (run !== state.run || run.asked !== asked) return;
     run.comparison = { body, answer, unit, notes };

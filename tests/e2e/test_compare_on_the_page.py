@@ -176,6 +176,7 @@ def test_a_plate_map_comes_with_the_images_or_later(page, asked):
     compared(page, 3)
     sent = {each["sample"]: (each["condition"], each["dose"]) for each in asked[-1]["samples"]}
     assert sent == {"x_A01": ("DMSO", 0), "x_B2": ("drug", 2.5), "x_C3": ("x_C3", None)}
+    assert asked[-1]["dose_unit"] == "µM"
     expect(page.locator("#map-problems")).to_contain_text("plate.csv: 1 sample not found in it")
 
     page.set_input_files("#map-file", plate_map("sample,group,day\nx_A01,a,1\nx_B2,b,soon\nx_C3,b,1\n", "b.csv"))

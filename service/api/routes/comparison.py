@@ -24,7 +24,7 @@ from service.api.routes.parameters import download
 from service.api.schemas import ClassShare
 from service.api.state import state_of
 from service.inference import comparison
-from service.inference.comparison import Compared, Roles
+from service.inference.comparison import Choices, Compared, Roles
 from service.inference.errors import RequestError
 
 router = APIRouter(tags=["page"])
@@ -61,7 +61,7 @@ def compare(
         [None if sample.shares is None else _normalise(sample.shares, model.spec.classes) for sample in counted],
         model.spec,
         model.champion.path,
-        asked.reference,
+        Choices(asked.reference, asked.dose_unit or ""),
     )
     answer = _answer(asked, counted, compared, model.spec.classes)
     if format == "json":

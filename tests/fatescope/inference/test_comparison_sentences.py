@@ -26,3 +26,20 @@ def test_a_condition_on_its_own_days_is_told_from_its_first_one():
     assert sentences.course("day", "treated", "control", "astrocyte", alone[:1]) == (
         "treated cannot be told from control by its astrocytes on day 3."
     )
+
+
+def test_doses_are_told_with_their_unit_where_it_is_known():
+    assert sentences.place(3, 10, "µM") == "Day 3, 10 µM: "
+    assert sentences.place(None, 10, "µM") == "10 µM: "
+    assert sentences.place(None, 10) == "Dose 10: "
+    assert sentences.place(None, None, "µM") == ""
+    steps = [Step(x, 0.1, differs=x == 3) for x in (1, 3, 10)]
+    assert sentences.course("dose", "drug", 0.5, "astrocyte", steps, "µM") == (
+        "By its astrocytes, drug at 1 and 10 µM cannot be told from drug at 0.5 µM; it can at 3 µM."
+    )
+    assert sentences.course("dose", "drug", 0.5, "astrocyte", steps[1:2]) == (
+        "From dose 3 on, drug has more astrocytes than at dose 0.5."
+    )
+    assert sentences.course("day", "drug", "control", "astrocyte", steps[1:2], "µM") == (
+        "From day 3 on, drug has more astrocytes than control."
+    )

@@ -89,6 +89,8 @@ def test_a_control_without_a_dose_serves_for_every_dose(client):
     [curve, _] = answer["curves"]
     assert (curve["axis"], curve["condition"]) == ("dose", "drug")
     assert curve["sentence"] == "From dose 10 on, drug has more astrocytes than at dose 1."
+    [curve, _] = ask(client, CONTROL + doses, dose_unit="µM").raise_for_status().json()["curves"]
+    assert curve["sentence"] == "From 10 µM on, drug has more astrocytes than at 1 µM."
 
 
 def test_conditions_without_a_common_day_are_not_compared(client):

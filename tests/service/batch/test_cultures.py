@@ -78,3 +78,11 @@ def test_the_command_prints_sentences_or_json(scored):
     assert content["reference"] == "CHIR"
     assert content["differences"][0]["class"] == "astrocyte"
     assert content["differences"][0]["differs"] is True
+
+
+def test_sentences_name_the_unit_that_names_of_folders_have(tmp_path):
+    shares = {f"CHIR_{dose}_r{i}": share for dose, share in (("500nM", 0.4), ("3uM", 0.8)) for i in (1, 2, 3)}
+    compared = cultures.compare(finished(tmp_path / "doses", shares), None, None)
+    assert {curve.sentence for curve in compared.curves if curve.name == "astrocyte"} == {
+        "From 3000 nM on, CHIR has more astrocytes than at 500 nM."
+    }
