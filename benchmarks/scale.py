@@ -183,6 +183,8 @@ def main(
     only: Annotated[Literal["all", "stages", "audit"], typer.Option(help="What to run.")] = "all",
 ) -> None:
     """Measure, print and write the figures."""
+    # It says from which folder to run, before minutes are spent.
+    config.load(Path("params.yaml"))
     if only == "stages":
         publish("scale_stages", stages(sizes), ["pyarrow", "pandas", "numpy"], SEED)
         return
