@@ -53,7 +53,7 @@ def promote(task: str, version: str | None, why: str | None, who: str) -> Promot
     with versions.download(task, number) as folder:
         bundle.load(folder, threads=1).check()
     verdict = versions.verdict_of(chosen)
-    record = Promotion(who=who, when=datetime.now(UTC).isoformat(timespec="seconds"), why=why)
+    record = Promotion(who=who, when=datetime.now(UTC).isoformat(timespec="milliseconds"), why=why)
     replaced = str(champion.version) if champion else None
     # The record first: an alias that moved without one could not be explained.
     versions.set_tags(task, number, {"promoted": record.to_json()} | ({"replaced": replaced} if replaced else {}))

@@ -25,7 +25,7 @@ def rollback(task: str, why: str, who: str) -> tuple[str, str]:
             f"rollback: version {champion.version} replaced no other; to serve nothing, delete the alias '{CHAMPION}' "
             "in MLflow"
         )
-    record = Rollback(who=who, when=datetime.now(UTC).isoformat(timespec="seconds"), why=why, to=before)
+    record = Rollback(who=who, when=datetime.now(UTC).isoformat(timespec="milliseconds"), why=why, to=before)
     # The record first: if this is interrupted, the reason for a moved alias must not be missing.
     versions.set_tags(task, str(champion.version), {"rolled_back": record.to_json()})
     evidence = {"why": why, "by": "person", "replaced": str(champion.version)}

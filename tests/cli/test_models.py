@@ -16,10 +16,10 @@ from pyarrow.parquet import write_table
 from fatescope.cli import doctor
 from fatescope.inference import bundle
 from pipelines.registry.records import Criterion, Verdict
+from tests.support.bundles import copy_bundle
 from tests.support.project import ROOT
 from tests.support.teaching import write_taught
 from tests.support.tracking import new_store
-from tests.support.untrained import write_bundle
 
 NAME = "fatescope-binary"
 
@@ -34,7 +34,7 @@ def registry(tmp_path, monkeypatch):
     client.create_registered_model(NAME)
     for seed, holds in enumerate((True, False)):
         # Where MLflow keeps what `register` logs: a model with the bundle among its artifacts.
-        write_bundle(tmp_path / f"model{seed}" / "artifacts" / "bundle", "binary", ["a", "b"], seed)
+        copy_bundle(tmp_path / f"model{seed}" / "artifacts" / "bundle", "binary", seed)
         verdict = Verdict(
             task="binary",
             model=NAME,
