@@ -47,6 +47,13 @@ def message(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(None)
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Incidents whose window is compared with nothing and drawn by nobody, which takes a second each."""
+    monkeypatch.setattr(incidents, "MIN_CELLS", 1_000_000)
+    monkeypatch.setattr(incidents.incident_report, "to_html", lambda *_: "")
+
+
 @pytest.mark.slow
 def test_an_incident_is_complete_and_opened_once(message):
     [place] = message(ALERT)
@@ -80,6 +87,7 @@ def recorded():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_an_incident_without_a_run_gets_it_when_the_alert_is_repeated(message, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(mlflow, "log_artifacts", lambda _: (_ for _ in ()).throw(OSError("disk full")))
@@ -90,6 +98,7 @@ def test_an_incident_without_a_run_gets_it_when_the_alert_is_repeated(message, m
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_one_incident_that_fails_keeps_no_other_from_being_opened(message):
     gone = ALERT | {"labels": ALERT["labels"] | {"task": "gone"}}
     with pytest.raises(incidents.IncidentError, match="no model of the task gone"):
@@ -99,6 +108,7 @@ def test_one_incident_that_fails_keeps_no_other_from_being_opened(message):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_damaged_incident_is_opened_again_or_ended(message):
     [place] = message(ALERT)
     (place / "incident.json").write_text('{"alert": ')
@@ -113,6 +123,7 @@ def test_a_damaged_incident_is_opened_again_or_ended(message):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_deleted_experiment_is_restored(message):
     message(ALERT)
     client = mlflow.MlflowClient()
@@ -122,6 +133,7 @@ def test_a_deleted_experiment_is_restored(message):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_malformed_alert_is_dropped_and_keeps_no_other_from_being_opened(message, caplog):
     malformed = [{name: value for name, value in ALERT.items() if name != left_out} for left_out in ALERT]
     malformed += [ALERT | {"startsAt": 1}, ALERT | {"labels": {"alertname": incidents.ALERT}}, "alert", None]
@@ -131,6 +143,7 @@ def test_a_malformed_alert_is_dropped_and_keeps_no_other_from_being_opened(messa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_an_incident_that_was_written_anew_gets_a_run(message, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(mlflow, "log_artifacts", lambda _: (_ for _ in ()).throw(OSError("disk full")))
@@ -160,6 +173,7 @@ def test_too_few_cells_are_compared_with_nothing(message, monkeypatch, cells):
     assert bool(report["findings"]) == bool(report["drifted"]) == (cells == incidents.MIN_CELLS)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("damaged", ["[]", '"text"', "{", ""])
 def test_an_incident_whose_file_holds_no_object_is_opened_again(message, monkeypatch, damaged):
     monkeypatch.setattr(incidents, "_log_to_mlflow", lambda _: None)
