@@ -15,7 +15,7 @@ from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from pipelines.stages import train
 from tests.support.params import write_params
-from tests.support.pipeline import run_register
+from tests.support.pipeline import CHANGES, run_register
 
 pytestmark = pytest.mark.slow
 PLOTS = ("confusion", "roc", "reliability", "risk_coverage", "groups", "composition")
@@ -70,10 +70,10 @@ def test_the_pipeline(artifacts, folder):
     trained = json.loads((artifacts / "binary/models.json").read_text())
     for entry in trained["models"]:
         run = registry.get_run(entry["run_id"])
-        assert run.data.params["fit.epochs"] == "40"
+        assert run.data.params["fit.epochs"] == str(CHANGES["train.epochs"])
         assert run.data.tags["data_hash"] == model.spec.data_hash
         below = registry.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{entry['run_id']}'")
-        assert len(registry.get_metric_history(below[0].info.run_id, "train_loss")) == 40
+        assert len(registry.get_metric_history(below[0].info.run_id, "train_loss")) == CHANGES["train.epochs"]
         reached = metrics["splits"][entry["split"]]["balanced_accuracy"]
         assert run.data.metrics["test.balanced_accuracy"] == reached
 
