@@ -16,7 +16,7 @@ from tests.support.bundles import EXACT, copy_bundle
 from tests.support.images import tiff, typical
 from tests.support.ray_cluster import QUIET, cluster, kill
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 FILES, DISTINCT, PART = 8_000, 40, 100
 
 

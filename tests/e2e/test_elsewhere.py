@@ -229,6 +229,7 @@ def test_workers_are_placed_on_a_cluster(environment, tmp_path):
     assert 4 <= sum(each.state == TrialState.COMPLETE for each in known) <= 5
 
 
+@pytest.mark.long
 def test_a_cluster_needs_what_all_its_nodes_reach(environment, tmp_path):
     command = prepared(tmp_path / "ray", 1)
     told = {k: v for k, v in environment.items() if k != "FATESCOPE_STUDIES"} | {"FATESCOPE_RAY": "auto"}
