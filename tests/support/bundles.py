@@ -16,10 +16,14 @@ EXACT = {"FATESCOPE_ENGINE": "onnxruntime"}
 
 
 def copy_bundle(folder, task, seed=0):
-    """Copy the committed bundle of `task`, `binary` or `multiclass`; another `seed` makes another version of it."""
+    """Copy the committed bundle of `task`, `binary` or `multiclass`, to `folder`, and return it.
+
+    Another `seed` makes another version of it.
+    """
     shutil.copytree(COMMITTED / task, folder)
     if seed:
         bundle.finalize(folder, bundle.read_spec(folder).model_copy(update={"seed": seed}))
+    return folder
 
 
 EVIDENCE = TrackEvidence(correlation=0.4, scale=0.9, frames=8, tracks=100)
