@@ -5,7 +5,7 @@ without a dose, or of dose 0, is a control for every dose of its day.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import Literal
@@ -133,9 +133,8 @@ def _against(samples: Sequence[Sample], question: Question, condition: str) -> I
         if control:
             matched = True
             for name, estimate in zip(classes, comparison.compare(here, control, question.error), strict=True):
-                found = _describe(condition, reference, name, day, dose, estimate)
                 where = comparison_sentences.place(day, dose, question.unit) if len(places) > 1 else ""
-                yield replace(found, sentence=where + found.sentence)
+                yield _describe(condition, reference, name, day, dose, estimate, where)
     if not matched:
         why = comparison_sentences.nothing_in_common(condition, reference)
         means = [comparison.to_units(side) for side in (first, second)]
@@ -154,9 +153,9 @@ def _controls(reference: Sequence[Sample], day: float | None, dose: float | None
 
 
 def _describe(
-    condition: str, reference: str, name: str, day: float | None, dose: float | None, estimate: Estimate
+    condition: str, reference: str, name: str, day: float | None, dose: float | None, estimate: Estimate, where: str
 ) -> Difference:
-    sentence = comparison_sentences.difference(condition, reference, name, estimate)
+    sentence = where + comparison_sentences.difference(condition, reference, name, estimate)
     why_not = None
     if estimate.low is None:
         why_not = comparison_sentences.one_replicate(condition, reference, estimate.replicates)

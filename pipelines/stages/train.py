@@ -11,8 +11,8 @@ chosen, and the chosen candidate on the random scheme.
 bundle, the served one first: `folder`, `split` (its scheme), `candidate`, `seed`, `run_id`; and `budget`: `minutes` and
 `epochs` of the section `train`, and `planned_epochs`, as many of them as fit into the minutes on this machine, half at
 least.
-`shortened` says of a candidate and of a model that its fits took fewer steps than planned, because steps were slower
-than those that were timed for the plan.
+`shortened` says of a candidate and of a model that its fits took fewer steps than planned, because their part of the
+minutes was over.
 
 Several GPUs train one network together under `torchrun` (`pipelines.training.distributed`).
 """
@@ -218,7 +218,9 @@ def train(context: TrainingContext, settings: dict[str, list[Train]], target: Pa
         budget=BudgetReport(minutes=params.minutes, epochs=params.epochs, planned_epochs=plan.epochs),
     )
     if shortened := [model.folder for model in report.models if model.shortened]:
-        log.warning("train.minutes: the fits of %s were shortened, because steps took longer than planned", shortened)
+        log.warning(
+            "train.minutes: the fits of %s took fewer steps than planned, because their part of it was over", shortened
+        )
     return report
 
 

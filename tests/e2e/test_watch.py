@@ -7,19 +7,21 @@ import sys
 import time
 import zipfile
 from contextlib import ExitStack
+from functools import partial
 from itertools import product
 
-import httpx
 import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from tests.support import prometheus
 from tests.support.bundles import EXACT
 from tests.support.images import draw_cell, tiff
 from tests.support.params import write_params
 from tests.support.project import ROOT, copied, run
 from tests.support.servers import ended, free_port, ready, serving
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 WINDOW = 120
@@ -99,7 +101,7 @@ def watched(tmp_path):
     write_params(project, QUICK)
     write_cells(project / "data", "ao")
     run(project, "dvc", "repro")
-    exporter, prometheus, alertmanager, incidents = (free_port() for _ in range(4))
+    exporter, collector, alertmanager, incidents = (free_port() for _ in range(4))
     records = project / "records"
     settings = {"PYTHONPATH": str(project), "FATESCOPE_POLL_S": "1", "FATESCOPE_RECORDS": str(records), **EXACT}
     with ExitStack() as stack:
@@ -116,11 +118,11 @@ def watched(tmp_path):
         listen = ["--web.listen-address", f"127.0.0.1:{alertmanager}"]
         stack.enter_context(ended([programs[1], *config, *listen], tmp_path, {}))
         config = ["--config.file", "prometheus.yml", "--storage.tsdb.path", "tsdb"]
-        listen = ["--web.listen-address", f"127.0.0.1:{prometheus}"]
+        listen = ["--web.listen-address", f"127.0.0.1:{collector}"]
         stack.enter_context(ended([programs[0], *config, *listen], tmp_path, {}))
-        ready(f"http://127.0.0.1:{prometheus}/-/ready")
+        ready(f"http://127.0.0.1:{collector}/-/ready")
         ready(f"http://127.0.0.1:{exporter}/metrics")
-        client.prometheus, client.project = f"http://127.0.0.1:{prometheus}", project
+        client.prometheus, client.project = f"http://127.0.0.1:{collector}", project
         yield client
 
 
@@ -134,26 +136,15 @@ def send(client, seed, media, **how):
     client.post("/classify_batch", content=packed.getvalue()).raise_for_status()
 
 
-def alerts(client):
-    found = httpx.get(f"{client.prometheus}/api/v1/alerts").raise_for_status().json()["data"]["alerts"]
-    return {each["labels"]["alertname"] for each in found if each["state"] == "firing"}
-
-
 def value(client, query):
-    found = httpx.get(f"{client.prometheus}/api/v1/query", params={"query": query}).json()["data"]["result"]
-    return float(found[0]["value"][1]) if found else None
+    return prometheus.value(client.prometheus, query)
 
 
-def wait(what, timeout_s=180):
-    end = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.3)
-    return found
+wait = partial(until, limit_s=180, every_s=0.3)
 
 
 def drifted(client):
-    return "FatescopeInputDrift" in alerts(client)
+    return "FatescopeInputDrift" in {each["alertname"] for each in prometheus.firing(client.prometheus)}
 
 
 def quiet(client, version):

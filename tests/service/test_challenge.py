@@ -9,35 +9,36 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from contextlib import ExitStack
+from functools import partial
 
-import httpx
 import pytest
 from ruamel.yaml import YAML
 
+from tests.support import prometheus
 from tests.support.bundles import EXACT
 from tests.support.images import tiff, typical
 from tests.support.project import ROOT
 from tests.support.servers import ended, free_port, ready, serving
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
-CELLS = 24
+CELLS, SHARE = 24, 0.5
 RUN = '{state="running",task="binary"}'
 
 
 @pytest.fixture
 def laboratory(registry, tmp_path):
     """A client of a service of version 1, which has the address of its Prometheus, and what adds versions."""
-    prometheus = shutil.which("prometheus")
-    if not prometheus:
+    program = shutil.which("prometheus")
+    if not program:
         pytest.skip("no Prometheus here (Debian: apt install prometheus)")
     registry(0)
     settings = {
         "FATESCOPE_POLL_S": "0.5",
         "FATESCOPE_SHADOW": "true",
-        "FATESCOPE_CANARY": "0.5",
+        "FATESCOPE_CANARY": str(SHARE),
         "FATESCOPE_CANARY_LIMIT_S": "60",
         "FATESCOPE_FEEDBACK": str(tmp_path / "feedback"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
@@ -55,42 +56,41 @@ def laboratory(registry, tmp_path):
         (tmp_path / "prometheus.yml").write_text(json.dumps(content))
         config = ["--config.file", "prometheus.yml", "--storage.tsdb.path", "tsdb"]
         listen = ["--web.listen-address", f"127.0.0.1:{port}"]
-        stack.enter_context(ended([prometheus, *config, *listen], tmp_path, {}))
+        stack.enter_context(ended([program, *config, *listen], tmp_path, {}))
         client.prometheus, client.folder = f"http://127.0.0.1:{port}", tmp_path
         ready(f"{client.prometheus}/-/ready")
         yield client, registry
 
 
-def wait(what, timeout_s=120):
-    end = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.2)
-    return found
+wait = partial(until, every_s=0.2)
 
 
-def fatescope(client, *arguments):
-    command = [sys.executable, "-m", "fatescope.cli", *arguments]
-    done = subprocess.run(command, cwd=client.folder, capture_output=True, text=True, check=False)
+def run(client, *arguments):
+    command = [sys.executable, "-m", "fatescope.cli", "models", *arguments]
+    return subprocess.run(command, cwd=client.folder, capture_output=True, text=True, check=False)
+
+
+def models(client, *arguments):
+    """Return what a command of `fatescope models` prints."""
+    done = run(client, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def live(client):
     """Return what `models compare --live` says; None as long as there is nothing to compare."""
-    command = [sys.executable, "-m", "fatescope.cli", "models", "compare", "--live", "binary", "--json"]
-    done = subprocess.run(command, cwd=client.folder, capture_output=True, text=True, check=False)
+    done = run(client, "compare", "--live", "binary", "--json")
     return json.loads(done.stdout) if done.returncode == 0 else None
 
 
 def value(client, query):
-    found = httpx.get(f"{client.prometheus}/api/v1/query", params={"query": query}).json()["data"]["result"]
-    return float(found[0]["value"][1]) if found else None
+    return prometheus.value(client.prometheus, query)
 
 
-def alerts(client):
-    found = httpx.get(f"{client.prometheus}/api/v1/alerts").raise_for_status().json()["data"]["alerts"]
-    return {(each["labels"]["alertname"], each["labels"].get("reason")) for each in found if each["state"] == "firing"}
+def is_told(client):
+    """Return whether the alert is firing that a challenger which finds too much unlike has lost its share."""
+    told = {(each["alertname"], each.get("reason")) for each in prometheus.firing(client.prometheus)}
+    return ("FatescopeCanaryTakenBack", "unlike") in told
 
 
 def classify(client, seed):
@@ -121,6 +121,7 @@ def test_from_the_shadow_over_a_share_that_is_taken_back_to_a_promotion(laborato
     # In the shadow. To this one every cell is unlike its training cells.
     second = add(2, "challenger", outlier_threshold=1e-6)
     wait(lambda: value(client, f"fatescope_challenger_state{RUN}") == 1)
+    wait(lambda: value(client, "fatescope_canary_share") == SHARE)
     assert send_culture(client) == "1", "the cells of a culture stay with the champion"
     wait(lambda: (live(client) or {"cells": 0})["cells"] >= CELLS)
 
@@ -129,7 +130,7 @@ def test_from_the_shadow_over_a_share_that_is_taken_back_to_a_promotion(laborato
 
     def asked():
         answered.add(classify(client, next(seeds) % CELLS)[0])
-        return ("FatescopeCanaryTakenBack", "unlike") in alerts(client)
+        return is_told(client)
 
     wait(asked)
     assert "1" in answered <= {"1", second}
@@ -143,15 +144,15 @@ def test_from_the_shadow_over_a_share_that_is_taken_back_to_a_promotion(laborato
     report = live(client)
     assert (report["champion"], report["challenger"], report["agreement"]) == ("1", second, 1.0)
     assert report["labels"]["champion_right"] == report["labels"]["challenger_right"] == CELLS // 2
-    assert "taken back" in fatescope(client, "models", "compare", "--live", "binary")
+    assert "taken back" in models(client, "compare", "--live", "binary")
 
     # Another challenger has its share, keeps it and is promoted.
     third = add(3, "challenger")
     wait(lambda: third in {classify(client, seed)[0] for seed in range(CELLS)})
-    wait(lambda: ("FatescopeCanaryTakenBack", "unlike") not in alerts(client))
+    wait(lambda: not is_told(client))
     send_culture(client)
-    fatescope(client, "models", "promote", "binary", "challenger", "--reason", "as good in the shadow")
+    models(client, "promote", "binary", "challenger", "--reason", "as good in the shadow")
     wait(lambda: {classify(client, seed)[0] for seed in range(CELLS)} == {third})
     assert send_culture(client) == third
-    past = json.loads(fatescope(client, "models", "history", "binary", "--json"))
+    past = json.loads(models(client, "history", "binary", "--json"))
     assert (past[-1]["version"], past[-1]["evidence"]["why"]) == (third, "as good in the shadow")

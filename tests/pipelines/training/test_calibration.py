@@ -4,7 +4,7 @@ from scipy.special import softmax
 
 from fatescope.inference import composition
 from fatescope.inference.ood import MahalanobisDetector
-from fatescope.inference.thresholds import conformal, upper_quantile
+from fatescope.inference.thresholds import upper_quantile
 from pipelines.evaluation.simulated_cultures import simulate_cultures
 from pipelines.training import calibration
 from pipelines.training.cross_fit import Unseen
@@ -49,26 +49,6 @@ def test_what_a_network_expects_does_not_decide_between_candidates(rng):
     )
     assert calibration.balanced_loss(logits, targets, prior) < calibration.balanced_loss(logits, targets, EQUAL)
     assert calibration.balanced_loss(logits, targets, prior) < calibration.balanced_loss(worse, targets, prior)
-
-
-def test_conformal_sets_keep_their_promise_in_each_class(rng):
-    def probabilities(count):
-        logits, targets = logits_of(rng, count)
-        return 1 / (1 + np.exp(-np.stack([-logits[:, 1], logits[:, 1]], axis=1))), targets
-
-    thresholds = conformal(*probabilities(2000), 0.9)
-    unseen, targets = probabilities(20_000)
-    for k in range(2):
-        assert (unseen[targets == k, k] >= thresholds[k]).mean() == pytest.approx(0.9, abs=0.02)
-
-
-def test_too_few_cells_promise_nothing():
-    assert conformal(np.array([[0.9, 0.1]] * 5), np.zeros(5, int), 0.9) == [0.0, 0.0]
-
-
-def test_one_like_cell_in_a_hundred_is_called_unlike(rng):
-    threshold = upper_quantile(rng.normal(size=5000), 0.99)
-    assert (rng.normal(size=50_000) > threshold).mean() == pytest.approx(0.01, abs=0.004)
 
 
 def test_cells_that_are_far_away_or_off_the_plane_are_unlike(rng):
