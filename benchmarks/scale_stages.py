@@ -3,8 +3,8 @@
 Ingest reads links to a few files. For the other stages a small ingested store is repeated until it has as many cells:
 rows get other ids and pixel hashes, pixels repeat. What
 counts is memory that a stage holds itself, with all processes that it starts: pages of mapped files are not counted,
-because the system takes them back when it needs them. Training and search are cut short by their budget of time, so
-that their seconds say nothing and only memory is compared.
+because the system takes them back when it needs them. Training and search are cut short by their budget of time, and
+see each cell at a fifth of its pixels, so that their seconds say nothing and only memory is compared.
 """
 
 import itertools
@@ -41,7 +41,8 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 CELLS = 4_000
 """Cells of the store that is repeated."""
 BUDGETS: dict[str, dict[str, object]] = {
-    "train": {"epochs": 1, "minutes": 0.1},
+    # A small input, because millions of cells pass through the network several times.
+    "train": {"epochs": 1, "minutes": 0.1, "input_size": [24, 24]},
     "tune": {"trials": 1, "startup_trials": 1, "epochs": 1, "min_epochs": 1, "minutes": 0.5},
     "calibrate": {"folds": 2},
     # Few cells of the store have the noise of few cells, and no stage is to end at a check.
