@@ -144,9 +144,9 @@ def draw_batch(
             # A cell that was asked for twice, such as for its activation map, is one cell.
             table = table.drop_duplicates("image_hash", ignore_index=True)
         if len(table) < MIN_CELLS:
-            cells = plural.count(len(table), "cell was", "cells were")
+            were = plural.count(len(table), "cell was", "cells were")
             raise DataError(
-                f"{task}: {cells} recorded since the last batch was drawn, and {MIN_CELLS} are needed; "
+                f"{task}: {were} recorded since the last batch was drawn, and {MIN_CELLS} are needed; "
                 "cells are recorded some 10 s after they are classified"
             )
         names = [name for name in table.columns if name.startswith("p_")]
