@@ -13,6 +13,6 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {agree(number, one, many or f'{one}s')}"
 
 
-def agree(number: int, one: str, many: str) -> str:
+def agree(number: float, one: str, many: str) -> str:
     """Return the word that goes with a number which stands elsewhere in the sentence, such as its verb."""
     return one if number == 1 else many
