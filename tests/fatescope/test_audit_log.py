@@ -93,7 +93,7 @@ def test_a_removed_first_line_is_named(folder):
 
 def test_reordered_lines_are_named(folder):
     rewrite(folder, lambda lines: [lines[0], lines[2], lines[1], *lines[3:]])
-    assert damage(folder) == (2, "entries 2 to 2 are missing before it")
+    assert damage(folder) == (2, "entry 2 is missing before it")
 
 
 def test_a_repeated_line_is_named(folder):
