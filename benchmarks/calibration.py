@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from benchmarks.report import publish
 from benchmarks.tables import Row, fill, table, to_figures
-from fatescope import command, config
+from fatescope import command, config, plural
 from fatescope.atomic import replacing
 from fatescope.config import Params
 from pipelines.commands import simulate
@@ -246,7 +246,7 @@ def main(
         for row in summarise(task, settings.dataset.tasks[task], settings, results)
     ]
     publish("calibration", to_figures("calibration", rows), ["torch", "numpy", "scipy"], seeds)
-    fill(PAGE, {"calibration": f"Means over {seeds} seeds:\n\n{table(rows)}"})
+    fill(PAGE, {"calibration": f"Means over {plural.count(seeds, 'seed')}:\n\n{table(rows)}"})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from benchmarks.fits import constant_rate, fit_rate
 from benchmarks.gpu_cells import write_pngs
 from benchmarks.report import Figure
 from benchmarks.tables import Row
+from fatescope import plural
 from fatescope.config import Train
 from fatescope.networks.backbones import BACKBONES, SMALLEST
 from pipelines.training import trainer
@@ -109,7 +110,7 @@ def measure_fit(
         Figure(f"images a second, fit ({name})", rate),
         Figure("images a second, fit with validation in each epoch", validated),
         Figure("images a second, constant batch", limits[0]),
-        Figure(f"images a second, PNGs, DataLoader of {loaders} processes, float32", plain),
+        Figure(f"images a second, PNGs, DataLoader of {plural.count(loaders, 'process', 'processes')}, float32", plain),
     ]
     return figures + [Figure("images a second, constant batch as a CUDA graph", limit) for limit in limits[1:]]
 
@@ -140,7 +141,9 @@ def measure_settings(examples: Examples, drawn: list[Train], seed: int, minutes:
     began, rows = time.perf_counter(), []
     for number, settings in enumerate(drawn, start=1):
         if time.perf_counter() - began > 60 * minutes:
-            print(f"{len(drawn) - number + 1} of {len(drawn)} settings were not fitted within {minutes:g} minutes")
+            left = len(drawn) - number + 1
+            were = f"{plural.count(len(drawn), 'setting')} {plural.agree(left, 'was', 'were')}"
+            print(f"{left} of {were} not fitted within {minutes:g} min")
             break
         reported: list[tuple[float, dict[str, float]]] = []
         start = time.perf_counter()

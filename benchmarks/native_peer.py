@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Figure
+from fatescope import plural
 from fatescope.data.native.objects import NativeObject
 from fatescope.data.native.reader import NativeFile
 
@@ -41,7 +42,7 @@ def figures(python: Path | None, path: Path, objects: int, brightfield: int) -> 
     cases = [
         Case("one channel", (brightfield,), masks=False),
         Case("one channel and its mask", (brightfield,), masks=True),
-        Case(f"{len(channels)} channels and their masks", channels, masks=True),
+        Case(plural.count(len(channels), "channel and its mask", "channels and their masks"), channels, masks=True),
     ]
     wanted = [([channels.index(channel) for channel in case.channels], case.masks, objects) for case in cases]
     kept = path.with_suffix(".npz")
@@ -54,7 +55,9 @@ def figures(python: Path | None, path: Path, objects: int, brightfield: int) -> 
     assert done.returncode == 0, done.stderr
     peer = json.loads(done.stdout.splitlines()[-1])
     compared = _compare(path, kept, cases)
-    print(f"Bio-Formats {peer['bioformats']}, Java {peer['java']}: the same pixels in {compared} objects")
+    print(
+        f"Bio-Formats {peer['bioformats']}, Java {peer['java']}: the same pixels in {plural.count(compared, 'object')}"
+    )
     result = []
     for case, theirs, first in zip(cases, peer["took"], before, strict=True):
         ours = [max(times) for times in zip(first, _read(path, case, objects), strict=True)]

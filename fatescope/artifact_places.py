@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from fatescope import plural
 from fatescope.errors import FatescopeError
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,8 @@ def put_right(folder: Path, tracking_uri: str | None) -> None:
     database = own_database(folder, tracking_uri)
     if database is not None and (misplaced := find_misplaced(database)):
         repair(database)
-        log.warning("%s was moved or copied; %d places of artifacts are put right", database, len(misplaced))
+        places = plural.count(len(misplaced), "place of artifacts is", "places of artifacts are")
+        log.warning("%s was moved or copied; %s put right", database, places)
 
 
 def _misplaced(connection: sqlite3.Connection, here: Path) -> Iterator[Misplaced]:

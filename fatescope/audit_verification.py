@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from fatescope import plural
 from fatescope.audit_log import FILE, HEAD, RETENTION, START, AuditLogError, Entry, Head, locked, read_head
 from fatescope.errors import DataError
 
@@ -109,7 +110,7 @@ def _check(
     if last is None:
         return _check_first(entry, log, size)
     if entry.seq > last.seq + 1:
-        return Damage(number, f"entries {last.seq + 1} to {entry.seq - 1} are missing before it")
+        return Damage(number, f"{_missing(last.seq + 1, entry.seq - 1)} missing before it")
     if entry.seq <= last.seq:
         return Damage(number, f"it is entry {entry.seq}, behind entry {last.seq}: lines were reordered or added")
     if entry.previous != last.hash:
@@ -123,7 +124,12 @@ def _check_first(entry: Entry, log: IO[bytes], size: int) -> Damage | None:
         return None if entry.previous == START else Damage(1, "it is not the beginning that it says it is")
     if _is_vouched_for(log, size, Head(entry.seq - 1, entry.previous)):
         return None
-    return Damage(1, f"entries 1 to {entry.seq - 1} are missing, and no entry says that they were deleted")
+    deleted = plural.agree(entry.seq - 1, "it was deleted", "they were deleted")
+    return Damage(1, f"{_missing(1, entry.seq - 1)} missing, and no entry says that {deleted}")
+
+
+def _missing(first: int, last: int) -> str:
+    return f"entry {first} is" if first == last else f"entries {first} to {last} are"
 
 
 def _check_end(lines: int, last: Entry | None, head: Head | None) -> Damage | None:

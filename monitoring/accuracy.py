@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import t
 
+from fatescope import plural
 from fatescope.inference import accuracy, label_queue
 from fatescope.inference.accuracy import Error, Estimate
 from fatescope.inference.evidence import LEVEL, evidence
@@ -102,7 +103,8 @@ class AccuracyWatch:
         like = window.loc[window["verdict"] != UNLIKE] if len(window) else window
         share = 1 - len(like) / max(len(window), 1)
         if report is None or len(like) < MIN_CELLS:
-            return Unlabelled(None, FEW_CELLS, f"{len(like)} cells like the training cells; {MIN_CELLS} are needed")
+            cells = plural.count(len(like), "cell")
+            return Unlabelled(None, FEW_CELLS, f"{cells} like the training cells; {MIN_CELLS} are needed")
         if self.prior is None:
             return Unlabelled(None, NO_PRIOR, "the service does not say which mixture its probabilities assume")
         if self.error is None:
@@ -160,7 +162,8 @@ def describe_labels(labelled: FromLabels | None, floor: float | None) -> str:
         return "No cells were drawn for labels yet."
     found, sentences = labelled.estimate, list[str]()
     if found is None:
-        sentences.append(f"{labelled.labels} labels count; {MIN_LABELS} of one batch are needed for an interval.")
+        labels = plural.count(labelled.labels, "label counts", "labels count")
+        sentences.append(f"{labels}; {MIN_LABELS} of one batch are needed for an interval.")
     else:
         sentences.append(
             f"From {found.labels} labels of the newest batch that has enough: balanced accuracy {found.value:.2f} "
@@ -169,14 +172,15 @@ def describe_labels(labelled: FromLabels | None, floor: float | None) -> str:
     if (both := labelled.combined) is not None:
         sentences.append(f"With the estimate of these cells: {both.value:.2f} ({both.low:.2f} to {both.high:.2f}).")
     if labelled.waiting:
-        sentences.append(f"{labelled.waiting} cells wait for a label.")
+        sentences.append(f"{plural.count(labelled.waiting, 'cell waits', 'cells wait')} for a label.")
     if labelled.disputed:
-        sentences.append(f"Of {labelled.disputed} cells people say different things; what was said first counts.")
+        disputed = plural.count(labelled.disputed, "cell")
+        sentences.append(f"Of {disputed} people say different things; what was said first counts.")
     if floor is not None:
         verdict = "it is less" if labelled.evidence >= 1 else "nothing says that it is less"
         sentences.append(
             f"Promised is {floor:.2f}; {verdict} (evidence {labelled.evidence:.2f} of that of an alarm, "
-            f"{labelled.labels} labels)."
+            f"{plural.count(labelled.labels, 'label')})."
         )
     return " ".join(sentences)
 

@@ -32,6 +32,7 @@ import pandas as pd
 import typer
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
+from fatescope import plural
 from fatescope.command import run
 from fatescope.config import Validation, load
 from fatescope.data.acquisition_facts import PREFIX
@@ -148,7 +149,8 @@ class Exporter:
         )
         self.accuracy.publish(model.task, unlabelled, labelled, watch.floor)
         if labelled and labelled.evidence >= 1 and watch.floor is not None:
-            log.warning("%s: %d labels say that it is less right than %.2f", model.task, labelled.labels, watch.floor)
+            labels = plural.count(labelled.labels, "label says", "labels say")
+            log.warning("%s: %s that it is less right than %.2f", model.task, labels, watch.floor)
 
     def _describe(self, model: ServedModel) -> None:
         card = f"{self.settings.service}/card/{model.task}"

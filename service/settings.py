@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fatescope import plural
 from fatescope.audit_log import DEFAULT as AUDIT_LOG
 from fatescope.data.formats import MAX_PAGES
 from fatescope.environment import absolute_paths, wrong_variables
@@ -56,8 +57,9 @@ def _parse_key_hashes(value: object) -> object:
         )
     for entry in hashes:
         if not re.fullmatch(r"[0-9a-f]{64}", entry):
+            length = plural.count(len(entry), "character")
             raise ValueError(
-                f"an entry of {len(entry)} characters is not a SHA-256 hash in hexadecimal; make a key and its hash "
+                f"an entry of {length} is not a SHA-256 hash in hexadecimal; make a key and its hash "
                 "with `fatescope keys new`"
             )
     return tuple(bytes.fromhex(entry) for entry in hashes)

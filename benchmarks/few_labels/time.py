@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from benchmarks.accuracy import SEED
 from benchmarks.few_labels.sets import ONE_THREAD, Sets
 from benchmarks.tables import Row
-from fatescope import config
+from fatescope import config, plural
 from fatescope.config import Params, Train
 from fatescope.config.editing import set_fields
 from fatescope.config.presets import apply_preset
@@ -127,7 +127,7 @@ def _rows(
             "last call stays": row.settled,
             "sure call stays": float(((sure > 0) & (sure <= row.frames)).mean()),
         }
-        name = f"{row.frames} image{'s' * (row.frames > 1)}"
+        name = plural.count(row.frames, "image")
         rows.append(Row(name, values, {"above it": "<= 0.01"}, forms))
     correlations = [how.correlation for how in fitted]
     summary = {

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fatescope import audit_log, audit_verification
+from fatescope import audit_log, audit_verification, plural
 from fatescope.cli import console
 from fatescope.errors import FatescopeError
 
@@ -87,4 +87,4 @@ def verify(
     if damage:
         raise FatescopeError(f"{place / audit_log.FILE}: line {damage.line}: {damage.reason}")
     against = "" if known else "; compare it with a head that was kept elsewhere (--head)"
-    print(f"{result.entries} entries, each as it was written{against}")
+    print(f"{plural.count(result.entries, 'entry,', 'entries, each')} as it was written{against}")

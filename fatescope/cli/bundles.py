@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fatescope import plural
 from fatescope.cli import console
 from fatescope.cli.registry import Task, registry
 from fatescope.errors import FatescopeError
@@ -94,4 +95,5 @@ def repair(as_json: console.AsJson = False) -> None:
         return
     for path in misplaced:
         print(f"{path.before}\n  → {path.after}")
-    print(f"{len(misplaced)} paths of {database} put right" if misplaced else f"{database}: nothing is out of place")
+    paths = plural.count(len(misplaced), "path")
+    print(f"{paths} of {database} put right" if misplaced else f"{database}: nothing is out of place")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fatescope import plural
 from fatescope.cli import console
 from fatescope.cli.registry import Task, registry
 
@@ -107,5 +108,7 @@ def history(
     print(
         alias_history.describe(champion) if champion else f"{task} had no champion yet on {time:%Y-%m-%d %H:%M:%S %Z}"
     )
-    counts = ", ".join(f"version {version} answered {count:,} cells" for version, count in sorted(answered.items()))
+    counts = ", ".join(
+        f"version {version} answered {plural.count(cells, 'cell')}" for version, cells in sorted(answered.items())
+    )
     print(f"within five minutes of then: {counts or 'no recorded answers'}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from fatescope import artifact_places
+from fatescope import artifact_places, plural
 from fatescope.cli import console, machine
 from fatescope.cli.engine_checks import Check, State, check_decoding, check_engines, check_inference, engine_check
 from fatescope.cli.signature_checks import check_signatures
@@ -98,7 +98,7 @@ def check_processor() -> Check:
     """Check the processor, which the speed of the engines depends on."""
     found = machine.processor()
     absent = [name for name in ("AVX-512", "bf16") if name not in found.features]
-    detail = f"{found.name}, {found.cores} cores; {', '.join(found.features) or 'features unknown'}"
+    detail = f"{found.name}, {plural.count(found.cores, 'core')}; {', '.join(found.features) or 'features unknown'}"
     if platform.machine() in ("x86_64", "AMD64") and "AVX2" not in found.features:
         return Check("processor", "warning", f"{detail}; without AVX2 everything is several times slower")
     return Check("processor", "ok", detail + (f"; no {' or '.join(absent)}" if absent else ""))
@@ -159,7 +159,8 @@ def check_registry(folder: Path, tracking_uri: str | None) -> list[Check]:
         return [Check("registry", "warning", str(error))]
     if not misplaced:
         return [Check("registry", "ok", str(database))]
-    detail = f"moved or copied: {len(misplaced)} paths in mlflow.db lead elsewhere, such as {misplaced[0].before}"
+    paths = plural.count(len(misplaced), "path in mlflow.db leads", "paths in mlflow.db lead")
+    detail = f"moved or copied: {paths} elsewhere, such as {misplaced[0].before}"
     return [Check("registry", "warning", detail, remedy="fatescope models repair")]
 
 

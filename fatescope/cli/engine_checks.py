@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fatescope import plural
 from fatescope.inference import cuda
 from fatescope.inference.engine_names import GPU_ENGINES
 
@@ -105,7 +106,8 @@ def inference_checks(
         return [Check("inference", "warning", f"no engine runs here ({why})", remedy=ENGINES["onnxruntime"])]
     asked = f"; FATESCOPE_ENGINE={named} is tried alone" if named else ""
     if not gpus:
-        hidden = f"; CUDA_VISIBLE_DEVICES={allowed} hides {devices} GPUs" if devices and allowed is not None else ""
+        hides = devices and allowed is not None
+        hidden = f"; CUDA_VISIBLE_DEVICES={allowed} hides {plural.count(devices, 'GPU')}" if hides else ""
         return [Check("inference", "ok", f"the service takes the engine {engine}{hidden}{asked}")]
     memory = found["gpu_memory_bytes"]
     size = f"the first with {memory / 1e9:.1f} GB" if memory else "whose driver does not answer"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from fatescope import config
+from fatescope import config, plural
 from fatescope.cli import console, project
 from fatescope.config import Dataset, editing
 from fatescope.data.paths import PathParser, list_files
@@ -94,9 +94,9 @@ def _check_known_cells(present: Dataset, proposal: Proposal) -> None:
     lost = [path for path in images if before.read(path) and not after.read(path)]
     if lost:
         raise FatescopeError(
-            f"{project.DATA} has {len(lost)} images, such as {lost[0]}, that the present dataset.pattern reads and "
-            f"the proposed one ({proposed.pattern}) does not; give the new export the names of the old one, or a "
-            "project of its own"
+            f"{project.DATA} has {plural.count(len(lost), 'image')}, such as {lost[0]}, that the present "
+            f"dataset.pattern reads and the proposed one ({proposed.pattern}) does not; give the new export the names "
+            "of the old one, or a project of its own"
         )
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fatescope import plural
 from fatescope.cli import console
 from fatescope.errors import FatescopeError
 
@@ -60,7 +61,8 @@ def draw(
         raise _unreachable(settings.service, error) from error
     if response.is_error:
         raise FatescopeError(_message(response))
-    print(f"{response.json()['drawn']} cells of {task} to label; write a sheet with `fatescope labels sheet {task}`")
+    drawn = plural.count(response.json()["drawn"], "cell")
+    print(f"{drawn} of {task} to label; write a sheet with `fatescope labels sheet {task}`")
 
 
 @labels.command(
@@ -101,7 +103,8 @@ def sheet(
         cells = pd.concat([batch.disputed(known) for batch in batches])
     found = label_sheet.write_sheet(cells, out, images)
     where = f", {found} of them with their file" if images else ""
-    print(f"{len(cells)} cells in {out}{where}; fill in the column label, then `fatescope labels read {task} {out}`")
+    written = plural.count(len(cells), "cell")
+    print(f"{written} in {out}{where}; fill in the column label, then `fatescope labels read {task} {out}`")
 
 
 @labels.command(epilog=console.examples("fatescope labels read binary sheet.csv"))
@@ -120,8 +123,8 @@ def read(
 
     settings = _settings(records=records, feedback=feedback)
     filled = label_sheet.read_sheet(sheet, _newest(settings, task).classes)
-    count = append_labels(settings.feedback, task, filled)
-    print(f"{count} labels of {sheet} kept in {settings.feedback}; see `fatescope labels status {task}`")
+    labels = plural.count(append_labels(settings.feedback, task, filled), "label")
+    print(f"{labels} of {sheet} kept in {settings.feedback}; see `fatescope labels status {task}`")
 
 
 @labels.command(epilog=console.examples("fatescope labels status binary", "fatescope labels status binary --json"))
@@ -208,7 +211,8 @@ def _newest(settings: "MonitoringSettings", task: str) -> "Batch":
 
 
 def _heading(model: "ServedModel", cells: int) -> str:
-    return f"{model.name} version {model.version}, the newest {cells} cells"
+    newest = plural.agree(cells, "the newest cell", f"the newest {cells} cells")
+    return f"{model.name} version {model.version}, {newest}"
 
 
 def _unreachable(service: str, error: Exception) -> FatescopeError:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fatescope import plural
 from fatescope.cli import console, project
 
 language = console.group(
@@ -41,7 +42,7 @@ def write_data(
     written = instructions.write(
         config.load(params), cells, splits, task, out, scheme=scheme, pixel_size_um=pixel_size_um
     )
-    print(", ".join(f"{part} {len(rows)} cells" for part, rows in written.rows.items()) + f": {out}")
+    print(", ".join(f"{part} {plural.count(len(rows), 'cell')}" for part, rows in written.rows.items()) + f": {out}")
 
 
 @language.command("tiny", epilog=console.examples("fatescope language tiny pairs --out tiny"))

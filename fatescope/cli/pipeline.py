@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fatescope import plural
 from fatescope.cli import console, processes, project
 from fatescope.errors import FatescopeError
 
@@ -112,7 +113,8 @@ def _verdict(report: dict[str, Any]) -> str:
 
 
 def _print_verdict(report: dict[str, Any]) -> None:
-    print(f"{_verdict(report)}: {report['cells']:,} cells, {len(report['pairs'])} pairs of classes")
+    pairs = plural.count(len(report["pairs"]), "pair of classes", "pairs of classes")
+    print(f"{_verdict(report)}: {plural.count(report['cells'], 'cell')}, {pairs}")
     for pair in report["pairs"]:
         evidence = pair["raw"]
         confounded = ", confounded with their groups" if pair["confounded"] else ""
@@ -156,7 +158,9 @@ def held_out(
         console.print_json(report.model_dump(mode="json", by_alias=True))
         return
     called = ", ".join(f"{share:.0%} {name}" for name, share in report.called.items())
-    print(f"{report.cells} test cells of {medium}, a class that the model has not seen: called {called}")
+    print(
+        f"{plural.count(report.cells, 'test cell')} of {medium}, a class that the model has not seen: called {called}"
+    )
     trained = report.trained.unlike
     print(f"unlike the training cells: {report.unlike:.1%}; of test cells of the other classes {trained:.1%}")
 

@@ -5,6 +5,7 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
+from fatescope import plural
 from fatescope.cli import console, processes
 from fatescope.errors import FatescopeError
 
@@ -91,10 +92,10 @@ def check_data() -> None:
     for _ in list_files(DATA, lambda path, reason: problems.append(f"{DATA / path}: {reason}")):
         pass
     if problems:
-        listed = "\n  ".join(problems[:10])
+        listed, them = "\n  ".join(problems[:10]), plural.agree(len(problems), "it", "them")
         raise FatescopeError(
-            f"{len(problems)} paths of which DVC can make no version; rename or remove them, or import the export, "
-            f"which leaves them out:\n  {listed}"
+            f"{plural.count(len(problems), 'path')} of which DVC can make no version; rename or remove {them}, or "
+            f"import the export, which leaves {them} out:\n  {listed}"
         )
 
 

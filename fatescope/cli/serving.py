@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from fatescope import plural
 from fatescope.cli import console, processes
 from fatescope.errors import FatescopeError
 from fatescope.ports import OTHER_PORT, check_port
@@ -227,8 +228,8 @@ def list_keys(file: KeysFile = None, as_json: console.AsJson = False) -> None:
         console.print_json([entry.model_dump(mode="json", exclude={"sha256"}) for entry in entries])
         return
     for entry in entries:
-        quotas = [f"{count:,} {what} a {entry.per}" for what, count in
-                  (("requests", entry.requests), ("cells", entry.cells)) if count is not None]  # fmt: skip
+        quotas = [f"{plural.count(most, what)} a {entry.per}" for what, most in
+                  (("request", entry.requests), ("cell", entry.cells)) if most is not None]  # fmt: skip
         ends = f"  until {entry.expires:%Y-%m-%d}" if entry.expires else ""
         print(f"{entry.name:<20} {', '.join(entry.scopes):<26} {', '.join(quotas) or 'no quota'}{ends}")
 

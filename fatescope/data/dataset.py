@@ -25,6 +25,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fatescope import plural
 from fatescope.config.names import BRIGHTFIELD, ChannelKind
 from fatescope.data import table_parts
 from fatescope.data.table_parts import FileParts, FrameParts, TableParts
@@ -90,9 +91,8 @@ def load(folder: Path, columns: list[str] | None = None) -> CellDataset:
     except FileNotFoundError as error:
         raise DataError(f"{folder}: has no dataset of cells ({error}); run the ingest stage") from error
     if len(manifest) != len(pixels):
-        raise DataError(
-            f"{folder}: {len(manifest)} rows but {len(pixels)} images, not of one run; run the ingest stage again"
-        )
+        rows, images = plural.count(len(manifest), "row"), plural.count(len(pixels), "image")
+        raise DataError(f"{folder}: {rows} but {images}, not of one run; run the ingest stage again")
     stored = None if columns is None else folder / MANIFEST
     source = CellDataset(manifest, pixels, _read_channels(folder), stored)
     if len(source.kinds) != (pixels.shape[1] if pixels.ndim == 4 else 1):

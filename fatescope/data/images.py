@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from fatescope import plural
 from fatescope.data import instruments
 from fatescope.data.formats import Format, Header, pillow, png, tiff, upright
 from fatescope.errors import ImageError
@@ -257,7 +258,9 @@ def check_header(header: Header, name: str, max_pixels: int) -> None:
             f"{name}: {header.samples} channels where 1 was expected; export one channel per file",
         )
     if not 8 <= header.bit_depth <= 16:
-        raise ImageError("bit_depth", f"{name}: {header.bit_depth} bits per pixel; expected {_EXPECTED}")
+        raise ImageError(
+            "bit_depth", f"{name}: {plural.count(header.bit_depth, 'bit')} per pixel; expected {_EXPECTED}"
+        )
 
 
 def pixel_hash(pixels: Pixels) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from fatescope import plural
 from fatescope.data import corrections
 from fatescope.data.paths import CORRECTIONS
 from fatescope.data.sidecar import LABELS
@@ -44,7 +45,7 @@ def find(folder: Path, selection: Selection) -> Found:
     chosen = [line for line in lines if _is_corrected(line, selection)]
     images = [path for place in _orphans(folder, selection) for path in place.rglob("*") if path.is_file()]
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    examples = [f"{folder / CORRECTIONS}: {len(chosen)} lines"] if chosen else []
+    examples = [f"{folder / CORRECTIONS}: {plural.count(len(chosen), 'line')}"] if chosen else []
     digest = hashlib.sha256("".join(f"{path.relative_to(folder)}{sha256(path)}" for path in files).encode())
     hashes = frozenset(str(line["sha256"]) for line in chosen if line.get("sha256"))
     pixels = frozenset(str(line["image_hash"]) for line in chosen if line.get("image_hash") is not None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fatescope import plural
 from fatescope.atomic import replacing
 from fatescope.data.paths import ORIGIN, list_files
 from fatescope.data.sidecar import LABELS, Label, read_table, write_table
@@ -30,9 +31,9 @@ def find(data: Path, selection: Selection, group_of: GroupOf) -> Found:
     for path in _sidecars(data):
         gone, _ = _labelled(data / path, path, chosen, staying, selection)
         rows += len(gone)
-        examples += [f"{data / path}: {len(gone)} rows"] if gone else []
+        examples += [f"{data / path}: {plural.count(len(gone), 'row')}"] if gone else []
     named = [name for name in _named(_origin(data) or {}) if name in selection.samples]
-    examples += [f"{data / ORIGIN}: {len(named)} names"] if named else []
+    examples += [f"{data / ORIGIN}: {plural.count(len(named), 'name')}"] if named else []
     digest = hashlib.sha256("".join(path + content for path, content, _ in files).encode())
     selected = len(chosen) + rows + len(named)
     return Found(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fatescope import plural
 from fatescope.atomic import replacing
 from fatescope.data.dataset import MANIFEST, PIXELS
 from fatescope.data.folders import fresh_folder
@@ -93,7 +94,7 @@ def find(name: str, folder: Path, selection: Selection) -> Found:
                 if not (count := int(chosen.sum())):
                     continue
                 selected += count
-                examples.append(f"{path}: {count} rows")
+                examples.append(f"{path}: {plural.count(count, 'row')}")
                 for column, values in known.items():
                     if column in table.column_names:
                         rows = table[column].filter(pa.array(chosen)).to_pylist()

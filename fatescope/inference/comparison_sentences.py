@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fatescope import plural
 from fatescope.inference.comparison import Estimate
 
 _WHOLE = 0.01
@@ -27,7 +28,9 @@ def join(words: Sequence[str]) -> str:
 def places(axis: str, values: Sequence[float], unit: str = "") -> str:
     """Return days or doses with what they are: day 3, days 3 and 5, doses 3 and 10, 3 and 10 µM."""
     numbers = join([number(value) for value in values])
-    return f"{numbers} {unit}" if axis == "dose" and unit else f"{axis}{'s' * (len(values) > 1)} {numbers}"
+    return (
+        f"{numbers} {unit}" if axis == "dose" and unit else f"{plural.agree(len(values), axis, f'{axis}s')} {numbers}"
+    )
 
 
 def place(day: float | None, dose: float | None, unit: str = "") -> str:

@@ -26,6 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fatescope import plural
 from fatescope.atomic import replacing
 from fatescope.data.statements import Settled
 from fatescope.errors import DataError
@@ -143,8 +144,9 @@ def draw_batch(
             # A cell that was asked for twice, such as for its activation map, is one cell.
             table = table.drop_duplicates("image_hash", ignore_index=True)
         if len(table) < MIN_CELLS:
+            were = plural.count(len(table), "cell was", "cells were")
             raise DataError(
-                f"{task}: {len(table)} cells were recorded since the last batch was drawn, and {MIN_CELLS} are needed; "
+                f"{task}: {were} recorded since the last batch was drawn, and {MIN_CELLS} are needed; "
                 "cells are recorded some 10 s after they are classified"
             )
         names = [name for name in table.columns if name.startswith("p_")]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fatescope import plural
 from fatescope.inference.bets import Floats
 from fatescope.inference.shadow_labels import Labelled, judge_labels
 from fatescope.inference.uncertainty import VERDICTS
@@ -59,8 +60,8 @@ class LiveComparison:
         total = self.cells + self.dropped
         span = f"{self.since[:16]} to {self.until[:16]} UTC"
         lines = [f"{self.task}: version {self.challenger} in the shadow of version {self.champion}, {span}"]
-        dropped = f"{self.dropped:,} more were not compared ({self.dropped / total:.1%})"
-        lines.append(_line("cells", f"{self.cells:,} of {self.requests:,} requests; {dropped}"))
+        dropped = f"{plural.count(self.dropped, 'more was', 'more were')} not compared ({self.dropped / total:.1%})"
+        lines.append(_line("cells", f"{self.cells:,} of {plural.count(self.requests, 'request')}; {dropped}"))
         interval = ""
         if self.agreement_low is not None:
             interval = f" (95 % interval by request: {self.agreement_low:.1%} to {self.agreement_high:.1%})"
@@ -85,18 +86,16 @@ class LiveComparison:
             return [_line("with labels", "nothing: no correction of these versions has come")]
         right = f"challenger right in {labels.challenger_right:,}, champion in {labels.champion_right:,}"
         alone, still_open = labels.units - labels.groups, labels.open_groups
-        units = f"{_count(labels.groups, 'acquisition group')} and {_count(alone, 'cell')} of no known group"
+        units = (
+            f"{plural.count(labels.groups, 'acquisition group')} and {plural.count(alone, 'cell')} of no known group"
+        )
         if still_open:
-            units += f"; {_count(still_open, 'group')} still open"
+            units += f"; {plural.count(still_open, 'group')} still open"
         lines = [_line("labels", f"{labels.cells:,}: {right}"), _line("", f"counted by {units}")]
         if labels.low is not None:
             gain = f"between {labels.low:+.3f} and {labels.high:+.3f}, however often this is looked at"
             lines.append(_line("", f"gain in accuracy {gain}"))
         return [*lines, _line("with labels", labels.describe())]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _line(name: str, text: str) -> str:

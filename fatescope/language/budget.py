@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fatescope import plural
 from fatescope.errors import FatescopeError
 from fatescope.language.settings import LanguageSettings, variable
 
@@ -57,9 +58,10 @@ class Budget:
             self._begin_anew()
             spent, reserved = self._spent, self._reserved + max_tokens
             if spent.requests >= limits.max_requests:
-                raise self._exceeded(f"{spent.requests:,} requests were sent", "max_requests")
+                requests = plural.count(spent.requests, "request was", "requests were")
+                raise self._exceeded(f"{requests} sent", "max_requests")
             if spent.tokens + reserved > limits.max_tokens:
-                raise self._exceeded(f"{spent.tokens:,} tokens were used", "max_tokens")
+                raise self._exceeded(f"{plural.count(spent.tokens, 'token was', 'tokens were')} used", "max_tokens")
             if limits.max_cost is not None and spent.cost + self.cost(0, reserved) > limits.max_cost:
                 raise self._exceeded(f"{spent.cost:.4g} was spent", "max_cost")
             self._spent = Spent(spent.requests + 1, spent.tokens, spent.cost)

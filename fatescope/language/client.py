@@ -18,6 +18,7 @@ from typing import Final, Self
 import httpx
 from anyio.from_thread import start_blocking_portal
 
+from fatescope import plural
 from fatescope.errors import FatescopeError, ParamsError
 from fatescope.language import chat
 from fatescope.language.budget import Budget
@@ -128,7 +129,7 @@ class Client:
                 # Spread out, so that clients that failed together do not come back together.
                 wait_s = FIRST_WAIT_S * 2**number * random.uniform(0.5, 1.0) if error.wait_s is None else error.wait_s
                 if number + 1 == tries or wait_s > LONGEST_WAIT_S:
-                    after = f"after {number + 1} {'tries' if number else 'try'}"
+                    after = f"after {plural.count(number + 1, 'try', 'tries')}"
                     asks = f", and it asks to wait {wait_s:.0f} s" if wait_s > LONGEST_WAIT_S else ""
                     raise EndpointError(error.code, f"{error} ({after}{asks})") from error
                 self._sleep(min(wait_s, LONGEST_WAIT_S))

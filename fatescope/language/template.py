@@ -4,6 +4,7 @@ The lead says what was found. The caveats say what makes it doubtful and what ma
 every lead, whoever wrote it.
 """
 
+from fatescope import plural
 from fatescope.inference.comparison_sentences import cells_of, join
 from fatescope.language.culture import REASONS, Culture, Share
 
@@ -40,15 +41,11 @@ def bare(share: float) -> str:
     return f"{value:.1f}" if 0.05 <= value < 0.95 else f"{value:.0f}"
 
 
-def count(number: int, one: str, many: str) -> str:
-    """Return a number with its noun: `1 image`, `1,200 images`."""
-    return f"{number:,} {one if number == 1 else many}"
-
-
 def _composition(culture: Culture) -> str:
     if culture.mostly_unlike:
-        unlike, cells = f"{culture.unlike:,}", count(culture.cells, "cell", "cells")
-        return f"No composition is given, because {unlike} of {cells} are unlike the training cells."
+        unlike = f"{culture.unlike:,} of {plural.count(culture.cells, 'cell')}"
+        are = plural.agree(culture.unlike, "is", "are")
+        return f"No composition is given, because {unlike} {are} unlike the training cells."
     if not culture.named:
         return "No composition is given, because no cell is left that counts in it."
     parts = [_share(name, share, first=not place) for place, (name, share) in enumerate(culture.named)]
@@ -73,27 +70,24 @@ def _counts(culture: Culture) -> str:
     ]
     if culture.mostly_unlike:
         verdicts.pop()
-    parts = join([f"{number:,} {'is' if number == 1 else 'are'} {what}" for number, what in verdicts])
-    return f"Of {count(culture.cells, 'classified cell', 'classified cells')}, {parts}."
+    parts = join([f"{plural.count(number, 'is', 'are')} {what}" for number, what in verdicts])
+    return f"Of {plural.count(culture.cells, 'classified cell')}, {parts}."
 
 
 def _outside(culture: Culture) -> str:
     if not culture.outside:
         return ""
     reasons = [
-        f"{number:,} {_verb(reason, number)} {REASONS[reason]}"
+        f"{plural.count(number, *_verbs(reason))} {REASONS[reason]}"
         for reason, number in (culture.outside_reasons or {}).items()
         if number and reason in REASONS
     ]
-    verb = "is" if culture.outside == 1 else "are"
     named = f": {join(reasons)}" if reasons else ""
-    return f"{count(culture.outside, 'cell', 'cells')} {verb} outside the quality gates{named}."
+    return f"{plural.count(culture.outside, 'cell is', 'cells are')} outside the quality gates{named}."
 
 
-def _verb(reason: str, number: int) -> str:
-    if reason == "doublet":
-        return "shows" if number == 1 else "show"
-    return "is" if number == 1 else "are"
+def _verbs(reason: str) -> tuple[str, str]:
+    return ("shows", "show") if reason == "doublet" else ("is", "are")
 
 
 def _left_out(culture: Culture) -> list[str]:
@@ -110,13 +104,14 @@ def _left_out(culture: Culture) -> list[str]:
     if culture.followed is None:
         sentences.append("Several images of one cell count as so many cells.")
     elif culture.followed:
-        has, it = ("has", "it counts") if culture.followed == 1 else ("have", "each counts")
+        cells = plural.count(culture.followed, "cell has", "cells have")
+        it = plural.agree(culture.followed, "it", "each")
         sentences.append(
-            f"{count(culture.followed, 'cell', 'cells')} {has} several images: {it} once in the composition, and with "
-            "every image in the numbers of cells."
+            f"{cells} several images: {it} counts once in the composition, and with every image in the numbers of "
+            "cells."
         )
     if culture.refused:
-        sentences.append(f"{count(culture.refused, 'image', 'images')} could not be read.")
+        sentences.append(f"{plural.count(culture.refused, 'image')} could not be read.")
     return sentences
 
 
@@ -134,12 +129,10 @@ def _images(culture: Culture) -> list[str]:
     elif culture.shifts is None:
         sentences.append("Whether the images differ from the training images was not measured here.")
     if culture.lossy:
-        verb = "has" if culture.lossy == 1 else "have"
-        sentences.append(f"{count(culture.lossy, 'image', 'images')} {verb} lost detail by lossy compression.")
+        sentences.append(f"{plural.count(culture.lossy, 'image has', 'images have')} lost detail by lossy compression.")
     if culture.unusual:
-        verb = "has" if culture.unusual == 1 else "have"
         sentences.append(
-            f"{count(culture.unusual, 'image', 'images')} {verb} a size that the model was not trained on."
+            f"{plural.count(culture.unusual, 'image has', 'images have')} a size that the model was not trained on."
         )
     return sentences
 

@@ -12,11 +12,14 @@ from typing import Any
 
 import pandas as pd
 
+from fatescope import plural
 from fatescope.quality import data_docs
 from fatescope.quality.counting import Count
 from fatescope.quality.expectations import Expectations, load_gx
 from fatescope.quality.results import CheckResult
 
+ROWS = {"cells": ("cell",), "groups": ("group",), "classes": ("class", "classes"), "window": ("cell",)}
+"""Name of a table → what one of its rows is called and, where an s does not make it, what several are."""
 PLACES = 5
 """Classes and groups that are named where an expectation fails."""
 
@@ -88,7 +91,7 @@ def _result(name: str, table: pd.DataFrame, outcome: Any) -> CheckResult:  # noq
     column, unexpected = outcome.expectation_config.kwargs.get("column"), content.get("unexpected_count")
     rows = table.iloc[list(content.get("unexpected_index_list") or [])]
     if unexpected is not None:
-        extent = f"{unexpected} of {len(table)} {name} violate it"
+        extent = _extent(unexpected, len(table), name)
     else:
         observed = content.get("observed_value")
         extent = f"{observed} different" if isinstance(observed, int) else f"{content.get('details', observed)}"
@@ -103,10 +106,16 @@ def _counted(name: str, rows: int, outcome: Any, count: Count) -> CheckResult:  
         extent = f"{len(count.different)} different"
     else:
         unexpected = count.unexpected
-        extent = f"{unexpected} of {rows} {name} violate it"
+        extent = _extent(unexpected, rows, name)
     largest = sorted(count.where.items(), key=lambda item: (-item[1], item[0]))[:PLACES]
     where = [f"{' '.join(key)}: {cells}" for key, cells in largest] if not passed else []
     return _describe(name, outcome, passed, extent, unexpected, where)
+
+
+def _extent(unexpected: int, rows: int, name: str) -> str:
+    """Say how many rows of the table called `name` violate an expectation."""
+    of = plural.count(rows, *ROWS[name])
+    return f"{unexpected:,} of {of} {plural.agree(unexpected, 'violates', 'violate')} it"
 
 
 def _identity(expectation: Any) -> str:  # noqa: ANN401  of Great Expectations

@@ -8,6 +8,7 @@ import html
 import re
 from pathlib import Path
 
+from fatescope import plural
 from fatescope.quality.results import CheckResult
 
 _EXTERNAL = re.compile(r'<link[^>]*href="https?://[^>]*>|<script[^>]*src="https?://[^>]*>\s*</script>', re.DOTALL)
@@ -44,12 +45,15 @@ def finish(docs: Path, results: list[CheckResult], note: str = "") -> None:
         page.write_text(text.replace("</head>", f"{_STYLE}</head>", 1), encoding="utf-8")
     failed = [result for result in results if not result["passed"]]
     critical = sum(result["severity"] == "critical" for result in failed)
-    verdict = f"{len(results) - len(failed)} of {len(results)} expectations hold"
-    verdict += f"; {critical} failed and stop the pipeline" if critical else "; nothing stops the pipeline"
+    held = len(results) - len(failed)
+    verdict = f"{held} of {plural.count(len(results), 'expectation')} {plural.agree(held, 'holds', 'hold')}"
+    stops = plural.agree(critical, "stops", "stop")
+    verdict += f"; {critical} failed and {stops} the pipeline" if critical else "; nothing stops the pipeline"
+    verdict += f", {plural.count(len(failed) - critical, 'warning')}" if len(failed) > critical else ""
     links = sorted((page.relative_to(docs) for page in pages), key=lambda path: (path.parts[0], path.name))
     content = _PAGE.format(
         style=_STYLE,
-        verdict=f"{verdict}{f', {len(failed) - critical} warnings' if len(failed) > critical else ''}.",
+        verdict=f"{verdict}.",
         rows="".join(map(_row, sorted(results, key=lambda result: (result["passed"], result["severity"])))),
         note=f"<p>{html.escape(note)}</p>" if note else "",
         links="".join(f'<li><a href="{path}">{path.parts[0]}: {path.stem}</a></li>' for path in links),

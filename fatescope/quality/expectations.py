@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fatescope import plural
 from fatescope.config import Dataset, Validation
 from fatescope.data.table_parts import TableParts
 
@@ -125,8 +126,8 @@ def group_expectations(params: Validation) -> Expectations:
     return [
         gxe.ExpectColumnValuesToBeBetween(
             column="cells", min_value=params.min_cells_per_group, severity="warning",
-            description=f"Every class has {params.min_cells_per_group} cells or more in each of its groups "
-            "(validate.min_cells_per_group).",
+            description=f"Every class has {plural.count(params.min_cells_per_group, 'cell')} or more in each of its "
+            "groups (validate.min_cells_per_group).",
         ),
         gxe.ExpectColumnValuesToBeBetween(
             column="background shift", max_value=params.max_background_shift, severity="warning",
@@ -142,7 +143,7 @@ def class_expectations(params: Validation) -> Expectations:
     return [
         gxe.ExpectColumnValuesToBeBetween(
             column="cells", min_value=params.min_cells_per_class, severity="critical",
-            description=f"Every class of a task has {params.min_cells_per_class} cells or more "
+            description=f"Every class of a task has {plural.count(params.min_cells_per_class, 'cell')} or more "
             "(validate.min_cells_per_class).",
         )
     ]  # fmt: skip

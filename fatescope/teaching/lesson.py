@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fatescope import plural
 from fatescope.errors import DataError
 from fatescope.inference import accuracy
 from fatescope.teaching.folds import Folds, assign
@@ -118,7 +119,9 @@ def teach(
 
 def _check(labels: Texts, classes: list[str]) -> None:
     if len(classes) < 2:
-        raise DataError(f"labels of {len(classes)} class; label cells of two classes at least")
+        raise DataError(
+            f"labels of {plural.count(len(classes), 'class', 'classes')}; label cells of two classes at least"
+        )
     if len(classes) > MAX_CLASSES:
         raise DataError(f"labels of {len(classes)} classes, and at most {MAX_CLASSES} are taught; merge some")
     if strange := set(labels.tolist()) - set(classes):
@@ -126,7 +129,8 @@ def _check(labels: Texts, classes: list[str]) -> None:
     for name in classes:
         count = int((labels == name).sum())
         if count < MIN_LABELS:
-            raise DataError(f"'{name}' has {count} labels; each class needs {MIN_LABELS} at least, and 50 are better")
+            has = plural.count(count, "label")
+            raise DataError(f"'{name}' has {has}; each class needs {MIN_LABELS} at least, and 50 are better")
 
 
 def _points(space: Space, cells: Cells, designs: tuple[Design, ...]) -> dict[Design, npt.NDArray[np.float64]]:
@@ -177,7 +181,7 @@ def measure(called: Indices, targets: Indices, samples: Texts, classes: list[str
     held = (counts > 0).sum(0)
     if held.min() < MIN_SAMPLES:
         name = classes[int(held.argmin())]
-        why = f"'{name}' has labels in {held.min()} samples, and an interval needs {MIN_SAMPLES}"
+        why = f"'{name}' has labels in {plural.count(int(held.min()), 'sample')}, and an interval needs {MIN_SAMPLES}"
         return Accuracy(value, None, None, why, recalls)
     without = ((right.sum(0) - right) / (counts.sum(0) - counts)).mean(1)
     variance, freedom = _jackknife(without, counts > 0)

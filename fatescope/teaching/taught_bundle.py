@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
+from fatescope import plural
 from fatescope.data.features import ACQUISITION, acquisition_names
 from fatescope.data.folders import fresh_folder
 from fatescope.errors import DataError
@@ -219,8 +220,9 @@ def describe(spec: Spec, lesson: Lesson) -> str:
     ]
     origin = (
         f"For research use only. The network is that of {taught.model} version {taught.version}; the head reads "
-        f"{reads}. Taught by {taught.by or 'somebody without a name'} on {taught.at}, from {taught.samples:,} samples. "
-        "Nobody had signed it when it was written, and no gate has compared it with another model."
+        f"{reads}. Taught by {taught.by or 'somebody without a name'} on {taught.at}, from "
+        f"{plural.count(taught.samples, 'sample')}. Nobody had signed it when it was written, and no gate has compared "
+        "it with another model."
     )
     accuracy = (
         f"Balanced accuracy {taught.balanced_accuracy:.1%}{ends}, by cross-validation over {taught.left_out}; of "

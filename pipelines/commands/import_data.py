@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fatescope import plural
 from fatescope.config import Dataset
 from fatescope.data import archives, instruments, sidecar
 from fatescope.data.folders import replace_folder, scratch_folder
@@ -54,7 +55,8 @@ def import_export(dataset: Dataset, source: Path, target: Path, labels: Labels |
             known, sources = _link_known(target, folder), read_origin(target).get("sources", [])
             groups = _groups_in_order(dataset, target)
             relabelled = _merge_labels(target, folder)
-        log.info("%d new files; %d were there already", files - known, known)
+        there = plural.count(known, "was", "were")
+        log.info("%s; %s there already", plural.count(files - known, "new file"), there)
         if files > known or relabelled:
             sources = [*sources, {"name": Path(os.path.realpath(source)).name, "files": files - known}]
             groups = list(dict.fromkeys([*groups, *_groups(counts)]))
@@ -104,7 +106,8 @@ def _copy(source: Path, folder: Path) -> int:
     paths = list(list_files(source, lambda path, reason: left_out.append(f"{path}: {reason}")))
     if left_out:
         reasons = "\n  ".join(left_out[:MAX_REASONS])
-        log.warning("%s: %d paths are left out, such as:\n  %s", source, len(left_out), reasons)
+        paths_are = plural.count(len(left_out), "path is", "paths are")
+        log.warning("%s: %s left out, such as:\n  %s", source, paths_are, reasons)
     for path in tqdm(paths, desc="copy", unit="file", delay=1):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, folder / path)
@@ -139,8 +142,9 @@ def _link_known(target: Path, folder: Path) -> int:
         except OSError:  # no links on this disk
             shutil.copyfile(known, new)
     if changed:
+        files, are = plural.count(len(changed), "file"), plural.agree(len(changed), "is", "are")
         raise DataError(
-            f"{len(changed)} files, such as {min(changed).relative_to(folder)}, are in {target} already with other "
+            f"{files}, such as {min(changed).relative_to(folder)}, {are} in {target} already with other "
             "content; put the new export into a folder of another name, or remove the old files first"
         )
     return same

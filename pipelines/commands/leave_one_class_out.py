@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 from sklearn.metrics import balanced_accuracy_score
 
+from fatescope import plural
 from fatescope.config import Params, Train, load
 from fatescope.data import dataset, tracks
 from fatescope.data.dataset import CellDataset
@@ -130,7 +131,8 @@ def draw(report: LeftOutReport) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     names = list(report.called)
     left.barh(names, list(report.called.values()), color=plots.COLOURS[: len(names)])
-    left.set(xlim=(0, 1), xlabel=f"share of {report.cells} cells of {report.medium}", title="predicted class")
+    cells = plural.count(report.cells, "cell")
+    left.set(xlim=(0, 1), xlabel=f"share of {cells} of {report.medium}", title="predicted class")
     trained = report.trained
     new, known = (report.unsure, report.unlike), (trained.unsure, trained.unlike)
     bars = ((report.medium, new, "#b2182b"), ("classes trained on", known, "#8a8a8a"))

@@ -26,6 +26,7 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
+from fatescope import plural
 from fatescope.config import Simulate
 from fatescope.data.folders import fresh_folder
 from fatescope.errors import DataError, ParamsError
@@ -110,7 +111,7 @@ def simulate(params: Simulate, target: Path, workers: int = WORKERS) -> None:
         write_origin(folder, origin)
     if params.junk:
         _write_contents(sorted(contents), junk_file(target))
-    log.info("%d simulated cells in %s", params.cells, target)
+    log.info("%s in %s", plural.count(params.cells, "simulated cell"), target)
 
 
 def groups(params: Simulate) -> list[Group]:

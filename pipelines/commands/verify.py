@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from fatescope import plural
 from fatescope.data import dataset
 from fatescope.data import splits as split_files
 from fatescope.errors import BundleError, DataError, FatescopeError
@@ -206,9 +207,10 @@ def _check_training_cells(registered: Path, rebuilt: Path) -> None:
     """Raise DataError unless both were trained on the same cells."""
     one, other = (load_file(folder / bundle.SEEN)["cells"] for folder in (registered, rebuilt))
     if not np.array_equal(one, other):
+        cells, same = plural.count(len(one), "cell"), plural.count(len(np.intersect1d(one, other)), "is", "are")
         raise DataError(
-            f"the splits differ: the version was trained on {len(one)} cells, the rebuild on {len(other)}, of which "
-            f"{len(np.intersect1d(one, other))} are the same; were cells left out by other means than the parameters?"
+            f"the splits differ: the version was trained on {cells}, the rebuild on {len(other):,}, of which {same} "
+            "the same; were cells left out by other means than the parameters?"
         )
 
 

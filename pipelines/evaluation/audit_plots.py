@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fatescope import plural
 from pipelines.evaluation import drawing
 from pipelines.evaluation.audit_report import STAGES, AuditReport, BalancedAccuracy
 
@@ -71,7 +72,8 @@ def draw_groups(report: AuditReport) -> Figure:
         by_cell = {i + 0.2: report.groups[name].cell for i, name in enumerate(names)}
         _draw_bars(axes, by_border, RED, "from the border of the crop")
         _draw_bars(axes, by_cell, BLUE, "from simple features of the cell")
-        axes.set_xticks(range(len(names)), [f"{name}\n{report.groups[name].groups} groups" for name in names])
+        groups = [plural.count(report.groups[name].groups, "group") for name in names]
+        axes.set_xticks(range(len(names)), [f"{name}\n{number}" for name, number in zip(names, groups, strict=True)])
         _finish(axes)
     else:
         axes.text(0.5, 0.5, "no class has two groups large enough", ha="center")

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from fatescope import plural
+
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.str_]
@@ -99,8 +101,7 @@ def why_none(units: Units) -> str | None:
     """Return why there is no interval, if so."""
     if units.fewest >= MIN_GROUPS:
         return None
-    noun = "acquisition group" if units.fewest == 1 else "acquisition groups"
-    return f"{units.fewest} {noun} of class {units.scarce}; three are needed"
+    return f"{plural.count(units.fewest, 'acquisition group')} of class {units.scarce}; three are needed"
 
 
 def _stratify(holds: npt.NDArray[np.bool_]) -> Indices:

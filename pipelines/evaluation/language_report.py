@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Self
 
+from fatescope import plural
 from pipelines.evaluation.metrics_report import LowerBound, Score
 from pipelines.evaluation.report import Report
 from pipelines.evaluation.trust_report import Calibration
@@ -116,9 +117,10 @@ class LanguageReport(Report):
     def sentences(self) -> str:
         """Return what the table does not say: the difference, the answers, and what they take."""
         by, effort = self.difference, self.effort
+        cells = f"{plural.count(self.cells, 'test cell')} of {plural.count(self.groups, 'acquisition group')}"
         first = (
             f"The vision-language model's balanced accuracy is {by.value:+.3f} from that of the CNN ({by.low:+.3f} to "
-            f"{by.high:+.3f}) on {self.cells} test cells of {self.groups} acquisition groups. No gate promotes it."
+            f"{by.high:+.3f}) on {cells}. No gate promotes it."
         )
         lines = []
         for topic, answered in self.answers.items():
@@ -126,8 +128,9 @@ class LanguageReport(Report):
             shares = f"{answered.parsed:.0%} can be read, {answered.contradicted:.0%} contradict what is measured"
             lines.append(f"- answers on {topic}: {shares}{right}")
         cost = "" if effort.cost is None else f", at a cost of {effort.cost:.2g}"
+        questions = plural.count(effort.questions, "question")
         lines.append(
-            f"- a cell with {effort.questions} questions: {effort.tokens_in:.0f} tokens read, {effort.tokens_out:.0f} "
+            f"- a cell with {questions}: {effort.tokens_in:.0f} tokens read, {effort.tokens_out:.0f} "
             f"written, {effort.seconds:.3f} s{cost}"
         )
         return "\n".join([first, "", *lines])

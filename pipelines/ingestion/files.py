@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fatescope import plural
 from fatescope.config import Dataset, Ingest
 from fatescope.data import names
 from fatescope.data.native.names import is_native
@@ -19,7 +20,7 @@ from fatescope.data.tracks import key_of
 from fatescope.errors import DataError, ImageError
 from pipelines.ingestion.native_cells import NativeCells, NativeFiles, find_overlaps
 from pipelines.ingestion.native_ranges import ObjectRange, cells_of, wanted_ranges
-from pipelines.ingestion.survey import UNTAGGED, explain_no_cells
+from pipelines.ingestion.survey import describe_untagged, explain_no_cells
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +84,9 @@ def count_files(dataset: Dataset, source: Path, labels: Labels) -> FileCounts:
                 codes = cells_of(found, source)
                 followed.extend(_alone(len(strata), len(codes), dataset))
                 strata.frombytes(np.array(of_label, np.dtype("i"))[codes].tobytes())
-                if len(codes) < found.objects:
-                    log.warning("%s: %d of %d objects %s", path, found.objects - len(codes), found.objects, UNTAGGED)
+                if untagged := found.objects - len(codes):
+                    of_all = f"of {plural.count(found.objects, 'object')}"
+                    log.warning("%s: %s", path, describe_untagged(untagged, of_all))
             elif isinstance(found, ImageError):
                 unreadable.append((path, UNREADABLE, str(found)))
             else:
@@ -198,9 +200,9 @@ def _warn_of_other_channels(dataset: Dataset, native: dict[str, NativeCells]) ->
     if others:
         path, channel, name = others[0]
         log.warning(
-            "%d native files are read in another channel than dataset.channels says (%s), such as %s in channel %d: "
+            "%s read in another channel than dataset.channels says (%s), such as %s in channel %d: "
             "there the brightfield lamp was; change the setting if that is not brightfield",
-            len(others), name, path, channel,
+            plural.count(len(others), "native file is", "native files are"), name, path, channel,
         )  # fmt: skip
 
 

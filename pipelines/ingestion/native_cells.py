@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from fatescope import plural
 from fatescope.config import Dataset
 from fatescope.data.native.analysis import SUFFIX, Analysis, Population, check_analysis, read_analysis
 from fatescope.data.native.names import is_native
@@ -230,7 +231,6 @@ def _count(file: NativeFile, size: int) -> int:
     if not announced:
         raise ImageError("empty", f"{file.name}: holds no object; save it again")
     if announced * _SMALLEST_OBJECT > size:
-        raise ImageError(
-            "truncated", f"{file.name}: announces {announced:,} objects in {size:,} bytes; copy or save it again"
-        )
+        objects, size_of = plural.count(announced, "object"), plural.count(size, "byte")
+        raise ImageError("truncated", f"{file.name}: announces {objects} in {size_of}; copy or save it again")
     return announced

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fatescope import plural
 from fatescope.data.native.objects import Place
 from fatescope.data.native.reader import NativeFile
 from fatescope.errors import ImageError
@@ -78,7 +79,8 @@ def ranges(cells: NativeCells, folder: Path, size: int) -> Iterator[ObjectRange]
 
 def _check_end(places: Iterator[Place], cells: NativeCells) -> None:
     if next(places, None):
-        raise ImageError("truncated", f"{cells.path}: holds more than the {cells.objects:,} objects that it announces")
+        announced = plural.count(cells.objects, "object")
+        raise ImageError("truncated", f"{cells.path}: holds more than the {announced} that it announces")
 
 
 def _take(places: Iterator[Place], count: int) -> tuple[list[Place], ImageError | None] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fatescope import plural
 from fatescope.config import Dataset
 from fatescope.data import instruments
 from fatescope.data.native.names import is_native
@@ -18,7 +19,6 @@ from pipelines.ingestion.native_ranges import cells_of
 
 MAX_GROUPS = 30
 """Rows of the table of cells by class and group that are printed."""
-UNTAGGED = "are left out: they are in no population by hand that is called like a class, or in two classes"
 MAX_REASONS = 10
 """Reasons why paths do not match that are printed."""
 
@@ -86,11 +86,21 @@ def _count_native(
             counts.unlisted[label] += int(number)
 
 
+def describe_untagged(number: int, objects: str) -> str:
+    """Say why a number of objects of native files, which the text `objects` names, is left out."""
+    are, they = plural.agree(number, "is", "are"), plural.agree(number, "it is", "they are")
+    return (
+        f"{number:,} {objects} {are} left out: {they} in no population by hand that is called like a class, or in two "
+        "classes"
+    )
+
+
 def describe(dataset: Dataset, counts: ExportSurvey) -> str:
     """Return the survey as text: cells by class and group, channels, and what does not match."""
     cells = pd.Series(counts.cells).rename_axis(["class", "group"]).rename("cells").sort_index()
     by_class = cells.groupby("class").agg(["sum", "size"]).set_axis(["cells", "groups"], axis=1)
-    lines = [f"{cells.sum():,} cells in {cells.index.unique('group').size:,} groups", "", by_class.to_string()]
+    groups = plural.count(cells.index.unique("group").size, "group")
+    lines = [f"{plural.count(int(cells.sum()), 'cell')} in {groups}", "", by_class.to_string()]
     lines += ["", cells.head(MAX_GROUPS).reset_index().to_string(index=False)]
     if len(cells) > MAX_GROUPS:
         lines.append(f"… and {len(cells) - MAX_GROUPS:,} more")
@@ -101,14 +111,15 @@ def describe(dataset: Dataset, counts: ExportSurvey) -> str:
         labels = ", ".join(f"{label} ({count:,})" for label, count in counts.unlisted.most_common())
         lines += ["", f"dataset.classes does not list {labels}; add them there, or the stage validate will fail"]
     if counts.unmatched:
-        lines += ["", f"dataset.pattern does not match {len(counts.unmatched):,} files:"]
+        lines += ["", f"dataset.pattern does not match {plural.count(len(counts.unmatched), 'file')}:"]
         lines += _describe_unmatched(dataset, counts.unmatched)
     if counts.overlaps:
         lines += ["", *counts.overlaps[:MAX_REASONS]]
     if counts.untagged:
-        lines += ["", f"{counts.untagged:,} objects of native files {UNTAGGED}"]
+        objects = plural.agree(counts.untagged, "object", "objects")
+        lines += ["", describe_untagged(counts.untagged, f"{objects} of native files")]
     if counts.refused:
-        lines += ["", f"{len(counts.refused):,} native files give no cells:"]
+        lines += ["", f"{plural.count(len(counts.refused), 'native file gives', 'native files give')} no cells:"]
         lines += [f"  {reason}" for _, reason in counts.refused[:MAX_REASONS]]
     return "\n".join(lines)
 
@@ -136,12 +147,15 @@ def explain_no_cells(
         )
     raw_files = [path for path in unmatched if instruments.explain(path)]
     if raw_files and len(raw_files) == len(unmatched):
-        others = f", and {len(raw_files) - 1:,} more such files" if len(raw_files) > 1 else ""
+        others = f", and {plural.count(len(raw_files) - 1, 'more such file')}" if len(raw_files) > 1 else ""
         return f"{source}: holds {raw_files[0]}{others}: {instruments.explain(raw_files[0])}"
     if unmatched:
         reasons = "\n".join(_describe_unmatched(dataset, unmatched))
+        matches = plural.agree(
+            len(unmatched), "does not match the only file", f"matches none of the {len(unmatched):,} files"
+        )
         return (
-            f"{source}: dataset.pattern matches none of the {len(unmatched):,} files; "
+            f"{source}: dataset.pattern {matches}; "
             f"change it from {dataset.pattern}, or let `fatescope data import` propose one\n{reasons}"
         )
     if unreadable:
@@ -164,5 +178,5 @@ def _describe_unmatched(dataset: Dataset, paths: list[str]) -> list[str]:
         for reason, alike in sorted(by_reason.items(), key=lambda item: -len(item[1]))[:MAX_REASONS]
     ]
     if len(by_reason) > MAX_REASONS:
-        lines.append(f"  … and {len(by_reason) - MAX_REASONS:,} more reasons")
+        lines.append(f"  … and {plural.count(len(by_reason) - MAX_REASONS, 'more reason')}")
     return lines

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fatescope import plural
 from fatescope.config import Params
 from fatescope.config.names import BRIGHTFIELD
 from fatescope.data import corrections, images
@@ -121,7 +122,8 @@ def _read_cell(folder: Path, params: Params) -> images.Pixels:
         by_channel = {parser.read_name(name).channel: name for name in files}
         files = {by_channel[channel]: files[by_channel[channel]] for channel in channels if channel in by_channel}
     if len(files) != len(channels):
-        reason = f"{len(files)} files of a cell that has {len(channels)} channels; send all of them with a correction"
+        sent, has = plural.count(len(files), "file"), plural.count(len(channels), "channel")
+        reason = f"{sent} of a cell that has {has}; send all of them with a correction"
         raise ImageError("missing_channel", f"{folder.name}: {reason}")
     most_pixels = int(params.ingest.max_megapixels * 1e6)
     decoded = [images.decode(path.read_bytes(), name, most_pixels) for name, path in files.items()]

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fatescope import plural
 from fatescope.config import Pretrain, Train
 from fatescope.config.names import BRIGHTFIELD, ChannelKind
 from fatescope.errors import ParamsError
@@ -63,9 +64,10 @@ def pretrain(
     Raises ParamsError where there are fewer cells than a batch has, or where the loss is no longer finite.
     """
     if len(rows) < params.batch_size:
+        cells = plural.count(len(rows), "cell is", "cells are")
         raise ParamsError(
-            f"pretrain.batch_size: {params.batch_size}, but only {len(rows)} cells are there to learn from; lower it, "
-            "or set pretrain.method to none"
+            f"pretrain.batch_size: {params.batch_size}, but only {cells} there to learn from; lower it, or set "
+            "pretrain.method to none"
         )
     loop = _Loop(pixels, rows, params, settings, kinds)
     pace = Pace(params.epochs * loop.steps, seconds)
@@ -81,7 +83,8 @@ def pretrain(
             break
     if pace.shortened:
         log.warning(
-            "pretraining ended after %d of %d epochs, because pretrain.minutes were over", len(losses), params.epochs
+            "pretraining ended after %d of %s, because pretrain.minutes were over",
+            *(len(losses), plural.count(params.epochs, "epoch")),
         )
     return Pretrained(loop.network.eval(), losses, pace.shortened)
 

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from fatescope import plural
 from fatescope.data.dataset import CellDataset
 from pipelines.evaluation import intervals, metrics
 from pipelines.evaluation.report import Report
@@ -69,7 +70,8 @@ class Comparison(Report):
 
     def describe(self) -> str:
         """Return the comparison as plain text."""
-        lines = [f"{self.task}: version {self.a} → {self.b} on {self.cells} cells that neither has seen"]
+        cells = plural.count(self.cells, "cell")
+        lines = [f"{self.task}: version {self.a} → {self.b} on {cells} that neither has seen"]
         lines += [
             f"  {name:<18} {metric.a:.3f} → {metric.b:.3f}   "
             f"{metric.describe('(95 % interval {low:+.3f} to {high:+.3f})')}"
@@ -79,7 +81,7 @@ class Comparison(Report):
             lines += [f"  no interval: {self.no_interval}"]
         lines += ["  accuracy by group, the largest loss first:"]
         lines += [
-            f"    {name:<16} {group.a:.3f} → {group.b:.3f}   {group.cells:.0f} cells"
+            f"    {name:<16} {group.a:.3f} → {group.b:.3f}   {plural.count(round(group.cells), 'cell')}"
             for name, group in self.by_loss()[:10]
         ]
         changed = ", ".join(f"{count} {CHANGES[kind]}" for kind, count in self.changed.items())

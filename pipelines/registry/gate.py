@@ -12,6 +12,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
+from fatescope import plural
 from fatescope.config import Gate, Signable, Signature
 from pipelines.evaluation.audit_report import AuditSummary
 from pipelines.evaluation.metrics_report import Metrics, SchemeMetrics
@@ -124,8 +125,8 @@ def replicates(first: SchemeMetrics, champion: Champion | NoComparison, params: 
         fewest = 2 if bound is not None and bound.units == "groups" else 1
     if fewest >= needed:
         return Criterion(holds=True, detail=f"each class has {needed} or more test groups", limit=needed)
-    noun = "group" if fewest == 1 else "groups"
-    detail = f"{scarce} has {fewest} test {noun}, and {needed} are needed to say how other groups would do"
+    groups = plural.count(fewest, "test group")
+    detail = f"{scarce} has {groups}, and {needed} are needed to say how other groups would do"
     return Criterion(holds=False, detail=detail, value=fewest, limit=needed)
 
 
@@ -164,9 +165,10 @@ def better(champion: Champion, params: Gate) -> Criterion:
     holds = bool(low >= limit if cheaper else low > limit)
     kind = "group" if difference.units.kind == "groups" else "cell, which says nothing of other groups"
     needed = f"at least {limit:+.3f}" if cheaper else f"above {limit:+.3f}"
+    cells = plural.count(len(paired.targets), "cell")
     detail = (
         f"balanced accuracy {difference.after:.3f} against {difference.before:.3f} of version {champion.version} on "
-        f"the same {len(paired.targets)} cells of {len(names)} acquisition groups: {difference.gain:+.3f} ({low:+.3f} "
+        f"the same {cells} of {plural.count(len(names), 'acquisition group')}: {difference.gain:+.3f} ({low:+.3f} "
         f"to {high:+.3f}, each end one-sided at {1 - level:.2%}, by {kind}); the lower end must be {needed}"
         + (f", at {paired.cost_after / paired.cost_before:.2f} of the cost" if cheaper else "")
         + f"; look {look} at these test groups, which may spend {level:.2%} of {1 - params.confidence:.0%}"
@@ -199,9 +201,9 @@ def groups(paired: PairedPredictions, params: Gate) -> Criterion:
     losses = (enough["before"] - enough["after"]).to_numpy(float)
     place = int(losses.argmax())
     worst, loss = str(enough.index[place]), float(losses[place])
-    before, after, count = (float(enough[name].to_numpy()[place]) for name in ("before", "after", "cells"))
+    before, after, cells = (float(enough[name].to_numpy()[place]) for name in ("before", "after", "cells"))
     detail = (
-        f"the group that loses most is {worst}: accuracy {before:.3f} before, {after:.3f} now, on {count:.0f} cells; "
-        f"a loss of {params.max_group_fall:.3f} is allowed"
+        f"the group that loses most is {worst}: accuracy {before:.3f} before, {after:.3f} now, on "
+        f"{plural.count(round(cells), 'cell')}; a loss of {params.max_group_fall:.3f} is allowed"
     )
     return Criterion(holds=loss <= params.max_group_fall, detail=detail, value=loss, group=worst)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
+from fatescope import plural
 from fatescope.config import Params, Range, Signable
 from pipelines.registry.gate import FIRST_GROUPS
 from pipelines.registry.records import Verdict
@@ -65,7 +66,7 @@ RULES: dict[str, tuple[str, Rule]] = {
     "groups": (
         "where there is a champion",
         lambda params, _: (
-            f"no acquisition group of {params.gate.min_group_cells} test cells or more loses more than "
+            f"no acquisition group of {plural.count(params.gate.min_group_cells, 'test cell')} or more loses more than "
             f"{params.gate.max_group_fall:g} of its accuracy"
         ),
     ),

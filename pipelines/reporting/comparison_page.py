@@ -7,6 +7,7 @@ import io
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fatescope import plural
 from fatescope.data.dataset import CellDataset
 from pipelines.registry.comparison import CHANGES, Change, Comparison
 from pipelines.reporting.model_card import TEMPLATES
@@ -51,8 +52,8 @@ def render(comparison: Comparison, figures: dict[Change, Figure]) -> str:
     )
     body = (
         f"<h1>{title}</h1>"
-        f"<p>On {comparison.cells:,} test cells that neither version has seen. Intervals are at 95 %, from how far "
-        f"{comparison.resampled} differ.{missing}</p>"
+        f"<p>On {plural.count(comparison.cells, 'test cell')} that neither version has seen. Intervals are at "
+        f"95 %, from how far {comparison.resampled} differ.{missing}</p>"
         f"<table><tr><th>metric</th><th>{a}</th><th>{b}</th><th>difference</th></tr>{metrics}</table>"
         f"<h2>Accuracy by acquisition group</h2>"
         f"<table><tr><th>group</th><th>cells</th><th>{a}</th><th>{b}</th></tr>{groups}</table>"

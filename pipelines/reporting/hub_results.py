@@ -12,6 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from fatescope import plural
 from pipelines.evaluation.metrics_report import Metrics, SchemeMetrics
 
 FILE = "eval_results.yaml"
@@ -46,6 +47,5 @@ def entries(metrics: Metrics, task: str, data_hash: str, dataset: str | None) ->
 
 def _notes(scheme: str, name: str, values: SchemeMetrics, data_hash: str) -> str:
     interval = values.describe_interval(name, "95 % interval {low:.3f} to {high:.3f}").strip("()")
-    return (
-        f"{scheme} split; {interval}; {values.cells} test cells in {values.groups} acquisition groups; data {data_hash}"
-    )
+    cells, groups = plural.count(values.cells, "test cell"), plural.count(values.groups, "acquisition group")
+    return f"{scheme} split; {interval}; {cells} in {groups}; data {data_hash}"

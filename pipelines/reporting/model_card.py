@@ -17,6 +17,7 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
+from fatescope import plural
 from fatescope.data.acquisition_facts import PREFIX
 from fatescope.data.dataset import MANIFEST, CellDataset
 from fatescope.data.quality_gate import REASONS
@@ -134,7 +135,7 @@ def render(sources: Sources) -> str:
         autoescape=False,  # noqa: S701  this is Markdown; to_html lets no HTML through
         finalize=within_cell,
     )  # fmt: skip
-    environment.filters |= {"decimal": _decimal, "percent": _percent, "count": _count}
+    environment.filters |= {"decimal": _decimal, "percent": _percent, "count": _count, "plural": plural.count}
     scheme = sources.spec.split
     return environment.get_template("card.md").render(
         spec=sources.spec,

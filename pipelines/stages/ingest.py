@@ -21,6 +21,7 @@ import pyarrow as pa
 import typer
 from tqdm import tqdm
 
+from fatescope import plural
 from fatescope.command import OutFolder, ParamsFile, run
 from fatescope.config import Dataset, Ingest, load
 from fatescope.data import instruments
@@ -123,11 +124,12 @@ def _check_refused(cells: CellCounts, files: int, limit: float, quarantine: Path
     """Raise DataError where too many of the `files` that were read were refused."""
     refused = cells.refused.total()
     for code, count in cells.refused.items():
-        log.warning("%s: refused %d of %d files: %s", quarantine.name, count, files, code)
+        log.warning("%s: refused %d of %s: %s", quarantine.name, count, plural.count(files, "file"), code)
     if refused > limit * files or not cells.pixel_hashes:
         examples = "\n".join(f"  {line}" for line in read_quarantine(quarantine, cells.refused))
+        of_all, were = plural.count(files, "file"), plural.agree(refused, "was", "were")
         raise DataError(
-            f"{refused} of {files} files were refused ({refused / files:.1%}), more than ingest.max_refused_share "
+            f"{refused:,} of {of_all} {were} refused ({refused / files:.1%}), more than ingest.max_refused_share "
             f"({limit:.1%}); correct or remove them, or raise the share. All are listed in {quarantine}; for example:\n"
             f"{examples}"
         )
@@ -141,16 +143,19 @@ def main(
     """Read every exported cell once, into one table and one array."""
     settings = load(params)
     summary = ingest(settings.dataset, settings.ingest, source, target)
-    log.info("%d cells in %d groups: %s", summary.cells, summary.groups, summary.labels)
+    cells, groups = plural.count(summary.cells, "cell"), plural.count(summary.groups, "group")
+    log.info("%s in %s: %s", cells, groups, summary.labels)
     if summary.unmatched:
-        log.warning("%d files do not match dataset.pattern; see %s", summary.unmatched, target / QUARANTINE)
+        files_do = plural.count(summary.unmatched, "file does", "files do")
+        log.warning("%s not match dataset.pattern; see %s", files_do, target / QUARANTINE)
     if summary.unreadable:
         reasons = read_quarantine(target / QUARANTINE, [UNREADABLE])
-        log.warning("%d paths cannot be read, such as:\n  %s", summary.unreadable, "\n  ".join(reasons))
+        paths = plural.count(summary.unreadable, "path")
+        log.warning("%s cannot be read, such as:\n  %s", paths, "\n  ".join(reasons))
     if summary.duplicates:
         log.warning(
-            "%d cells have the pixels of another cell, %d of them in another group",
-            summary.duplicates,
+            "%s the pixels of another cell, %d of them in another group",
+            plural.count(summary.duplicates, "cell has", "cells have"),
             summary.duplicates_across_groups,
         )
 

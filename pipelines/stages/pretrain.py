@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from fatescope import plural
 from fatescope.command import CellsFolder, OutFolder, ParamsFile, SplitsFile, run
 from fatescope.config import Params, load
 from fatescope.data import dataset, splits, tracks
@@ -33,7 +34,8 @@ def pretrain(params: Params, source: Path, parts: Path, feedback: Path, target: 
     cells = dataset.load(source, ["label", "group"])
     rows = untested(splits.load(parts), cells, tracks.read(cells, params.dataset))
     more = read_feedback(feedback, cells, rows, params)
-    log.info("pretraining on %d cells and %d feedback images", len(rows), len(more.pixels))
+    images = plural.count(len(more.pixels), "feedback image")
+    log.info("pretraining on %s and %s", plural.count(len(rows), "cell"), images)
     with joined(cells, rows, more.pixels) as (pixels, learned):
         result = loop.pretrain(
             *(pixels, learned, params.pretrain, params.train, cells.kinds), seconds=60 * params.pretrain.minutes

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import typer
 from tqdm import tqdm
 
+from fatescope import plural
 from fatescope.command import CellsFolder, OutFile, ParamsFile, PlotsFolder, run
 from fatescope.config import Quality, load
 from fatescope.data import cell_quality, dataset, quality_gate, table_parts
@@ -130,7 +131,8 @@ def describe(found: QualityReport) -> str:
     """Return how many cells are outside, in words."""
     reasons = ", ".join(f"{name} {count:,}" for name, count in found.total.reasons.items())
     left = "they belong to no split" if found.excluded else "they stay in the splits, see quality.exclude"
-    return f"{found.total.outside:,} of {found.total.cells:,} cells are outside the gates ({reasons}); {left}"
+    cells, are = plural.count(found.total.cells, "cell"), plural.agree(found.total.outside, "is", "are")
+    return f"{found.total.outside:,} of {cells} {are} outside the gates ({reasons}); {left}"
 
 
 def main(
@@ -148,7 +150,9 @@ def main(
     log.info("%s", describe(found))
     for name, counts in found.groups.items():
         if counts.share > 0.5:
-            log.warning("%d of the %d cells of group %s are outside the gates", counts.outside, counts.cells, name)
+            most = plural.agree(counts.cells, "the only cell", f"{counts.outside} of the {counts.cells} cells")
+            are = plural.agree(counts.outside, "is", "are")
+            log.warning("%s of group %s %s outside the gates", most, name, are)
 
 
 if __name__ == "__main__":

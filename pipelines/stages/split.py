@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import LeaveOneGroupOut
 
+from fatescope import plural
 from fatescope.command import CellsFolder, OutFile, ParamsFile, QualityFile, run
 from fatescope.config import Params, Split, load
 from fatescope.data import dataset, table_parts, tracks
@@ -86,7 +87,7 @@ def find_confounded(labels: Texts, groups: Texts, sides: dict[str, str]) -> dict
         of_class = np.unique(groups[labels == name])
         lacking = [split for split in SPLITS if split not in {sides[group] for group in of_class}]
         if len(of_class) < MIN_GROUPS:
-            confounded[str(name)] = f"{len(of_class)} group{'s' * (len(of_class) != 1)}, {MIN_GROUPS} needed"
+            confounded[str(name)] = f"{plural.count(len(of_class), 'group')}, {MIN_GROUPS} needed"
         elif lacking:
             confounded[str(name)] = f"none of its {len(of_class)} groups is for {' or '.join(lacking)}; add groups"
     return confounded
@@ -195,7 +196,8 @@ def find_excluded(settings: Params, quality: Path | None, cells: int) -> npt.NDA
         raise SplitError("quality.exclude leaves out cells outside the gates; say with --quality which these are")
     outside = CellQuality.load(quality, ["outside"]).outside
     if len(outside) != cells:
-        raise SplitError(f"{quality} is about {len(outside)} cells, but there are {cells}; run the quality stage again")
+        about, there = plural.count(len(outside), "cell"), plural.count(cells, "is", "are")
+        raise SplitError(f"{quality} is about {about}, but there {there}; run the quality stage again")
     return outside
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import typer
 
+from fatescope import plural
 from fatescope.command import CellsFolder, OutFile, ParamsFile, run
 from fatescope.config import Dataset, Validation, load
 from fatescope.data import table_parts
@@ -98,12 +99,13 @@ def main(
     target.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
     if critical:
         raise DataError(
-            f"{len(critical)} of {len(results)} expectations failed; correct the data, or change the parameter that is "
-            f"named. All results are in {docs / 'index.html'}.\n{describe(failed)}"
+            f"{len(critical)} of {plural.count(len(results), 'expectation')} failed; correct the data, or change the "
+            f"parameter that is named. All results are in {docs / 'index.html'}.\n{describe(failed)}"
         )
     if failed:
-        log.warning("%d warnings:\n%s", len(failed), describe(failed))
-    log.info("%d expectations are met; see %s", len(results) - len(failed), docs / "index.html")
+        log.warning("%s:\n%s", plural.count(len(failed), "warning"), describe(failed))
+    met = plural.count(len(results) - len(failed), "expectation is", "expectations are")
+    log.info("%s met; see %s", met, docs / "index.html")
 
 
 if __name__ == "__main__":

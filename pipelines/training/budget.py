@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from statistics import median
 
+from fatescope import plural
 from fatescope.config import Train
 from fatescope.networks.network import Ensemble, Network
 from pipelines.training import distributed
@@ -139,9 +140,10 @@ def plan_training(
     planned = min(epochs, max(fitting, math.ceil(epochs * LEAST_SHARE)))
     if planned < epochs:
         log.warning(
-            "train.minutes: all fits with %d epochs would take about %.1f minutes on this machine, and %g are allowed; "
-            "they get %d epochs%s. Raise train.minutes for a better model",
-            *(epochs, needed_s / 60, context.params.train.minutes, planned),
+            "train.minutes: all fits with %s would take about %.1f minutes on this machine, and the limit is %g; "
+            "they get %s%s. Raise train.minutes for a better model",
+            *(plural.count(epochs, "epoch"), needed_s / 60, context.params.train.minutes),
+            plural.count(planned, "epoch"),
             ", and end before these are over unless it becomes faster" if fitting < planned else "",
         )
 

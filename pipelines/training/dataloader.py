@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fatescope import plural
 from fatescope.data.images import stacked
 from fatescope.networks.preprocessing import widen
 from pipelines.training import distributed
@@ -51,7 +52,8 @@ def keep_on_device(pixels: npt.NDArray[np.uint16], rows: Indices, device: torch.
     try:
         return DeviceLoader(pixels, rows, device)
     except torch.OutOfMemoryError:
-        log.warning("%d cells do not fit into the memory of the GPU; they are read from disk in each epoch", len(rows))
+        cells, they = plural.count(len(rows), "cell does", "cells do"), plural.agree(len(rows), "it is", "they are")
+        log.warning("%s not fit into the memory of the GPU; %s read from disk in each epoch", cells, they)
         return None
 
 

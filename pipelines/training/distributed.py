@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed import ProcessGroup
 
+from fatescope import plural
 from fatescope.errors import FatescopeError
 
 T = TypeVar("T")
@@ -74,9 +75,10 @@ def _have_gpu(local_rank: int) -> bool:
     own = torch.cuda.is_available() and local_rank < torch.cuda.device_count()
     without = [number for number, has in enumerate(_gather(own)) if not has]
     if without and len(without) < world_size():
+        processes, have = plural.agree(len(without), "process", "processes"), plural.agree(len(without), "has", "have")
         raise FatescopeError(
-            f"torchrun: the processes {without} of {world_size()} have no GPU; start as many on each machine as it has "
-            "GPUs, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPUs"
+            f"torchrun: the {processes} {without} of {world_size()} {have} no GPU; start as many on each machine as it "
+            "has GPUs, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPUs"
         )
     return not without
 

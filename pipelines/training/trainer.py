@@ -12,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fatescope import plural
 from fatescope.config import Train
 from fatescope.config.names import BRIGHTFIELD, ChannelKind
 from fatescope.errors import ParamsError
@@ -89,9 +90,9 @@ def fit(
     epochs = epoch + 1 if loop.pace.finished else best.epoch + 1
     if loop.pace.shortened and distributed.is_primary():
         log.warning(
-            "the fit ended after %d of %d epochs, because its part of train.minutes was over; other programs may have "
+            "the fit ended after %d of %s, because its part of train.minutes was over; other programs may have "
             "kept the processor busy",
-            *(epoch + 1, params.epochs),
+            *(epoch + 1, plural.count(params.epochs, "epoch")),
         )
     return Fit(loop.network.eval(), epochs, loop.pace.shortened)
 

@@ -3,6 +3,7 @@
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from fatescope import plural
 from fatescope.config import Tune
 from pipelines.tuning.recovery import queue_again, retried, was_lost
 
@@ -17,7 +18,9 @@ class TrialTooLongError(Exception):
     """A trial would not end within the budget; its value would be that of a schedule cut short."""
 
     def __init__(self, needed: float, left: float) -> None:
-        super().__init__(f"it takes about {needed:.2g} of tune.minutes, and {max(left, 0):.2g} are left")
+        left = float(f"{max(left, 0):.2g}")
+        are = plural.agree(left, "is", "are")
+        super().__init__(f"it takes about {needed:.2g} of tune.minutes, and {left:.2g} {are} left")
         self.needed = needed
         """What it takes of `tune.minutes`."""
 

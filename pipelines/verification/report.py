@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import t
 
+from fatescope import plural
 from pipelines.evaluation.report import Report
 
 LEVEL = 0.95
@@ -96,7 +97,7 @@ class Verification(Report):
             f"{self.model} version {self.version}: {outcomes[self.outcome]}",
             f"  code {self.commit[:12]}{' and a recorded patch' if self.changed else ''} from {self.repository}",
             f"  data {self.data_hash[:12]}, seed {self.seed}, epochs {', '.join(map(str, self.epochs))}",
-            f"  on {self.cells} test cells of the {self.scheme} split:",
+            f"  on {plural.count(self.cells, 'test cell')} of the {self.scheme} split:",
         ]
         lines += [
             f"  {name:<18} version {metric.registered:.4f}  rebuilt {metric.rebuilt:.4f}  other seeds "

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from starlette.datastructures import Headers
 
+from fatescope import plural
 from service.inference.errors import RequestError
 
 MAX_REQUESTS = 512
@@ -30,7 +31,8 @@ class Admission:
             raise body_too_large(max_body)
         if self._requests >= self._max_requests:
             raise RequestError(
-                429, "too_many_requests", f"{self._requests} requests are in progress; try again in a second",
+                429, "too_many_requests",
+                f"{plural.count(self._requests, 'request is', 'requests are')} in progress; try again in a second",
                 headers={"Retry-After": "1"},
             )  # fmt: skip
         # A single request is admitted whatever its size.

@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-from fatescope import processes
+from fatescope import plural, processes
 from fatescope.errors import DataError
 from fatescope.inference import bundle
 from fatescope.inference.engine_names import EngineChoice
@@ -84,7 +84,7 @@ def _has_result(future: "Future[PartResult]") -> bool:
 def _explain(error: BaseException, refused: int) -> str:
     hung = f"no process has read another cell for {PATIENCE_S:g} s"
     what = hung if isinstance(error, HungError) else "a process was killed"
-    files = f", after {refused} files that did this" if refused else ""
+    files = f", after {plural.count(refused, 'file')} that did this" if refused else ""
     return f"{what}{files}; is there enough memory, and does the disk answer? run the same command again to continue"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fatescope import ray_session
+from fatescope import plural, ray_session
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from fatescope.inference.engine_names import EngineChoice
@@ -112,17 +112,19 @@ def score(  # noqa: PLR0913, PLR0917  what the command takes
         plan = _plan(source, out, task, model, settings, quality)
         pending = job.pending_parts(out, plan.parts)
         log.info(
-            "%s version %s: %d files, %d of %d parts to do",
-            plan.model, plan.version, plan.files, len(pending), plan.parts,
+            "%s version %s: %s, %d of %s to do", plan.model, plan.version,
+            plural.count(plan.files, "file"), len(pending), plural.count(plan.parts, "part"),
         )  # fmt: skip
         results = _classify(out, pending, workers, threads, ray, settings.engine) if pending else ()
         for result in tqdm(results, total=len(pending), unit="part", disable=None):
             if result.refused and log.isEnabledFor(logging.INFO):
                 tqdm.write(f"part {result.part}: {result.refused} refused", file=sys.stderr)
         if missing := job.pending_parts(out, plan.parts):
-            raise DataError(f"{out}: {len(missing)} parts are not done; run the same command again to continue")
+            parts = plural.count(len(missing), "part is", "parts are")
+            raise DataError(f"{out}: {parts} not done; run the same command again to continue")
         summary = job.summarise(out, plan.parts)
-    log.info("%d cells, %d refused: %s", summary.cells, sum(summary.refused.values()), out / job.SUMMARY)
+    refused = sum(summary.refused.values())
+    log.info("%s, %d refused: %s", plural.count(summary.cells, "cell"), refused, out / job.SUMMARY)
 
 
 def _plan(
@@ -143,11 +145,14 @@ def _plan(
     plan, changes = job.update_plan(out, plan)
     changed = sum(map(len, changes.changed.values()))
     if changes.new or changed:
-        log.info("%s: %d new files and %d that have changed since it was listed", source, len(changes.new), changed)
-    if changes.vanished:
+        new = plural.count(len(changes.new), "new file")
+        changed_too = plural.count(changed, "that has", "that have")
+        log.info("%s: %s and %s changed since it was listed", source, new, changed_too)
+    if gone := len(changes.vanished):
         log.warning(
-            "%s: %d files that were listed are not there any more, such as %s; what they gave stays (%s names them)",
-            source, len(changes.vanished), changes.vanished[0], out / job.VANISHED,
+            "%s: %s not there any more, such as %s; what %s gave stays (%s names %s)",
+            source, plural.count(gone, "file that was listed is", "files that were listed are"), changes.vanished[0],
+            plural.agree(gone, "it", "they"), out / job.VANISHED, plural.agree(gone, "it", "them"),
         )  # fmt: skip
     return plan
 

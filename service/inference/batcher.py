@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fatescope import plural
 from fatescope.inference.buckets import BUCKETS
 from service import tracing
 from service.inference import metrics
@@ -119,5 +120,5 @@ class Batcher:
 
 def _checked(rows: npt.NDArray[np.float32], cells: int) -> npt.NDArray[np.float32]:
     if np.shape(rows)[:1] != (cells,):
-        raise ValueError(f"the runner returned rows of shape {np.shape(rows)} for {cells} cells")
+        raise ValueError(f"the runner returned rows of shape {np.shape(rows)} for {plural.count(cells, 'cell')}")
     return rows

@@ -31,7 +31,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fatescope import retention
+from fatescope import plural, retention
 from fatescope.data import cell_facts, features, images
 from fatescope.data.cell_facts import Column
 from fatescope.errors import FatescopeError
@@ -164,7 +164,8 @@ class PredictionLog:
             lost = sum(len(entry.cells) for entry in entries)
             metrics.UNRECORDED.inc(lost)
             reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-            self._recording.fail(RecordingError(f"{lost} predictions could not be written to {folder}: {reason}"))
+            predictions = plural.count(lost, "prediction")
+            self._recording.fail(RecordingError(f"{predictions} could not be written to {folder}: {reason}"))
             return False
         return True
 

@@ -15,7 +15,7 @@ import {
 } from "./comparison.js";
 import { byId, element, showProblem } from "./dom.js";
 import { saveFile } from "./downloads.js";
-import { plural } from "./format.js";
+import { agree, plural } from "./format.js";
 import { keepRun } from "./kept.js";
 import { takePlateMap } from "./plate-files.js";
 import { matchSamples, readPlateMap } from "./plate-map.js";
@@ -51,8 +51,10 @@ function giveRoles(run, samples, map) {
   if (map) run.plateMap = map;
   const without = samples.length - rows.size;
   const lines = [...(map?.problems ?? [])];
-  if (map && without && samples.length)
-    lines.push(`${plural(without, "sample")} not found in it keep what their names say`);
+  if (map && without && samples.length) {
+    const what = agree(without, "keeps what its name says", "keep what their names say");
+    lines.push(`${plural(without, "sample")} not found in it ${what}`);
+  }
   byId("map-problems").replaceChildren(...lines.map((line) => element("li", {}, `${map.name}: ${line}.`)));
 }
 

@@ -1,9 +1,10 @@
 // What a comparison of cultures is asked for and answers, without anything of the page: requests, sentences and tables.
 
-import { list, number, plural } from "./format.js";
+import { agree, list, number, plural } from "./format.js";
 import { composedCells } from "./quality.js";
 import { inOneUnit, readRoles } from "./roles.js";
-import { countVerdicts, groupBy, isMostlyUnlike } from "./samples.js";
+import { groupBy, isMostlyUnlike } from "./samples.js";
+import { unlikeOf } from "./sentences.js";
 import { countOnce } from "./tracks.js";
 
 const CONTROL = /^(?:controls?|ctrl|ctl|kontrollen?|vehicle|dmso|mock|untreated|wt|wild ?type)(?![\p{L}\p{N}])/iu;
@@ -79,9 +80,7 @@ const isGiven = (value) => value !== null && value !== "";
 
 function reasonAgainst(condition, cells, counted) {
   if (!condition) return "no condition is given";
-  if (isMostlyUnlike(cells)) {
-    return `${number(countVerdicts(cells).unlike_training)} of ${plural(cells.length, "cell")} are unlike the training cells`;
-  }
+  if (isMostlyUnlike(cells)) return unlikeOf(cells);
   return counted.length ? null : "no cell is left that counts";
 }
 
@@ -116,7 +115,7 @@ export function rolesSummary(roles) {
 export const leftOutLines = (leftOut) =>
   [...groupBy(leftOut, ({ reason }) => reason)].map(
     ([reason, its]) =>
-      `${list(its.map(({ sample }) => sample))} ${its.length === 1 ? "is" : "are"} not compared: ${reason}.`,
+      `${list(its.map(({ sample }) => sample))} ${agree(its.length, "is", "are")} not compared: ${reason}.`,
   );
 
 /** Return the differences of each condition from the reference, what keeps p-values away, and on how much they rest. */

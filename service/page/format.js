@@ -12,8 +12,14 @@ export const round = (value) => Number(value.toPrecision(3)).toLocaleString("en"
 /** Format a count with separators between thousands. */
 export const number = (count) => count.toLocaleString("en");
 
-/** Format a count with its noun: "1 image", "1,200 images"; `many` where an s does not make its plural. */
-export const plural = (count, noun, many = `${noun}s`) => `${number(count)} ${count === 1 ? noun : many}`;
+/** Choose the word that goes with a count which stands elsewhere in the sentence, such as its verb. */
+export const agree = (count, one, many) => (count === 1 ? one : many);
+
+/**
+ * Format a count with its noun: "1 image", "1,200 images"; `many` where an s does not make its plural, and for words that
+ * follow the noun: "file is", "files are".
+ */
+export const plural = (count, noun, many = `${noun}s`) => `${number(count)} ${agree(count, noun, many)}`;
 
 /** Format a size: "350 kB", "2.1 GB". */
 export function bytes(count) {

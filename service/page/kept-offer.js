@@ -29,7 +29,7 @@ const when = (ms) => new Date(ms).toLocaleString("en-GB", { dateStyle: "long", t
 
 function describe({ now, count, samples, model, lastResponse, size, processed, total }) {
   const of = samples.length ? ` in ${plural(samples.length, "sample")}` : "";
-  const part = processed < total ? ` (${number(processed)} of ${number(total)} files had been answered)` : "";
+  const part = processed < total ? ` (${number(processed)} of ${plural(total, "file")} had been answered)` : "";
   return `${when(now)}: ${plural(count, "cell")}${of}${part}, classified by ${model.task}, version ${lastResponse.model.version}. Kept on this computer, in this browser alone (${bytes(size)}).`;
 }
 

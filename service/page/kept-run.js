@@ -1,6 +1,7 @@
 // A run as it is kept in the browser: { head, cells } of plain values, and the run that they make again.
 
 import { toRegExp } from "./filenames.js";
+import { plural } from "./format.js";
 import { Run } from "./run.js";
 
 /** Most bytes of a run that are kept; of one with more, nothing. */
@@ -79,7 +80,7 @@ export const isTooOld = (head, now) => now - head.now > MAX_DAYS * DAY_MS || hea
 
 /** Return the run of a head and its cells; throws where they do not belong together. */
 export function unpack(head, cells) {
-  if (cells.length !== head.count) throw new Error(`${cells.length} of ${head.count} cells`);
+  if (cells.length !== head.count) throw new Error(`${cells.length} of ${plural(head.count, "cell")}`);
   const run = new Run({ ...head.model, regex: toRegExp(head.model.pattern) }, head.total);
   run.begin([]);
   run.lastResponse = head.lastResponse;

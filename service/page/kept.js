@@ -1,7 +1,7 @@
 // Keep the results of a run in this browser while they come in, so that they survive a reload.
 
 import { byId } from "./dom.js";
-import { bytes, number } from "./format.js";
+import { bytes, plural } from "./format.js";
 import { MAX_BYTES, MAX_BYTES_WITH_PICTURES, MAX_DAYS, packCells, packHead } from "./kept-run.js";
 import * as store from "./kept-store.js";
 import { state } from "./state.js";
@@ -47,7 +47,7 @@ async function keep(kept) {
   // Not with each answer: a screen reader says it.
   if (kept.stopped || !run.finished || kept.count < run.cells.length) return;
   const isCut = kept.pictures < run.cells.filter((cell) => cell.thumbnail).length;
-  const ofFirst = isCut ? ` Pictures are kept of the first ${number(kept.pictures)} cells.` : "";
+  const ofFirst = isCut ? ` Pictures are kept of the first ${plural(kept.pictures, "cell")}.` : "";
   const used = `${bytes(kept.size)} of at most ${bytes(MAX_BYTES)}`;
   note(
     `These results are kept on this computer, in this browser alone, for ${MAX_DAYS} days or until other cells are classified (${used}). The image files are not kept.${ofFirst}`,

@@ -1,6 +1,7 @@
 // The table in which people give samples their roles, as in a spreadsheet: Enter goes down, cells of one are pasted.
 
 import { element } from "./dom.js";
+import { agree } from "./format.js";
 import { parseTable } from "./plate-map.js";
 import { readRoles, ROLES, toNumber } from "./roles.js";
 
@@ -51,7 +52,8 @@ export class RoleTable {
       const fields = ROLES.map((role) => element("td", {}, input(sample, role, roles.get(sample))));
       return element("tr", {}, element("th", { scope: "row" }, sample), ...fields);
     });
-    const note = `The first ${MAX_ROWS} samples; give the ${more} others their roles in a plate map.`;
+    const others = agree(more, "the other one its roles", `the ${more} others their roles`);
+    const note = `The first ${MAX_ROWS} samples; give ${others} in a plate map.`;
     this.table.replaceChildren(
       more > 0 ? element("caption", {}, note) : "",
       element("thead", {}, element("tr", {}, ...header)),

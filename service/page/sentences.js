@@ -2,7 +2,7 @@
 
 import { channelsOf } from "./filenames.js";
 import { partsOf } from "./files.js";
-import { bytes, interval, list, number, percent, plural, round } from "./format.js";
+import { agree, bytes, interval, list, number, percent, plural, round } from "./format.js";
 import { REASONS, countOutside, isOutside } from "./quality.js";
 import { MAX_CELLS } from "./run.js";
 import { countCoarse, countVerdicts, groupBy, isMostlyUnlike } from "./samples.js";
@@ -82,15 +82,20 @@ export const cutLines = (run) =>
   [...(run.objects ?? [])]
     .filter(([, { cut }]) => cut)
     .map(([item, { answered, announced }]) => {
-      const of = announced ? ` of ${number(announced)}` : "";
-      return `${item.path}: only the first ${number(answered)}${of} objects, because the page holds ${number(MAX_CELLS)} cells; fatescope score does the whole file.`;
+      const objects = announced ? `${number(answered)} of ${plural(announced, "object")}` : plural(answered, "object");
+      return `${item.path}: only the first ${objects}, because the page holds ${number(MAX_CELLS)} cells; fatescope score does the whole file.`;
     });
+
+/** Say how many of the cells are unlike the training cells. */
+export function unlikeOf(cells) {
+  const { unlike_training: unlike } = countVerdicts(cells);
+  return `${number(unlike)} of ${plural(cells.length, "cell")} ${agree(unlike, "is", "are")} unlike the training cells`;
+}
 
 /** Describe the composition of a sample. */
 export function composition(name, cells, summary) {
   if (isMostlyUnlike(cells)) {
-    const unlike = number(countVerdicts(cells).unlike_training);
-    return `${name}: no composition is given, because ${unlike} of ${plural(cells.length, "cell")} are unlike the training cells.`;
+    return `${name}: no composition is given, because ${unlikeOf(cells)}.`;
   }
   if (!summary.composition) return `${name}: no composition is given, because no cell is left that counts in it.`;
   const shares = Object.entries(summary.composition)
@@ -105,9 +110,7 @@ export function composition(name, cells, summary) {
 
 /** Say what the counts of a sample count where so many of its cells have several images. */
 export const followedCells = (count) =>
-  count === 1
-    ? "1 cell has several images: it counts once in the composition, and with every image in these numbers"
-    : `${number(count)} cells have several images: each counts once in the composition, and with every image in these numbers`;
+  `${plural(count, "cell has", "cells have")} several images: ${agree(count, "it", "each")} counts once in the composition, and with every image in these numbers`;
 
 /** Count the cells of a sample by verdict. */
 export function verdictCounts(cells) {
@@ -175,10 +178,12 @@ export function queueSentence({ drawn, labelled, cells, disputed = [] }, here) {
     ? ` Of ${number(disputed.length)} people say different things: what was said first counts until an operator decides.`
     : "";
   if (!cells.length) {
-    return `All ${number(drawn)} drawn cells have a label. Draw more when new cells have come.${doubt}`;
+    const all = agree(drawn, "The drawn cell has", `All ${number(drawn)} drawn cells have`);
+    return `${all} a label. Draw more when new cells have come.${doubt}`;
   }
+  const them = agree(here, "it, also if the model got it right", "them in order, also those that the model got right");
   const found = here
-    ? `${number(here)} of the others are among the cells below: label them in order, also those that the model got right.`
+    ? `${plural(here, "of the others is", "of the others are")} among the cells below: label ${them}.`
     : "None of the others is among the cells below: classify the files that they came from.";
-  return `${number(labelled)} of ${number(drawn)} drawn cells have a label.${doubt} ${found}`;
+  return `${number(labelled)} of ${plural(drawn, "drawn cell")} ${agree(labelled, "has", "have")} a label.${doubt} ${found}`;
 }

@@ -2,7 +2,7 @@
 
 import { startOver } from "./classify.js";
 import { byId, element, showProblem, showSections } from "./dom.js";
-import { number, plural } from "./format.js";
+import { agree, plural } from "./format.js";
 import { sampleCard } from "./results.js";
 import { MAX_LINK, pack, parse, shareOf, unpack } from "./shared-result.js";
 import { state } from "./state.js";
@@ -41,10 +41,11 @@ async function offer() {
 const selectLink = () => byId("share-link").setSelectionRange(0, byId("share-link").value.length, "backward");
 
 function explain({ samples }, fits) {
-  const what = `compositions, counts and warnings of ${plural(samples.length, "sample")}, with ${samples.length === 1 ? "its name" : "their names"}, and no images`;
+  const names = agree(samples.length, "its name", "their names");
+  const what = `compositions, counts and warnings of ${plural(samples.length, "sample")}, with ${names}, and no images`;
   return fits
     ? `This link holds the ${what}. The result is in the link itself, behind the #: it is neither sent to a server nor stored by one. Whoever opens it needs access to this page.`
-    : `This result is too long for a link (${number(samples.length)} samples). Save it as a file: it holds the ${what}. Whoever drops the file on this page sees the result; it is not sent to the server.`;
+    : `This result is too long for a link (${plural(samples.length, "sample")}). Save it as a file: it holds the ${what}. Whoever drops the file on this page sees the result; it is not sent to the server.`;
 }
 
 async function copy() {

@@ -3,7 +3,7 @@
 import { color } from "./charts.js";
 import { showCell } from "./detail.js";
 import { byId, element, picture } from "./dom.js";
-import { number, percent, plural } from "./format.js";
+import { agree, number, percent, plural } from "./format.js";
 import { VERDICTS } from "./samples.js";
 import { NO_FOLDER } from "./filenames.js";
 import { answerTracks } from "./tracks.js";
@@ -74,7 +74,10 @@ function strip(track, run) {
   const places = shownFrames(track);
   const frames = places.map((i) => element("li", {}, frameButton(track, track.frames[i], i, run)));
   const all = track.frames.length;
-  const some = places.length < all ? ` ${number(places.length)} of ${plural(all, "image")} are shown.` : "";
+  const some =
+    places.length < all
+      ? ` ${number(places.length)} of ${plural(all, "image")} ${agree(places.length, "is", "are")} shown.`
+      : "";
   return element(
     "li",
     { class: `track ${track.verdict}` },

@@ -39,9 +39,8 @@ export const sizeMessages = (cells) =>
 
 /** Return the banners of `lossy` images, and of those of an unusual size. */
 export function fileBanners(lossy, unusual, example = "") {
-  const jpeg = `${plural(lossy, "image")} ${lossy === 1 ? "is a JPEG file" : "are JPEG files"}. JPEG compression destroys the fine structure of a cell; export TIFF, PNG or BMP.`;
-  const verb = unusual === 1 ? "has" : "have";
-  const size = `${plural(unusual, "image")} ${verb} a size that the model was not trained on${example && ` (for example: ${example})`}.`;
+  const jpeg = `${plural(lossy, "image is a JPEG file", "images are JPEG files")}. JPEG compression destroys the fine structure of a cell; export TIFF, PNG or BMP.`;
+  const size = `${plural(unusual, "image has", "images have")} a size that the model was not trained on${example && ` (for example: ${example})`}.`;
   return [lossy ? banner(jpeg) : null, unusual ? banner(size) : null];
 }
 

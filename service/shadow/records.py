@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fatescope import plural
 from fatescope.data import images
 from fatescope.inference import shadow_records
 from fatescope.inference.shadow_labels import judge_labels
@@ -123,7 +124,8 @@ class ShadowRecords:
             # Whatever it is about these rows, the challenger goes on.
             except Exception as error:  # noqa: BLE001  see above
                 service_metrics.UNRECORDED.inc(len(rows))
-                log.error("%d answers of a challenger could not be recorded: %s", len(rows), error)  # noqa: TRY400  the error says it all
+                answers = plural.count(len(rows), "answer")
+                log.error("%s of a challenger could not be recorded: %s", answers, error)  # noqa: TRY400  the error says it all
 
     def _keep(self, key: _Key, rows: list[dict[str, Any]], *, labelled: bool) -> None:
         if key not in self._watched:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fatescope import plural
 from fatescope.data.names import normalise
 from fatescope.inference.uncertainty import Assessment
 from service.inference.decoded_cell import DecodedCell
@@ -203,7 +204,7 @@ class Shadow:
             failed = reply.exception() or reply.result()[0]["error"]
             if failed:
                 if self._failure != str(failed):
-                    log.warning("the challenger did not answer %d cells: %s", cells, failed)
+                    log.warning("the challenger did not answer %s: %s", plural.count(cells, "cell"), failed)
                 self._failure = str(failed)
                 self._drop(accepted, found, "failed")
             else:

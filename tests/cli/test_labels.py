@@ -110,7 +110,7 @@ def test_cells_on_which_people_disagree_are_a_sheet_of_their_own_and_what_is_rea
     said = [("ann", cells[0], "a"), ("ann", cells[1], "a"), ("bob", cells[0], "b"), ("bob", cells[1], "a")]
     lines = [json.dumps({"task": "binary", "by": by, "cell": cell, "label": label}) for by, cell, label in said]
     (feedback / "corrections.jsonl").write_text("\n".join(lines) + "\n")
-    assert run("sheet", "binary", "--disputed").output.startswith("1 cells in sheet.csv;")
+    assert run("sheet", "binary", "--disputed").output.startswith("1 cell in sheet.csv;")
     assert [row["cell"] for row in fill(folder / "sheet.csv", ["b"])] == [cells[0]]
     run("read", "binary", "sheet.csv")
     assert batch.first(read_labels(feedback)).tolist() == [1, 0]

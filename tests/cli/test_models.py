@@ -68,7 +68,7 @@ def moved(tmp_path, monkeypatch):
 def test_a_moved_registry_is_named_by_the_doctor_and_repaired(moved, fatescope):
     [check] = doctor.check_registry(moved, None)
     assert (check.state, check.remedy) == ("warning", "fatescope models repair")
-    assert "1 paths in mlflow.db lead elsewhere, such as /gone/mlruns/1" in check.detail
+    assert "1 path in mlflow.db leads elsewhere, such as /gone/mlruns/1" in check.detail
     [path] = json.loads(fatescope("models", "repair", "--json").output)
     assert path == {
         "table": "experiments",

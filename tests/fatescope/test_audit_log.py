@@ -78,7 +78,7 @@ def test_an_edited_line_with_a_new_hash_is_named(folder):
 
 def test_a_removed_line_is_named(folder):
     rewrite(folder, lambda lines: [*lines[:2], *lines[3:]])
-    assert damage(folder) == (3, "entries 3 to 3 are missing before it")
+    assert damage(folder) == (3, "entry 3 is missing before it")
 
 
 def test_a_removed_beginning_is_named(folder):
@@ -86,9 +86,14 @@ def test_a_removed_beginning_is_named(folder):
     assert damage(folder) == (1, "entries 1 to 2 are missing, and no entry says that they were deleted")
 
 
+def test_a_removed_first_line_is_named(folder):
+    rewrite(folder, lambda lines: lines[1:])
+    assert damage(folder) == (1, "entry 1 is missing, and no entry says that it was deleted")
+
+
 def test_reordered_lines_are_named(folder):
     rewrite(folder, lambda lines: [lines[0], lines[2], lines[1], *lines[3:]])
-    assert damage(folder) == (2, "entries 2 to 2 are missing before it")
+    assert damage(folder) == (2, "entry 2 is missing before it")
 
 
 def test_a_repeated_line_is_named(folder):

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { forTask, request } from "../../service/page/api.js";
-import { interval, list, number, percent, plural, round } from "../../service/page/format.js";
+import { agree, interval, list, number, percent, plural, round } from "../../service/page/format.js";
 
 test("numbers are written for readers", () => {
   assert.equal(percent(0.456), "46%");
@@ -12,6 +12,12 @@ test("numbers are written for readers", () => {
   assert.equal(plural(1, "image"), "1 image");
   assert.equal(plural(0, "image"), "0 images");
   assert.equal(plural(1200, "image"), "1,200 images");
+  assert.equal(plural(1, "class is", "classes are"), "1 class is");
+  assert.equal(plural(2, "class is", "classes are"), "2 classes are");
+  assert.deepEqual(
+    [0, 1, 2].map((count) => agree(count, "is", "are")),
+    ["are", "is", "are"],
+  );
   assert.equal(interval(0, 0.524), "0–52%");
   assert.deepEqual(
     [[], ["a"], ["a", "b"], ["a", "b", "c"]].map((words) => list(words)),

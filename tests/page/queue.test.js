@@ -41,6 +41,11 @@ test("the sentence says how many cells wait, and where they are", () => {
   assert.match(queueSentence(waiting, 0), /None of the others is among the cells below/);
   assert.match(queueSentence({ drawn: 0, labelled: 0, cells: [] }, 0), /^No cells wait for a label/);
   assert.match(queueSentence({ drawn: 100, labelled: 100, cells: [] }, 0), /^All 100 drawn cells have a label/);
+  assert.match(
+    queueSentence({ drawn: 2, labelled: 1, cells: [{}] }, 1),
+    /^1 of 2 drawn cells has a label\. 1 of the others is among the cells below: label it/,
+  );
+  assert.match(queueSentence({ drawn: 1, labelled: 1, cells: [] }, 0), /^The drawn cell has a label/);
   for (const cells of [[], waiting.cells]) {
     assert.match(queueSentence({ ...waiting, cells, disputed: [{}, {}] }, 0), /Of 2 people say different things/);
   }

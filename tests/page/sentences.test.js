@@ -104,6 +104,10 @@ test("the composition names the largest share and every other above half a per c
 
 test("no composition is given for a sample of mostly unlike cells", () => {
   assert.equal(
+    composition("debris", cells(0, 0, 1), { composition: {} }),
+    "debris: no composition is given, because 1 of 1 cell is unlike the training cells.",
+  );
+  assert.equal(
     composition("debris", cells(1, 0, 4), { composition: {} }),
     "debris: no composition is given, because 4 of 5 cells are unlike the training cells.",
   );

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fatescope import plural
 from fatescope.data.formats import tiff_directory as tags
 from fatescope.data.formats.tiff_directory import Directory
 from fatescope.errors import ImageError
@@ -31,7 +32,8 @@ def read_palette(raw: bytes | bytearray | mmap, directory: Directory) -> npt.NDA
     entry = directory.entries.get(tags.PALETTE, tags.Entry(3, 0, 0))
     fits = 1 <= directory.bits <= 16 and entry.total == 3 << directory.bits and directory.samples == 1
     if not fits or entry.kind != 3:
-        raise ValueError(f"a palette of {entry.total} values does not fit pixels of {directory.bits} bits")
+        values, bits = plural.count(entry.total, "value"), plural.count(directory.bits, "bit")
+        raise ValueError(f"a palette of {values} does not fit pixels of {bits}")
     stored = np.frombuffer(raw, f"{directory.layout.order}u2", entry.total, entry.start)
     palette = stored.astype(np.uint16).reshape(3, -1).T
     if not (palette % 257).any():
@@ -52,10 +54,11 @@ def check_levels(directory: Directory, bit_depth: int, name: str) -> None:
             "export it as greyscale",
         )
     if photometric == WHITE_IS_ZERO and bit_depth != directory.bits:
+        significant = plural.count(bit_depth, "significant bit")
         raise ImageError(
             "bit_depth",
-            f"{name}: white is zero, but with {bit_depth} significant bits in {directory.bits} it cannot be told which "
-            "value is black; export it with black as zero",
+            f"{name}: white is zero, but with {significant} in {directory.bits} it cannot be told which value is "
+            "black; export it with black as zero",
         )
     if directory.numbers.get(tags.DEPTH, 1) != 1:
         raise ImageError(

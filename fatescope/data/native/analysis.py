@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from fatescope import plural
 from fatescope.data.native import xml
 from fatescope.data.native.acquisition import MAX_CHANNELS
 from fatescope.data.native.directories import WRAP
@@ -85,8 +86,9 @@ def check_analysis(analysis: Analysis, name: str, file: NativeFile) -> None:
     Raises ImageError where the file is too damaged to tell.
     """
     announced = file.acquisition.objects
-    if None not in (analysis.objects, announced) and analysis.objects != announced:
-        raise DataError(f"{name}: is of {analysis.objects:,} objects, but {file.name} has {announced:,}; {_REMEDY}")
+    if analysis.objects is not None and announced is not None and analysis.objects != announced:
+        objects = plural.count(analysis.objects, "object")
+        raise DataError(f"{name}: is of {objects}, but {file.name} has {announced:,}; {_REMEDY}")
     for place in islice(file.places(), KNOWN if analysis.offsets else 0):
         expected = analysis.offsets.get(place.object, place.offset)
         if (expected - place.offset) % WRAP:

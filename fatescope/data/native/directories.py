@@ -7,6 +7,7 @@ them can form a loop and an offset that has wrapped can be told; entries that br
 import struct
 from typing import Self
 
+from fatescope import plural
 from fatescope.data.native.source import SIGNATURE, DamageError, Source
 
 WIDTH, HEIGHT, COMPRESSION, STRIP_OFFSET, STRIP_SIZE, DATE = 256, 257, 259, 273, 279, 306
@@ -154,7 +155,8 @@ def read_first(source: Source) -> Directory:
     """Return the first directory of a file; raises DamageError where the file is no native one."""
     head = source.read(0, min(_FIRST, source.size))
     if not head.startswith(SIGNATURE) or len(head) < _FIRST:
-        raise DamageError(f"it starts with {head[:4]!r} and has {source.size:,} bytes, which is no such file")
+        size = plural.count(source.size, "byte")
+        raise DamageError(f"it starts with {head[:4]!r} and has {size}, which is no such file")
     header = read_directory(source, int.from_bytes(head[4:], "little"))
     if header.kind != HEADER_KIND and OBJECTS not in header:
         raise DamageError("its first directory is not the header of a .rif or .cif")

@@ -7,6 +7,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from fatescope import plural
 from fatescope.config.names import BRIGHTFIELD
 from fatescope.data.images import MIN_SIDE
 from fatescope.data.native import directories as tags
@@ -167,7 +168,8 @@ class NativeFile:
             raise _RefusalError("missing_channel", f"has no channel {missing[0]}; in use are {list(used)}")
         height, width = directory.needed(tags.HEIGHT), directory.needed(tags.WIDTH)
         if not height or not width or width % len(used):
-            raise DamageError(f"{height}x{width} px (height x width) cannot be divided into {len(used)} channels")
+            parts = plural.count(len(used), "channel")
+            raise DamageError(f"{height}x{width} px (height x width) cannot be divided into {parts}")
         each = width // len(used)
         if height * each > max_pixels:
             raise _RefusalError("too_large", f"{height}x{each} px, but an image may have at most {max_pixels:,} px")

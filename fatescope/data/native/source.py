@@ -2,6 +2,8 @@
 
 from typing import IO
 
+from fatescope import plural
+
 SIGNATURE = b"II*\0"
 """Of a little-endian TIFF."""
 WINDOW = 1 << 16
@@ -37,10 +39,11 @@ class Source:
                 raise DamageError(f"the file cannot be read: {error.strerror}") from error
         part = self._window[begin : begin + size]
         if len(part) < size:
-            raise DamageError(f"the file ends within {size:,} bytes at {offset:,}")
+            raise DamageError(f"the file ends within {plural.count(size, 'byte')} at {offset:,}")
         return part
 
     def check(self, offset: int, size: int) -> None:
         """Raise DamageError where the file has no `size` bytes at `offset`."""
         if offset < 0 or size < 0 or offset + size > self.size:
-            raise DamageError(f"the file has {self.size:,} bytes, but it refers to {size:,} bytes at {offset:,}")
+            has, asked = plural.count(self.size, "byte"), plural.count(size, "byte")
+            raise DamageError(f"the file has {has}, but it refers to {asked} at {offset:,}")

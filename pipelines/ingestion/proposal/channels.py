@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from fatescope import plural
 from fatescope.data import names
 from fatescope.errors import DataError
 from pipelines.ingestion.proposal import drafts, pixels, tokens
@@ -68,8 +69,9 @@ def _tell(chosen: str, lit: list[str], known: list[str], by: str, wishes: Wishes
         )
     others = sorted(channel for channel in known if channel != chosen and channel not in lit)
     if others:
+        are = plural.agree(len(others), f"channel {others[0]} is", f"channels {', '.join(others)} are")
         words.sure.append(
-            f"channels {', '.join(others)} are no input: a stain may be what made the classes; a darkfield one "
+            f"{are} no input: a stain may be what made the classes; a darkfield one "
             "(scatter) can be added to dataset.channels"
         )
 

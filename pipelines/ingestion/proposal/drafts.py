@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from fatescope import plural
 from fatescope.config import Dataset
 from fatescope.config.presets import list_presets
 from fatescope.data.paths import PathParser
@@ -107,9 +108,10 @@ def by_sheet(layout: Layout, reading: Reading) -> Draft:
         )
     if reading.missing:
         shown = ", ".join("/".join(sample) for sample in reading.missing[:5])
+        their = plural.agree(len(reading.missing), "its", "their")
         notes.append(
-            f"{reading.sheet.name} has no row for {len(reading.missing)} samples ({shown}); their cells are "
-            f"'{UNLABELLED}', of no task"
+            f"{reading.sheet.name} has no row for {plural.count(len(reading.missing), 'sample')} ({shown}); {their} "
+            f"cells are '{UNLABELLED}', of no task"
         )
     return Draft(
         pattern, some, [some], {name: name for name in classes},

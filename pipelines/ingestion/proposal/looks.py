@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 
+from fatescope import plural
 from fatescope.config import Params
 from fatescope.data import features
 from fatescope.data.native.reader import BIT_DEPTH
@@ -31,9 +32,9 @@ def look_at_sizes(export: Export, counts: Counts, look: NativeLook, max_pixels: 
     sizes.complete = sizes.complete and not look.sizes.heights
     sizes.refused += look.sizes.refused
     if len(sizes.refused) > len(sizes.heights):
+        images = plural.count(len(sizes.refused) + len(sizes.heights), "image that was", "images that were")
         raise DataError(
-            f"{export.name}: {len(sizes.refused)} of {len(sizes.refused) + len(sizes.heights)} images that were looked "
-            f"at cannot be used: {reasons(sizes.refused)}"
+            f"{export.name}: {len(sizes.refused)} of {images} looked at cannot be used: {reasons(sizes.refused)}"
         )
     return sizes
 
@@ -52,8 +53,8 @@ def look_at_crops(export: Export, counts: Counts, look: NativeLook, max_pixels: 
     crops = pixels.look_at_channels(export.folder, {"": chosen}, max_pixels)[""]
     if len(crops.refused) > len(crops.crops):
         raise DataError(
-            f"{export.name}: {len(crops.refused)} of {len(chosen)} images whose pixels were looked at cannot be used: "
-            f"{reasons(crops.refused)}"
+            f"{export.name}: {len(crops.refused)} of {plural.count(len(chosen), 'image')} whose pixels were looked at "
+            f"cannot be used: {reasons(crops.refused)}"
         )
     crops.crops += look.look.crops
     return crops
@@ -74,11 +75,12 @@ def of_quality(crops: ChannelLook, params: Params) -> list[str]:
     table = np.concatenate([features.acquisition(crop[None], depth) for crop, depth in crops.crops])
     limits, column = params.validation, features.ACQUISITION.index
     bad = {
-        "are saturated (validate.max_saturation)": table[:, column("saturation")] > limits.max_saturation,
-        "are blank (validate.min_spread)": table[:, column("spread")] < limits.min_spread,
+        "saturated (validate.max_saturation)": table[:, column("saturation")] > limits.max_saturation,
+        "blank (validate.min_spread)": table[:, column("spread")] < limits.min_spread,
     }
+    images_are = plural.count(len(table), "image is", "images are")
     return [
-        f"{np.mean(rows):.0%} of {len(rows)} images {what}; validate refuses more than {limits.max_bad_share:.0%}"
+        f"{np.mean(rows):.0%} of {images_are} {what}; validate refuses more than {limits.max_bad_share:.0%}"
         for what, rows in bad.items()
         if np.mean(rows) > limits.max_bad_share
     ]
@@ -88,4 +90,6 @@ def of_unmatched(counts: Counts, images: int) -> list[str]:
     """Return which images the pattern does not read."""
     left_out = len(counts.unmatched)
     example = f", such as {counts.unmatched[0]}" if left_out else ""
-    return [f"{left_out:,} of {images:,} images are named otherwise and left out{example}"] if left_out else []
+    are = plural.agree(left_out, "is", "are")
+    of = plural.count(images, "image")
+    return [f"{left_out:,} of {of} {are} named otherwise and left out{example}"] if left_out else []

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fatescope import plural
 from fatescope.config import Dataset, Params
 from fatescope.data.native.reader import BIT_DEPTH
 from fatescope.data.paths import read_labels
@@ -73,7 +74,8 @@ def _labels_of_sheet(export: Export, dataset: Dataset) -> dict[str, Label]:
         reading = sheet.understand(table, layout)
         if reading and not reading.missing and {row.label.lower() for row in reading.labels.values()} <= set(known):
             rows = sheet.as_labels(reading, layout)
-            log.info("%s says the class and the group of %d samples", table.name, len(reading.labels))
+            samples = plural.count(len(reading.labels), "sample")
+            log.info("%s says the class and the group of %s", table.name, samples)
             return {path: Label(known[row.label.lower()], row.group) for path, row in rows.items()}
     return {}
 
@@ -119,9 +121,9 @@ def _compare(sizes: Sizes, params: Params) -> tuple[list[str], Values]:
     if too_large > limit * len(sizes.heights):
         wanted = [max(pair) for pair in zip(present, canvas, strict=True)]
         values["ingest"] = {"canvas": wanted}
+        crops, fit = plural.count(len(sizes.heights), "crop"), plural.agree(too_large, "does not fit", "do not fit")
         foreseen.append(
-            f"{too_large:,} of {len(sizes.heights):,} crops do not fit ingest.canvas ({present[0]}x{present[1]} px); "
-            f"it should be {wanted}"
+            f"{too_large:,} of {crops} {fit} ingest.canvas ({present[0]}x{present[1]} px); it should be {wanted}"
         )
     for name, lengths, now, side in (
         ("height_px", sizes.heights, params.validation.height_px, canvas[0]),

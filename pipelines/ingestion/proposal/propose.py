@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fatescope import plural
 from fatescope.config import Dataset, Params
 from fatescope.data.paths import read_labels
 from fatescope.data.sidecar import Label, Labels
@@ -126,4 +127,5 @@ def _add_natives(counts: Counts, dataset: Dataset, export: Export, labels: Label
         codes = cells_of(found, export.folder)
         for code, number in zip(*np.unique(codes, return_counts=True), strict=True):
             counts.cells[found.labels[code], found.group] += int(number)
-    return [f"{len(problems)} native files give no cells, such as {problems[0]}"] if problems else []
+    files = plural.count(len(problems), "native file gives", "native files give")
+    return [f"{files} no cells, such as {problems[0]}"] if problems else []

@@ -1,5 +1,6 @@
 """The fields of params.yaml that fit an export."""
 
+from fatescope import plural
 from fatescope.config import Params
 from fatescope.config.data import is_coarse
 from fatescope.errors import DataError
@@ -66,7 +67,8 @@ def values_for(
 def _tell_classes(counts: Counts, tasks: dict[str, list[str]], enough: int, least: int, words: Words) -> None:
     by_class, groups = counts.by_class(), counts.groups()
     named = {name for classes in tasks.values() for name in classes}
-    words.sure.append(f"cells by class: {shown(by_class)}, in {len({group for _, group in counts.cells})} groups")
+    in_groups = plural.count(len({group for _, group in counts.cells}), "group")
+    words.sure.append(f"cells by class: {shown(by_class)}, in {in_groups}")
     if rare := [name for name in by_class if name not in named]:
         words.decide.append(f"of no task: {', '.join(rare)}; fewer than {enough} cells, or no class of the known task")
     if enough < least:
@@ -85,16 +87,19 @@ def _for_sizes(sizes: Sizes, params: Params, words: Words) -> Values:
     """Return the fields of ingest and validate that fit the sizes of crops."""
     limit = params.ingest.max_refused_share
     height, width = sizes.canvas(limit)
-    of = "" if sizes.complete else f" ({len(sizes.heights):,} were looked at)"
+    of = "" if sizes.complete else f" ({plural.count(len(sizes.heights), 'was', 'were')} looked at)"
     words.sure.append(
         f"crops are {_span(sizes.heights)} px high and {_span(sizes.widths)} px wide{of}, of "
         f"{' or '.join(map(str, sorted(sizes.depths)))} bit; canvas {height}x{width} px"
     )
     outside = sum(h > height or w > width for h, w in zip(sizes.heights, sizes.widths, strict=True))
     if outside:
-        words.decide.append(f"{outside} crops are far larger than the others, do not fit the canvas, and are refused")
+        crops = plural.count(outside, "crop is", "crops are")
+        fit, are = plural.agree(outside, "does", "do"), plural.agree(outside, "is", "are")
+        words.decide.append(f"{crops} far larger than the others, {fit} not fit the canvas, and {are} refused")
     if sizes.refused:
-        words.decide.append(f"{len(sizes.refused)} images are refused: {reasons(sizes.refused)}")
+        images = plural.count(len(sizes.refused), "image is", "images are")
+        words.decide.append(f"{images} refused: {reasons(sizes.refused)}")
     ingest: dict[str, object] = {"canvas": [height, width]}
     share = (len(sizes.refused) + outside) / (len(sizes.refused) + len(sizes.heights))
     if share > limit:

@@ -6,6 +6,7 @@ from typing import IO, Annotated, Literal
 from fastapi import Query
 from fastapi.responses import Response
 
+from fatescope import plural
 from fatescope.data.native.slices import Cursor, SlicedSource
 from service.api.formats import Document
 from service.inference.errors import RequestError
@@ -40,9 +41,8 @@ def sliced_file(
 ) -> SlicedFile:
     """Return the file of which the `parts` are slices; raises RequestError where these are none of it."""
     if len(parts) != len(offsets):
-        raise RequestError(
-            422, "parameters", f"{len(parts)} slices, but {len(offsets)} offsets; send an offset for each slice"
-        )
+        slices, starts = plural.count(len(parts), "slice"), plural.count(len(offsets), "offset")
+        raise RequestError(422, "parameters", f"{slices}, but {starts}; send an offset for each slice")
     try:
         source = SlicedSource([(at, part.read()) for at, (_, part) in zip(offsets, parts, strict=True)], size)
         return SlicedFile(source, shorten(name), None if cursor is None else Cursor.parse(cursor))

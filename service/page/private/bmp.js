@@ -1,5 +1,6 @@
 // BMP, uncompressed, of 8, 24 and 32 bits, as Pillow reads it for the service.
 
+import { plural } from "../format.js";
 import { ImageError, damaged, unsupported } from "./image-error.js";
 
 const FILE_HEADER = 14;
@@ -14,7 +15,7 @@ export function readHeaders(bytes, name) {
   try {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const size = view.getUint32(14, true);
-    if (!HEADERS.has(size)) throw unsupported(name, `a BMP whose header has ${size} bytes`);
+    if (!HEADERS.has(size)) throw unsupported(name, `a BMP whose header has ${plural(size, "byte")}`);
     const [width, tall, bits] = [view.getInt32(18, true), view.getInt32(22, true), view.getUint16(28, true)];
     if (width < 1 || tall === 0) throw new RangeError(`${width}x${tall} px`);
     const stored = {
@@ -46,7 +47,7 @@ export function readHeaders(bytes, name) {
 export async function decodePage(bytes, { height, width, stored }, name) {
   const { bits, compression, start, isUpward } = stored;
   if (compression !== 0) throw unsupported(name, "a compressed BMP");
-  if (![8, 24, 32].includes(bits)) throw unsupported(name, `a BMP of ${bits} bits per pixel`);
+  if (![8, 24, 32].includes(bits)) throw unsupported(name, `a BMP of ${plural(bits, "bit")} per pixel`);
   const step = bits / 8;
   const rowBytes = Math.ceil((width * step) / 4) * 4;
   if (start + rowBytes * height > bytes.length) throw damaged(name, "the file ends within its pixels");

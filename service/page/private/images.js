@@ -1,5 +1,6 @@
 // Decode files into the pixels of cells and place them on the canvas of a model, as fatescope/data/images.py does.
 
+import { plural } from "../format.js";
 import * as bmp from "./bmp.js";
 import { ImageError, unsupported } from "./image-error.js";
 import * as png from "./png.js";
@@ -51,7 +52,7 @@ export function checkHeader({ height, width, samples, bitDepth }, name) {
     throw new ImageError("channels", `${name}: ${samples} channels where 1 was expected; export one channel per file`);
   }
   if (bitDepth < 8 || bitDepth > 16) {
-    throw new ImageError("bit_depth", `${name}: ${bitDepth} bits per pixel; expected 8 to 16`);
+    throw new ImageError("bit_depth", `${name}: ${plural(bitDepth, "bit")} per pixel; expected 8 to 16`);
   }
 }
 

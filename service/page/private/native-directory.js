@@ -1,5 +1,7 @@
 // The directories of a native file, as fatescope/data/native/directories.py reads them: offsets wrap above 4 GiB.
 
+import { agree, plural } from "../format.js";
+
 export const TAG = {
   width: 256,
   height: 257,
@@ -29,7 +31,9 @@ export class Source {
 
   /** Return `size` bytes at `offset`; throws a RangeError beyond the end of the file. */
   async read(offset, size) {
-    if (offset + size > this.blob.size) throw new RangeError(`${size} bytes at ${offset} are not in the file`);
+    if (offset + size > this.blob.size) {
+      throw new RangeError(`${plural(size, "byte")} at ${offset} ${agree(size, "is", "are")} not in the file`);
+    }
     if (offset < this.start || offset + size > this.start + this.bytes.length) {
       const window = this.blob.slice(offset, offset + Math.max(size, WINDOW));
       [this.start, this.bytes] = [offset, new Uint8Array(await window.arrayBuffer())];

@@ -1,6 +1,7 @@
 // The objects of a .rif or .cif, one after the other, as fatescope/data/native/reader.py reads them.
 
 import { channelsOf } from "../filenames.js";
+import { plural } from "../format.js";
 import { sameChannel } from "../names.js";
 import { ImageError } from "./image-error.js";
 import { checkHeader } from "./images.js";
@@ -125,7 +126,7 @@ export class NativeFile {
     const [height, width] = [directory.needed(TAG.height), directory.needed(TAG.width)];
     const count = this.used.length;
     if (!count || count > MAX_CHANNELS || !height || !width || width % count) {
-      throw new RangeError(`${height}x${width} px cannot be divided into ${count} channels`);
+      throw new RangeError(`${height}x${width} px cannot be divided into ${plural(count, "channel")}`);
     }
     const each = width / count;
     const header = { format: "CIF", height, width: each, samples: 1, bitDepth: BIT_DEPTH, orientation: 1 };

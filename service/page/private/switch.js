@@ -2,6 +2,7 @@
 
 import { answerRequests } from "../api.js";
 import { byId } from "../dom.js";
+import { agree } from "../format.js";
 import { Answers } from "./answers.js";
 import { forget, keep } from "./offline-store.js";
 
@@ -60,5 +61,5 @@ export async function turn(model) {
 const isKept = (task, spec) => keep(task, spec).catch(() => false);
 
 const checked = ({ workers }) =>
-  `The model runs in this browser, in ${workers.length === 1 ? "one thread" : `${workers.length} threads`}, and gave the ` +
+  `The model runs in this browser, in ${agree(workers.length, "one thread", `${workers.length} threads`)}, and gave the ` +
   "results of its test cells. Images and results stay here.";

@@ -1,5 +1,6 @@
 // Grey levels from the values that a TIFF stores, as fatescope/data/formats/tiff_levels.py has them.
 
+import { plural } from "../format.js";
 import { ImageError, damaged, unsupported } from "./image-error.js";
 import { TAG } from "./tiff-directory.js";
 
@@ -15,7 +16,7 @@ function readPalette(directory, name) {
   const bits = directory.number(TAG.bits, 1);
   const entry = directory.entries.get(TAG.palette);
   if (bits > 16 || entry?.total !== 3 * 2 ** bits || entry.kind !== 3 || directory.number(TAG.samples, 1) !== 1) {
-    throw damaged(name, `a palette that does not fit pixels of ${bits} bits`);
+    throw damaged(name, `a palette that does not fit pixels of ${plural(bits, "bit")}`);
   }
   let values;
   try {

@@ -1,6 +1,7 @@
 // TIFF: the pages of a file and their pixels, as fatescope/data/formats/tiff.py reads them. Tiles, and compressions other than
 // LZW, deflate and PackBits, are left to the service.
 
+import { plural } from "../format.js";
 import { ImageError, damaged, unsupported } from "./image-error.js";
 import { unpack } from "./strips.js";
 import { TAG, layoutOf, readChain } from "./tiff-directory.js";
@@ -90,7 +91,7 @@ function checkDecodable(directory, bits, name) {
     );
   }
   if (!COMPRESSIONS.has(number(TAG.compression, 1))) throw unsupported(name, `compression ${number(TAG.compression)}`);
-  if (bits !== 8 && bits !== 16) throw unsupported(name, `pixels of ${bits} bits`);
+  if (bits !== 8 && bits !== 16) throw unsupported(name, `pixels of ${plural(bits, "bit")}`);
   if (number(TAG.tileWidth) !== undefined || number(TAG.tileHeight) !== undefined) throw unsupported(name, "tiles");
   if (number(TAG.fillOrder, 1) !== 1) throw unsupported(name, "bytes whose bits are reversed");
   if (![1, 2].includes(number(TAG.predictor, 1))) throw unsupported(name, `predictor ${number(TAG.predictor)}`);

@@ -322,7 +322,7 @@ def test_a_file_is_never_changed(params, source, target):
     import_data.import_export(params.dataset, source, target)
     (source / "a_1d1_0_Ch1.ome.tif").write_text("other")
     before = {path: (target / path).read_bytes() for path in listed(target)}
-    with pytest.raises(DataError, match=r"1 files, such as a_1d1_0_Ch1\.ome\.tif, are in .* with other content"):
+    with pytest.raises(DataError, match=r"1 file, such as a_1d1_0_Ch1\.ome\.tif, is in .* with other content"):
         import_data.import_export(params.dataset, source, target)
     assert {path: (target / path).read_bytes() for path in listed(target)} == before
 
@@ -398,7 +398,7 @@ def test_a_file_where_a_folder_is_changes_nothing(params, target, tmp_path, ther
         (folder / path).parent.mkdir(parents=True)
         (folder / path).write_text("x")
     (tmp_path / "lab" / "a_1d1_1_Ch1.ome.tif").write_text("x")
-    with pytest.raises(DataError, match=r"1 files, such as sub.*with other content"):
+    with pytest.raises(DataError, match=r"1 file, such as sub.*with other content"):
         import_data.import_export(params.dataset, tmp_path / "lab", target)
     assert listed(target) == [there]
 
@@ -420,7 +420,7 @@ def test_native_files_that_cannot_be_read_are_named_with_the_reason(params, sour
     shutil.copyfile(raw, source / "run.cif")
     survey_of_all = import_data.import_export(params.dataset, source, target)
     text = describe(params.dataset, survey_of_all)
-    assert "1 native files give no cells:\n  run.cif: a raw file of an Amnis instrument" in text
+    assert "1 native file gives no cells:\n  run.cif: a raw file of an Amnis instrument" in text
 
 
 def test_a_source_that_is_not_there_is_not_one_of_another_kind(params, target, tmp_path):
@@ -458,7 +458,7 @@ def test_one_native_file_is_imported_with_its_analysis(params, target, tmp_path)
     assert listed(target) == ["Run 7.CIF", "tags.daf"]
     assert dict(counts.cells) == {("NT3", "run1"): 3}
     assert json.loads((target / "origin.json").read_text())["groups"] == ["run1"]
-    assert "3 cells in 1 groups" in describe(params.dataset, counts)
+    assert "3 cells in 1 group" in describe(params.dataset, counts)
     assert "3 objects of native files are left out: they are in no population" in describe(params.dataset, counts)
 
 
@@ -469,6 +469,6 @@ def test_a_folder_of_native_files_beside_images(params, source, target):
     counts = import_data.import_export(params.dataset, source, target)
     assert sum(counts.cells.values()) == before + 6
     assert counts.cells["astrocyte", "a_3d4"] == 6
-    assert "1 native files give no cells:\n  strange.cif: dataset.pattern does not match" in describe(
+    assert "1 native file gives no cells:\n  strange.cif: dataset.pattern does not match" in describe(
         params.dataset, counts
     )

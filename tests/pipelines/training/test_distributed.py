@@ -42,7 +42,7 @@ def test_a_process_without_a_gpu_of_its_own_ends_all(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setattr(distributed, "_gather", lambda own: [True, own])
-    with pytest.raises(FatescopeError, match=r"processes \[1\] of 2 have no GPU; start as many .* as it has GPUs"):
+    with pytest.raises(FatescopeError, match=r"process \[1\] of 2 has no GPU; start as many .* as it has GPUs"):
         distributed._have_gpu(1)
 
 

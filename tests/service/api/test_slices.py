@@ -196,7 +196,7 @@ def test_parts_that_lie_too_far_apart_cost_one_object(client, monkeypatch):
     ("spans", "query", "message"),
     [
         ([(0, 100)], {"size": 50}, "a slice ends behind the 50 bytes of the file"),
-        ([(0, 100)], {"offset": [0, 5]}, "1 slices, but 2 offsets"),
+        ([(0, 100)], {"offset": [0, 5]}, "1 slice, but 2 offsets"),
         ([(0, 100)], {"cursor": "1-2"}, "'1-2' is no place in a file"),
         ([(0, 100)], {"cursor": "1-2-3-٤"}, "is no place in a file"),
         ([(0, 100)], {"cursor": f"1-2-{'9' * 5000}-0"}, "is no place in a file"),

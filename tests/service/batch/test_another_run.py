@@ -86,7 +86,7 @@ def test_files_that_changed_are_classified_again_and_no_others(source, tmp_path,
     with caplog.at_level("INFO"):
         summary = score(source, out)
     # `nowhere` is new, and `gone.tif`, which links to it, can be read now.
-    assert "1 new files and 3 that have changed" in caplog.text
+    assert "1 new file and 3 that have changed" in caplog.text
     assert (before["cells"], summary["cells"], summary["refused"]) == (12, 15, {})
     assert sum(summary["labels"].values()) == 15
     assert_as_anew(source, out)

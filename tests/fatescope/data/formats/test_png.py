@@ -99,14 +99,14 @@ def test_a_palette_of_16_levels_has_the_levels_of_its_colours():
     np.testing.assert_array_equal(decode(buffer.getvalue())[1], 255 - 17 * (CELL8 % 16))
 
 
-@pytest.mark.parametrize("bits", [1, 2, 4])
-def test_grey_of_fewer_than_8_bits_is_refused(bits):
+@pytest.mark.parametrize(("bits", "words"), [(1, "1 bit"), (2, "2 bits"), (4, "4 bits")])
+def test_grey_of_fewer_than_8_bits_is_refused(bits, words):
     raw = bytearray(png(np.zeros((16, 16 * bits // 8), np.uint8)))
     raw[16:26] = struct.pack(">IIBB", 16, 16, bits, GREY)
     raw[29:33] = struct.pack(">I", zlib.crc32(raw[12:29]))
     code, message = refuse(bytes(raw))
     assert code == "bit_depth"
-    assert f"{bits} bits per pixel" in message
+    assert f"{words} per pixel" in message
 
 
 @pytest.mark.parametrize(

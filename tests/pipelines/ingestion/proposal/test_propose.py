@@ -155,7 +155,7 @@ def test_images_that_cannot_be_used_are_foreseen(settings, tmp_path, rng):
     source = write(tmp_path / "lab", rng, paths(("Live", "Dead")))
     (source / "Live/run1/0_Ch1.tif").write_bytes(tiff(rng.random((40, 44)).astype(np.float32)))
     made = proposal(settings, source)
-    assert any("1 images are refused: 1 such as Live/run1/0_Ch1.tif" in line for line in made.decide)
+    assert any("1 image is refused: 1 such as Live/run1/0_Ch1.tif" in line for line in made.decide)
     assert made.values["ingest"]["max_refused_share"] == pytest.approx(0.055)
     assert ingested(settings, source, tmp_path, made).refused == {"bit_depth": 1}
     for path in paths(("Live", "Dead")):
