@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.report import Figure
 from fatescope.data import images
+from fatescope.data.crops import center, stacked
 from fatescope.inference import bundle
 from fatescope.networks import network
 from fatescope.networks.preprocessing import widen
@@ -83,7 +84,7 @@ def tensorrt_peer(folder: Path, pixels: Pixels) -> Callable[[], object] | None:
         return None
     if session.get_providers()[0] != name:
         return None
-    cells = images.stacked(pixels).astype(np.float32)
+    cells = stacked(pixels).astype(np.float32)
     return lambda: session.run(list(bundle.OUTPUTS[:2]), {"pixels": cells})
 
 
@@ -122,7 +123,7 @@ def measure_score(folder: Path, paths: list[Path], out: Path, engine: float) -> 
     canvas = bundle.read_spec(folder).canvas
     for path in paths:
         [(_, pixels)] = images.decode(path.read_bytes(), "cell", 1_000_000)
-        images.center(pixels, canvas, "cell")
+        center(pixels, canvas, "cell")
     decoding = len(paths) / (time.perf_counter() - start)
     source = paths[0].parents[1]
     plan = job.create_plan(source, out, Champion(bundle.read_spec(folder).task, "1", folder))

@@ -20,7 +20,8 @@ from benchmarks.report import publish
 from benchmarks.tables import Row, fill, table, to_figures
 from fatescope import command, config
 from fatescope.config import Simulate
-from fatescope.data import cell_quality, features, images, quality_gate
+from fatescope.data import cell_quality, features, quality_gate
+from fatescope.data.crops import center
 from fatescope.data.quality_gate import REASONS, QualityGate
 from fatescope.inference import composition
 from pipelines.commands import simulate
@@ -68,7 +69,7 @@ def draw(settings: Simulate, canvas: tuple[int, int]) -> Drawn:
         kinds=np.array([drawn.kind for _, drawn in found]),
         planted=np.array([drawn.planted for _, drawn in found]),
         quality=cell_quality.measure(crops, [BIT_DEPTH] * len(crops)),
-        appearance=features.cell(np.stack([images.center(crop, canvas, "") for crop in crops])),
+        appearance=features.cell(np.stack([center(crop, canvas, "") for crop in crops])),
     )
 
 

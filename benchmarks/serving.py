@@ -43,6 +43,7 @@ from benchmarks.service import (
 )
 from fatescope.command import run
 from fatescope.data import images
+from fatescope.data.crops import center
 from fatescope.errors import DataError
 from service.inference import engines
 from service.settings import ServiceSettings
@@ -101,7 +102,7 @@ def in_process(bundle: Path, raws: list[bytes]) -> Limit:
         centred = []
         for raw in chosen:
             [(_, pixels)] = images.decode(raw, "cell", 1_000_000)
-            centred.append(images.center(pixels, model.spec.canvas, "cell"))
+            centred.append(center(pixels, model.spec.canvas, "cell"))
         model.predict(np.stack(centred))
 
     def time_of(chosen: list[bytes]) -> float:
@@ -202,7 +203,7 @@ def peers(folder: Path, bundle: Path, address: str, raws: list[bytes], effort: E
     command = [python, "-m", "mlflow", "models", "serve", "-m", address, "--env-manager", "local", *address_options]
     [(_, pixels)] = images.decode(raws[0], "cell", 1_000_000)
     canvas = tuple(json.loads((bundle / "spec.json").read_text())["canvas"])
-    centred = images.center(pixels, canvas, "cell")
+    centred = center(pixels, canvas, "cell")
     body = json.dumps({"inputs": centred[None].tolist()}, separators=(",", ":")).encode()
     sent = request("/invocations", "application/json", body)
     results["mlflow models serve"] = peer(folder, bundle, command, "/ping", sent, port, effort)

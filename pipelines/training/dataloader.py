@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fatescope.data.images import stacked
+from fatescope.data.crops import stacked
 from fatescope.networks.preprocessing import widen
 from pipelines.training import distributed
 from pipelines.training.batches import Batch, Indices, Loader

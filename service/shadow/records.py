@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fatescope.data import images
+from fatescope.data.crops import pixel_hash
 from fatescope.inference import shadow_records
 from fatescope.inference.shadow_labels import judge_labels
 from fatescope.inference.uncertainty import UNLIKE, Assessment
@@ -83,7 +83,7 @@ class ShadowRecords:
                 "distance": float(assessment.distance[i]),
                 "ms": milliseconds,
                 "pixel_hash": hashlib.sha256(crop.tobytes()).hexdigest(),
-                "image_hash": images.pixel_hash(crop),
+                "image_hash": pixel_hash(crop),
                 "dropped": job["dropped"] if i == 0 else 0,
                 **{f"champion_p_{name}": float(champion_probabilities[i, k]) for k, name in enumerate(classes)},
                 **{f"p_{name}": float(probabilities[i, k]) for k, name in enumerate(classes)},

@@ -11,7 +11,7 @@ from anyio import from_thread
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 
-from fatescope.data import images
+from fatescope.data.crops import pixel_hash
 from fatescope.errors import ImageError
 from fatescope.inference import label_queue
 from fatescope.inference.labels import read_labels
@@ -124,7 +124,7 @@ def correct(  # noqa: PLR0913, PLR0917  the parts of a form
         decoded = model.decoder.decode_one(*files)
     except ImageError as error:
         raise RequestError(400, error.code, str(error), files[0].name) from error
-    digest = images.pixel_hash(decoded.native)
+    digest = pixel_hash(decoded.native)
     response = _store(state, Correction(files, label, called, keep_image, cell, digest), model)
     if state.shadow and label and response.counts:
         try:

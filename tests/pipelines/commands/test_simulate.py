@@ -14,6 +14,7 @@ import tifffile
 from fatescope.config import Dataset, Simulate, load
 from fatescope.config.presets import get_preset
 from fatescope.data import images
+from fatescope.data.crops import background, border
 from fatescope.data.paths import ORIGIN, PathParser, list_files
 from fatescope.data.tracks import frame_of
 from fatescope.errors import DataError, ParamsError
@@ -159,7 +160,7 @@ def test_planted_junk_looks_like_what_it_is_called(with_junk):
     # A fragment darkens or brightens few pixels, and a cell that is cut off some at the border.
     spread = {kind: np.median([cell.std() / cell.mean() for cell in cells[kind]]) for kind in cells}
     assert spread["debris"] < spread["cell"] < spread["doublet"]
-    at_border = {kind: np.median([images.border(cell).std() / cell.mean() for cell in cells[kind]]) for kind in cells}
+    at_border = {kind: np.median([border(cell).std() / cell.mean() for cell in cells[kind]]) for kind in cells}
     assert at_border["clipped"] > 2 * at_border["cell"]
 
 
@@ -236,8 +237,7 @@ def test_with_a_full_shortcut_the_background_orders_the_media(tmp_path):
     few = SMALL.model_copy(update={"shortcut": 1.0, "days": [1], "cells": 48, "marker_channels": 0})
     simulate(few, tmp_path / "data", workers=1)
     levels = [
-        np.array([np.median(images.border(cell)) for cell in cells])
-        for cells in brightfield(tmp_path / "data").values()
+        np.array([np.median(border(cell)) for cell in cells]) for cells in brightfield(tmp_path / "data").values()
     ]
     means = [level.mean() for level in levels]
     assert means == sorted(means)
@@ -246,7 +246,7 @@ def test_with_a_full_shortcut_the_background_orders_the_media(tmp_path):
 
 def test_the_cell_stands_out_from_a_background_like_that_of_a_camera(drawn):
     cells = [cell for found in brightfield(drawn).values() for cell in found]
-    levels = np.array([np.median(images.border(cell)) for cell in cells])
+    levels = np.array([np.median(border(cell)) for cell in cells])
     contrast = np.array([np.ptp(cell.astype(float)) for cell in cells]) / levels
     assert levels.min() > 500
     assert levels.max() < 1000
@@ -340,8 +340,8 @@ def test_darkfield_is_drawn_beside_the_other_channels_which_stay_as_they_are(dra
     for path in sorted((tmp_path / "data").glob("*/*_Ch12.ome.tif"))[:10]:
         scatter = tifffile.imread(path)
         assert scatter.shape == tifffile.imread(path.with_name(path.name.replace("_Ch12.", "_Ch1."))).shape
-        assert 40 < images.background(scatter) < 90  # no lamp: offset, and what scatters at the rim
-        assert np.quantile(scatter, 0.99) > images.background(scatter) + 20
+        assert 40 < background(scatter) < 90  # no lamp: offset, and what scatters at the rim
+        assert np.quantile(scatter, 0.99) > background(scatter) + 20
 
 
 def test_what_granules_scatter_tells_media_apart_a_little(tmp_path):
