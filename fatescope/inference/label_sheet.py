@@ -14,10 +14,10 @@ import pandas as pd
 from fatescope.atomic import replacing
 from fatescope.data import images
 from fatescope.data.crops import pixel_hash
+from fatescope.data.export_folder import list_files
 from fatescope.data.native.names import is_native
 from fatescope.data.native.objects import NativeObject
 from fatescope.data.native.reader import NativeFile
-from fatescope.data.paths import list_files
 from fatescope.errors import DataError, ImageError
 from fatescope.inference.classification import MAX_PIXELS
 

@@ -33,9 +33,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fatescope.data import archives, instruments
+from fatescope.data.export_folder import list_files
 from fatescope.data.native.names import is_native
 from fatescope.data.native.reader import NativeFile
-from fatescope.data.paths import list_files
 from fatescope.errors import DataError, ImageError
 from fatescope.inference import bundle
 from service.batch import listing, pieces, tables

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fatescope.config import Dataset, Params
+from fatescope.data.export_folder import read_labels
 from fatescope.data.native.reader import BIT_DEPTH
-from fatescope.data.paths import read_labels
 from fatescope.data.sidecar import Label, Labels
 from pipelines.ingestion.native_cells import NativeCells, NativeFiles
 from pipelines.ingestion.proposal import native, pixels, section, sheet

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fatescope.config import Dataset, Params
-from fatescope.data.paths import read_labels
+from fatescope.data.export_folder import read_labels
 from fatescope.data.sidecar import Label, Labels
 from fatescope.errors import DataError
 from pipelines.ingestion.native_cells import NativeCells, NativeFiles

@@ -15,7 +15,8 @@ from fatescope.config import Dataset, Simulate, load
 from fatescope.config.presets import get_preset
 from fatescope.data import images
 from fatescope.data.crops import background, border
-from fatescope.data.paths import ORIGIN, PathParser, list_files
+from fatescope.data.export_folder import ORIGIN, list_files
+from fatescope.data.paths import PathParser
 from fatescope.data.tracks import frame_of
 from fatescope.errors import DataError, ParamsError
 from pipelines.commands import simulate as stage

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fatescope.data.crops import pixel_hash
-from fatescope.data.paths import CORRECTIONS
+from fatescope.data.export_folder import CORRECTIONS
 from fatescope.inference import label_queue
 from fatescope.inference.labels import append_labels, read_labels
 from tests.support.images import draw_cell, tiff
