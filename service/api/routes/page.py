@@ -16,6 +16,7 @@ from fatescope.errors import ImageError
 from fatescope.inference import label_queue
 from fatescope.inference.labels import read_labels
 from service.api import formats
+from service.api.batch_schemas import ClassifyBatchResponse
 from service.api.feedback import Correction
 from service.api.headers import PAGE_HEADERS
 from service.api.model_schemas import (
@@ -25,7 +26,7 @@ from service.api.model_schemas import (
     SummariseResponse,
 )
 from service.api.routes.parameters import FormatName, Task, download
-from service.api.schemas import ClassifyBatchResponse, ClassShare
+from service.api.schemas import ClassShare
 from service.api.state import ServiceState, state_of
 from service.inference import summary
 from service.inference.errors import RequestError
