@@ -18,6 +18,7 @@ from fatescope.data.crops import Pixels, background, center
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Bundle
 from pipelines.commands import simulate
+from pipelines.simulation.acquisition_groups import Group, groups
 
 Key = tuple[str, int, int]
 """Medium, day and run."""
@@ -76,8 +77,8 @@ def draw(settings: config.Simulate, keys: list[Key], cells: int) -> Crops:
     crops = {}
     for medium, day, run in keys:
         # Cells with the first numbers may be those of the data.
-        used = settings.cells // len(simulate.groups(settings)) + 1 if run <= settings.runs else 0
-        group = simulate.Group(medium, day, run, used + cells)
+        used = settings.cells // len(groups(settings)) + 1 if run <= settings.runs else 0
+        group = Group(medium, day, run, used + cells)
         with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
             simulate.draw_group(settings, group, Path(name))
             paths = (Path(name) / group.sample).glob("*_Ch1.ome.tif")

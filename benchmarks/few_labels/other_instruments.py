@@ -15,8 +15,8 @@ import numpy.typing as npt
 from benchmarks.few_labels.sets import Divided, Indices, Sets
 from fatescope.data import dataset
 from fatescope.data.crops import center
-from pipelines.commands.simulate import draw_cells, groups
 from pipelines.evaluation.instrument_shifts import PIXEL_SIZE, SHIFTS, shift_cells, shift_crop
+from pipelines.simulation.acquisition_groups import draw_cells, groups
 from pipelines.simulation.optics import Acquisition
 
 Pixels = npt.NDArray[np.uint16]
