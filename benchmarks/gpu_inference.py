@@ -114,7 +114,7 @@ def measure_engine(folder: Path, device: torch.device, seconds: float) -> tuple[
 
 def measure_score(folder: Path, paths: list[Path], out: Path, engine: float) -> list[Figure]:
     """Return the figures of `score` in one process on the files of `paths`, beside decoding and the `engine`'s rate."""
-    from service.batch import job  # noqa: PLC0415  as above
+    from service.batch.plan import create_plan  # noqa: PLC0415  as above
     from service.batch.worker import Scorer  # noqa: PLC0415  as above
     from service.inference import engines  # noqa: PLC0415  as above
     from service.registry.model_store import Champion  # noqa: PLC0415  as above
@@ -126,7 +126,7 @@ def measure_score(folder: Path, paths: list[Path], out: Path, engine: float) -> 
         center(pixels, canvas, "cell")
     decoding = len(paths) / (time.perf_counter() - start)
     source = paths[0].parents[1]
-    plan = job.create_plan(source, out, Champion(bundle.read_spec(folder).task, "1", folder))
+    plan = create_plan(source, out, Champion(bundle.read_spec(folder).task, "1", folder))
     scorer = Scorer(out, None, engines.available_cores())
     scorer.score(0)
     start = time.perf_counter()
