@@ -14,10 +14,11 @@ import pandas as pd
 
 from fatescope import config
 from fatescope.data import features, images
-from fatescope.data.images import Pixels
+from fatescope.data.crops import Pixels, background, center
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Bundle
 from pipelines.commands import simulate
+from pipelines.simulation.acquisition_groups import Group, groups
 
 Key = tuple[str, int, int]
 """Medium, day and run."""
@@ -35,7 +36,7 @@ def lamp(factor: float) -> Change:
 
 def gain(factor: float) -> Change:
     """Return a change of the contrast: deviations from the background larger by a factor."""
-    return lambda pixels, _: images.background(pixels[None])[0] * (1 - factor) + pixels * factor
+    return lambda pixels, _: background(pixels[None])[0] * (1 - factor) + pixels * factor
 
 
 def noise(counts: float) -> Change:
@@ -76,8 +77,8 @@ def draw(settings: config.Simulate, keys: list[Key], cells: int) -> Crops:
     crops = {}
     for medium, day, run in keys:
         # Cells with the first numbers may be those of the data.
-        used = settings.cells // len(simulate.groups(settings)) + 1 if run <= settings.runs else 0
-        group = simulate.Group(medium, day, run, used + cells)
+        used = settings.cells // len(groups(settings)) + 1 if run <= settings.runs else 0
+        group = Group(medium, day, run, used + cells)
         with tempfile.TemporaryDirectory(prefix="fatescope-bench-") as name:
             simulate.draw_group(settings, group, Path(name))
             paths = (Path(name) / group.sample).glob("*_Ch1.ome.tif")
@@ -98,7 +99,7 @@ def describe(model: Bundle, known: Crops, change: Change | None = None) -> pd.Da
         values = np.concatenate([features.acquisition(crop[None], depth) for crop in crops])
         manifest = pd.DataFrame(values, columns=list(features.ACQUISITION)).assign(label="", group=group)
         manifest = manifest.assign(height=[crop.shape[0] for crop in crops], width=[crop.shape[1] for crop in crops])
-        centred = np.stack([images.center(crop, model.spec.canvas, group) for crop in crops])
+        centred = np.stack([center(crop, model.spec.canvas, group) for crop in crops])
         batches = [centred[start : start + _BATCH] for start in range(0, len(centred), _BATCH)]
         predictions = [model.predict(batch) for batch in batches]
         tables.append(bundle.build_reference(manifest, predictions, model.spec, model.outliers))

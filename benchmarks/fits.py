@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fatescope.config import Train
-from fatescope.data.images import stacked
+from fatescope.data.crops import stacked
 from pipelines.training import trainer
 from pipelines.training.device import autocast
 from pipelines.training.examples import Examples

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fatescope.data import images
+from fatescope.data.crops import center
 from pipelines.simulation.cell import Beside, draw_cell
 from pipelines.simulation.optics import Acquisition
 from pipelines.simulation.phenotypes import MEDIA, PAPER
@@ -30,7 +30,7 @@ def _draw_chunk(seed: int, chunk: int, count: int) -> Pixels:
     """Draw `count` cells, of the media of the paper in turn."""
     rng, kinds = np.random.default_rng([seed, chunk]), [MEDIA[medium] for medium in PAPER]
     drawn = [draw_cell(rng, kinds[i % len(kinds)], 3, RUN, SIZE, 0, Beside()).channels[0] for i in range(count)]
-    return np.stack([images.center(cell, CANVAS, "cell") for cell in drawn])
+    return np.stack([center(cell, CANVAS, "cell") for cell in drawn])
 
 
 def draw(distinct: int, cells: int, seed: int) -> tuple[Pixels, npt.NDArray[np.int64]]:

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.report import Figure
 from fatescope.data import images
+from fatescope.data.crops import center, stacked
 from fatescope.inference import bundle
 from fatescope.networks import network
 from fatescope.networks.preprocessing import widen
@@ -83,7 +84,7 @@ def tensorrt_peer(folder: Path, pixels: Pixels) -> Callable[[], object] | None:
         return None
     if session.get_providers()[0] != name:
         return None
-    cells = images.stacked(pixels).astype(np.float32)
+    cells = stacked(pixels).astype(np.float32)
     return lambda: session.run(list(bundle.OUTPUTS[:2]), {"pixels": cells})
 
 
@@ -113,7 +114,7 @@ def measure_engine(folder: Path, device: torch.device, seconds: float) -> tuple[
 
 def measure_score(folder: Path, paths: list[Path], out: Path, engine: float) -> list[Figure]:
     """Return the figures of `score` in one process on the files of `paths`, beside decoding and the `engine`'s rate."""
-    from service.batch import job  # noqa: PLC0415  as above
+    from service.batch.plan import create_plan  # noqa: PLC0415  as above
     from service.batch.worker import Scorer  # noqa: PLC0415  as above
     from service.inference import engines  # noqa: PLC0415  as above
     from service.registry.model_store import Champion  # noqa: PLC0415  as above
@@ -122,10 +123,10 @@ def measure_score(folder: Path, paths: list[Path], out: Path, engine: float) -> 
     canvas = bundle.read_spec(folder).canvas
     for path in paths:
         [(_, pixels)] = images.decode(path.read_bytes(), "cell", 1_000_000)
-        images.center(pixels, canvas, "cell")
+        center(pixels, canvas, "cell")
     decoding = len(paths) / (time.perf_counter() - start)
     source = paths[0].parents[1]
-    plan = job.create_plan(source, out, Champion(bundle.read_spec(folder).task, "1", folder))
+    plan = create_plan(source, out, Champion(bundle.read_spec(folder).task, "1", folder))
     scorer = Scorer(out, None, engines.available_cores())
     scorer.score(0)
     start = time.perf_counter()

@@ -18,7 +18,8 @@ from pipelines.commands import simulate
 from pipelines.evaluation.audit_report import STAGES, VERDICTS
 from pipelines.evaluation.audit_sample import describe_cells
 from pipelines.evaluation.group_audit import judge_groups
-from pipelines.stages import ingest, split
+from pipelines.splitting.by_group import deal_groups
+from pipelines.stages import ingest
 
 SEED = 0
 GROUPS = 9
@@ -53,8 +54,8 @@ def grow(draws: int = DRAWS, added: tuple[int, ...] = ADDED) -> list[Row]:
                 names = np.array([f"{draw}-{place:03}" for place in rng.permutation(count)])
                 labels = np.array([f"class{place % classes}" for place in range(count)])
                 known, params = classes * GROUPS, settings.model_copy(update={"seed": draw})
-                before = split.deal_groups(labels[:known], names[:known], names[:known].tolist(), params)
-                after = split.deal_groups(labels, names, names.tolist(), params)
+                before = deal_groups(labels[:known], names[:known], names[:known].tolist(), params)
+                after = deal_groups(labels, names, names.tolist(), params)
                 moved.append(np.mean([before[name] != after[name] for name in before]))
                 # The groups of both tests, which neither model was fitted on.
                 kept = {labels[i] for i in range(known) if before[names[i]] == after[names[i]] == "test"}

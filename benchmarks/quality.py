@@ -20,11 +20,12 @@ from benchmarks.report import publish
 from benchmarks.tables import Row, fill, table, to_figures
 from fatescope import command, config
 from fatescope.config import Simulate
-from fatescope.data import cell_quality, features, images, quality_gate
+from fatescope.data import cell_quality, features, quality_gate
+from fatescope.data.crops import center
 from fatescope.data.quality_gate import REASONS, QualityGate
 from fatescope.inference import composition
-from pipelines.commands import simulate
 from pipelines.evaluation.confounding import MODELS
+from pipelines.simulation.acquisition_groups import draw_cells, groups
 from pipelines.simulation.optics import BIT_DEPTH
 
 SEED = 0
@@ -60,7 +61,7 @@ class Drawn:
 
 def draw(settings: Simulate, canvas: tuple[int, int]) -> Drawn:
     """Draw the cells of `settings` without writing them."""
-    found = [(group, drawn) for group in simulate.groups(settings) for drawn in simulate.draw_cells(settings, group)]
+    found = [(group, drawn) for group in groups(settings) for drawn in draw_cells(settings, group)]
     crops = [drawn.channels[0] for _, drawn in found]
     return Drawn(
         labels=np.array([group.medium for group, _ in found]),
@@ -68,7 +69,7 @@ def draw(settings: Simulate, canvas: tuple[int, int]) -> Drawn:
         kinds=np.array([drawn.kind for _, drawn in found]),
         planted=np.array([drawn.planted for _, drawn in found]),
         quality=cell_quality.measure(crops, [BIT_DEPTH] * len(crops)),
-        appearance=features.cell(np.stack([images.center(crop, canvas, "") for crop in crops])),
+        appearance=features.cell(np.stack([center(crop, canvas, "") for crop in crops])),
     )
 
 
@@ -164,8 +165,8 @@ def is_outside(gate: QualityGate, cells: Drawn) -> Flags:
 
 def speed(settings: Simulate) -> float:
     """Return the milliseconds that measuring one cell of a batch takes on one core."""
-    group = max(simulate.groups(settings), key=lambda group: group.cells)
-    crops = [drawn.channels[0] for drawn in simulate.draw_cells(settings, group)]
+    group = max(groups(settings), key=lambda group: group.cells)
+    crops = [drawn.channels[0] for drawn in draw_cells(settings, group)]
     crops = (crops * (512 // len(crops) + 1))[:512]
     start = time.process_time()
     cell_quality.measure(crops, [BIT_DEPTH] * len(crops))

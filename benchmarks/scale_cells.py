@@ -27,6 +27,7 @@ from benchmarks.report import Figure
 from benchmarks.scale_stages import link
 from fatescope import config
 from fatescope.data import images
+from fatescope.data.crops import center
 from fatescope.inference import bundle
 from pipelines.commands import simulate
 from service.batch import job
@@ -62,7 +63,7 @@ def decode_and_classify(model: Path, paths: list[Path], threads: int) -> None:
         centred = []
         for path in paths[start : start + BATCH]:
             [(_, pixels)] = images.decode(path.read_bytes(), "cell", 1_000_000)
-            centred.append(images.center(pixels, loaded.spec.canvas, "cell"))
+            centred.append(center(pixels, loaded.spec.canvas, "cell"))
         loaded.predict(np.stack(centred))
     (Path(os.environ["FATESCOPE_BOUND"]) / str(os.getpid())).write_text(str(time.perf_counter() - began))
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 import zipfile
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -109,6 +110,31 @@ def load(
     result["rate"] = succeeded / result["seconds"]
     result["failed"] = sum(result["answers"].values()) - succeeded
     return result
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a server does with one image a request."""
+
+    one: dict[str, Any]
+    """Over one connection, as `load` returns it."""
+    many: dict[str, Any]
+    """Over CONNECTIONS."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long servers are loaded."""
+
+    seconds: float
+    """Over CONNECTIONS; a third of it over one."""
+    requests: int
+    """Over which memory is measured; the first tenth warms up."""
+
+    def load(self, folder: Path, port: int, sent: bytes) -> Loaded:
+        """Load a server with one image a request, over one connection and over many."""
+        one = load(folder, port, sent, self.seconds / 3, connections=1)
+        return Loaded(one, load(folder, port, sent, self.seconds))
 
 
 def form(path: str, part: str, raw: bytes) -> bytes:

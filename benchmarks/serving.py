@@ -8,19 +8,16 @@ simulated cells, on two cores that server and load share; the load comes from a 
   decoder as ours. All get one image a request, in a form, over one connection and over 64.
 """
 
-import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 
-import mlflow
 import numpy as np
 import psutil
 import typer
@@ -31,9 +28,9 @@ from benchmarks.service import (
     CONNECTIONS,
     NETWORKS,
     REPEATS,
-    ROOT,
     SEED,
-    TASK,
+    Effort,
+    Loaded,
     batches,
     form,
     load,
@@ -41,12 +38,14 @@ from benchmarks.service import (
     request,
     serve,
 )
+from benchmarks.serving_peers import peers, register
 from fatescope.command import run
 from fatescope.data import images
+from fatescope.data.crops import center
 from fatescope.errors import DataError
 from service.inference import engines
 from service.settings import ServiceSettings
-from tests.support.servers import ended, free_port, ready
+from tests.support.servers import free_port, ready
 
 BATCHES = (16, 32, 64, 128, 256)
 OVER_LIMIT = {"compact": ">= 0.45", "resnet18": ">= 0.75"}
@@ -66,31 +65,6 @@ class Limit:
     """Median time of one cell."""
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What a server does with one image a request."""
-
-    one: dict[str, Any]
-    """Over one connection, as `load` returns it."""
-    many: dict[str, Any]
-    """Over CONNECTIONS."""
-
-
-def register(bundle: Path) -> str:
-    """Register the bundle as `pipelines.stages.register` does, and return the address of the model."""
-    mlflow.set_experiment("serving")
-    with mlflow.start_run():
-        info = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(ROOT / "pipelines" / "registry" / "pyfunc.py"),
-            artifacts={"bundle": str(bundle)},
-            code_paths=[str(ROOT / "fatescope")],
-            pip_requirements=[],
-            registered_model_name=f"fatescope-{TASK}",
-        )
-    return f"models:/fatescope-{TASK}/{info.registered_model_version}"
-
-
 def in_process(bundle: Path, raws: list[bytes]) -> Limit:
     """Measure the graph in this process."""
     settings = ServiceSettings.read()
@@ -101,7 +75,7 @@ def in_process(bundle: Path, raws: list[bytes]) -> Limit:
         centred = []
         for raw in chosen:
             [(_, pixels)] = images.decode(raw, "cell", 1_000_000)
-            centred.append(images.center(pixels, model.spec.canvas, "cell"))
+            centred.append(center(pixels, model.spec.canvas, "cell"))
         model.predict(np.stack(centred))
 
     def time_of(chosen: list[bytes]) -> float:
@@ -122,21 +96,6 @@ def memory(process: subprocess.Popen[bytes]) -> float:
     """Return the memory in bytes that belongs to the processes of a server alone (USS)."""
     parent = psutil.Process(process.pid)
     return float(sum(member.memory_full_info().uss for member in [parent, *parent.children(recursive=True)]))
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long servers are loaded."""
-
-    seconds: float
-    """Over CONNECTIONS; a third of it over one."""
-    requests: int
-    """Over which memory is measured; the first tenth warms up."""
-
-    def load(self, folder: Path, port: int, sent: bytes) -> Loaded:
-        """Load a server with one image a request, over one connection and over many."""
-        one = load(folder, port, sent, self.seconds / 3, connections=1)
-        return Loaded(one, load(folder, port, sent, self.seconds))
 
 
 def ours(
@@ -183,36 +142,6 @@ def with_runner_process(folder: Path, bundle: Path, raws: list[bytes], effort: E
     with serve(folder, bundle, port, runner_process=True):
         ready(f"http://127.0.0.1:{port}/readyz")
         return effort.load(folder, port, form("/classify", "image", raws[0]))
-
-
-def peer(folder: Path, bundle: Path, command: list[str], probe: str, sent: bytes, port: int, effort: Effort) -> Loaded:
-    """Start a peer by `command` and load it."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {"FATESCOPE_BUNDLE": str(bundle), "PYTHONPATH": path}
-    with ended(command, folder, environment):
-        ready(f"http://127.0.0.1:{port}{probe}")
-        return effort.load(folder, port, sent)
-
-
-def peers(folder: Path, bundle: Path, address: str, raws: list[bytes], effort: Effort) -> dict[str, Loaded]:
-    """Load every peer; return name → result."""
-    python, results = sys.executable, {}
-    port = free_port()
-    address_options = ["--host", "127.0.0.1", "--port", str(port)]
-    command = [python, "-m", "mlflow", "models", "serve", "-m", address, "--env-manager", "local", *address_options]
-    [(_, pixels)] = images.decode(raws[0], "cell", 1_000_000)
-    canvas = tuple(json.loads((bundle / "spec.json").read_text())["canvas"])
-    centred = images.center(pixels, canvas, "cell")
-    body = json.dumps({"inputs": centred[None].tolist()}, separators=(",", ":")).encode()
-    sent = request("/invocations", "application/json", body)
-    results["mlflow models serve"] = peer(folder, bundle, command, "/ping", sent, port, effort)
-    port = free_port()
-    command, sent = [python, "-m", "benchmarks.peers.lit", "--port", str(port)], form("/predict", "request", raws[0])
-    results["LitServe"] = peer(folder, bundle, command, "/health", sent, port, effort)
-    port = free_port()
-    command = [python, "-m", "uvicorn", "benchmarks.peers.plain:app", "--port", str(port), "--log-level", "warning"]
-    results["plain FastAPI"] = peer(folder, bundle, command, "/docs", form("/predict", "image", raws[0]), port, effort)
-    return results
 
 
 def measure(folder: Path, backbone: str, effort: Effort) -> list[Figure]:

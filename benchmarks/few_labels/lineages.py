@@ -20,6 +20,7 @@ from pipelines.evaluation import intervals, metrics
 from pipelines.evaluation.calibration_metrics import trust
 from pipelines.stages import ingest, split
 from pipelines.training import coarse_calibration, selection
+from pipelines.training.candidate_fits import untracked
 from pipelines.training.context import TrainingContext, load_context
 from pipelines.training.cross_fit import deal_folds
 from pipelines.training.prediction import predict
@@ -42,8 +43,8 @@ def measure(sets: Sets) -> list[Row]:
     examples = context.examples("grouped")
     folds = deal_folds(examples, context.groups, params.calibrate, whole=True)
     settings = params.train
-    [candidate] = selection.train_candidates(examples, folds, len(classes), [[settings]], params, selection.untracked)
-    refit = selection.refit_candidate(candidate, examples, len(classes), SEED, params, selection.untracked)
+    [candidate] = selection.train_candidates(examples, folds, len(classes), [[settings]], params, untracked)
+    refit = selection.refit_candidate(candidate, examples, len(classes), SEED, params, untracked)
     test = context.splits.indices("grouped", "test", classes)
     output, calibration = predict(refit.network, context.cells.pixels, test), candidate.calibration
     assessment = assess(

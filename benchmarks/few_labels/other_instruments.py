@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.few_labels.sets import Divided, Indices, Sets
-from fatescope.data import dataset, images
-from pipelines.commands.simulate import draw_cells, groups
+from fatescope.data import dataset
+from fatescope.data.crops import center
 from pipelines.evaluation.instrument_shifts import PIXEL_SIZE, SHIFTS, shift_cells, shift_crop
+from pipelines.simulation.acquisition_groups import draw_cells, groups
 from pipelines.simulation.optics import Acquisition
 
 Pixels = npt.NDArray[np.uint16]
@@ -71,7 +72,7 @@ def of_simulation(sets: Sets, classes: tuple[str, ...]) -> Tested:
     canvas = tuple(sets.params.ingest.canvas)
     counts = [group.cells for group in drawn]
     return Tested(
-        {name: np.stack([images.center(crop, canvas, name) for crop in taken]) for name, taken in crops.items()},
+        {name: np.stack([center(crop, canvas, name) for crop in taken]) for name, taken in crops.items()},
         np.repeat([classes.index(names[group.medium]) for group in drawn], counts),
         np.repeat(np.arange(len(drawn)), counts),
     )

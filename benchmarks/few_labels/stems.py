@@ -19,7 +19,7 @@ from benchmarks.few_labels.kept_fits import Fitted
 from benchmarks.few_labels.sets import Divided, Sets
 from benchmarks.tables import Row
 from fatescope.data import dataset
-from fatescope.data.images import stacked
+from fatescope.data.crops import stacked
 from fatescope.networks.network import Network
 from pipelines.evaluation import map_metrics
 from pipelines.evaluation.intervals import Floats, Interval, Units, interval

@@ -14,6 +14,7 @@ from fastapi import UploadFile
 
 from fatescope.command import run
 from fatescope.data import images
+from fatescope.data.crops import center
 from service.inference import engines
 from service.settings import ServiceSettings
 
@@ -29,7 +30,7 @@ class Classifier(ls.LitAPI):
     def decode_request(self, request: UploadFile) -> np.ndarray:
         """Return the pixels of a file, on the canvas."""
         [(_, pixels)] = images.decode(request.file.read(), "", 1_000_000)
-        return images.center(pixels, self.model.spec.canvas, "")
+        return center(pixels, self.model.spec.canvas, "")
 
     def batch(self, inputs: list[np.ndarray]) -> np.ndarray:
         """Stack requests into a batch."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from fastapi import FastAPI, File, UploadFile
 
 from fatescope.data import images
+from fatescope.data.crops import center
 from service.inference import engines
 from service.settings import ServiceSettings
 
@@ -21,6 +22,6 @@ bundle, _ = engines.start(Path(os.environ["FATESCOPE_BUNDLE"]), settings.engine,
 def predict(image: UploadFile = File()) -> dict[str, float]:  # noqa: B008  as FastAPI shows it
     """Classify one image."""
     [(_, pixels)] = images.decode(image.file.read(), image.filename or "", 1_000_000)
-    centred = images.center(pixels, bundle.spec.canvas, "")
+    centred = center(pixels, bundle.spec.canvas, "")
     probabilities = bundle.predict(centred[None]).probabilities[0]
     return dict(zip(bundle.spec.classes, probabilities.tolist(), strict=True))

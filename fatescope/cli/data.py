@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fatescope.cli import console, project
+
+if TYPE_CHECKING:
+    from pipelines.ingestion.survey import ExportSurvey
 
 data = console.group(
     "Cells for a project: draw them, or import an export.",
@@ -103,23 +106,27 @@ def import_data(  # noqa: PLR0913, PLR0917  each is an option of the command
     survey = command.import_export(dataset, source, project.DATA, labels)
     project.add_version()
     if as_json:
-        classes: dict[str, int] = {}
-        for (name, _), count in survey.cells.items():
-            classes[name] = classes.get(name, 0) + count
-        content = {
-            "cells": classes,
-            "groups": len({group for _, group in survey.cells}),
-            "channels": dict(survey.channels),
-            "unlisted": dict(survey.unlisted),
-            "unmatched": len(survey.unmatched),
-            "refused": len(survey.refused),
-            "untagged": survey.untagged,
-        }
-        console.print_json(content)
+        console.print_json(_as_json(survey))
         return
     print(describe(dataset, survey))
     print("\nTo keep this version of the data:\n  git add data.dvc params.yaml")
     print(f"  git commit -m 'Import {source.name}'")
+
+
+def _as_json(survey: "ExportSurvey") -> dict[str, object]:
+    """Return what `import --json` prints of the cells that the paths of an export name."""
+    classes: dict[str, int] = {}
+    for (name, _), count in survey.cells.items():
+        classes[name] = classes.get(name, 0) + count
+    return {
+        "cells": classes,
+        "groups": len({group for _, group in survey.cells}),
+        "channels": dict(survey.channels),
+        "unlisted": dict(survey.unlisted),
+        "unmatched": len(survey.unmatched),
+        "refused": len(survey.refused),
+        "untagged": survey.untagged,
+    }
 
 
 @data.command(epilog=console.examples("fatescope data fetch"))

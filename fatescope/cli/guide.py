@@ -10,7 +10,8 @@ import typer
 from fatescope import config, plural
 from fatescope.cli import console, project
 from fatescope.config import Dataset, editing
-from fatescope.data.paths import PathParser, list_files
+from fatescope.data.export_folder import list_files
+from fatescope.data.paths import PathParser
 from fatescope.data.sidecar import Labels
 from fatescope.errors import FatescopeError
 from pipelines.ingestion.origin import is_simulated

@@ -100,7 +100,8 @@ def _group_parser() -> Callable[[str], str | None]:
     if not project.PARAMS.exists():
         return lambda _: None
     from fatescope import config
-    from fatescope.data.paths import PathParser, read_labels
+    from fatescope.data.export_folder import read_labels
+    from fatescope.data.paths import PathParser
 
     parser = PathParser(config.load(project.PARAMS).dataset, read_labels(project.DATA))
 

@@ -86,7 +86,7 @@ def check_data() -> None:
         raise FatescopeError(f"{DATA}: a link to {DATA.readlink()}, which is not there; mount or remove it")
     if not DATA.is_dir():
         return
-    from fatescope.data.paths import list_files
+    from fatescope.data.export_folder import list_files
 
     problems = list[str]()
     for _ in list_files(DATA, lambda path, reason: problems.append(f"{DATA / path}: {reason}")):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fatescope.data.components import find_components
-from fatescope.data.images import Pixels, border, median
+from fatescope.data.crops import Pixels, border, median
 
 Floats = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.bool_]

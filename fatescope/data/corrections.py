@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fatescope.atomic import replacing
-from fatescope.data.paths import CORRECTIONS
+from fatescope.data.export_folder import CORRECTIONS
 from fatescope.data.sidecar import LABELS, read_table, write_table
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fatescope.data.images import Pixels, background, border, median
+from fatescope.data.crops import Pixels, background, border, median
 
 Floats = npt.NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fatescope import plural
 from fatescope.data import corrections
-from fatescope.data.paths import CORRECTIONS
+from fatescope.data.export_folder import CORRECTIONS
 from fatescope.data.sidecar import LABELS
 from fatescope.file_hash import sha256
 from fatescope.forgetting.selection import Found, Selection

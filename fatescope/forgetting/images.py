@@ -8,7 +8,7 @@ from typing import Any
 
 from fatescope import plural
 from fatescope.atomic import replacing
-from fatescope.data.paths import ORIGIN, list_files
+from fatescope.data.export_folder import ORIGIN, list_files
 from fatescope.data.sidecar import LABELS, Label, read_table, write_table
 from fatescope.file_hash import sha256
 from fatescope.forgetting.selection import Found, GroupOf, Selection

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fatescope.data import images
-from fatescope.data.images import Header, Pixels
+from fatescope.data.crops import Pixels, center, check_crop, cut
+from fatescope.data.images import Header
 from fatescope.errors import ImageError
 from fatescope.inference.spec import Spec
 from fatescope.inference.uncertainty import Assessment, CoarseCall, coarse_calls
@@ -97,12 +98,12 @@ def place(crops: Iterable[npt.NDArray[np.generic]], spec: Spec) -> npt.NDArray[n
     """Return (B, *spec.shape) pixels: each crop in the middle of the canvas, padded with its background level.
 
     What reaches beyond the canvas is cut off. Raises ImageError for a crop that is not a grey image of unsigned
-    integers for each channel of the model, or is smaller than `images.MIN_SIDE`.
+    integers for each channel of the model, or is smaller than `crops.MIN_SIDE`.
     """
     canvas = spec.canvas
     placed = []
     for position, crop in enumerate(crops):
         name = f"crop {position}"
-        pixels = images.check_crop(crop, name, spec.shape[:-2])
-        placed.append(images.center(images.cut(pixels, canvas), canvas, name))
+        pixels = check_crop(crop, name, spec.shape[:-2])
+        placed.append(center(cut(pixels, canvas), canvas, name))
     return np.stack(placed) if placed else np.zeros((0, *spec.shape), np.uint16)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from fatescope.data.images import stacked
+from fatescope.data.crops import stacked
 from fatescope.errors import BundleError
 from fatescope.inference import buckets, cuda
 from fatescope.inference.raw_input import with_raw_input

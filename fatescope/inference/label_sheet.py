@@ -13,10 +13,11 @@ import pandas as pd
 
 from fatescope.atomic import replacing
 from fatescope.data import images
+from fatescope.data.crops import pixel_hash
+from fatescope.data.export_folder import list_files
 from fatescope.data.native.names import is_native
 from fatescope.data.native.objects import NativeObject
 from fatescope.data.native.reader import NativeFile
-from fatescope.data.paths import list_files
 from fatescope.errors import DataError, ImageError
 from fatescope.inference.classification import MAX_PIXELS
 
@@ -90,7 +91,7 @@ def _digests(path: Path) -> Iterator[tuple[str, int]]:
     except (ImageError, OSError):
         return
     for number, (_, pixels) in enumerate(pages):
-        yield f"page {number + 1}" if len(pages) > 1 else "", images.pixel_hash(pixels)
+        yield f"page {number + 1}" if len(pages) > 1 else "", pixel_hash(pixels)
 
 
 def _native_digests(path: Path) -> Iterator[tuple[str, int]]:
@@ -103,6 +104,6 @@ def _native_digests(path: Path) -> Iterator[tuple[str, int]]:
                 found = native.read(place, native.acquisition.channels, MAX_PIXELS)
                 if isinstance(found, NativeObject):
                     for pixels in found.images:
-                        yield f"object {found.facts.object}", images.pixel_hash(pixels)
+                        yield f"object {found.facts.object}", pixel_hash(pixels)
     except (ImageError, OSError):
         return

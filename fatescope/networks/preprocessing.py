@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fatescope.config.names import BRIGHTFIELD, DARKFIELD, ChannelKind
-from fatescope.data.images import FRAME, background, stacked
+from fatescope.data.crops import FRAME, background, stacked
 
 SCALE = 8.0
 """Scales the share of light that a cell absorbs, often an eighth, to the magnitude that a CNN expects."""

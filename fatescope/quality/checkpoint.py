@@ -48,14 +48,7 @@ def check_tables(
     with warnings.catch_warnings():
         # It warns about its own use of other libraries while it runs, too.
         warnings.simplefilter("ignore")
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}
-        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
-        index = {"class_name": "DefaultSiteIndexBuilder"}
-        context.delete_data_docs_site("local_site")
-        context.add_data_docs_site(
-            "site", {"class_name": "SiteBuilder", "store_backend": store, "site_index_builder": index}
-        )
+        context = _open_context(gx, docs)
         source = context.data_sources.add_pandas("fatescope")
         results: list[CheckResult] = []
         for name, (table, expectations) in tables.items():
@@ -84,6 +77,19 @@ def check_tables(
         context.build_data_docs()
     data_docs.finish(docs, results, note)
     return results
+
+
+def _open_context(gx: Any, docs: Path) -> Any:  # noqa: ANN401  of Great Expectations
+    """Return a context of Great Expectations that is kept nowhere, and writes Data Docs to the folder `docs`."""
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
+    index = {"class_name": "DefaultSiteIndexBuilder"}
+    context.delete_data_docs_site("local_site")
+    context.add_data_docs_site(
+        "site", {"class_name": "SiteBuilder", "store_backend": store, "site_index_builder": index}
+    )
+    return context
 
 
 def _result(name: str, table: pd.DataFrame, outcome: Any) -> CheckResult:  # noqa: ANN401  of Great Expectations

@@ -6,8 +6,8 @@ Pixels are (B, H * W) here, and neighbours are read by their place: the canvas o
 import numpy as np
 import numpy.typing as npt
 
+from fatescope.data.crops import FRAME
 from fatescope.data.features import QUANTILES, RINGS
-from fatescope.data.images import FRAME
 from fatescope.teaching.nodes import Nodes
 
 

@@ -58,7 +58,7 @@ class Facts:
     sizes: npt.NDArray[np.int64]
     """(N, 2) native height and width."""
     pixel_hashes: npt.NDArray[np.int64]
-    """(N,) `images.pixel_hash`."""
+    """(N,) `crops.pixel_hash`."""
     bit_depths: Sequence[int]
     """Those that occur."""
 

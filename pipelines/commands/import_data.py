@@ -15,9 +15,9 @@ from tqdm import tqdm
 from fatescope import plural
 from fatescope.config import Dataset
 from fatescope.data import archives, instruments, sidecar
+from fatescope.data.export_folder import ORIGIN, list_files, read_labels
 from fatescope.data.folders import replace_folder, scratch_folder
 from fatescope.data.native.names import is_native
-from fatescope.data.paths import ORIGIN, list_files, read_labels
 from fatescope.data.sidecar import LABELS, Labels
 from fatescope.errors import DataError
 from pipelines.ingestion.archive import unpack

@@ -30,6 +30,7 @@ from pipelines.evaluation import drawing, plots
 from pipelines.evaluation.report import Report
 from pipelines.pretraining.result import PRETRAINED
 from pipelines.training import selection
+from pipelines.training.candidate_fits import untracked
 from pipelines.training.cross_fit import deal_folds
 from pipelines.training.examples import load_examples
 from pipelines.training.prediction import predict
@@ -86,10 +87,8 @@ def leave_out(
     groups = source.manifest["group"].to_numpy(str)
     of_cells = tracks.read(source, params.dataset)
     folds = deal_folds(examples, groups, params.calibrate, whole=scheme == "grouped", tracks=of_cells)
-    [candidate] = selection.train_candidates(examples, folds, len(classes), [[settings]], params, selection.untracked)
-    model = selection.refit_candidate(
-        candidate, examples, len(classes), params.train.seeds[0], params, selection.untracked
-    )
+    [candidate] = selection.train_candidates(examples, folds, len(classes), [[settings]], params, untracked)
+    model = selection.refit_candidate(candidate, examples, len(classes), params.train.seeds[0], params, untracked)
     tested, left_out = splits.indices(scheme, "test", classes), splits.indices(scheme, "test", [medium])
     known, unseen = (_assess(candidate, model, source, rows) for rows in (tested, left_out))
     shares = composition.estimate(unseen.probabilities, candidate.prior, candidate.calibration.composition_error).shares

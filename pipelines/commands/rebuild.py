@@ -20,6 +20,7 @@ from fatescope.inference import bundle
 from pipelines.provenance.recipe import RECIPE, Machine, Recipe
 from pipelines.training import selection
 from pipelines.training.bundle_writer import build_spec, write_bundle
+from pipelines.training.candidate_fits import untracked
 from pipelines.training.context import load_context
 from pipelines.training.cross_fit import deal_folds
 from pipelines.training.device import describe_device
@@ -46,9 +47,9 @@ def main(
     )
     examples, classes = context.examples(spec.split), len(context.classes)
     folds = deal_folds(examples, context.groups, params.calibrate, whole=spec.split == "grouped", tracks=context.tracks)
-    candidate = selection.repeat_candidate(examples, folds, classes, members, params, selection.untracked, teacher)
+    candidate = selection.repeat_candidate(examples, folds, classes, members, params, untracked, teacher)
     for seed in seeds:
-        refit = selection.refit_candidate(candidate, examples, classes, seed, params, selection.untracked)
+        refit = selection.refit_candidate(candidate, examples, classes, seed, params, untracked)
         again = build_spec(candidate, refit, examples, spec.split, seed, context)
         write_bundle(refit, again, context, target / str(seed))
 

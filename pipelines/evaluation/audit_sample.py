@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from fatescope.config import Audit, Dataset
 from fatescope.data import features
+from fatescope.data.crops import stacked
 from fatescope.data.dataset import CellDataset
-from fatescope.data.images import stacked
 from fatescope.data.tracks import Tracks
 from fatescope.errors import DataError
 from fatescope.networks.preprocessing import common_level, common_unit, normalise

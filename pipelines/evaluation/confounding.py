@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from fatescope.data.images import FRAME, border
+from fatescope.data.crops import FRAME, border
 
 Floats = npt.NDArray[np.floating]
 Texts = npt.NDArray[np.str_]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_fill_holes, convolve1d, distance_transform_edt, gaussian_filter
 
-from fatescope.data.images import border
+from fatescope.data.crops import border
 from pipelines.evaluation.confounding import outside
 
 Floats = npt.NDArray[np.floating]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from fatescope.data import images
+from fatescope.data.crops import border, center
 from fatescope.data.dataset import CellDataset, crop
 
 Floats = npt.NDArray[np.float64]
@@ -81,7 +81,7 @@ def shift_cells(source: CellDataset, rows: npt.NDArray[np.int64], name: str, see
         # Of every cell its own, so that it does not depend on which others are shifted.
         rng = np.random.default_rng([seed, row])
         taken = shift_crop(crop(source.pixels[row], height, width), name, rng)
-        shifted.append(images.center(taken, source.canvas, cell))
+        shifted.append(center(taken, source.canvas, cell))
     return np.stack(shifted)
 
 
@@ -95,6 +95,6 @@ def shift_crop(pixels: Pixels, name: str, rng: np.random.Generator) -> Pixels:
 
 def _brightness(crop: Floats) -> float:
     """Return what counts are relative to: the background, or the cell where that is black."""
-    deviation = crop - np.median(images.border(crop))
+    deviation = crop - np.median(border(crop))
     magnitude = np.abs(deviation)
-    return float(np.median(images.border(crop)) + (deviation**2).sum() / max(magnitude.sum(), 1e-9))
+    return float(np.median(border(crop)) + (deviation**2).sum() / max(magnitude.sum(), 1e-9))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 from scipy.special import softmax
 
-from fatescope.data import images
+from fatescope.data.crops import background
 from fatescope.data.dataset import CellDataset
 from fatescope.inference import cam
 from pipelines.evaluation import intervals
@@ -74,7 +74,7 @@ def areas(
     """
     rng, canvas = np.random.default_rng(seed), (pixels.shape[-2], pixels.shape[-1])
     shuffled = rng.permuted(maps.reshape(len(maps), -1), axis=1).reshape(maps.shape)
-    blank = np.broadcast_to(images.background(pixels)[..., None, None], pixels.shape).astype(pixels.dtype)
+    blank = np.broadcast_to(background(pixels)[..., None, None], pixels.shape).astype(pixels.dtype)
     blurred = np.stack([_blur(cell, size) for cell, size in zip(pixels, sizes, strict=True)])
     found = {}
     for order, ranked in (("", maps), ("_random", shuffled)):

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fatescope.config.names import plain_channel
-from fatescope.data import images
+from fatescope.data.crops import center
 from fatescope.data.dataset import CellDataset, crop
 from fatescope.errors import DataError
 from fatescope.inference.bundle import Bundle
@@ -57,4 +57,4 @@ def recanvas(pixels: npt.NDArray[np.uint16], manifest: pd.DataFrame, canvas: tup
     if pixels.shape[-2:] == canvas:
         return pixels
     sizes = zip(pixels, manifest["cell_id"], manifest["height"], manifest["width"], strict=True)
-    return np.stack([images.center(crop(image, height, width), canvas, name) for image, name, height, width in sizes])
+    return np.stack([center(crop(image, height, width), canvas, name) for image, name, height, width in sizes])

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from fatescope.data import archives, instruments
 from fatescope.data.archives import Member
-from fatescope.data.paths import CORRECTIONS, is_record
+from fatescope.data.export_folder import CORRECTIONS, is_record
 from fatescope.errors import DataError
 
 MAX_EXPANSION = 200

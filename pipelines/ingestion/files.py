@@ -13,8 +13,9 @@ import numpy.typing as npt
 from fatescope import plural
 from fatescope.config import Dataset, Ingest
 from fatescope.data import names
+from fatescope.data.export_folder import list_files
 from fatescope.data.native.names import is_native
-from fatescope.data.paths import ParsedPath, PathParser, list_files
+from fatescope.data.paths import ParsedPath, PathParser
 from fatescope.data.sidecar import Labels
 from fatescope.data.tracks import key_of
 from fatescope.errors import DataError, ImageError

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fatescope.data.cell_facts import CellFacts, brightfield_channel, tabulate
-from fatescope.data.images import Header, Pixels, read_headers
+from fatescope.data.crops import Pixels
+from fatescope.data.images import Header, read_headers
 from fatescope.data.native.acquisition import MAX_CHANNELS, Acquisition
 from fatescope.data.native.objects import NativeObject, ObjectFacts, Place
 from fatescope.data.native.reader import BIT_DEPTH, NativeFile

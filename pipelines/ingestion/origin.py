@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fatescope.data.paths import ORIGIN
+from fatescope.data.export_folder import ORIGIN
 
 
 def read_origin(folder: Path) -> dict[str, Any]:

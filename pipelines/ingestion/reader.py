@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from fatescope.config import Dataset
 from fatescope.data import features, images
-from fatescope.data.images import Header, Pixels
+from fatescope.data.crops import Pixels, center, center_alike, pixel_hash
+from fatescope.data.images import Header
 from fatescope.data.native.reader import BIT_DEPTH
 from fatescope.data.paths import ParsedPath, PathParser
 from fatescope.data.sidecar import Labels
@@ -111,10 +112,10 @@ class Reader:
         table = self._feature_table(len(cells.crops))
         for indices in _alike([(crop.shape,) for crop in cells.crops]).values():
             crops = np.stack([cells.crops[i] for i in indices])
-            images.center_alike(crops, placed, indices)
+            center_alike(crops, placed, indices)
             table[indices] = features.acquisition(crops, BIT_DEPTH)
         columns = cells.columns or {name: [] for name in _WITHOUT_CELLS}
-        columns |= {"pixel_hash": [images.pixel_hash(crop) for crop in cells.crops], **self._feature_columns(table)}
+        columns |= {"pixel_hash": [pixel_hash(crop) for crop in cells.crops], **self._feature_columns(table)}
         return Chunk(columns | cells.native, placed, cells.refused, files, cells.lost)
 
     def _read_files(self, cells: list[CellFiles]) -> Chunk:
@@ -132,7 +133,7 @@ class Reader:
             try:
                 frame_of(parsed.facts, self.dataset)
                 digest, pages = self._read_cells((paths,) if isinstance(paths, str) else paths)
-                on_canvas = [images.center(pixels, self.canvas, path) for _, pixels in pages]
+                on_canvas = [center(pixels, self.canvas, path) for _, pixels in pages]
             except ImageError as error:
                 refused.append((path, error.code, str(error)))
                 continue
@@ -202,7 +203,7 @@ def _describe(path: str, parsed: ParsedPath, sha256: str, pages: list[tuple[Head
             "height": header.height,
             "width": header.width,
             "bit_depth": header.bit_depth,
-            "pixel_hash": images.pixel_hash(pixels),
+            "pixel_hash": pixel_hash(pixels),
         }
         for page, (header, pixels) in enumerate(pages)
     ]

@@ -11,8 +11,9 @@ import pandas as pd
 from fatescope import plural
 from fatescope.config import Dataset
 from fatescope.data import instruments
+from fatescope.data.export_folder import list_files, read_labels
 from fatescope.data.native.names import is_native
-from fatescope.data.paths import PathParser, PatternDiagnostics, list_files, read_labels
+from fatescope.data.paths import PathParser, PatternDiagnostics
 from fatescope.errors import DataError, ImageError
 from pipelines.ingestion.native_cells import NativeCells, NativeFiles, find_overlaps
 from pipelines.ingestion.native_ranges import cells_of

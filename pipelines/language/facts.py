@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from fatescope.data import features
+from fatescope.data.crops import background
 from fatescope.data.dataset import CellDataset
-from fatescope.data.images import background
 from pipelines.evaluation import confounding
 from pipelines.evaluation.report import Report
 from pipelines.language import prompt

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fatescope.data.images import background
+from fatescope.data.crops import background
 from fatescope.networks.vision_tower import GREYS, MIDDLE
 
 

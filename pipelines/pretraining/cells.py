@@ -19,7 +19,8 @@ import numpy.typing as npt
 from fatescope import plural
 from fatescope.config import Params
 from fatescope.config.names import BRIGHTFIELD
-from fatescope.data import corrections, images
+from fatescope.data import corrections, crops, images
+from fatescope.data.crops import center, pixel_hash
 from fatescope.data.dataset import CellDataset
 from fatescope.data.paths import PathParser
 from fatescope.data.splits import SCHEMES, Splits
@@ -76,10 +77,10 @@ def read_feedback(folder: Path, cells: CellDataset, rows: Indices, params: Param
     for owner in sorted(owners):
         try:
             pixels = _read_cell(folder / owner, params)
-            if (digest := images.pixel_hash(pixels)) in tested | known:
+            if (digest := pixel_hash(pixels)) in tested | known:
                 left_out["tested" if digest in tested else "known"] += 1
                 continue
-            kept.append(images.center(pixels, cells.canvas, owner))
+            kept.append(center(pixels, cells.canvas, owner))
         except (ImageError, OSError) as error:
             refused[owner] = str(error)
             log.warning("a feedback image is left out: %s", error)
@@ -114,7 +115,7 @@ def _hashes(cells: CellDataset, rows: Indices) -> tuple[set[int], set[int]]:
     return set(hashes[rows].tolist()), set(np.delete(hashes, rows).tolist())
 
 
-def _read_cell(folder: Path, params: Params) -> images.Pixels:
+def _read_cell(folder: Path, params: Params) -> crops.Pixels:
     """Return the pixels of the cell whose files are below `folder`: (H, W), or (C, H, W) in the order of channels."""
     channels, parser = list(params.dataset.channels or {"": BRIGHTFIELD}), PathParser(params.dataset)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}

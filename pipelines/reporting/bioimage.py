@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from fatescope.data.images import stacked
+from fatescope.data.crops import stacked
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 

@@ -34,8 +34,8 @@ from fatescope.data.dataset import (
     TableWriter,
     read_quarantine,
 )
+from fatescope.data.export_folder import read_labels
 from fatescope.data.folders import fresh_folder
-from fatescope.data.paths import read_labels
 from fatescope.errors import DataError
 from pipelines.ingestion.files import UNREADABLE, Job, Refusal, count_files, draw_share, input_jobs
 from pipelines.ingestion.native_reader import carries_facts

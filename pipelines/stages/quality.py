@@ -27,8 +27,8 @@ from fatescope.command import CellsFolder, OutFile, ParamsFile, PlotsFolder, run
 from fatescope.config import Quality, load
 from fatescope.data import cell_quality, dataset, quality_gate, table_parts
 from fatescope.data.cell_quality import QUALITY
+from fatescope.data.crops import Pixels
 from fatescope.data.dataset import CellDataset, TableWriter
-from fatescope.data.images import Pixels
 from fatescope.data.quality_gate import QualityGate
 from fatescope.data.quality_table import CellQuality, QualityWriter
 from fatescope.lineage import WRITES

@@ -44,13 +44,14 @@ from pipelines.settings import PipelineSettings
 from pipelines.training import distributed, selection, trainer
 from pipelines.training.budget import TrainingPlan, plan_training
 from pipelines.training.bundle_writer import build_spec, write_bundle
+from pipelines.training.candidate_fits import OpenRun
 from pipelines.training.context import TrainingContext, load_context
 from pipelines.training.cross_fit import Folds, check_groups, deal_folds
 from pipelines.training.device import describe_device
 from pipelines.training.distillation import BACKBONE, KEPT, student_settings
 from pipelines.training.examples import Examples
 from pipelines.training.report import BudgetReport, CandidateReport, ModelEntry, TrainingReport
-from pipelines.training.selection import DISTILLED, ENSEMBLE, SINGLE, Candidate, OpenRun
+from pipelines.training.selection import DISTILLED, ENSEMBLE, SINGLE, Candidate
 from pipelines.tuning.result import SearchResult
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fatescope import plural
-from fatescope.data.images import stacked
+from fatescope.data.crops import stacked
 from fatescope.networks.preprocessing import widen
 from pipelines.training import distributed
 from pipelines.training.batches import Batch, Indices, Loader

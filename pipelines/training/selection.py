@@ -6,9 +6,7 @@ decides between the candidates and calibrates them. Last on both together, for s
 parts take as many steps, under the same schedule.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -18,19 +16,22 @@ import numpy.typing as npt
 from fatescope.config import Params, Train
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.networks.network import Ensemble, Network
-from pipelines.training import trainer
 from pipelines.training.calibration import Calibration, calibrate
-from pipelines.training.cost import FitCost, Meter, ModelCost
+from pipelines.training.candidate_fits import (
+    MeteredFit,
+    OpenRun,
+    School,
+    Seconds,
+    describe,
+    fit_without_folds,
+    key_of,
+    no_limit,
+)
+from pipelines.training.cost import FitCost, ModelCost
 from pipelines.training.cross_fit import Folds, Unseen, ask, check_groups
 from pipelines.training.ensemble import class_prior, join_networks, model_cost, sample_classes
-from pipelines.training.examples import Examples, steps_per_epoch
+from pipelines.training.examples import Examples
 from pipelines.training.prediction import predict
-from pipelines.training.trainer import Fit, Report
-
-Seconds = Callable[[Train, Examples], float]
-"""Returns the time that one fit may take."""
-OpenRun = Callable[[str, Train], AbstractContextManager[Report]]
-"""Opens a tracked run for one fit, by a name and its settings; gives the function that the fit reports to."""
 
 SINGLE, ENSEMBLE, DISTILLED = "single", "ensemble", "distilled"
 
@@ -69,14 +70,6 @@ class Refit:
     """Whether any of its fits was shortened, because time was short."""
 
 
-@dataclass(frozen=True)
-class MeteredFit:
-    """A trained network and what training it cost."""
-
-    fit: Fit
-    cost: FitCost
-
-
 def train_candidates(  # noqa: PLR0913  the fits share all of it
     examples: Examples,
     folds: Folds,
@@ -84,7 +77,7 @@ def train_candidates(  # noqa: PLR0913  the fits share all of it
     settings: list[list[Train]],
     params: Params,
     open_run: OpenRun,
-    seconds: Seconds = lambda *_: math.inf,
+    seconds: Seconds = no_limit,
     *,
     teacher: Sequence[Train] = (),
 ) -> list[Candidate]:
@@ -96,13 +89,12 @@ def train_candidates(  # noqa: PLR0913  the fits share all of it
     one with `train.groups: dro` would have cells of one acquisition group only.
     """
     check_groups(examples, folds, chain(teacher, *settings))
-    school = _School(classes, [_key(member) for member in teacher], params, open_run, seconds)
-    # By their JSON, because settings hold lists and cannot be hashed.
-    members = {_key(member): member for each in (teacher, *settings) for member in each}
+    school = School(classes, [key_of(member) for member in teacher], params, open_run, seconds)
+    members = {key_of(member): member for each in (teacher, *settings) for member in each}
     scouts = school.fit("candidate", examples, members)
     members = {key: member.model_copy(update={"epochs": scouts[key].fit.epochs}) for key, member in members.items()}
-    rounds = [scouts, *_fit_without_folds(members, examples, folds, school)]
-    keys = [[_key(member) for member in each] for each in settings]
+    rounds = [scouts, *fit_without_folds(members, examples, folds, school)]
+    keys = [[key_of(member) for member in each] for each in settings]
     return [_calibrate_candidate(examples, folds, members, each, rounds, school) for each in keys]
 
 
@@ -119,67 +111,10 @@ def repeat_candidate(
 
     `teacher` are the settings of the networks that taught it, if any did.
     """
-    school = _School(classes, [_key(member) for member in teacher], params, open_run, _no_limit)
-    named = {_key(member): member for member in (*teacher, *members)}
-    rounds = _fit_without_folds(named, examples, folds, school)
-    return _calibrate_candidate(examples, folds, named, [_key(member) for member in members], rounds, school)
-
-
-@dataclass(frozen=True)
-class _School:
-    """Trains networks on the same cells, those that are taught after their teacher."""
-
-    classes: int
-    teacher: list[str]
-    """Keys of the networks that teach those with `distil`."""
-    params: Params
-    open_run: OpenRun
-    seconds: Seconds
-
-    def fit(self, name: str, cells: Examples, members: dict[str, Train]) -> dict[str, MeteredFit]:
-        """Train the `members`, key → settings, on the training cells of `cells`; return key → fit."""
-        fits: dict[str, MeteredFit] = {}
-        for key, member in sorted(members.items(), key=lambda item: item[1].distil):
-            teacher = self.join([fits[key] for key in self.teacher], cells) if member.distil else None
-            seed = self.params.train.seeds[0]
-            fits[key] = self.fit_one(f"{name} {_describe(member)}", cells, member, seed, teacher)
-        return fits
-
-    def fit_one(
-        self, name: str, cells: Examples, member: Train, seed: int, teacher: Network | Ensemble | None
-    ) -> MeteredFit:
-        """Train one network in a run of that name."""
-        with self.open_run(name, member) as report:
-            meter, seconds = Meter(), self.seconds(member, cells)
-            return MeteredFit(trainer.fit(cells, self.classes, member, seed, report, seconds, teacher), meter.cost())
-
-    def join(self, fits: list[MeteredFit], cells: Examples) -> Network | Ensemble:
-        """Return the model of networks that were trained on `cells`."""
-        networks = [metered.fit.network for metered in fits]
-        return join_networks(networks, cells, self.classes, self.params.ensemble.join)
-
-
-def _fit_without_folds(
-    members: dict[str, Train], examples: Examples, folds: Folds, school: _School
-) -> list[dict[str, MeteredFit]]:
-    """Train each of `members` without each fold in turn."""
-    whole = len(examples.train) + len(examples.validation)
-    rounds = []
-    for number, fold in enumerate(folds.parts, start=1):
-        cells = fold.examples
-        longer = {key: _of_as_many_steps(member, whole, len(cells.train)) for key, member in members.items()}
-        rounds.append(school.fit(f"fold {number}", cells, longer))
-    return rounds
-
-
-@contextmanager
-def untracked(name: str, settings: Train) -> Iterator[Report]:  # noqa: ARG001  as `OpenRun` wants it
-    """Open no run: what a fit reports is kept nowhere."""
-    yield lambda *_: None
-
-
-def _no_limit(settings: Train, examples: Examples) -> float:  # noqa: ARG001  as `Seconds` wants it
-    return math.inf
+    school = School(classes, [key_of(member) for member in teacher], params, open_run, no_limit)
+    named = {key_of(member): member for member in (*teacher, *members)}
+    rounds = fit_without_folds(named, examples, folds, school)
+    return _calibrate_candidate(examples, folds, named, [key_of(member) for member in members], rounds, school)
 
 
 def _calibrate_candidate(
@@ -188,7 +123,7 @@ def _calibrate_candidate(
     settings: dict[str, Train],
     keys: list[str],
     rounds: list[dict[str, MeteredFit]],
-    school: _School,
+    school: School,
 ) -> Candidate:
     """Calibrate the candidate with the networks `keys` on what it says of each fold.
 
@@ -228,16 +163,6 @@ def _calibrate_candidate(
     )
 
 
-def _of_as_many_steps(member: Train, cells: int, fewer: int) -> Train:
-    """Return settings under which a fit on `fewer` cells takes as many steps, in more epochs, as one on `cells`.
-
-    Of fewer cells and fewer steps, a network would be less sure of itself than the one that it calibrates.
-    """
-    ratio = steps_per_epoch(cells, member.batch_size) / steps_per_epoch(fewer, member.batch_size)
-    # Not more of them: the budget has no room for more.
-    return member.model_copy(update={"epochs": max(1, int(member.epochs * ratio))})
-
-
 def refit_candidate(
     candidate: Candidate,
     examples: Examples,
@@ -245,14 +170,14 @@ def refit_candidate(
     seed: int,
     params: Params,
     open_run: OpenRun,
-    seconds: Seconds = lambda *_: math.inf,
+    seconds: Seconds = no_limit,
 ) -> Refit:
     """Train `candidate` on training and validation cells together, with the temperature of its calibration."""
     merged = examples.merge_validation()
-    school, fits = _School(classes, [], params, open_run, seconds), list[MeteredFit]()
+    school, fits = School(classes, [], params, open_run, seconds), list[MeteredFit]()
     network: Network | Ensemble | None = None
     for members in filter(None, (candidate.teacher, candidate.members)):
-        names = [f"refit {_describe(member)} seed {seed}" for member in members]
+        names = [f"refit {describe(member)} seed {seed}" for member in members]
         taught = [
             school.fit_one(name, merged, member, seed, network) for name, member in zip(names, members, strict=True)
         ]
@@ -265,11 +190,3 @@ def refit_candidate(
     # A candidate that was shortened passes its few epochs on.
     cost = sum((metered.cost for metered in fits[1:]), fits[0].cost)
     return Refit(network, outliers, cost, candidate.shortened or any(metered.fit.shortened for metered in fits))
-
-
-def _describe(settings: Train) -> str:
-    return f"{settings.backbone} distilled" if settings.distil else settings.backbone
-
-
-def _key(settings: Train) -> str:
-    return settings.model_dump_json()

@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from service.api.schemas import ActivationMap, ModelVersion, NextSlices
+from service.api.schemas import ActivationMap, ModelVersion
+from service.api.slice_schemas import NextSlices
 from service.inference.errors import Schema
 
 

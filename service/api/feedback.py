@@ -62,7 +62,7 @@ class Correction:
     cell: str | None = None
     """The id of the answer."""
     image_hash: int | None = None
-    """Of the decoded image (`images.pixel_hash`)."""
+    """Of the decoded image (`crops.pixel_hash`)."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from fatescope.errors import DataError
 from fatescope.language.culture import REASONS, Culture, Share, Shift
-from service.api.schemas import CellCounts, CellResult, ClassifyBatchResponse, ClassShare, Count
+from service.api.batch_schemas import CellResult, ClassifyBatchResponse
+from service.api.schemas import CellCounts, ClassShare, Count
 from service.inference.describing import is_unusual
 
 MAX_BYTES = 500_000_000

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from fatescope.atomic import replacing
 from fatescope.data.batches import batched
+from fatescope.data.export_folder import list_files, shown
 from fatescope.data.native.names import is_native
-from fatescope.data.paths import list_files, shown
 from service.batch import pieces
 from service.inference.decoding import CellDecoder
 

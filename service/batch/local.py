@@ -21,6 +21,7 @@ from fatescope.inference import bundle
 from fatescope.inference.engine_names import EngineChoice
 from fatescope.processes import HungError
 from service.batch import job
+from service.batch.plan import source_of
 from service.batch.reading import decode_entry
 from service.batch.worker import EntryReader, PartResult, Scorer
 from service.inference import engines
@@ -167,5 +168,5 @@ def _find_fatal(
 
 def _try(read: EntryReader, out: Path, entry: str) -> None:
     """Decode an entry, and keep nothing."""
-    for _ in read(CellDecoder(bundle.open_spec(out / job.MODEL)), job.source_of(out), entry):
+    for _ in read(CellDecoder(bundle.open_spec(out / job.MODEL)), source_of(out), entry):
         pass

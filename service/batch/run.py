@@ -20,9 +20,9 @@ from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from fatescope.inference.engine_names import EngineChoice
 from service.batch import job
-from service.batch.job import Plan
 from service.batch.local import CORES_PER_WORKER, run_local
 from service.batch.lock import locked
+from service.batch.plan import Plan, check_champion, check_folders, create_plan, read_plan, update_plan
 from service.batch.worker import PartResult, Scorer
 from service.registry import model_store, signatures
 from service.registry.model_store import Champion
@@ -107,7 +107,7 @@ def score(  # noqa: PLR0913, PLR0917  what the command takes
     quality of cells is measured, None as the job began, or with it. Raises DataError, BundleError or ParamsError.
     """
     settings = ServiceSettings.read()
-    job.check_folders(source, out)
+    check_folders(source, out)
     with locked(out):
         plan = _plan(source, out, task, model, settings, quality)
         pending = job.pending_parts(out, plan.parts)
@@ -131,18 +131,18 @@ def _plan(
     source: Path, out: Path, task: str, model: Path | None, settings: ServiceSettings, quality: bool | None
 ) -> Plan:
     """Return what is to be done in `out`: a new plan, or the one there with what has changed in the source since."""
-    plan = job.read_plan(source, out, model, task, quality=quality)
+    plan = read_plan(source, out, model, task, quality=quality)
     if plan is None:
-        return job.create_plan(source, out, select_model(task, model, settings), quality=quality is not False)
+        return create_plan(source, out, select_model(task, model, settings), quality=quality is not False)
     # One that was cut off goes on with its model, also when that is not the champion any more.
     if model is None and (out / job.SUMMARY).exists():
         try:
-            job.check_champion(out, plan, select_model(plan.task, None, settings))
+            check_champion(out, plan, select_model(plan.task, None, settings))
         except BundleError as error:
             raise BundleError(
                 f"{error}; or add `--model {out / job.MODEL}` to go on with the model of {out}"
             ) from error
-    plan, changes = job.update_plan(out, plan)
+    plan, changes = update_plan(out, plan)
     changed = sum(map(len, changes.changed.values()))
     if changes.new or changed:
         new = plural.count(len(changes.new), "new file")

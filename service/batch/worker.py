@@ -19,6 +19,7 @@ from fatescope.inference.engine_names import EngineChoice
 from fatescope.inference.spec import Spec
 from fatescope.inference.uncertainty import Assessment, Prediction, coarse_calls
 from service.batch import job, tables
+from service.batch.plan import load_plan, source_of
 from service.batch.prefetch import prefetch
 from service.batch.reading import decode_entry, refuse
 from service.inference import engines, quality
@@ -60,8 +61,8 @@ class Scorer:
         """
         threadpool_limits(1, user_api="blas")  # see service.runner
         self._out = out
-        self._source, self._read, self._count = job.source_of(out), read, count
-        self._quality = job.load_plan(out).quality
+        self._source, self._read, self._count = source_of(out), read, count
+        self._quality = load_plan(out).quality
         self._model, _ = engines.start(out / job.MODEL, engine, threads)
         self._decoder = CellDecoder(self._model.spec)
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fatescope.data import features, images, names
+from fatescope.data import features, names
 from fatescope.data.cell_facts import CellFacts
+from fatescope.data.crops import Pixels, center, cut, pixel_hash
 from fatescope.data.images import Header
 from fatescope.errors import ImageError
 from fatescope.inference.bundle import Spec
@@ -27,7 +28,7 @@ class DecodedCell:
     """The instrument's number for the cell, if the file name or a native file has one."""
     pixels: npt.NDArray[np.uint16]
     """(H, W) on the canvas, or (C, H, W) for a model of several channels."""
-    native: images.Pixels
+    native: Pixels
     """(height, width) as in the file, or (C, height, width)."""
     bit_depth: int
     size: tuple[int, int]
@@ -59,7 +60,7 @@ class TooManyCells(Exception):  # noqa: N818  not an error of the file
 
 
 def build_cell(
-    page: tuple[Header, images.Pixels] | ImageError,
+    page: tuple[Header, Pixels] | ImageError,
     spec: Spec,
     name: str,
     index: int | None,
@@ -78,7 +79,7 @@ def build_cell(
         file=name,
         page=index,
         object=number,
-        pixels=images.center(images.cut(pixels, spec.canvas), spec.canvas, name),
+        pixels=center(cut(pixels, spec.canvas), spec.canvas, name),
         native=pixels,
         bit_depth=header.bit_depth,
         size=(header.height, header.width),
@@ -88,12 +89,12 @@ def build_cell(
     )
 
 
-def describe(header: Header, pixels: images.Pixels, spec: Spec) -> DetailsDict:
+def describe(header: Header, pixels: Pixels, spec: Spec) -> DetailsDict:
     """Return the details of a cell that a request may ask for: pictures of its channels, features, and its size."""
     figures = features.acquisition(pixels[None], header.bit_depth)[0].tolist()
     sizes = float(header.height), float(header.width)
     # As text: numbers in JavaScript have 53 bits.
-    digest = str(images.pixel_hash(pixels))
+    digest = str(pixel_hash(pixels))
     if pixels.ndim == 2:
         return {"image_hash": digest, "thumbnail": thumbnails.thumbnail(pixels), "figures": [*figures, *sizes]}
     by_channel = {name: thumbnails.thumbnail(channel) for name, channel in zip(spec.inputs, pixels, strict=True)}

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fatescope.data import images
-from fatescope.data.images import Header, Pixels
+from fatescope.data.crops import Pixels
+from fatescope.data.images import Header
 from fatescope.data.native.objects import Place, StoredObject
 from fatescope.errors import ImageError
 from fatescope.guarded_pool import Fatal

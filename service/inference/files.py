@@ -12,7 +12,8 @@ from typing import IO
 
 from fatescope.data import archives, instruments, samples
 from fatescope.data.archives import Member
-from fatescope.data.images import Header, Pixels
+from fatescope.data.crops import Pixels
+from fatescope.data.images import Header
 from fatescope.data.names import is_system_file, normalise
 from fatescope.data.native.names import is_native
 from fatescope.errors import ImageError

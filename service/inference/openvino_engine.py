@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fatescope.data.images import stacked
+from fatescope.data.crops import stacked
 from fatescope.inference import bundle
 from fatescope.inference.uncertainty import Prediction
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fatescope.data import archives, images
-from fatescope.data.images import Header, Pixels
+from fatescope.data.crops import Pixels
+from fatescope.data.images import Header
 from fatescope.data.native.objects import NativeObject, Place, StoredImage, StoredObject
 from fatescope.data.native.reader import decode_stored
 from fatescope.errors import ImageError

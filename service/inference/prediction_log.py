@@ -3,7 +3,7 @@
 Files are Parquet, `FOLDER/TASK/TIME-VERSION-PROCESS-NUMBER-TOKEN.parquet`, of up to MAX_ROWS rows or MAX_AGE_S seconds;
 they appear complete, and are deleted after the retention time. Columns: `time` (UTC), `request_id`, `key` (the name of
 the API key, empty where none is asked for), `cell` (its number among the classified cells of the request), `image_hash`
-(`images.pixel_hash` of the image as it was sent), `version`, `label`, `verdict`, `distance`, `height`, `width`,
+(`crops.pixel_hash` of the image as it was sent), `version`, `label`, `verdict`, `distance`, `height`, `width`,
 `bit_depth`, the features of `features.ACQUISITION`, `e0` and on (components of the embedding) and `p_CLASS`; where
 files of some cells say how they were acquired, what they say that `fatescope.data.acquisition_facts` has, which is
 neither of people nor of a day or an object.
@@ -32,8 +32,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fatescope import plural, retention
-from fatescope.data import cell_facts, features, images
+from fatescope.data import cell_facts, features
 from fatescope.data.cell_facts import Column
+from fatescope.data.crops import pixel_hash
 from fatescope.errors import FatescopeError
 from fatescope.inference.uncertainty import Assessment
 from service import background
@@ -209,7 +210,7 @@ def _columns(entries: list[_Entry]) -> dict[str, pa.Array | npt.NDArray[np.gener
         "request_id": np.repeat([entry.request_id for entry in entries], sizes),
         "key": np.repeat([entry.key for entry in entries], sizes),
         "cell": np.array([number for entry in entries for number in entry.numbers], np.int32),
-        "image_hash": np.array([images.pixel_hash(cell.native) for cell in cells], np.int64),
+        "image_hash": np.array([pixel_hash(cell.native) for cell in cells], np.int64),
         "version": [entries[0].model.champion.version] * len(cells),
         "label": np.array(spec.classes)[assessment.probabilities.argmax(1)],
         "verdict": assessment.verdicts,

@@ -1,7 +1,7 @@
 """Results of inference as dictionaries, in the shape of the JSON of a response.
 
-`service.api.schemas` describes the same fields for clients. A request may have tens of thousands of cells, and building
-a pydantic object for each one costs more than encoding the response.
+`schemas` and `batch_schemas` of `service.api` describe the same fields for clients. A request may have tens of
+thousands of cells, and building a pydantic object for each one costs more than encoding the response.
 """
 
 from typing import NotRequired, TypedDict

@@ -13,8 +13,9 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from fatescope.data import features, images
+from fatescope.data import features
 from fatescope.data.batches import batched
+from fatescope.data.crops import pixel_hash
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Bundle, Spec
 from service.inference.classify_batch import CHUNK
@@ -78,7 +79,7 @@ class Described:
             cell.object,
             origin.upload,
             origin.sample,
-            str(images.pixel_hash(cell.native)),
+            str(pixel_hash(cell.native)),
             cell.size,
             cell.bit_depth,
             vector,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fatescope.data.images import stacked
+from fatescope.data.crops import stacked
 from fatescope.inference import bundle, cuda
 from fatescope.inference.buckets import bucket, split
 from fatescope.inference.uncertainty import Prediction

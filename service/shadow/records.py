@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fatescope import plural
-from fatescope.data import images
+from fatescope.data.crops import pixel_hash
 from fatescope.inference import shadow_records
 from fatescope.inference.shadow_labels import judge_labels
 from fatescope.inference.uncertainty import UNLIKE, Assessment
@@ -62,37 +62,9 @@ class ShadowRecords:
         the job. Returns for each of its requests the share of cells that only the challenger finds unlike its training
         cells, less the share that only the champion does.
         """
-        task, replaced, version, classes = job["task"], job["champion"], job["version"], job["classes"]
-        champion_probabilities, champion_distance = champion
-        before, after = champion_probabilities.argmax(1), probabilities.argmax(1)
-        divergence = np.abs(champion_probabilities - probabilities).sum(1) / 2
-        truths = job.get("truths") or [None] * len(crops)
-        rows: list[dict[str, Any]] = []
-        for i, crop in enumerate(crops):
-            row = {
-                "time": job["times"][i],
-                "request_id": job["requests"][i],
-                "cell": job["cells"][i],
-                "champion": replaced,
-                "challenger": version,
-                "champion_label": classes[before[i]],
-                "label": classes[after[i]],
-                "champion_verdict": job["verdicts"][i],
-                "verdict": str(assessment.verdicts[i]),
-                "divergence": float(divergence[i]),
-                "champion_distance": float(champion_distance[i]),
-                "distance": float(assessment.distance[i]),
-                "ms": milliseconds,
-                "pixel_hash": hashlib.sha256(crop.tobytes()).hexdigest(),
-                "image_hash": images.pixel_hash(crop),
-                "dropped": job["dropped"] if i == 0 else 0,
-                **{f"champion_p_{name}": float(champion_probabilities[i, k]) for k, name in enumerate(classes)},
-                **{f"p_{name}": float(probabilities[i, k]) for k, name in enumerate(classes)},
-            }
-            if truths[i] is not None:
-                row |= {"truth": truths[i], "group": job["groups"][i], "asked": job["asked"][i]}
-            rows.append(row)
-        labelled = truths[0] is not None
+        task, replaced, version = job["task"], job["champion"], job["version"]
+        rows = _rows_of(job, champion, probabilities, assessment, crops, milliseconds)
+        labelled = "truth" in rows[0]
         self._keep((task, replaced, version), rows, labelled=labelled)
         if labelled:
             self._count_labels(task, version, rows)
@@ -186,6 +158,48 @@ class ShadowRecords:
         for row in rows:
             right = row["champion_label"] == row["truth"], row["label"] == row["truth"]
             metrics.LABELLED.labels(task, version, names.get(right, "neither")).inc()
+
+
+def _rows_of(
+    job: dict[str, Any],
+    champion: tuple[Array, Array],
+    probabilities: Array,
+    assessment: Assessment,
+    crops: list[Array],
+    milliseconds: float,
+) -> list[dict[str, Any]]:
+    """Return the rows of the n cells of a job, as for `add`; `truth` is in those of a label only."""
+    classes = job["classes"]
+    champion_probabilities, champion_distance = champion
+    before, after = champion_probabilities.argmax(1), probabilities.argmax(1)
+    divergence = np.abs(champion_probabilities - probabilities).sum(1) / 2
+    truths = job.get("truths") or [None] * len(crops)
+    rows: list[dict[str, Any]] = []
+    for i, crop in enumerate(crops):
+        row = {
+            "time": job["times"][i],
+            "request_id": job["requests"][i],
+            "cell": job["cells"][i],
+            "champion": job["champion"],
+            "challenger": job["version"],
+            "champion_label": classes[before[i]],
+            "label": classes[after[i]],
+            "champion_verdict": job["verdicts"][i],
+            "verdict": str(assessment.verdicts[i]),
+            "divergence": float(divergence[i]),
+            "champion_distance": float(champion_distance[i]),
+            "distance": float(assessment.distance[i]),
+            "ms": milliseconds,
+            "pixel_hash": hashlib.sha256(crop.tobytes()).hexdigest(),
+            "image_hash": pixel_hash(crop),
+            "dropped": job["dropped"] if i == 0 else 0,
+            **{f"champion_p_{name}": float(champion_probabilities[i, k]) for k, name in enumerate(classes)},
+            **{f"p_{name}": float(probabilities[i, k]) for k, name in enumerate(classes)},
+        }
+        if truths[i] is not None:
+            row |= {"truth": truths[i], "group": job["groups"][i], "asked": job["asked"][i]}
+        rows.append(row)
+    return rows
 
 
 def _unlike(rows: list[dict[str, Any]]) -> list[float]:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fatescope.cli.app import app
-from fatescope.data import images
+from fatescope.data.crops import pixel_hash
 from fatescope.inference import label_queue
 from fatescope.inference.bundle import read_spec
 from fatescope.inference.label_sheet import write_sheet
@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch):
     rows = pd.DataFrame(
         {
             "cell": np.arange(CELLS),
-            "image_hash": [images.pixel_hash(crop) for crop in crops],
+            "image_hash": [pixel_hash(crop) for crop in crops],
             "request_id": "ab12",
             "time": pd.Timestamp("2026-11-24", tz="UTC").as_unit("us"),
             "label": np.where(share > 0.5, "a", "b"),
@@ -91,7 +91,7 @@ def test_a_sheet_names_file_and_object_of_cells_in_native_files(folder):
     (folder / "native" / "whole.cif").write_bytes(raw)
     (folder / "native" / "none.rif").write_bytes(b"no native file")
     cells = CellDecoder(read_spec(COMMITTED / "multiclass")).decode(Upload(b"", "x.cif", file=io.BytesIO(raw)))
-    sent = {cell.object: images.pixel_hash(cell.native) for cell in cells}
+    sent = {cell.object: pixel_hash(cell.native) for cell in cells}
     assert len(sent) == 4
     hashes = batch.rows["image_hash"].to_numpy().copy()
     hashes[:4] = list(sent.values())

@@ -10,7 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from service.batch import job, worker
+from service.batch import job, plan, worker
 from service.registry.model_store import Champion
 from tests.support.bundles import EXACT, copy_bundle
 from tests.support.images import tiff, typical
@@ -52,8 +52,8 @@ def test_a_node_that_dies_costs_no_cell_and_doubles_none(two_nodes, tmp_path, mo
     address, second = two_nodes
     copy_bundle(tmp_path / "bundle", "binary")
     source, out = write_cells(tmp_path / "cells"), tmp_path / "out"
-    monkeypatch.setattr(job, "PART_FILES", PART)
-    planned = job.create_plan(source, out, Champion("binary", "bundle", tmp_path / "bundle"))
+    monkeypatch.setattr(plan, "PART_FILES", PART)
+    planned = plan.create_plan(source, out, Champion("binary", "bundle", tmp_path / "bundle"))
     assert planned.parts == FILES // PART + 1
     command = [
         sys.executable,
@@ -86,7 +86,7 @@ def test_a_node_that_dies_costs_no_cell_and_doubles_none(two_nodes, tmp_path, mo
     assert refused["code"].tolist() == ["not_an_image"]
     # The same as without Ray.
     alone = tmp_path / "alone"
-    job.create_plan(source, alone, Champion("binary", "bundle", tmp_path / "bundle"))
+    plan.create_plan(source, alone, Champion("binary", "bundle", tmp_path / "bundle"))
     worker.Scorer(alone, "onnxruntime", 1).score(7)
     pd.testing.assert_frame_equal(
         pd.read_parquet(alone / "cells/0000007.parquet"), pd.read_parquet(out / "cells/0000007.parquet")

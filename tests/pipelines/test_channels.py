@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from fatescope.data import dataset, images
+from fatescope.data.crops import center
 from fatescope.errors import DataError, ImageError
 from fatescope.inference import bundle
 from monitoring.drift import Detector
@@ -34,7 +35,7 @@ def test_the_files_of_one_object_are_one_cell_with_all_of_its_channels(make_para
             raw = (export / row.path.replace("_Ch1", f"_Ch{channel}")).read_bytes()
             [(_, expected)] = images.decode(raw, row.path, 1_000_000)
             np.testing.assert_array_equal(dataset.crop(plane, row.height, row.width), expected)
-            np.testing.assert_array_equal(plane, images.center(expected, (60, 80), row.path))
+            np.testing.assert_array_equal(plane, center(expected, (60, 80), row.path))
     # The export has half the counts in the second channel.
     np.testing.assert_allclose(cells.manifest["mean_2"], cells.manifest["mean"] / 2, atol=0.5)
 

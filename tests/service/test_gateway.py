@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from fatescope.data import images
+from fatescope.data.crops import center
 from fatescope.inference import bundle
 from tests.support.bundles import CANVAS, EXACT, copy_bundle
 from tests.support.images import draw_cell, tiff, typical
@@ -45,7 +45,7 @@ def wait_for(condition, timeout_s=120):
 def test_a_response_agrees_with_the_bundle(client, bundles, cell, task):
     response = client.post("/classify", params={"task": task}, content=tiff(cell)).raise_for_status().json()
     model = bundle.load(bundles / task, threads=1)
-    expected = model.assess(model.predict(images.center(cell, CANVAS, "x")[None]))
+    expected = model.assess(model.predict(center(cell, CANVAS, "x")[None]))
     np.testing.assert_allclose(list(response["probabilities"].values()), expected.probabilities[0], atol=1e-5)
     assert response["verdict"] == expected.verdicts[0]
     assert response["distance"] == pytest.approx(float(expected.distance[0]), rel=1e-3)
@@ -78,7 +78,7 @@ def test_concurrent_requests_do_not_mix_up_their_predictions(client, bundles):
     for thread in threads:
         thread.join()
     model = bundle.load(bundles / "multiclass", threads=1)
-    expected = model.predict(np.stack([images.center(pixels, CANVAS, "x") for pixels in cells])).probabilities
+    expected = model.predict(np.stack([center(pixels, CANVAS, "x") for pixels in cells])).probabilities
     probabilities = [list(responses[i]["probabilities"].values()) for i in range(len(cells))]
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 

@@ -6,7 +6,7 @@ import httpx
 import psutil
 import pytest
 
-from fatescope.data import images
+from fatescope.data.crops import center
 from fatescope.inference import bundle
 from service.registry import model_store
 from service.runner_protocol import MEDIA_TYPE, decode, encode
@@ -29,7 +29,7 @@ def test_gateway_and_runner_are_servers_of_their_own(bundles, tmp_path):
             url = f"http://127.0.0.1:{gateway_port}/classify"
             response = httpx.post(url, content=tiff(pixels), timeout=90).raise_for_status().json()
             model = bundle.load(bundles / "multiclass", threads=1)
-            expected = model.predict(images.center(pixels, CANVAS, "x")[None]).probabilities[0]
+            expected = model.predict(center(pixels, CANVAS, "x")[None]).probabilities[0]
             assert list(response["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-6)
             # The gateway has no process that runs networks.
             processes = psutil.Process(gateway.pid).children(recursive=True)

@@ -15,6 +15,7 @@ import tifffile
 from PIL import Image
 
 from fatescope.data import cell_quality, images, quality_gate
+from fatescope.data.crops import center, cut
 from fatescope.data.images import read_headers
 from fatescope.data.native.names import is_native
 from fatescope.data.native.reader import NativeFile
@@ -148,7 +149,7 @@ def _page(page, name):
     if isinstance(page, ImageError):
         return {"error": page.code}
     header, pixels = page
-    placed = images.center(images.cut(pixels, CANVAS), CANVAS, name)
+    placed = center(cut(pixels, CANVAS), CANVAS, name)
     size = {"height": header.height, "width": header.width, "bits": header.bit_depth}
     return {**size, "pixels": digest(pixels), "placed": digest(placed)}
 

@@ -9,7 +9,8 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
 from fatescope import config
-from fatescope.data import features, images
+from fatescope.data import features
+from fatescope.data.crops import center, stacked
 from fatescope.inference import bundle
 from fatescope.inference.ood import MahalanobisDetector
 from fatescope.networks import backbones, network
@@ -35,11 +36,11 @@ def write_bundle(folder, task, classes, seed=0, backbone="compact", input_size=(
     how = {"resize": "pad", "normalisation": "contrast", "dropout": 0.0, "kinds": kinds}
     model = network.Network(built, len(classes), input_size, **how).eval()
     native = [typical(seed) if len(kinds) == 1 else np.stack([typical(seed), scatter(seed)]) for seed in range(120)]
-    known = np.stack([images.center(each, CANVAS, "x") for each in native])
+    known = np.stack([center(each, CANVAS, "x") for each in native])
     with torch.no_grad():
         if model.unit is not None:
             model.unit.fill_(100)
-        embedding = model(torch.from_numpy(images.stacked(known).astype(np.float32))).embedding
+        embedding = model(torch.from_numpy(stacked(known).astype(np.float32))).embedding
         # An untrained network hardly tells cells apart; this one is sure of some, and of each class.
         model.linear.weight.div_((embedding @ model.linear.weight.T).std() / 5)
         model.linear.bias.copy_(-(embedding @ model.linear.weight.T).mean(0))

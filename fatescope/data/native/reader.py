@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fatescope import plural
 from fatescope.config.names import BRIGHTFIELD
-from fatescope.data.images import MIN_SIDE
+from fatescope.data.crops import MIN_SIDE
 from fatescope.data.native import directories as tags
 from fatescope.data.native.acquisition import MAX_CHANNELS, Acquisition, read_acquisition
 from fatescope.data.native.compression import MAX_NIBBLES, decode_image, decode_mask

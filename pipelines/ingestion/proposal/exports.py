@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 from fatescope.data import archives
 from fatescope.data.archives import Member
+from fatescope.data.export_folder import is_record, list_files
 from fatescope.data.native.analysis import SUFFIX
 from fatescope.data.native.names import is_native
-from fatescope.data.paths import is_record, list_files
 from fatescope.data.sidecar import LABELS
 from fatescope.errors import DataError
 from pipelines.ingestion.proposal.layout import is_image

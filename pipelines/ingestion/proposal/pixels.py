@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fatescope.data import images
+from fatescope.data.crops import MIN_SIDE, Pixels, background
 from fatescope.errors import ImageError
 
 MAX_HEADERS = 50_000
@@ -55,7 +56,7 @@ class Sizes:
 
     def range(self, lengths: list[int], most: int) -> tuple[int, int]:
         """Return the smallest and largest length, px, that is expected: some slack below, the canvas above."""
-        return max(images.MIN_SIDE, int(0.8 * min(lengths))), most
+        return max(MIN_SIDE, int(0.8 * min(lengths))), most
 
 
 def read_sizes(folder: Path, paths: Sequence[str], max_pixels: int) -> Sizes:
@@ -86,7 +87,7 @@ def spread(count: int, wanted: int) -> list[int]:
 class ChannelLook:
     """What some images of a channel look like."""
 
-    crops: list[tuple[images.Pixels, int]] = field(default_factory=list, repr=False)
+    crops: list[tuple[Pixels, int]] = field(default_factory=list, repr=False)
     """Pixels of cells, and their bit depth."""
     refused: list[ImageError] = field(default_factory=list)
 
@@ -127,8 +128,8 @@ def look_at_channels(folder: Path, by_channel: dict[str, list[str]], max_pixels:
     return looks
 
 
-def _levels(pixels: images.Pixels) -> tuple[float, float, float]:
-    level = float(images.background(pixels))
+def _levels(pixels: Pixels) -> tuple[float, float, float]:
+    level = float(background(pixels))
     low, high = np.quantile(pixels, (0.01, 0.99))
     return level, level - float(low), float(high) - level
 

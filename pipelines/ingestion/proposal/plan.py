@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from fatescope import plural
 from fatescope.config import Dataset, Params
+from fatescope.data.export_folder import read_labels
 from fatescope.data.native.reader import BIT_DEPTH
-from fatescope.data.paths import read_labels
 from fatescope.data.sidecar import Label, Labels
 from pipelines.ingestion.native_cells import NativeCells, NativeFiles
 from pipelines.ingestion.proposal import native, pixels, section, sheet

@@ -6,7 +6,7 @@ import numpy as np
 
 from fatescope import plural
 from fatescope.config import Dataset, Params
-from fatescope.data.paths import read_labels
+from fatescope.data.export_folder import read_labels
 from fatescope.data.sidecar import Label, Labels
 from fatescope.errors import DataError
 from pipelines.ingestion.native_cells import NativeCells, NativeFiles

@@ -11,10 +11,12 @@ from fastapi.responses import Response
 
 from service import tracing
 from service.api import formats
+from service.api.batch_schemas import ClassifyBatchResponse
 from service.api.forms import FILES_PART, IMAGE_PART, SLICES_PART, openapi_body, read_many, read_one
 from service.api.middleware import REQUEST_ID
 from service.api.routes.parameters import FormatName, Name, Offsets, Size, Task, download, sliced_file
-from service.api.schemas import ClassifyBatchResponse, ClassifyResponse, ClassifySlicesResponse
+from service.api.schemas import ClassifyResponse
+from service.api.slice_schemas import ClassifySlicesResponse
 from service.api.state import state_of
 from service.inference.classify import Record, answer, classify_one
 from service.inference.classify_batch import classify_many, classify_sliced

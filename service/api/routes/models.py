@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from safetensors.numpy import load_file
 
 from fatescope.config import Dataset
-from fatescope.data import images
+from fatescope.data.crops import cut
 from fatescope.inference import bundle
 from fatescope.inference.bundle import Spec
 from service.api.formats import FORMATS
@@ -97,7 +97,7 @@ def _model(request: Request, task: str) -> ServedModel:
 def _example_cells(model: ServedModel) -> list[npt.NDArray[np.uint16]]:
     """Return the test cells of a bundle, cropped to the largest size in its training data."""
     size = model.spec.height_px[1], model.spec.width_px[1]
-    return [images.cut(cell, size) for cell in load_file(model.champion.path / bundle.TEST)["pixels"]]
+    return [cut(cell, size) for cell in load_file(model.champion.path / bundle.TEST)["pixels"]]
 
 
 def _describe(model: ServedModel, state: ServiceState, standing: Standing | None) -> ModelInfo:

@@ -11,11 +11,12 @@ from anyio import from_thread
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 
-from fatescope.data import images
+from fatescope.data.crops import pixel_hash
 from fatescope.errors import ImageError
 from fatescope.inference import label_queue
 from fatescope.inference.labels import read_labels
 from service.api import formats
+from service.api.batch_schemas import ClassifyBatchResponse
 from service.api.feedback import Correction
 from service.api.headers import PAGE_HEADERS
 from service.api.model_schemas import (
@@ -25,7 +26,7 @@ from service.api.model_schemas import (
     SummariseResponse,
 )
 from service.api.routes.parameters import FormatName, Task, download
-from service.api.schemas import ClassifyBatchResponse, ClassShare
+from service.api.schemas import ClassShare
 from service.api.state import ServiceState, state_of
 from service.inference import summary
 from service.inference.errors import RequestError
@@ -124,7 +125,7 @@ def correct(  # noqa: PLR0913, PLR0917  the parts of a form
         decoded = model.decoder.decode_one(*files)
     except ImageError as error:
         raise RequestError(400, error.code, str(error), files[0].name) from error
-    digest = images.pixel_hash(decoded.native)
+    digest = pixel_hash(decoded.native)
     response = _store(state, Correction(files, label, called, keep_image, cell, digest), model)
     if state.shadow and label and response.counts:
         try:

@@ -1,4 +1,5 @@
-// Decode files into the pixels of cells and place them on the canvas of a model, as fatescope/data/images.py does.
+// Decode files into the pixels of cells and place them on the canvas of a model, as images.py and crops.py of
+// fatescope/data do.
 
 import { plural } from "../format.js";
 import * as bmp from "./bmp.js";

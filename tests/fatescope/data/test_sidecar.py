@@ -1,6 +1,7 @@
 """What a sidecar says of images and of folders."""
 
 from fatescope.data import paths, sidecar
+from fatescope.data.export_folder import read_labels
 from fatescope.data.sidecar import Label
 
 
@@ -21,4 +22,4 @@ def test_the_row_of_a_folder_holds_for_all_below_it_that_no_nearer_row_names(par
 def test_rows_of_folders_are_relative_to_the_folder_of_their_table(tmp_path):
     (tmp_path / "plates").mkdir()
     (tmp_path / "plates" / sidecar.LABELS).write_text("path,label,group\nA01/,astro,d1\n")
-    assert paths.read_labels(tmp_path) == {"plates/A01/": Label("astro", "d1")}
+    assert read_labels(tmp_path) == {"plates/A01/": Label("astro", "d1")}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fatescope.data import paths
+from fatescope.data.export_folder import list_files
 from fatescope.errors import DataError
 from pipelines.commands import import_data
 from pipelines.ingestion import archive as archive_module
@@ -18,12 +19,12 @@ from tests.support.project import ROOT, SHARED
 
 
 def listed(folder):
-    return sorted(paths.list_files(folder))
+    return sorted(list_files(folder))
 
 
 def zipped(folder, target, extra=()):
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in paths.list_files(folder):
+        for path in list_files(folder):
             archive.write(folder / path, f"export/{path}")
         for name, content in extra:
             archive.writestr(name, content)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,36 +10,24 @@ import pandas as pd
 import pytest
 import tifffile
 
-from fatescope.config import Dataset, Simulate, load
+from fatescope.config import Dataset, load
 from fatescope.config.presets import get_preset
 from fatescope.data import images
-from fatescope.data.paths import ORIGIN, PathParser, list_files
+from fatescope.data.crops import background, border
+from fatescope.data.export_folder import ORIGIN, list_files
+from fatescope.data.paths import PathParser
 from fatescope.data.tracks import frame_of
-from fatescope.errors import DataError, ParamsError
+from fatescope.errors import DataError
 from pipelines.commands import simulate as stage
-from pipelines.commands.simulate import draw_acquisition, groups, plant, simulate
+from pipelines.commands.simulate import simulate
+from pipelines.simulation import acquisition_groups
+from pipelines.simulation.acquisition_groups import Group, draw_cells, groups
 from pipelines.simulation.cell import DrawnCell
 from pipelines.simulation.junk import KINDS
 from pipelines.simulation.phenotypes import MEDIA, PAPER
+from tests.support.simulation import SMALL
 
 ROOT = Path(__file__).parents[3]
-SMALL = Simulate(
-    seed=7,
-    cells=52,
-    media=dict.fromkeys(PAPER, 1.0),
-    days=[1, 5],
-    runs=3,
-    marker_channels=2,
-    darkfield=False,
-    height=45,
-    width=60,
-    shortcut=0.0,
-    focus_shift=0.0,
-    noise_shift=0.0,
-    gain_shift=0.0,
-    junk=0.0,
-    frames=1,
-)  # 24 groups
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -77,27 +64,6 @@ def test_cells_are_the_same_whatever_other_media_are_drawn(drawn, tmp_path):
     assert all(ours[name] == theirs[name] for name in common)
     origins = [json.loads((folder / ORIGIN).read_text())["params"] for folder in (drawn, tmp_path / "nine")]
     assert ["media" in params for params in origins] == [False, True]
-
-
-@pytest.mark.parametrize("cells", [1, 23, 24, 52, 3000])
-def test_media_of_one_weight_have_as_many_cells_as_before_there_were_weights(cells):
-    keys = [(m, d, r) for d in SMALL.days for r in range(1, SMALL.runs + 1) for m in PAPER]
-    share, rest = divmod(cells, len(keys))
-    before = [(*key, share + (i < rest)) for i, key in enumerate(keys) if share + (i < rest)]
-    for weight in (1.0, 0.7):
-        spread = SMALL.model_copy(update={"cells": cells, "media": dict.fromkeys(PAPER, weight)})
-        assert [(g.medium, g.day, g.run, g.cells) for g in groups(spread)] == before
-
-
-def test_rare_media_have_fewer_cells():
-    rare = SMALL.model_copy(update={"cells": 1001, "media": {"a": 6.0, "p": 3.0, "f": 1.0}})
-    counts = Counter[str]()
-    for group in groups(rare):
-        counts[group.medium] += group.cells
-    assert sum(counts.values()) == 1001
-    assert [round(counts[medium] / 1001, 2) for medium in ("a", "p", "f")] == [0.6, 0.3, 0.1]
-    with pytest.raises(ParamsError, match=r"\['x'\] cannot be drawn"):
-        groups(SMALL.model_copy(update={"media": {"a": 1.0, "x": 1.0}}))
 
 
 def test_another_seed_draws_other_cells(drawn, tmp_path):
@@ -159,7 +125,7 @@ def test_planted_junk_looks_like_what_it_is_called(with_junk):
     # A fragment darkens or brightens few pixels, and a cell that is cut off some at the border.
     spread = {kind: np.median([cell.std() / cell.mean() for cell in cells[kind]]) for kind in cells}
     assert spread["debris"] < spread["cell"] < spread["doublet"]
-    at_border = {kind: np.median([images.border(cell).std() / cell.mean() for cell in cells[kind]]) for kind in cells}
+    at_border = {kind: np.median([border(cell).std() / cell.mean() for cell in cells[kind]]) for kind in cells}
     assert at_border["clipped"] > 2 * at_border["cell"]
 
 
@@ -183,15 +149,6 @@ def test_cells_are_spread_evenly(drawn):
     assert {len(cells) for cells in brightfield(drawn).values()} == {13}
 
 
-def test_the_default_has_3000_cells_in_48_groups():
-    cells = Counter()
-    default = groups(load(ROOT / "params.yaml").simulate)
-    for group in default:
-        cells[group.medium] += group.cells
-    assert len(default) == 48
-    assert set(cells.values()) == {750}
-
-
 def test_a_file_is_one_12_bit_page_with_ome_xml_that_both_readers_take(drawn):
     path = drawn / "nt3_5d2" / "nt3_5d2_1_Ch2.ome.tif"
     with tifffile.TiffFile(path) as tiff:
@@ -212,7 +169,7 @@ def test_a_file_is_one_12_bit_page_with_ome_xml_that_both_readers_take(drawn):
 def test_crops_vary_within_the_canvas_and_not_with_the_medium(monkeypatch):
     # Only sizes are wanted, and many of them.
     monkeypatch.setattr(stage, "_write", lambda path, pixels, _: sizes[path.name.split("_")[0]].append(pixels))
-    monkeypatch.setattr(stage, "draw_cell", lambda *given: DrawnCell([given[4]], "cell", False))
+    monkeypatch.setattr(acquisition_groups, "draw_cell", lambda *given: DrawnCell([given[4]], "cell", False))
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
     sizes: dict[str, list[tuple[int, int]]] = {medium: [] for medium in PAPER}
     many = SMALL.model_copy(update={"cells": 6000, "marker_channels": 0})
@@ -226,18 +183,11 @@ def test_crops_vary_within_the_canvas_and_not_with_the_medium(monkeypatch):
     assert np.ptp(means, axis=0).max() < 1  # px; the standard error of each mean is 0.12 and 0.15
 
 
-def test_without_a_shortcut_the_lamp_does_not_know_the_medium():
-    lamps = [[draw_acquisition(np.random.default_rng(i), place, 0.0) for i in range(5)] for place in (0, 0.5, 1)]
-    assert lamps[0] == lamps[1] == lamps[2]
-    assert len({run.lamp for run in lamps[0]}) == 5
-
-
 def test_with_a_full_shortcut_the_background_orders_the_media(tmp_path):
     few = SMALL.model_copy(update={"shortcut": 1.0, "days": [1], "cells": 48, "marker_channels": 0})
     simulate(few, tmp_path / "data", workers=1)
     levels = [
-        np.array([np.median(images.border(cell)) for cell in cells])
-        for cells in brightfield(tmp_path / "data").values()
+        np.array([np.median(border(cell)) for cell in cells]) for cells in brightfield(tmp_path / "data").values()
     ]
     means = [level.mean() for level in levels]
     assert means == sorted(means)
@@ -246,7 +196,7 @@ def test_with_a_full_shortcut_the_background_orders_the_media(tmp_path):
 
 def test_the_cell_stands_out_from_a_background_like_that_of_a_camera(drawn):
     cells = [cell for found in brightfield(drawn).values() for cell in found]
-    levels = np.array([np.median(images.border(cell)) for cell in cells])
+    levels = np.array([np.median(border(cell)) for cell in cells])
     contrast = np.array([np.ptp(cell.astype(float)) for cell in cells]) / levels
     assert levels.min() > 500
     assert levels.max() < 1000
@@ -307,22 +257,6 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, failure):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("shift", "fact", "span"),
-    [("focus_shift", "focus", 0.8), ("noise_shift", "noise", 3.0), ("gain_shift", "gain", 0.5)],
-)
-def test_what_is_planted_follows_the_medium_and_moves_nothing_else(shift, fact, span):
-    run, places = draw_acquisition(np.random.default_rng(0), 0.0, 0.0), (0, 0.3, 0.6, 1)
-    assert all(plant(run, place, SMALL) == run for place in places)
-    for strength in (0.5, 1.0):
-        planted = [plant(run, place, SMALL.model_copy(update={shift: strength})) for place in places]
-        values = [getattr(one, fact) for one in planted]
-        assert values == sorted(values)
-        reach = values[-1] - values[0]
-        assert reach == pytest.approx(strength * span * (run.gain if fact == "gain" else 1))
-        assert {replace(one, **{fact: 0.0}) for one in planted} == {replace(run, **{fact: 0.0})}
-
-
 def test_the_origin_tells_what_was_planted(tmp_path):
     planted = SMALL.model_copy(update={"cells": 4, "days": [1], "runs": 1, "focus_shift": 0.5})
     simulate(planted, tmp_path / "data", workers=1)
@@ -340,8 +274,8 @@ def test_darkfield_is_drawn_beside_the_other_channels_which_stay_as_they_are(dra
     for path in sorted((tmp_path / "data").glob("*/*_Ch12.ome.tif"))[:10]:
         scatter = tifffile.imread(path)
         assert scatter.shape == tifffile.imread(path.with_name(path.name.replace("_Ch12.", "_Ch1."))).shape
-        assert 40 < images.background(scatter) < 90  # no lamp: offset, and what scatters at the rim
-        assert np.quantile(scatter, 0.99) > images.background(scatter) + 20
+        assert 40 < background(scatter) < 90  # no lamp: offset, and what scatters at the rim
+        assert np.quantile(scatter, 0.99) > background(scatter) + 20
 
 
 def test_what_granules_scatter_tells_media_apart_a_little(tmp_path):
@@ -383,7 +317,7 @@ def test_a_cell_stays_what_it_is_from_image_to_image_and_no_two_images_are_the_s
     files = hashes(followed)
     assert len(set(files.values())) == len(files)
     cell = SMALL.model_copy(update={"frames": 20, "cells": 4, "days": [5], "runs": 1, "marker_channels": 0})
-    images = [drawn.channels[0] for drawn in stage.draw_cells(cell, stage.Group("a", 5, 1, 12))]
+    images = [drawn.channels[0] for drawn in draw_cells(cell, Group("a", 5, 1, 12))]
     # How dark a cell is follows from its size and granules, which are its own, and from focus, which is the image's.
     darkness = np.array([(image < 0.93 * np.median(image)).sum() for image in images], float).reshape(12, 20)
     within, between = darkness.var(axis=1).mean(), darkness.mean(axis=1).var()

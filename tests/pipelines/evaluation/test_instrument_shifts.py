@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fatescope.data import images
+from fatescope.data.crops import border, center
 from fatescope.data.dataset import CellDataset
 from pipelines.evaluation.instrument_shifts import LAMP, PIXEL, SHIFTS, shift_cells, shift_crop
 from tests.support.images import draw_cell
@@ -12,7 +12,7 @@ from tests.support.images import draw_cell
 def cells(rng):
     crops = [draw_cell(rng, 40, 50) for _ in range(6)]
     table = pd.DataFrame({"cell_id": [f"cell {i}" for i in range(6)], "height": 40, "width": 50})
-    return CellDataset(table, np.stack([images.center(crop, (60, 80), "cell") for crop in crops]))
+    return CellDataset(table, np.stack([center(crop, (60, 80), "cell") for crop in crops]))
 
 
 @pytest.mark.parametrize("name", SHIFTS)
@@ -41,7 +41,7 @@ def test_shifts_are_what_they_say(rng):
     bright, dark = (slice(16, 24), slice(21, 29)), (slice(0, 10), slice(0, 50))
     assert taken["noise"][bright].std() == pytest.approx(taken["noise"][dark].std(), rel=0.3)
     assert taken["gain"][bright].std() == pytest.approx(3**0.5 * taken["gain"][dark].std(), rel=0.3)
-    assert np.median(images.border(taken["illumination"])) == pytest.approx(LAMP * 1000, rel=0.02)
+    assert np.median(border(taken["illumination"])) == pytest.approx(LAMP * 1000, rel=0.02)
     assert np.ptp(taken["illumination"][:3]) + np.ptp(taken["illumination"][:, :3]) > 50
     assert (taken["pixel size"] > 2000).sum() == pytest.approx(100 / PIXEL**2, rel=0.2)
 

@@ -2,7 +2,8 @@
 
 import zipfile
 
-from fatescope.data.paths import CORRECTIONS, LABELS, ORIGIN
+from fatescope.data.export_folder import CORRECTIONS, ORIGIN
+from fatescope.data.sidecar import LABELS
 from pipelines.ingestion import archive
 
 

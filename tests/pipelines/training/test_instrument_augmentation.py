@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fatescope.config.names import BRIGHTFIELD, DARKFIELD
-from fatescope.data import images
+from fatescope.data.crops import center
 from pipelines.training import instrument_augmentation as instrument
 from pipelines.training.instrument_augmentation import STRENGTHS
 from tests.support.images import draw_cell
@@ -13,7 +13,7 @@ from tests.support.images import draw_cell
 def cells(rng):
     """Crops of 40x50 px on a canvas."""
     torch.manual_seed(0)
-    crops = [images.center(draw_cell(rng, 40, 50), (60, 80), "cell") for _ in range(32)]
+    crops = [center(draw_cell(rng, 40, 50), (60, 80), "cell") for _ in range(32)]
     return torch.from_numpy(np.stack(crops).astype(np.float32))[:, None]
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from fatescope.data import images
+from fatescope.data.crops import background
 from fatescope.errors import ParamsError
 from pipelines.training import dataloader, trainer
 from pipelines.training.examples import Examples, class_weights, iterate_batches
@@ -103,7 +103,7 @@ def test_a_fixed_level_is_that_of_the_training_cells(make_params, examples):
     brighter[examples.validation] += 300
     changed = Examples(brighter, examples.targets, examples.train, examples.validation)
     made = trainer.fit(changed, 2, short(make_params, normalisation="fixed", epochs=1), 0, lambda *_: None)
-    expected = np.median(images.background(examples.pixels[examples.train]))
+    expected = np.median(background(examples.pixels[examples.train]))
     assert float(made.network.level) == pytest.approx(expected, abs=1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fatescope.data import images
+from fatescope.data.crops import center
 from fatescope.inference import bundle
 from tests.support.bundles import CANVAS, CLASSES
 from tests.support.images import draw_cell, tiff, typical
@@ -18,7 +18,7 @@ from tests.support.in_process import connected
 
 def assess(bundles, task, pixels):
     model = bundle.load(bundles / task, threads=1)
-    return model.assess(model.predict(images.center(pixels, CANVAS, "x")[None]))
+    return model.assess(model.predict(center(pixels, CANVAS, "x")[None]))
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])

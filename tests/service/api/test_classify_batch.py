@@ -13,6 +13,7 @@ import pytest
 from tifffile import TiffWriter
 
 from fatescope.data import images
+from fatescope.data.crops import center
 from fatescope.inference import bundle, uncertainty
 from tests.support.bundles import CANVAS, CLASSES
 from tests.support.images import tiff, typical
@@ -101,7 +102,7 @@ def test_bad_files_are_reported_and_other_channels_are_left_out(client):
 def test_the_composition_agrees_with_the_bundle_and_leaves_out_unlike_cells(client, bundles):
     response = classify(client, content=archive({name: tiff(pixels) for name, pixels in MIXED.items()}))
     model = bundle.load(bundles / "multiclass", threads=1)
-    pixels = np.stack([images.center(cell, CANVAS, "x") for cell in MIXED.values()])
+    pixels = np.stack([center(cell, CANVAS, "x") for cell in MIXED.values()])
     assessment = model.assess(model.predict(pixels))
     like = assessment.probabilities[assessment.verdicts != uncertainty.UNLIKE]
     sample = response["sample"]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fatescope.data import images
+from fatescope.data.crops import center
 from fatescope.inference import bundle
 from fatescope.inference.uncertainty import coarse_calls
 from service.batch.worker import _cell_schema, _cell_table
@@ -44,7 +44,7 @@ def client(folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def assessment(folder):
     model = bundle.load(folder / "multiclass", threads=1)
-    pixels = np.stack([images.center(typical(seed), CANVAS, "x") for seed in SEEDS])
+    pixels = np.stack([center(typical(seed), CANVAS, "x") for seed in SEEDS])
     return model.assess(model.predict(pixels))
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fatescope.data.paths import CORRECTIONS
+from fatescope.data.export_folder import CORRECTIONS
 from fatescope.data.sidecar import LABELS
 from fatescope.inference import label_queue
 from fatescope.inference.labels import read_labels

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fatescope.data import images
+from fatescope.data.crops import center
 from fatescope.data.native import slices
 from fatescope.inference import bundle
 from tests.support import native
@@ -40,7 +40,7 @@ def test_the_map_is_that_of_a_classification(client, cell):
 def test_the_scale_is_in_the_unit_of_the_logit(client, bundles, cell):
     model = bundle.load(bundles / "multiclass", threads=1)
     classes = model.spec.classes
-    prediction = model.predict(images.center(cell, CANVAS, "x")[None])
+    prediction = model.predict(center(cell, CANVAS, "x")[None])
     drawn = [explain(client, tiff(cell), name).json()["activation_map"] for name in classes]
     maps = prediction.activation_map[0]
     for one, expected in zip(drawn, maps, strict=True):
@@ -50,7 +50,7 @@ def test_the_scale_is_in_the_unit_of_the_logit(client, bundles, cell):
     # What is left of the logits is the same for another cell.
     other = typical(77)
     totals = [explain(client, tiff(other), name).json()["activation_map"]["total"] for name in classes]
-    logits = model.predict(images.center(other, CANVAS, "x")[None]).logits[0]
+    logits = model.predict(center(other, CANVAS, "x")[None]).logits[0]
     left = prediction.logits[0] - [one["total"] for one in drawn]
     np.testing.assert_allclose(logits - totals, left, atol=2e-3)
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from fatescope.data import corrections, dataset
-from fatescope.data.paths import CORRECTIONS, read_labels
+from fatescope.data.export_folder import CORRECTIONS, read_labels
 from fatescope.data.sidecar import LABELS, Label
 from pipelines.commands import import_data
 from pipelines.stages import ingest

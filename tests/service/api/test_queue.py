@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from fatescope.data import images
-from fatescope.data.paths import CORRECTIONS
+from fatescope.data.crops import pixel_hash
+from fatescope.data.export_folder import CORRECTIONS
 from fatescope.inference import label_queue
 from fatescope.inference.labels import append_labels, read_labels
 from tests.support.images import draw_cell, tiff
@@ -46,7 +46,7 @@ def test_each_classified_cell_has_an_id_and_those_of_one_answer_differ(answered,
     named = {cell["file"]: cell for cell in cells if cell.get("id")}
     assert len(named) == CELLS == len({cell["id"] for cell in named.values()})
     assert not any(cell.get("id") for cell in cells if cell["file"] == "broken.tif")
-    assert named["c7.tif"]["image_hash"] == str(images.pixel_hash(crops[7]))
+    assert named["c7.tif"]["image_hash"] == str(pixel_hash(crops[7]))
 
 
 def test_a_batch_is_drawn_from_the_records_and_labels_find_it_after_the_records_are_gone(answered):

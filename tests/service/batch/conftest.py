@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.batch import job, worker
+from service.batch import plan, worker
 from tests.support.bundles import copy_bundle
 from tests.support.images import tiff, typical
 
@@ -13,7 +13,7 @@ def source(tmp_path, monkeypatch):
     """A folder of cells and other files, for parts of four files."""
     monkeypatch.setenv("FATESCOPE_ENGINE", "onnxruntime")
     monkeypatch.setenv("FATESCOPE_THREADS", "1")
-    monkeypatch.setattr(job, "PART_FILES", 4)
+    monkeypatch.setattr(plan, "PART_FILES", 4)
     monkeypatch.setattr(worker, "BATCH", 3)
     copy_bundle(tmp_path / "bundle", "multiclass")
     folder = tmp_path / "source"

@@ -12,7 +12,8 @@ import pytest
 
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
-from service.batch import job, listing, run, worker
+from service.batch import listing, run, worker
+from service.registry import model_store
 from tests.support import gates
 from tests.support.bundles import copy_bundle
 from tests.support.images import tiff, typical
@@ -159,7 +160,7 @@ def test_a_run_that_is_cut_off_while_it_adds_is_continued(source, tmp_path, monk
 def test_a_plan_says_what_was_classified_with_what(source, tmp_path):
     out = tmp_path / "out"
     score(source, out)
-    digest = job.model_store.digest(tmp_path / "bundle")
+    digest = model_store.digest(tmp_path / "bundle")
     assert json.loads((out / "plan.json").read_text()) == {
         "source": str(source), "task": "multiclass", "model": "fatescope-multiclass", "version": digest,
         "digest": digest, "files": 12, "parts": 3, "quality": True,

@@ -11,6 +11,7 @@ import pytest
 from fatescope.errors import BundleError, DataError
 from fatescope.inference import bundle
 from service.batch import job, run, worker
+from service.batch.plan import create_plan, read_plan
 from service.batch.prefetch import prefetch
 from service.inference.files import Upload
 from service.registry import model_store
@@ -23,11 +24,11 @@ from tests.support.project import ROOT
 
 
 def plan(source, out):
-    return job.create_plan(source, out, Champion("multiclass", "7", source.parent / "bundle"))
+    return create_plan(source, out, Champion("multiclass", "7", source.parent / "bundle"))
 
 
 def score(source, out):
-    current = job.read_plan(source, out, None) or plan(source, out)
+    current = read_plan(source, out, None) or plan(source, out)
     pending = job.pending_parts(out, current.parts)
     results = list(run.run_local(out, pending, 1, 1, "onnxruntime"))
     assert job.pending_parts(out, current.parts) == []
@@ -101,21 +102,21 @@ def test_a_job_continues_with_the_model_that_it_started_with(source, tmp_path):
     out = tmp_path / "out"
     current = plan(source, out)
     # A new champion, or a registry that is gone, makes no difference.
-    assert job.read_plan(source, out, None) == current
-    assert job.read_plan(source, out, tmp_path / "bundle") == current
+    assert read_plan(source, out, None) == current
+    assert read_plan(source, out, tmp_path / "bundle") == current
     copy_bundle(tmp_path / "other", "multiclass", seed=1)
     with pytest.raises(DataError, match=r"started with fatescope-multiclass version 7 on .*; name another folder"):
-        job.read_plan(source, out, tmp_path / "other")
+        read_plan(source, out, tmp_path / "other")
     with pytest.raises(DataError, match="name another folder"):
-        job.read_plan(tmp_path, out, None)
+        read_plan(tmp_path, out, None)
 
 
 def test_a_job_that_cannot_start_has_its_reason(source, tmp_path):
     champion = Champion("multiclass", "7", tmp_path / "bundle")
     with pytest.raises(DataError, match="where it would be read as images; name a folder outside"):
-        job.create_plan(source, source / "run_1" / "out", champion)
+        create_plan(source, source / "run_1" / "out", champion)
     with pytest.raises(DataError, match="not empty, and not made by this command"):
-        job.create_plan(source, tmp_path / "bundle", champion)
+        create_plan(source, tmp_path / "bundle", champion)
     for name, message in (
         ("cells", "not there; name a folder of images"),
         ("cells.zip", "an archive; unpack it"),
@@ -124,13 +125,13 @@ def test_a_job_that_cannot_start_has_its_reason(source, tmp_path):
         if "." in name:
             (tmp_path / name).write_bytes(b"x")
         with pytest.raises(DataError, match=f"{name}: {message}"):
-            job.create_plan(tmp_path / name, tmp_path / "second", champion)
+            create_plan(tmp_path / name, tmp_path / "second", champion)
     (tmp_path / "run.cif").write_bytes(b"raw")
     with pytest.raises(DataError, match=r"run\.cif: a raw file of an Amnis instrument .*header cannot be read"):
-        job.create_plan(tmp_path / "run.cif", tmp_path / "second", champion)
+        create_plan(tmp_path / "run.cif", tmp_path / "second", champion)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no file in it; name the folder that the images are in"):
-        job.create_plan(tmp_path / "empty", tmp_path / "third", champion)
+        create_plan(tmp_path / "empty", tmp_path / "third", champion)
     with pytest.raises(BundleError, match="a model of task 'multiclass', not 'binary'"):
         run.select_model("binary", tmp_path / "bundle", ServiceSettings())
     selected = run.select_model("", tmp_path / "bundle", ServiceSettings())

@@ -9,6 +9,7 @@ import pytest
 
 from fatescope.errors import BundleError, DataError
 from service.batch import job, local, reading, run
+from service.batch.plan import create_plan
 from service.registry.model_store import Champion
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def deadly(_decoder, _source, _entry):
 
 
 def score(source, out, workers):
-    plan = job.create_plan(source, out, Champion("multiclass", "7", out.parent / "bundle"))
+    plan = create_plan(source, out, Champion("multiclass", "7", out.parent / "bundle"))
     return list(run.run_local(out, job.pending_parts(out, plan.parts), workers, 1, "onnxruntime")), plan
 
 
@@ -58,7 +59,7 @@ def test_files_that_all_end_their_processes_end_the_command(source, tmp_path, mo
 
 
 def test_what_is_wrong_with_the_model_is_raised_from_another_process_too(source, tmp_path):
-    plan = job.create_plan(source, tmp_path / "out", Champion("multiclass", "7", tmp_path / "bundle"))
+    plan = create_plan(source, tmp_path / "out", Champion("multiclass", "7", tmp_path / "bundle"))
     (tmp_path / "out" / "model" / "model.onnx").unlink()
     with pytest.raises(BundleError, match=r"model\.onnx"):
         list(run.run_local(tmp_path / "out", job.pending_parts(tmp_path / "out", plan.parts), 0, 1, "onnxruntime"))

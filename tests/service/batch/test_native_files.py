@@ -10,6 +10,7 @@ import pytest
 from fatescope.data.native.reader import NativeFile
 from fatescope.errors import DataError
 from service.batch import job, listing, pieces, run
+from service.batch.plan import create_plan, read_plan, update_plan
 from service.registry.model_store import Champion
 from tests.support import native
 from tests.support.images import tiff, typical
@@ -28,8 +29,8 @@ def cells_in_a_file(source):
 
 def score(source, out):
     champion = Champion("multiclass", "7", out.parent / "bundle")
-    plan = job.read_plan(source, out, None)
-    plan, changes = (job.create_plan(source, out, champion), None) if plan is None else job.update_plan(out, plan)
+    plan = read_plan(source, out, None)
+    plan, changes = (create_plan(source, out, champion), None) if plan is None else update_plan(out, plan)
     pending = job.pending_parts(out, plan.parts)
     list(run.run_local(out, pending, 1, 1, "onnxruntime"))
     return plan, changes, len(pending), job.summarise(out, plan.parts)

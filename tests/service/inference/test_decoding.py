@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fatescope.data import images
+from fatescope.data.crops import center
 from fatescope.inference import bundle
 from service.inference import file_limits, files
 from service.inference.decoded_cell import DecodedCell, FailedCell
@@ -39,7 +39,7 @@ def test_the_format_is_recognised_by_content_and_jpeg_is_lossy(spec, kind):
     assert isinstance(cell, DecodedCell)
     assert [warning["code"] for warning in cell.warnings] == (["lossy"] if kind == "JPEG" else [])
     if kind != "JPEG":
-        np.testing.assert_array_equal(cell.pixels, images.center(GREY, CANVAS, "x"))
+        np.testing.assert_array_equal(cell.pixels, center(GREY, CANVAS, "x"))
 
 
 def test_colour_is_rejected_and_grey_stored_as_colour_is_not(spec):

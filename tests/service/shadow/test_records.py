@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fatescope.cli.app import app
-from fatescope.data import images
+from fatescope.data.crops import pixel_hash
 from fatescope.inference import shadow_records
 from fatescope.inference.uncertainty import assess
 from service.inference.prediction_log import PredictionLog
@@ -51,7 +51,7 @@ def test_records_come_back_as_they_were_and_are_told_in_words(tmp_path):
     assert rows["verdict"].tolist()[0] == "unlike_training"
     assert (rows["dropped"].sum(), rows["pixel_hash"].nunique()) == (5, 4)
     # As in the prediction log, by which a sample is found that is to be deleted.
-    assert rows["image_hash"].tolist() == [images.pixel_hash(np.full((4, 5), i, np.uint16)) for i in range(4)]
+    assert rows["image_hash"].tolist() == [pixel_hash(np.full((4, 5), i, np.uint16)) for i in range(4)]
     assert rows[["champion_p_a", "p_b"]].iloc[3].tolist() == pytest.approx([0.6, 0.7])
     text = printed(tmp_path).output
     assert "4 of 2 requests; 5 more were not compared (55.6%)" in text

@@ -1,0 +1,1 @@
+"""The two schemes by which cells are divided into training, validation and test."""
