@@ -26,11 +26,11 @@ _QUERY = re.compile(rb"(?:task=([\w.-]+))?")
 """The queries that need no decoding: none, or a task alone."""
 _FORM = re.compile(rb'multipart/form-data; *boundary=("?)([\w\'()+,./:=?-]{1,70})\1')
 _PART = re.compile(
-    rb'content-disposition: form-data; name="' + IMAGE_PART.encode() + rb'"; filename="([\w. +,=()-]*)"'
-    rb"(?:\r\ncontent-type: [\w./+-]+)?\r\n\r\n",
-    re.IGNORECASE,
+    rb'(?i:content-disposition: form-data; name)="' + IMAGE_PART.encode() + rb'"; (?i:filename)="([\w. +,=()-]*)"'
+    rb"(?:\r\n(?i:content-type): [\w./+-]+)?\r\n\r\n"
 )
-"""The headers of the one part of a form, as clients write them: a file name in ASCII, without quotes in it."""
+"""The headers of the one part of a form, as clients write them: a file name in ASCII, without quotes in it. Case matters
+in the name of the part alone."""
 _JSON = (b"content-type", b"application/json")
 
 
