@@ -26,11 +26,11 @@ _QUERY = re.compile(rb"(?:task=([\w.-]+))?")
 """The queries that need no decoding: none, or a task alone."""
 _FORM = re.compile(rb'multipart/form-data; *boundary=("?)([\w\'()+,./:=?-]{1,70})\1')
 _PART = re.compile(
-    rb'(?i:content-disposition: form-data; name)="' + IMAGE_PART.encode() + rb'"; (?i:filename)="([\w. +,=()-]*)"'
-    rb"(?:\r\n(?i:content-type): [\w./+-]+)?\r\n\r\n"
+    rb'(?i:content-disposition: form-data; name)="' + IMAGE_PART.encode() + rb'"; (?i:filename)="([\w. +,=()-]{0,255})"'
+    rb"(?:\r\n(?i:content-type): [\w./+-]{1,255})?\r\n\r\n"
 )
 """The headers of the one part of a form, as clients write them: a file name in ASCII, without quotes in it. Case matters
-in the name of the part alone."""
+in the name of the part alone; headers that are longer are for the form parser, which has limits of its own."""
 _JSON = (b"content-type", b"application/json")
 
 

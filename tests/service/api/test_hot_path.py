@@ -68,6 +68,8 @@ OTHERS = {
     "no file name": form(('Content-Disposition: form-data; name="image"', b"text")),
     "another part": form((disposition("cell"), IMAGE)),
     "a part in another case": form((disposition("Image"), IMAGE)),
+    "a name that no file has": form((disposition(filename="a" * 5_000), IMAGE)),
+    "a media type that is none": form((disposition() + f"\r\nContent-Type: {'a' * 5_000}", IMAGE)),
     "a second part": form((disposition(), IMAGE), (disposition("second"), IMAGE)),
     "a second field": form((disposition(), IMAGE), ('Content-Disposition: form-data; name="note"', b"a note")),
     "no parts": form(),
