@@ -1,9 +1,12 @@
 """The short way to `/classify` answers as the endpoint does, and leaves to it what it cannot read."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.api import hot_path
 from service.api.routes import classification
+from service.inference.classify import classify_one
 from tests.support.images import tiff, typical
 
 IMAGE = tiff(typical(0))
@@ -126,3 +129,22 @@ def test_other_methods_and_paths_are_not_its_own(client, ways):
     redirected = client.post("/classify/", content=IMAGE, follow_redirects=False)
     assert redirected.status_code == 307
     assert ways == []
+
+
+def test_a_canary_is_asked_as_by_the_endpoint(client, monkeypatch):
+    state, asked = client.app.state.service, []
+
+    class Canary:
+        """Answers as another version would."""
+
+        async def classify_one(self, uploads, model, record, scope, request_id, *, judge_quality=None):
+            asked.append((uploads, scope["path"], request_id, judge_quality))
+            other = replace(model, champion=replace(model.champion, version="another"))
+            return other, *await classify_one(uploads, model, record, judge_quality=judge_quality)
+
+    monkeypatch.setattr(client.app.state, "service", replace(state, canary=Canary()))
+    short, long = both(client, IMAGE, None)
+    assert short == long
+    assert short[1]["model"]["version"] == "another"
+    [first, second] = asked
+    assert (first[0], first[1], first[3]) == (second[0], second[1], second[3])
