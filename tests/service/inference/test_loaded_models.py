@@ -35,6 +35,14 @@ def test_versions_are_loaded_when_asked_for_and_the_oldest_are_dropped(store):
     np.testing.assert_array_equal(models.explain("binary", "1", PIXELS), expected.activation_map)
 
 
+def test_a_version_that_another_thread_forgets_meanwhile_still_answers(store, monkeypatch):
+    """One that is broken is forgotten, to be loaded anew, while calls for it and for others go on."""
+    models = LoadedModels(store, "onnxruntime", 1)
+    monkeypatch.setattr(loaded_models.metrics, "publish_engine", lambda *_, **__: models._loaded.clear())
+    for version in ("1", "2", "3"):
+        assert len(models.predict("binary", version, PIXELS)) == len(PIXELS)
+
+
 def test_a_version_that_cannot_be_served_has_its_reason(store):
     models = LoadedModels(store, "onnxruntime", 1)
     assert "no bundle of task 'trinary'" in models.prepare("trinary", "1")["error"]
