@@ -7,6 +7,7 @@ import pytest
 from service.api import hot_path
 from service.api.routes import classification
 from service.inference.classify import classify_one
+from service.inference.decoding import CellDecoder
 from tests.support.images import tiff, typical
 
 IMAGE = tiff(typical(0))
@@ -148,3 +149,18 @@ def test_a_canary_is_asked_as_by_the_endpoint(client, monkeypatch):
     assert short[1]["model"]["version"] == "another"
     [first, second] = asked
     assert (first[0], first[1], first[3]) == (second[0], second[1], second[3])
+
+
+@pytest.mark.parametrize(
+    ("changed", "way"),
+    [({"channel": None}, "hot_path"), ({"channels": {"1": "brightfield", "6": "darkfield"}}, "classification")],
+)
+def test_only_a_model_of_several_channels_is_left_to_the_endpoint(client, ways, monkeypatch, changed, way):
+    state = client.app.state.service
+    model = state.models.get("binary")
+    spec = model.spec.model_copy(update=changed)
+    other = replace(model, spec=spec, decoder=CellDecoder(spec, model.decoder.pages))
+    monkeypatch.setattr(type(state.models), "get", lambda *_: other)
+    short, long = both(client, IMAGE, None)
+    assert short == long
+    assert (short[0], ways) == ((200, [way, "classification"]) if way == "hot_path" else (400, []))
