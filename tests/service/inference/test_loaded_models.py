@@ -87,6 +87,23 @@ def failing_calls(models, pixels, count):
                 call("binary", "3", pixels)
 
 
+def test_maps_are_computed_for_who_explains_alone(store, monkeypatch):
+    asked = []
+
+    class Noting(Flaky):
+        def predict(self, pixels, *, maps=True):
+            asked.append(maps)
+            return super().predict(pixels, maps=maps)
+
+    monkeypatch.setitem(engines.ENGINES, "onnxruntime", Noting)
+    models = LoadedModels(store, "onnxruntime", 1)
+    models.prepare("binary", "3")
+    asked.clear()
+    models.predict("binary", "3", PIXELS)
+    models.explain("binary", "3", PIXELS)
+    assert asked == [False, True]
+
+
 @pytest.mark.usefixtures("flaky")
 def test_a_bad_cell_never_has_a_model_loaded_again(store):
     ended = []
