@@ -29,10 +29,12 @@ def simulate_cultures(
     `truth`, `estimated` and `counted` (shares).
     """
     rng, size = np.random.default_rng(seed), probabilities.shape[1]
+    # Once for all cultures: test cells may be millions.
+    by_group = [_rows_by_group(np.flatnonzero(targets == k), groups) for k in range(size)]
     rows, inside, widths = [], [], []
     for _ in range(cultures):
         counts = rng.multinomial(cells, rng.dirichlet(np.ones(size)))
-        chosen = _draw_cells(counts, targets, groups, rng)
+        chosen = _draw_cells(counts, by_group, rng)
         estimate = composition.estimate(probabilities[chosen], prior, error)
         counted = np.bincount(probabilities[chosen].argmax(1), minlength=size) / cells
         truth = counts / cells
@@ -49,11 +51,14 @@ def simulate_cultures(
     return metrics, table
 
 
-def _draw_cells(counts: Indices, targets: Indices, groups: Texts, rng: np.random.Generator) -> Indices:
+def _rows_by_group(of_class: Indices, groups: Texts) -> list[Indices]:
+    """Return the rows `of_class` by their group, in the order of the names of the groups."""
+    place = np.unique(groups[of_class], return_inverse=True)[1]
+    ends = np.cumsum(np.bincount(place))[:-1]
+    return np.split(of_class[np.argsort(place, kind="stable")], ends)
+
+
+def _draw_cells(counts: Indices, by_group: list[list[Indices]], rng: np.random.Generator) -> Indices:
     """Draw `counts[k]` cells of class k with replacement from one of its groups; return their rows."""
-    drawn = []
-    for k, count in enumerate(counts):
-        of_class = np.flatnonzero(targets == k)
-        group = rng.choice(np.unique(groups[of_class]))
-        drawn.append(rng.choice(of_class[groups[of_class] == group], count))
+    drawn = [rng.choice(of_class[rng.integers(len(of_class))], k) for k, of_class in zip(counts, by_group, strict=True)]
     return np.concatenate(drawn).astype(int)

@@ -26,11 +26,11 @@ _QUERY = re.compile(rb"(?:task=([\w.-]+))?")
 """The queries that need no decoding: none, or a task alone."""
 _FORM = re.compile(rb'multipart/form-data; *boundary=("?)([\w\'()+,./:=?-]{1,70})\1')
 _PART = re.compile(
-    rb'content-disposition: form-data; name="' + IMAGE_PART.encode() + rb'"; filename="([\w. +,=()-]*)"'
-    rb"(?:\r\ncontent-type: [\w./+-]+)?\r\n\r\n",
-    re.IGNORECASE,
+    rb'(?i:content-disposition: form-data; name)="' + IMAGE_PART.encode() + rb'"; (?i:filename)="([\w. +,=()-]{0,255})"'
+    rb"(?:\r\n(?i:content-type): [\w./+-]{1,255})?\r\n\r\n"
 )
-"""The headers of the one part of a form, as clients write them: a file name in ASCII, without quotes in it."""
+"""The headers of the one part of a form, as clients write them: a file name in ASCII, without quotes in it. Case
+matters in the name of the part alone. Longer headers are for the form parser, which has limits of its own."""
 _JSON = (b"content-type", b"application/json")
 
 
@@ -57,7 +57,8 @@ class HotPathMiddleware:
         scope["route"] = _Route(PATH)
         state, upload = state_of(scope), None
         model = state.models.get(query[1].decode() if query[1] else None)
-        if len(model.spec.inputs) == 1:
+        # None where the names of files have no channel.
+        if len(model.spec.inputs) <= 1:
             body = await _read(receive)
             upload, receive = _only_file(_content_type(scope), body), _again(body, receive)
         if upload is None:

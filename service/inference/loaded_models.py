@@ -162,15 +162,17 @@ class LoadedModels:
         if loaded is not None:
             return loaded
         with self._loading:
-            if (task, version) not in self._loaded:
+            # Looked up once: another thread, in `prepare`, may forget a version that is broken at any moment.
+            loaded = self._loaded.get((task, version))
+            if loaded is None:
                 loaded = self._load(task, version)
                 self._loaded[task, version] = loaded
                 log.info("%s version %s: loaded into %s", model_name(task), version, loaded.engine)
                 unused = self._engine is None and engines.gpus() > 0 and loaded.engine not in GPU_ENGINES
                 metrics.publish_engine(task, loaded.engine, gpu_unused=unused)
-                for outdated in [key for key in self._loaded if key[0] == task][:-KEPT_VERSIONS]:
-                    del self._loaded[outdated]
-            return self._loaded[task, version]
+                for outdated in [key for key in list(self._loaded) if key[0] == task][:-KEPT_VERSIONS]:
+                    self._loaded.pop(outdated, None)
+            return loaded
 
     def _load(self, task: str, version: str) -> _Loaded:
         folder = model_store.locate(self._store, task, version)

@@ -114,7 +114,8 @@ class PredictionLog:
         if self._folder is None or not cells:
             return
         with self._changed:
-            if self._queued_rows + len(cells) > MAX_QUEUED_ROWS:
+            # Nobody writes after the end, such as what a request was answered with that did not end in time.
+            if self._closed.is_set() or self._queued_rows + len(cells) > MAX_QUEUED_ROWS:
                 metrics.UNRECORDED.inc(len(cells))
                 return
             numbers = numbers or range(len(cells))

@@ -1,5 +1,7 @@
 """The graph of a bundle in ONNX Runtime; that of a GPU runs on the processor, under the name of CUDA."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -25,6 +27,14 @@ def test_a_gpu_is_given_batches_of_a_few_sizes_and_the_cells_keep_their_order(mo
     assert_agree(Graph(PATH, 1, cuda.PROVIDER).predict(pixels), expected)
     sizes = {1: [1], 2: [8], 9: [32], 32: [32], 300: [256, 64]}
     assert [size for *_, size in sessions.runs] == sizes[cells]
+
+
+def test_a_gpu_has_one_batch_at_a_time(monkeypatch):
+    sessions = fake_cuda.install(monkeypatch, pause_s=0.01)
+    engine = Graph(PATH, 1, cuda.PROVIDER)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(engine.predict, [FEW] * 8))
+    assert (len(sessions.runs), sessions.most_at_a_time) == (8, 1)
 
 
 def test_every_number_of_cells_has_a_bucket_that_is_not_much_larger():

@@ -241,3 +241,14 @@ def test_simulated_cultures(rng):
     assert result.interval_coverage > 0.85
     assert len(table) == 120
     assert isinstance(table, pd.DataFrame)
+
+
+def test_groups_are_looked_up_once_for_all_simulated_cultures(rng, monkeypatch):
+    """Test cells may be millions, and there are hundreds of cultures."""
+    targets, looked_up, unique = rng.integers(0, 2, 200), [], np.unique
+    groups = rng.integers(0, 5, 200).astype(str)
+    monkeypatch.setattr(
+        np, "unique", lambda values, **options: looked_up.append(len(values)) or unique(values, **options)
+    )
+    simulate_cultures(targets, noisy(rng, targets), groups, np.array([0.5, 0.5]), np.zeros((2, 2)), 20, 10, 0)
+    assert sum(looked_up) == len(targets)

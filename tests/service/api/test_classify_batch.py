@@ -15,6 +15,7 @@ from tifffile import TiffWriter
 from fatescope.data import images
 from fatescope.data.crops import center
 from fatescope.inference import bundle, uncertainty
+from service.inference import classify_batch
 from tests.support.bundles import CANVAS, CLASSES
 from tests.support.images import tiff, typical
 from tests.support.in_process import application, connected
@@ -283,3 +284,25 @@ def test_a_file_of_countless_pages_that_share_their_bytes_is_rejected(client):
     response = classify(client, content=many.getvalue())
     assert [cell["error"]["code"] for cell in response["cells"]] == ["too_large"]
     assert "101 pages announce" in response["cells"][0]["error"]["message"]
+
+
+def test_few_chunks_of_a_request_wait_at_a_time(client, monkeypatch):
+    """However many cells it has, so that its memory is bounded and others are answered in between."""
+    waiting, most, collect = [], [], classify_batch._Results.collect
+
+    async def collecting(results, chunk):
+        await collect(results, chunk)
+        waiting.remove(chunk)
+
+    def send(*args):
+        waiting.append(sent(*args))
+        most.append(len(waiting))
+        return waiting[-1]
+
+    sent = classify_batch._Chunk.send
+    monkeypatch.setattr(classify_batch, "CHUNK", 2)
+    monkeypatch.setattr(classify_batch._Chunk, "send", send)
+    monkeypatch.setattr(classify_batch._Results, "collect", collecting)
+    pages = tiff(np.stack([typical(0)] * 20), photometric="minisblack")
+    assert client.post("/classify_batch", content=pages).raise_for_status().json()["sample"]["cells"] == 20
+    assert (len(most), max(most), waiting) == (10, classify_batch.MAX_CHUNKS_IN_FLIGHT, [])

@@ -3,7 +3,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from service.inference.batcher import MAX_BATCH, MIN_SECOND_BATCH, Batcher
+from service.inference import metrics
+from service.inference.batcher import MAX_BATCH, MAX_IN_FLIGHT, MIN_SECOND_BATCH, Batcher
 
 
 def cells(*values):
@@ -22,6 +23,12 @@ class Runner:
         if self.broken:
             raise RuntimeError("out of memory")
         return pixels[:, 0].astype(np.float32) * 2
+
+
+async def settle():
+    """Let requests come in, and their calls begin."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def run(work):
@@ -45,6 +52,45 @@ def test_cells_whose_client_has_gone_are_not_sent():
         return runner.sizes
 
     assert run(work) == [1, 1]
+
+
+def test_cells_whose_client_has_gone_do_not_count_any_more():
+    def waiting():
+        return metrics.WAITING.labels("binary")._value.get()
+
+    async def work(runner, batcher):
+        before = waiting()
+        first = asyncio.create_task(batcher.predict(cells(0)))
+        await settle()
+        assert waiting() == before, "it was sent"
+        gone = asyncio.create_task(batcher.predict(cells(*range(MIN_SECOND_BATCH - 1))))
+        await settle()
+        assert waiting() == before + MIN_SECOND_BATCH - 1
+        gone.cancel()
+        await settle()
+        assert waiting() == before
+        # One more than these would have been worth a second call.
+        stays = asyncio.create_task(batcher.predict(cells(1, 2)))
+        await settle()
+        assert runner.sizes == [1]
+        runner.released.set()
+        await asyncio.gather(first, stays)
+        assert waiting() == before
+        return runner.sizes
+
+    assert run(work) == [1, 2]
+
+
+def test_no_more_than_two_calls_are_in_flight():
+    async def work(runner, batcher):
+        requests = [asyncio.create_task(batcher.predict(cells(*range(MIN_SECOND_BATCH)))) for _ in range(4)]
+        await settle()
+        assert runner.sizes == [MIN_SECOND_BATCH] * MAX_IN_FLIGHT
+        runner.released.set()
+        await asyncio.gather(*requests)
+        return runner.sizes
+
+    assert run(work) == [MIN_SECOND_BATCH, MIN_SECOND_BATCH, 2 * MIN_SECOND_BATCH]
 
 
 def test_each_request_gets_its_own_rows_and_batches_grow_while_calls_are_in_flight():

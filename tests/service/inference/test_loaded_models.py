@@ -35,6 +35,14 @@ def test_versions_are_loaded_when_asked_for_and_the_oldest_are_dropped(store):
     np.testing.assert_array_equal(models.explain("binary", "1", PIXELS), expected.activation_map)
 
 
+def test_a_version_that_another_thread_forgets_meanwhile_still_answers(store, monkeypatch):
+    """One that is broken is forgotten, to be loaded anew, while calls for it and for others go on."""
+    models = LoadedModels(store, "onnxruntime", 1)
+    monkeypatch.setattr(loaded_models.metrics, "publish_engine", lambda *_, **__: models._loaded.clear())
+    for version in ("1", "2", "3"):
+        assert len(models.predict("binary", version, PIXELS)) == len(PIXELS)
+
+
 def test_a_version_that_cannot_be_served_has_its_reason(store):
     models = LoadedModels(store, "onnxruntime", 1)
     assert "no bundle of task 'trinary'" in models.prepare("trinary", "1")["error"]
@@ -77,6 +85,23 @@ def failing_calls(models, pixels, count):
         for _ in range(count):
             with pytest.raises(RuntimeError, match="CUDA error"):
                 call("binary", "3", pixels)
+
+
+def test_maps_are_computed_for_who_explains_alone(store, monkeypatch):
+    asked = []
+
+    class Noting(Flaky):
+        def predict(self, pixels, *, maps=True):
+            asked.append(maps)
+            return super().predict(pixels, maps=maps)
+
+    monkeypatch.setitem(engines.ENGINES, "onnxruntime", Noting)
+    models = LoadedModels(store, "onnxruntime", 1)
+    models.prepare("binary", "3")
+    asked.clear()
+    models.predict("binary", "3", PIXELS)
+    models.explain("binary", "3", PIXELS)
+    assert asked == [False, True]
 
 
 @pytest.mark.usefixtures("flaky")

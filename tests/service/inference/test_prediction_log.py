@@ -69,6 +69,24 @@ def test_every_prediction_has_its_row_once_the_log_is_closed(model, tmp_path):
     assert not [name for name in table.columns if "pixel" in name or "file" in name]
 
 
+def test_what_the_disk_cannot_keep_up_with_is_counted_and_not_kept_in_memory(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "MAX_QUEUED_ROWS", 5)
+    log, lost = PredictionLog(tmp_path, 30), unrecorded()
+    for seed in range(3):
+        add(log, model, 3 - seed, seed)
+    assert unrecorded() - lost == 1, "of 3, 2 and 1"
+    log.close()
+    assert read(tmp_path)["request_id"].tolist() == ["request0"] * 3 + ["request1"] * 2
+
+
+def test_what_comes_after_the_end_is_counted(model, tmp_path):
+    log, lost = PredictionLog(tmp_path, 30), unrecorded()
+    log.close()
+    add(log, model, 2)
+    assert unrecorded() - lost == 2
+    assert log._queue == []
+
+
 def test_gateways_of_several_machines_share_a_folder(model, tmp_path):
     # Containers may have equal process numbers, in the same second, with equal file numbers.
     logs = [PredictionLog(tmp_path, 30) for _ in range(2)]

@@ -29,7 +29,7 @@ class FakeGpu:
 
     def __init__(self, dtype=torch.float32, error=None):
         self.dtype, self.error = dtype, error
-        self.recorded, self.replayed, self.waiting, self.streaming = [], 0, False, False
+        self.recorded, self.replayed, self.streaming, self.copies = [], 0, False, []
 
     @contextmanager
     def stream(self):
@@ -57,6 +57,31 @@ class FakeGpu:
 
     def wait(self):
         assert self.streaming
+        for copy in self.copies:
+            copy()
+        self.copies.clear()
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """A device whose results come with the wait: until then, memory that they are copied to has nothing in it."""
+    gpu, copy = FakeGpu(), torch.Tensor.copy_
+
+    def copy_later(target, source, non_blocking=False):
+        if gpu.streaming and non_blocking and target.dtype == torch.float32:
+            gpu.copies.append(lambda: copy(target, source))
+            return target.fill_(torch.nan)
+        return copy(target, source)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", copy_later)
+    return gpu
+
+
+def test_results_are_read_once_they_are_there(folder, late):
+    engine, reference = TorchOnGpu(folder, 1, late), Torch(folder, 1)
+    for cells in (5, 1, 5):
+        assert_agree(engine.predict(PIXELS[:cells]), reference.predict(PIXELS[:cells]))
+    assert not late.copies
 
 
 def test_batches_of_any_size_are_those_of_the_cpu(folder):
