@@ -11,20 +11,21 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save_model
 
-from benchmarks.accuracy import SEED, Indices
+from benchmarks.accuracy import FOLDS, SEED, Indices
 from benchmarks.few_labels.sets import Divided, Sets
 from benchmarks.tables import Row
 from fatescope.atomic import replacing
 from fatescope.config import Train
-from pipelines.evaluation.intervals import interval, make_units
-from pipelines.evaluation.metrics import balanced_accuracy, counts_without
+from pipelines.evaluation.intervals import counts_without, interval, make_units
+from pipelines.evaluation.metrics import balanced_accuracy
 from pipelines.training.examples import steps_per_epoch
 from pipelines.training.prediction import predict
 from pipelines.training.trainer import fit
 
 SHARES = (0.01, 0.05, 0.2, 1.0)
-FOLDS = 1
-"""Folds of Jurkat that are predicted by a fit on the other four; of the five, to end in time."""
+FEW_SHARE, DRAWS = 0.1, 3
+"""Malaria, which is divided once, has this many draws of its labels for shares below the first, each with a fit of
+another seed; Jurkat has one in each fold."""
 STARTS = {
     "from nothing": [("none", False)],
     "from ImageNet": [("imagenet", True), ("imagenet", False)],
@@ -59,13 +60,19 @@ class Transfer:
     freeze: bool
     share: float
     fold: int = 0
+    draw: int = 0
+    """Which draw of the labels, and which seed of the fit."""
+
+    @property
+    def labels(self) -> int:
+        """The number of the draw of labels, which is another one in each fold too."""
+        return self.fold + FOLDS * self.draw
 
     @cached_property
     def divided(self) -> Divided:
         """The cells, with labels for the share."""
         whole = self.sets.malaria if self.name == "malaria" else self.sets.jurkat[self.fold]
-        # Another draw in each fold.
-        return whole.with_labels(self.share, SEED + self.fold)
+        return whole.with_labels(self.share, SEED + self.labels)
 
     @property
     def predicted(self) -> Indices:
@@ -96,14 +103,16 @@ class Transfer:
     def _run(self) -> tuple[Indices, Path]:
         settings = self.settings()
         digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:8]
-        stem = f"{self.name}-{self.weights}-{'frozen' if self.freeze else 'tuned'}-{self.share:g}-{self.fold}-{digest}"
+        stem = (
+            f"{self.name}-{self.weights}-{'frozen' if self.freeze else 'tuned'}-{self.share:g}-{self.labels}-{digest}"
+        )
         folder = self.sets.work / "transfer"
         weights, answers = folder / f"{stem}.safetensors", folder / f"{stem}.npy"
         if not answers.exists():
             folder.mkdir(exist_ok=True)
             # Without validation cells: labels to stop by would be labels too.
             examples = self.divided.examples.only(self.divided.examples.train)
-            network = fit(examples, len(self.divided.classes), settings, SEED, lambda *_: None).network
+            network = fit(examples, len(self.divided.classes), settings, SEED + self.draw, lambda *_: None).network
             classes = predict(network, examples.pixels, self.divided.test).logits.argmax(1)
             if self.share == 1 and self.weights == "none":
                 save_model(network, str(weights))
@@ -118,17 +127,18 @@ def plan(sets: Sets) -> list[Transfer]:
     shares = (0.05, 0.2) if sets.small else SHARES
     folds = {"malaria": 1, "Jurkat": 1 if sets.small else FOLDS}
     return [
-        Transfer(sets, name, weights, freeze, share, fold)
+        Transfer(sets, name, weights, freeze, share, fold, draw)
         for starts in STARTS.values()
         for weights, freeze in starts
         for share in reversed(shares)
         for name, count in folds.items()
         for fold in range(count)
+        for draw in range(1 if sets.small or name == "Jurkat" or share > FEW_SHARE else DRAWS)
     ]
 
 
 def measure(sets: Sets) -> list[Row]:
-    """Return balanced accuracy on test cells, by set, start and share of labels.
+    """Return balanced accuracy on test cells, by set, start and share of labels, over all folds and draws.
 
     What follows ± is half of the 95 % interval: over patients for malaria, over cells for Jurkat.
     """
@@ -150,7 +160,10 @@ def measure(sets: Sets) -> list[Row]:
 
 
 def _accuracy(fits: list[Transfer]) -> tuple[float, float]:
-    """Return the balanced accuracy over the test cells of all `fits`, and half of its interval."""
+    """Return the balanced accuracy over the test cells of all `fits`, and half of its interval.
+
+    Cells that several of them answer count once for each, and stay in one unit.
+    """
     tests = [each.divided.test for each in fits]
     cells, predicted = np.concatenate(tests), np.concatenate([each.predicted for each in fits])
     divided = fits[0].divided
