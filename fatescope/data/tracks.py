@@ -6,6 +6,7 @@ the group of `dataset.track` empty is the only one of its cell.
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from fatescope.config import Dataset
 from fatescope.data.dataset import CellDataset
 from fatescope.errors import DataError
 
+_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
+"""A time: what both Python and the browser take for the same number; Python alone reads 1_0, and the browser 0x10."""
 _BYTES = 8
 """Of the hash that stands for a track."""
 
@@ -74,10 +77,7 @@ def frame_of(facts: Mapping[str, str], dataset: Dataset) -> tuple[str, float] | 
 
 def time_of(text: str) -> float:
     """Return the time that a path spells; raises DataError where it is no number."""
-    try:
-        time = float(text)
-    except ValueError:
-        time = math.nan
+    time = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(time):
         raise DataError(f"the time '{text}' is not a number; correct the name, or the group of dataset.time in pattern")
     return time
