@@ -65,12 +65,17 @@ def read(source: CellDataset, dataset: Dataset) -> Tracks | None:
     return Tracks(np.array(keys, np.int64), np.array(times, np.float64))
 
 
+def track_of(facts: Mapping[str, str], dataset: Dataset) -> str:
+    """Return the track that a path spells, by the `facts` in it; empty where it is of none."""
+    return "" if dataset.track is None else facts[dataset.track]
+
+
 def frame_of(facts: Mapping[str, str], dataset: Dataset) -> tuple[str, float] | None:
     """Return the track and the time that a path spells, by the `facts` in it; None where it is of no track.
 
     Raises DataError for a time that is no number.
     """
-    if dataset.track is None or dataset.time is None or not (track := facts[dataset.track]):
+    if dataset.time is None or not (track := track_of(facts, dataset)):
         return None
     return track, time_of(facts[dataset.time])
 
