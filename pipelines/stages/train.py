@@ -49,6 +49,7 @@ from pipelines.training.cross_fit import Folds, check_groups, deal_folds
 from pipelines.training.device import describe_device
 from pipelines.training.distillation import BACKBONE, KEPT, student_settings
 from pipelines.training.examples import Examples
+from pipelines.training.known_before import check_known_before
 from pipelines.training.report import BudgetReport, CandidateReport, ModelEntry, TrainingReport
 from pipelines.training.selection import DISTILLED, ENSEMBLE, SINGLE, Candidate, OpenRun
 from pipelines.tuning.result import SearchResult
@@ -199,8 +200,10 @@ def _track(context: TrainingContext, scheme: str, plan: TrainingPlan, target: Pa
 def train(context: TrainingContext, settings: dict[str, list[Train]], target: Path) -> TrainingReport:
     """Train on all schemes of the task; on those after the first, only the candidate that was chosen there.
 
-    Raises ParamsError, before the first fit, where cells of a scheme are too few groups for `train.groups: dro`.
+    Raises ParamsError, before the first fit, where cells of a scheme are too few groups for `train.groups: dro`, or
+    where the weights of `train.weights` were trained on all test cells of a class.
     """
+    check_known_before(context, [member for members in settings.values() for member in members])
     weighing = [member for members in settings.values() for member in members if member.groups == "dro"]
     for scheme in context.schemes if weighing else ():
         check_groups(*divide(context, scheme), weighing)

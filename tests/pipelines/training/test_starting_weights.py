@@ -33,10 +33,10 @@ def settings(make_params):
     return settings
 
 
-def learned(name):
+def learned(name, **options):
     """A model of torchvision with statistics that are no identity, as of training."""
     torch.manual_seed(0)
-    model = torchvision.models.get_model(name)
+    model = torchvision.models.get_model(name, **options)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.bias, -0.5, 0.5)
@@ -119,7 +119,7 @@ def test_the_first_convolution_sees_cells_of_the_scale_of_photographs(settings, 
 
 def test_weights_of_inception_see_cells_from_minus_one_to_one(settings, tmp_path, examples):
     """As its own first step in torchvision does to standardised photographs."""
-    model = learned("inception_v3")
+    model = learned("inception_v3", init_weights=False)
     save_file(model.state_dict(), path := tmp_path / "inception.safetensors")
     params = settings("inception_v3", path, input_size=[75, 75])
     plain, network = (trainer.build_network(params, 2).eval() for _ in range(2))
