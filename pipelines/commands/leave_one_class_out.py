@@ -113,7 +113,7 @@ def leave_out(
 def _check_weights(settings: Train, source: CellDataset, medium: str) -> None:
     """Raise ParamsError where a bundle, whose weights the network begins with, was trained on cells of `medium`."""
     rows = np.flatnonzero((source.manifest["label"] == medium).to_numpy(bool))
-    if len(without_known(rows, source, hashes_known_before([settings]), None)) < len(rows):
+    if len(without_known(rows, source, hashes_known_before([settings.weights]), None)) < len(rows):
         raise ParamsError(
             f"train.weights: {settings.weights} was trained on cells of {medium}; set it to none, or to weights of "
             "other cells, to leave the class out"

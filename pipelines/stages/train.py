@@ -86,11 +86,12 @@ def candidate_settings(params: Params, best: SearchResult) -> dict[str, list[Tra
         else:
             log.warning("no ensemble: the search has one distinct trial only; raise tune.trials or add to tune.space")
     if params.train.distil:
-        student = student_settings(teacher_settings(candidates))
+        student = student_settings(teacher_settings(candidates), params.ingest.canvas)
         if student is None:
             log.warning(
                 "nothing is distilled: the single network is %s already, or the networks of the ensemble are "
-                "normalised or resized in different ways; set ensemble.members or another train.backbone",
+                "normalised or resized in different ways, or to inputs of other proportions than ingest.canvas; set "
+                "ensemble.members or another train.backbone, or leave one of these ways in tune.space",
                 BACKBONE,
             )
         else:

@@ -1,6 +1,5 @@
 """Write a trained model as a bundle: graph, weights, reference, test tensors and specification."""
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,6 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_model
 
-from fatescope.config import Train
 from fatescope.data import acquisition_facts
 from fatescope.data.folders import fresh_folder
 from fatescope.inference import bundle
@@ -47,7 +45,7 @@ def write_bundle(
     """
     seen = context.examples(spec.split).merge_validation().train
     members = [*spec.params["train"], *spec.params.get("teacher", [])]
-    before = hashes_known_before(Train.model_validate_json(json.dumps(member)) for member in members)
+    before = hashes_known_before(member["weights"] for member in members)
     with fresh_folder(target) as folder:
         network = refit.network.cpu()
         save_model(network, str(folder / bundle.WEIGHTS))

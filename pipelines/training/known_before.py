@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 Hashes = npt.NDArray[np.int64]
 
 
-def hashes_known_before(settings: Iterable[Train]) -> Hashes:
-    """Return the pixel hashes of the cells that the weights of networks with these settings were trained on, ascending.
+def hashes_known_before(weights: Iterable[str]) -> Hashes:
+    """Return the pixel hashes of the cells that some `weights` (`train.weights`) were trained on, ascending.
 
     None are known of weights that have no bundle around them.
     """
-    files = {Path(member.weights).with_name(SEEN) for member in settings if member.weights.endswith(".safetensors")}
+    files = {Path(name).with_name(SEEN) for name in weights if name.endswith(".safetensors")}
     known = [load_file(file)["cells"] for file in sorted(files) if file.is_file()]
     return np.unique(np.concatenate(known)) if known else np.empty(0, np.int64)
 
@@ -39,7 +39,7 @@ def check_known_before(context: TrainingContext, settings: Iterable[Train]) -> N
 
     Raises ParamsError where they leave some class without a test cell, under any scheme.
     """
-    before = hashes_known_before(settings)
+    before = hashes_known_before(member.weights for member in settings)
     if not len(before):
         return
     for scheme in context.schemes:
