@@ -66,7 +66,7 @@ def compare(name: str, divided: Divided, settings: Train, small: bool) -> list[R
     teacher = join_networks(
         [train(settings, SEED + number) for number in range(MEMBERS)], examples, classes, "probabilities"
     )
-    student = student_settings([settings] * MEMBERS)
+    student = student_settings([settings] * MEMBERS, _canvas(divided))
     assert student is not None, "large networks have a student"
     taught = train(student, SEED, teacher)
     labels_alone = train(student.changed({"distil": False}), SEED)
@@ -124,13 +124,12 @@ def _paired(teacher: Network | Ensemble, network: Network, divided: Divided) -> 
 def _costs(models: list[Network | Ensemble], divided: Divided) -> tuple[list[float], list[float]]:
     """Return the multiply-adds for a cell, and the cells a second on one thread, of each of `models`."""
     pixels = divided.examples.pixels
-    canvas = (int(pixels.shape[-2]), int(pixels.shape[-1]))
     costs = [model_cost(model, pixels.shape[1:]).multiply_adds for model in models]
     cells = np.asarray(pixels[divided.test[:TIMED_CELLS]])
     with tempfile.TemporaryDirectory() as folder:
         graphs = []
         for number, model in enumerate(models):
-            export(model, canvas, Path(folder) / f"{number}.onnx")
+            export(model, _canvas(divided), Path(folder) / f"{number}.onnx")
             graphs.append(Graph(Path(folder) / f"{number}.onnx", 1))
         times: list[list[float]] = [[] for _ in graphs]
         for _ in range(ROUNDS):
@@ -140,3 +139,8 @@ def _costs(models: list[Network | Ensemble], divided: Divided) -> tuple[list[flo
                 graph.predict(cells)
                 taken.append(time.perf_counter() - start_s)
     return costs, [len(cells) / median(taken) for taken in times]
+
+
+def _canvas(divided: Divided) -> tuple[int, int]:
+    height, width = divided.examples.pixels.shape[-2:]
+    return height, width

@@ -6,6 +6,7 @@ the group of `dataset.track` empty is the only one of its cell.
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from fatescope.config import Dataset
 from fatescope.data.dataset import CellDataset
 from fatescope.errors import DataError
 
+_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
+"""A time: what both Python and the browser take for the same number; Python alone reads 1_0, and the browser 0x10."""
 _BYTES = 8
 """Of the hash that stands for a track."""
 
@@ -62,22 +65,24 @@ def read(source: CellDataset, dataset: Dataset) -> Tracks | None:
     return Tracks(np.array(keys, np.int64), np.array(times, np.float64))
 
 
+def track_of(facts: Mapping[str, str], dataset: Dataset) -> str:
+    """Return the track that a path spells, by the `facts` in it; empty where it is of none."""
+    return "" if dataset.track is None else facts[dataset.track]
+
+
 def frame_of(facts: Mapping[str, str], dataset: Dataset) -> tuple[str, float] | None:
     """Return the track and the time that a path spells, by the `facts` in it; None where it is of no track.
 
     Raises DataError for a time that is no number.
     """
-    if dataset.track is None or dataset.time is None or not (track := facts[dataset.track]):
+    if dataset.time is None or not (track := track_of(facts, dataset)):
         return None
     return track, time_of(facts[dataset.time])
 
 
 def time_of(text: str) -> float:
     """Return the time that a path spells; raises DataError where it is no number."""
-    try:
-        time = float(text)
-    except ValueError:
-        time = math.nan
+    time = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(time):
         raise DataError(f"the time '{text}' is not a number; correct the name, or the group of dataset.time in pattern")
     return time

@@ -14,10 +14,11 @@ from fatescope.inference.classification import Classification
 from fatescope.inference.composition import Composition
 from fatescope.inference.graph import OUTPUTS, Graph
 from fatescope.inference.ood import MahalanobisDetector
-from fatescope.inference.reference import COMPONENTS, build_reference, exclude_seen
+from fatescope.inference.reference import COMPONENTS, build_reference, exclude_seen, known_before
 from fatescope.inference.spec import (
     FORMAT,
     GRAPH,
+    KNOWN_BEFORE,
     OPSET,
     OUTLIERS,
     REFERENCE,
@@ -36,6 +37,7 @@ __all__ = [
     "COMPONENTS",
     "FORMAT",
     "GRAPH",
+    "KNOWN_BEFORE",
     "OPSET",
     "OUTLIERS",
     "OUTPUTS",
@@ -53,6 +55,7 @@ __all__ = [
     "compose",
     "exclude_seen",
     "finalize",
+    "known_before",
     "load",
     "open_spec",
     "read_spec",

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from fatescope.data import acquisition_facts
 from fatescope.data.features import acquisition_names
 from fatescope.inference.ood import MahalanobisDetector
-from fatescope.inference.spec import SEEN, Spec
+from fatescope.inference.spec import KNOWN_BEFORE, SEEN, Spec
 from fatescope.inference.uncertainty import Assessment, Prediction, assess_prediction
 
 ACCURACY = "accuracy_error"
@@ -58,3 +58,8 @@ def build_reference(
 def exclude_seen(folder: Path, pixel_hashes: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     """Return (n,) whether the model in `folder` was trained without each cell, identified by its pixel hash."""
     return ~np.isin(pixel_hashes, load_file(folder / SEEN)["cells"])
+
+
+def known_before(folder: Path) -> npt.NDArray[np.int64]:
+    """Return the pixel hashes of the cells on which the weights that the model in `folder` began with were trained."""
+    return load_file(folder / SEEN).get(KNOWN_BEFORE, np.empty(0, np.int64))

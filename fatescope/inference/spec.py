@@ -7,7 +7,7 @@
 | `spec.json` | what the model is, what input it takes, what it was trained on, and the hash of every other file |
 | `outliers.safetensors` | the distribution of the embeddings of training cells (`fatescope.inference.ood`) |
 | `reference.parquet` | features, embeddings and predictions of reference cells, from which drift is measured |
-| `seen.safetensors` | `cells`: the pixel hashes of the cells that it was trained on, ascending |
+| `seen.safetensors` | pixel hashes, ascending: `cells` that it was trained on, and those that it has `known_before` |
 | `test.safetensors` | `pixels`, and the `logits` that the graph must return for them |
 | `recipe.json`, `constraints.txt` | how it was made, and with which packages (`pipelines.provenance.recipe`) |
 | `attestation.json` | the same as an in-toto statement; in registered versions |
@@ -31,6 +31,8 @@ from fatescope.inference.track_evidence import TrackEvidence
 FORMAT = 2
 GRAPH, WEIGHTS, SPEC, TEST = "model.onnx", "weights.safetensors", "spec.json", "test.safetensors"
 OUTLIERS, REFERENCE, SEEN = "outliers.safetensors", "reference.parquet", "seen.safetensors"
+KNOWN_BEFORE = "known_before"
+"""Key in SEEN: the cells on which the weights that it began with were trained; they are among `cells` too."""
 OPSET = 20
 """Version of the ONNX operators that this version exports, and the newest that it runs."""
 

@@ -34,6 +34,8 @@ class Backbone:
     channels: int
     photographs: bool = False
     """Whether it learned from photographs, and takes images of their brightness and contrast."""
+    centred: bool = False
+    """Whether these were scaled to -1 to 1, as torchvision does for CENTRED inside of the model, which is left out."""
 
 
 def build(name: str, weights: str, input_size: tuple[int, int], channels: int = 1, stem: str = "standard") -> Backbone:
@@ -52,7 +54,7 @@ def build(name: str, weights: str, input_size: tuple[int, int], channels: int = 
     if min(input_size) < (smallest := smallest_side(name, stem)):
         raise ParamsError(f"train.input_size: {name} needs {smallest} px a side or more, got {list(input_size)}")
     if weights in {"none", "imagenet"}:
-        return replace(_make(name, weights, channels, stem), photographs=weights == "imagenet")
+        return _of_photographs(name, _make(name, weights, channels, stem), photographs=weights == "imagenet")
     state = _read_state_dict(Path(weights))
     try:
         return _load(name, state, channels, stem)
@@ -71,7 +73,11 @@ def build(name: str, weights: str, input_size: tuple[int, int], channels: int = 
 def _load(name: str, state: dict[str, Tensor], channels: int, stem: str = "standard") -> Backbone:
     if "temperature" in state:
         return _from_bundle(name, state, channels, stem)
-    return replace(_make(name, state, channels, stem), photographs=True)
+    return _of_photographs(name, _make(name, state, channels, stem), photographs=True)
+
+
+def _of_photographs(name: str, backbone: Backbone, *, photographs: bool) -> Backbone:
+    return replace(backbone, photographs=photographs, centred=photographs and name in CENTRED)
 
 
 def _fits(name: str, state: dict[str, Tensor], channels: int) -> bool:
@@ -87,7 +93,7 @@ def _fits(name: str, state: dict[str, Tensor], channels: int) -> bool:
 
 def smallest_side(name: str, stem: str = "standard") -> int:
     """Return the shortest side, px, of images that the backbone `name` accepts; 0 where it accepts any."""
-    return 0 if stem == "small" else SMALLEST.get(name, 0)
+    return (SMALLEST_SMALL if stem == "small" else SMALLEST).get(name, 0)
 
 
 def _make(name: str, weights: Weights, channels: int, stem: str) -> Backbone:
@@ -98,7 +104,12 @@ def _make(name: str, weights: Weights, channels: int, stem: str) -> Backbone:
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+    try:
+        known = path.is_file()
+    except OSError as error:
+        # A name that is too long, or a folder that may not be read.
+        raise ParamsError(f"train.weights: '{str(path)[:100]}' cannot be read: {error.strerror}") from error
+    if not known:
         raise ParamsError(f"train.weights: '{path}' is neither none, nor imagenet, nor a file")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -107,7 +118,24 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         raise ParamsError(f"train.weights: {path} cannot be read as weights ({type(error).__name__})") from error
     if not isinstance(state, dict):
         raise ParamsError(f"train.weights: {path} holds a {type(state).__name__} instead of a state dict")
+    for name, value in state.items():
+        if problem := _why_no_weight(name, value):
+            raise ParamsError(f"train.weights: {path} {problem}")
     return state
+
+
+def _why_no_weight(name: object, value: object) -> str:
+    """Return why an entry of a file is not a weight that a network can begin with; empty where it is one."""
+    if not isinstance(name, str) or not isinstance(value, Tensor):
+        kind = type(value).__name__
+        return f"holds '{name}' of the type {kind}, which is no weight; save the state dict of the model alone"
+    # Whole numbers count batches; a quantised weight would be taken for a float of a hundred times its size.
+    if value.layout != torch.strided or value.is_complex() or (value.ndim and not value.is_floating_point()):
+        kind = str(value.dtype if value.layout == torch.strided else value.layout).removeprefix("torch.")
+        return f"holds {name} as {kind}; save it in a dense floating-point format, such as float16"
+    if not value.float().isfinite().all():
+        return f"holds numbers in {name} that are not finite: it is damaged, or its training diverged; give another"
+    return ""
 
 
 def _from_bundle(name: str, state: dict[str, Tensor], channels: int, stem: str) -> Backbone:
@@ -204,8 +232,12 @@ BACKBONES: dict[str, Callable[[Weights, int], Backbone]] = {
     "resnet50": _resnet50,
     "vgg19_bn": _vgg19_bn,
 }
-SMALLEST = {"inception_v3": 75}
+SMALLEST = {"compact": 8, "inception_v3": 75, "vgg19_bn": 16}
 """Backbone → the shortest side, px, of images that it accepts with the stem `standard`; others accept any."""
+CENTRED = {"inception_v3"}
+"""Those whose weights of torchvision take images from -1 to 1; others take them standardised."""
+SMALLEST_SMALL = {"compact": 8, "vgg19_bn": 4}
+"""The same with the stem `small`."""
 
 
 def _torchvision(name: str, weights: Weights) -> Any:  # noqa: ANN401  its layers are attributes that torch does not type

@@ -56,7 +56,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.features = backbone.features
-        self.photographs = backbone.photographs
+        self.photographs, self.centred = backbone.photographs, backbone.centred
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(backbone.channels, classes)
         self.register_buffer("temperature", torch.ones(()))

@@ -27,12 +27,14 @@ from fatescope.errors import ParamsError
 from fatescope.inference import composition, uncertainty
 from fatescope.inference.uncertainty import Assessment
 from pipelines.evaluation import drawing, plots
+from pipelines.evaluation.known_before import leave_out as without_known
 from pipelines.evaluation.report import Report
 from pipelines.pretraining.result import PRETRAINED
 from pipelines.training import selection
 from pipelines.training.candidate_fits import untracked
 from pipelines.training.cross_fit import deal_folds
 from pipelines.training.examples import load_examples
+from pipelines.training.known_before import hashes_known_before
 from pipelines.training.prediction import predict
 from pipelines.training.selection import Candidate, Refit
 
@@ -76,13 +78,15 @@ def leave_out(
 ) -> LeftOutReport:
     """Fit `settings` on the classes of `task` without `medium`, and classify the test cells of `medium`.
 
-    Raises ParamsError where `medium` is no class of the task, or fewer than two others are left.
+    Raises ParamsError where `medium` is no class of the task, or fewer than two others are left, or where
+    `train.weights` has learned from its cells.
     """
     everything = params.classes(task)
     classes = [name for name in everything if name != medium]
     if medium not in everything or len(classes) < 2:
         raise ParamsError(f"task '{task}' has the classes {everything}: leaving out '{medium}' needs two others")
     scheme = splits.available(everything)[0]
+    _check_weights(settings, source, medium)
     examples = load_examples(source, splits, scheme, classes)
     groups = source.manifest["group"].to_numpy(str)
     of_cells = tracks.read(source, params.dataset)
@@ -104,6 +108,16 @@ def leave_out(
         **_caution(unseen),
         trained=KnownCells(balanced_accuracy=float(accuracy), **_caution(known)),
     )
+
+
+def _check_weights(settings: Train, source: CellDataset, medium: str) -> None:
+    """Raise ParamsError where a bundle, whose weights the network begins with, was trained on cells of `medium`."""
+    rows = np.flatnonzero((source.manifest["label"] == medium).to_numpy(bool))
+    if len(without_known(rows, source, hashes_known_before([settings.weights]), None)) < len(rows):
+        raise ParamsError(
+            f"train.weights: {settings.weights} was trained on cells of {medium}; set it to none, or to weights of "
+            "other cells, to leave the class out"
+        )
 
 
 def _assess(candidate: Candidate, model: Refit, source: CellDataset, rows: npt.NDArray[np.int64]) -> Assessment:

@@ -2,8 +2,8 @@
 
 A label is not all that a test cell can give away: a backbone that saw its image would know it better than the cells of
 tomorrow, and its accuracy would be too good. So no image of a test cell is used, nor one of its track, of its
-acquisition group where groups are tested, nor a feedback image with the same pixels. Every other cell counts, of
-whatever class, and those in no split too.
+acquisition group where groups are tested, nor a feedback image with the same pixels, or of such a group or track. Every
+other cell counts, of whatever class, and those in no split too.
 """
 
 import logging
@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fatescope import plural
-from fatescope.config import Params
+from fatescope.config import Dataset, Params
 from fatescope.config.names import BRIGHTFIELD
 from fatescope.data import corrections, crops, images
 from fatescope.data.crops import center, pixel_hash
 from fatescope.data.dataset import CellDataset
 from fatescope.data.paths import PathParser
 from fatescope.data.splits import SCHEMES, Splits
-from fatescope.data.tracks import Tracks
+from fatescope.data.tracks import Tracks, key_of, track_of
 from fatescope.errors import ImageError
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,16 @@ def untested(splits: Splits, cells: CellDataset, tracks: Tracks | None = None) -
 
     A cell of no split may be in a tested group, or be a tested cell at another time.
     """
-    test = {scheme: (splits.table[scheme] == "test").to_numpy(bool) for scheme in SCHEMES}
-    tested = np.logical_or.reduce(list(test.values()))
-    groups = cells.manifest["group"]
-    tested |= groups.isin(groups[test["grouped"]].unique()).to_numpy(bool)
+    tested = np.logical_or.reduce([(splits.table[scheme] == "test").to_numpy(bool) for scheme in SCHEMES])
+    tested |= cells.manifest["group"].isin(tested_groups(splits, cells)).to_numpy(bool)
     if tracks is not None:
         tested |= np.isin(tracks.keys, tracks.keys[tested])
     return np.flatnonzero(~tested)
+
+
+def tested_groups(splits: Splits, cells: CellDataset) -> set[str]:
+    """Return the acquisition groups that are tested as a whole."""
+    return set(cells.manifest["group"][(splits.table["grouped"] == "test").to_numpy(bool)].astype(str))
 
 
 @dataclass(frozen=True)
@@ -57,28 +60,35 @@ class Feedback:
     pixels: Pixels
     """(n, H, W), or (n, C, H, W) of several channels, on the canvas of the cells; no two are the same."""
     tested: int
-    """Images left out because a test cell has the same pixels."""
+    """Images left out because a test cell has the same pixels, or because they are of its group or track."""
     known: int
     """Images left out because another cell that is learned from has the same pixels."""
     refused: dict[str, str]
     """Folder of an image → why it cannot be used."""
 
 
-def read_feedback(folder: Path, cells: CellDataset, rows: Indices, params: Params) -> Feedback:
+def read_feedback(
+    folder: Path, cells: CellDataset, rows: Indices, params: Params, groups: set[str], tracks: Tracks | None = None
+) -> Feedback:
     """Read the images that corrections in `folder` refer to; none where there is no such folder.
 
-    `rows` are those of the cells that are learned from. Images that cannot be used are logged and returned with the
-    reason.
+    `rows` are those of the cells that are learned from, and `groups` those that are tested as a whole. Images that
+    cannot be used are logged and returned with the reason.
     """
-    owners = {str(line["path"]).partition("/")[0] for line in corrections.read(folder) if line.get("path")}
+    lines = [line for line in corrections.read(folder) if line.get("path")]
+    owners = {_owner(line) for line in lines}
+    parser = PathParser(params.dataset)
+    followed = set[int]() if tracks is None else set(np.delete(tracks.keys, rows).tolist())
+    of_test = {_owner(line) for line in lines if _is_tested(line, params.dataset, parser, groups, followed)}
     shape, kept, refused = cells.pixels.shape[1:], list[Pixels](), dict[str, str]()
     known, tested = _hashes(cells, rows) if owners else (set[int](), set[int]())
     left_out = {"tested": 0, "known": 0}
     for owner in sorted(owners):
         try:
             pixels = _read_cell(folder / owner, params)
-            if (digest := pixel_hash(pixels)) in tested | known:
-                left_out["tested" if digest in tested else "known"] += 1
+            digest = pixel_hash(pixels)
+            if owner in of_test or digest in tested or digest in known:
+                left_out["tested" if owner in of_test or digest in tested else "known"] += 1
                 continue
             kept.append(center(pixels, cells.canvas, owner))
         except (ImageError, OSError) as error:
@@ -107,6 +117,24 @@ def joined(cells: CellDataset, rows: Indices, more: Pixels) -> Iterator[tuple[Pi
             pixels[start : min(start + COPIED, len(rows))] = cells.pixels[rows[start : start + COPIED]]
         pixels[len(rows) :] = more
         yield pixels, np.arange(count)
+
+
+def _owner(line: corrections.Line) -> str:
+    """Return the folder of the image of a correction."""
+    return str(line["path"]).partition("/")[0]
+
+
+def _is_tested(
+    line: corrections.Line, dataset: Dataset, parser: PathParser, groups: set[str], followed: set[int]
+) -> bool:
+    """Return whether the image of a correction is of one of `groups`, or of a track among the keys `followed`."""
+    parsed = parser.read(str(line["path"]))
+    # The path has the true class, and may so spell another group than the image is of.
+    group = str(line.get("group") or (parsed.group if parsed else ""))
+    if group in groups:
+        return True
+    track = track_of(parsed.facts, dataset) if parsed else ""
+    return bool(track) and key_of(group, track) in followed
 
 
 def _hashes(cells: CellDataset, rows: Indices) -> tuple[set[int], set[int]]:

@@ -42,7 +42,7 @@ class PretrainingReport(Report):
     feedback: int = 0
     """Feedback images that it learned from."""
     feedback_tested: int = 0
-    """Feedback images left out because a test cell has the same pixels."""
+    """Feedback images left out because a test cell has the same pixels, or because they are of its group or track."""
     feedback_known: int = 0
     """Feedback images left out because a cell that it learned from has the same pixels."""
     feedback_refused: dict[str, str] = Field(default_factory=dict)

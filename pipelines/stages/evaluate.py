@@ -36,10 +36,14 @@ from fatescope.data import dataset
 from fatescope.data.dataset import CellDataset
 from fatescope.data.splits import Splits
 from fatescope.data.splits import load as load_splits
+from fatescope.data.tracks import Tracks
+from fatescope.data.tracks import read as read_tracks
+from fatescope.inference import bundle
 from fatescope.lineage import WRITES
 from pipelines.evaluation import curves, drawing, on_device
 from pipelines.evaluation.audit_report import AuditReport, AuditSummary
 from pipelines.evaluation.evaluated_model import EvaluatedModel, run_model
+from pipelines.evaluation.known_before import leave_out
 from pipelines.evaluation.language_report import LANGUAGE, LanguageReport
 from pipelines.evaluation.metrics_report import CandidateMetrics, CandidateScore, Metrics, SchemeMetrics, SeedMetrics
 from pipelines.evaluation.plots import draw
@@ -64,13 +68,22 @@ class TrainedModel:
 
 
 def run_models(
-    folder: Path, trained: TrainingReport, source: CellDataset, splits: Splits, threads: int
+    folder: Path,
+    trained: TrainingReport,
+    source: CellDataset,
+    splits: Splits,
+    threads: int,
+    tracks: Tracks | None = None,
 ) -> list[TrainedModel]:
-    """Run every bundle below `folder` that `trained` lists on the test cells of its scheme."""
+    """Run every bundle below `folder` that `trained` lists on the test cells of its scheme.
+
+    Without those that the weights it began with were trained on, nor other images of such a cell, by `tracks`.
+    """
     models = []
     for entry in trained.models:
         model = on_device.load(folder / entry.folder, threads)
         rows = splits.indices(entry.split, "test", model.spec.classes)
+        rows = leave_out(rows, source, bundle.known_before(folder / entry.folder), tracks)
         models.append(TrainedModel(entry, run_model(model, source, rows)))
     return models
 
@@ -181,7 +194,8 @@ def main(
     settings, cells, splits = load(params), dataset.load(source, ["label"]), load_splits(parts)
     classes, trained = settings.classes(task), TrainingReport.load(models)
     report = AuditReport.read(audit)
-    ran = run_models(models, trained, cells, splits, settings.train.threads)
+    of_cells = read_tracks(cells, settings.dataset)
+    ran = run_models(models, trained, cells, splits, settings.train.threads, of_cells)
     # The model to serve is the first one of each scheme.
     served = {model.scheme: model for model in reversed(ran)}
     schemes = dict.fromkeys(model.scheme for model in ran)

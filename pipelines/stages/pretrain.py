@@ -19,7 +19,7 @@ from fatescope import plural
 from fatescope.command import CellsFolder, OutFolder, ParamsFile, SplitsFile, run
 from fatescope.config import Params, load
 from fatescope.data import dataset, splits, tracks
-from pipelines.pretraining.cells import joined, read_feedback, untested
+from pipelines.pretraining.cells import joined, read_feedback, tested_groups, untested
 from pipelines.pretraining.result import BACKBONE, REPORT, PretrainingReport
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,9 @@ def pretrain(params: Params, source: Path, parts: Path, feedback: Path, target: 
 
     started = time.monotonic()
     cells = dataset.load(source, ["label", "group"])
-    rows = untested(splits.load(parts), cells, tracks.read(cells, params.dataset))
-    more = read_feedback(feedback, cells, rows, params)
+    divided, followed = splits.load(parts), tracks.read(cells, params.dataset)
+    rows = untested(divided, cells, followed)
+    more = read_feedback(feedback, cells, rows, params, tested_groups(divided, cells), followed)
     images = plural.count(len(more.pixels), "feedback image")
     log.info("pretraining on %s and %s", plural.count(len(rows), "cell"), images)
     with joined(cells, rows, more.pixels) as (pixels, learned):

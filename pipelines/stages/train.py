@@ -50,6 +50,7 @@ from pipelines.training.cross_fit import Folds, check_groups, deal_folds
 from pipelines.training.device import describe_device
 from pipelines.training.distillation import BACKBONE, KEPT, student_settings
 from pipelines.training.examples import Examples
+from pipelines.training.known_before import check_known_before
 from pipelines.training.report import BudgetReport, CandidateReport, ModelEntry, TrainingReport
 from pipelines.training.selection import DISTILLED, ENSEMBLE, SINGLE, Candidate
 from pipelines.tuning.result import SearchResult
@@ -86,11 +87,12 @@ def candidate_settings(params: Params, best: SearchResult) -> dict[str, list[Tra
         else:
             log.warning("no ensemble: the search has one distinct trial only; raise tune.trials or add to tune.space")
     if params.train.distil:
-        student = student_settings(teacher_settings(candidates))
+        student = student_settings(teacher_settings(candidates), params.ingest.canvas)
         if student is None:
             log.warning(
                 "nothing is distilled: the single network is %s already, or the networks of the ensemble are "
-                "normalised or resized in different ways; set ensemble.members or another train.backbone",
+                "normalised or resized in different ways, or to inputs of other proportions than ingest.canvas; set "
+                "ensemble.members or another train.backbone, or leave one of these ways in tune.space",
                 BACKBONE,
             )
         else:
@@ -200,8 +202,10 @@ def _track(context: TrainingContext, scheme: str, plan: TrainingPlan, target: Pa
 def train(context: TrainingContext, settings: dict[str, list[Train]], target: Path) -> TrainingReport:
     """Train on all schemes of the task; on those after the first, only the candidate that was chosen there.
 
-    Raises ParamsError, before the first fit, where cells of a scheme are too few groups for `train.groups: dro`.
+    Raises ParamsError, before the first fit, where cells of a scheme are too few groups for `train.groups: dro`, or
+    where the weights of `train.weights` were trained on all test cells of a class.
     """
+    check_known_before(context, [member for members in settings.values() for member in members])
     weighing = [member for members in settings.values() for member in members if member.groups == "dro"]
     for scheme in context.schemes if weighing else ():
         check_groups(*divide(context, scheme), weighing)

@@ -17,11 +17,13 @@ from fatescope.inference import bundle
 from fatescope.inference.accuracy import Error
 from fatescope.inference.reference import ACCURACY
 from fatescope.networks.network import export
+from pipelines.evaluation.known_before import leave_out
 from pipelines.evaluation.predict import BATCH
 from pipelines.training import coarse_calibration
 from pipelines.training.context import TrainingContext
 from pipelines.training.ensemble import sample_evenly
 from pipelines.training.examples import Examples
+from pipelines.training.known_before import hashes_known_before
 from pipelines.training.selection import Candidate, Refit
 
 TEST_CELLS = 8
@@ -42,6 +44,8 @@ def write_bundle(
     exported graph, which is what every runtime runs.
     """
     seen = context.examples(spec.split).merge_validation().train
+    members = [*spec.params["train"], *spec.params.get("teacher", [])]
+    before = hashes_known_before(member["weights"] for member in members)
     with fresh_folder(target) as folder:
         network = refit.network.cpu()
         save_model(network, str(folder / bundle.WEIGHTS))
@@ -50,9 +54,11 @@ def write_bundle(
         graph = bundle.Graph(folder / bundle.GRAPH, torch.get_num_threads())
         pixels = context.cells.pixels[seen[np.linspace(0, len(seen) - 1, TEST_CELLS).astype(int)]]
         save_file({"pixels": pixels, "logits": graph.predict(pixels).logits}, folder / bundle.TEST)
-        _write_reference(graph, refit, spec, seen, context, folder, error)
         hashes = context.cells.take(seen, ["pixel_hash"])["pixel_hash"].to_numpy()
-        save_file({"cells": np.sort(hashes)}, folder / bundle.SEEN)
+        known = {bundle.KNOWN_BEFORE: before} if len(before) else {}
+        save_file({"cells": np.sort(np.concatenate([hashes, before])), **known}, folder / bundle.SEEN)
+        # Without those that are known already.
+        _write_reference(graph, refit, spec, seen, context, folder, error)
         if context.recipe is not None:
             context.recipe.end(shortened=refit.shortened).write(folder)
         bundle.finalize(folder, spec)
@@ -125,6 +131,7 @@ def _write_reference(
 ) -> None:
     """Write the cells that drift is measured against: test cells, then cells that the model was trained on (`seen`)."""
     test = context.splits.indices(spec.split, "test", context.classes)
+    test = leave_out(test, context.cells, bundle.known_before(folder), context.tracks)
     fitted = sample_reference(seen, context.groups)
     rows = np.concatenate([sample_reference(test, context.groups), fitted])
     pixels = context.cells.pixels

@@ -6,6 +6,8 @@ has been trained on the same cells as its student and on no others, so that pred
 remain predictions of unseen cells.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -24,28 +26,49 @@ KEPT = 0.98
 """Share of the balanced accuracy of the best candidate that a distilled one must keep to be served."""
 PATIENCE = 2
 """Epochs of a student for each of its teacher's."""
+ALIKE = 0.03
+"""Share by which a teacher may see a cell larger or smaller by way of its student's input: a pixel of rounding."""
 TEMPERATURE = 2.0
 """Divisor of the logits that are compared: how teachers tell the less likely classes apart counts more (Hinton)."""
 LABEL_SHARE = 0.5
 """Weight of the labels in the loss; the rest is the teacher's, who is also wrong."""
 
 
-def student_settings(teacher: list[Train]) -> Train | None:
+def student_settings(teacher: list[Train], canvas: tuple[int, int]) -> Train | None:
     """Return the settings of the student of networks with the settings `teacher`; None where there is nothing to teach.
 
-    They are those of the compact network among them, where there is one. It takes the smallest input of theirs, so that
-    their views follow from its own. All of it is trained, also where they keep a backbone (`freeze`), and what they
-    learned of groups they teach. Networks that are normalised or resized in different ways have no views in common,
-    and a single compact network needs no student.
+    They are those of the compact network among them, where there is one. It takes the smallest input of theirs from
+    which their views of cells on a `canvas` (height, width) follow. All of it is trained, also where they keep a
+    backbone (`freeze`), and what they learned of groups they teach. Networks that are normalised or resized in
+    different ways have no views in common, and a single compact network needs no student.
     """
-    smallest = min(teacher, key=lambda member: member.input_size[0] * member.input_size[1])
-    same = {(member.normalisation, member.resize) for member in teacher}
-    if len(same) > 1 or (len(teacher) == 1 and smallest.backbone == BACKBONE):
+    common = [
+        member for member in teacher if all(_sees_alike(member.input_size, other, canvas, member) for other in teacher)
+    ]
+    if not common:
+        return None
+    smallest = min(common, key=lambda member: member.input_size[0] * member.input_size[1])
+    if len(teacher) == 1 and smallest.backbone == BACKBONE:
         return None
     own = next((member for member in teacher if member.backbone == BACKBONE), smallest.model_copy(update=STUDENT))
     epochs = {"epochs": PATIENCE * smallest.epochs, "patience": PATIENCE * smallest.patience}
     whole = {"freeze": False, "groups": "pooled"}
     return own.model_copy(update={"input_size": smallest.input_size, "distil": True, **whole, **epochs})
+
+
+def _sees_alike(size: tuple[int, int], other: Train, canvas: tuple[int, int], student: Train) -> bool:
+    """Return whether a cell on a `canvas` is as large for `other` by way of the student's input `size` as without it.
+
+    Padding of an input of other proportions would be taken for a part of the cell's canvas, and make the cell small.
+    """
+    if (student.normalisation, student.resize) != (other.normalisation, other.resize):
+        return False
+    by_way = _scale(canvas, size) * _scale(size, other.input_size)
+    return student.resize == "stretch" or math.isclose(by_way, _scale(canvas, other.input_size), rel_tol=ALIKE)
+
+
+def _scale(size: tuple[int, int], target: tuple[int, int]) -> float:
+    return min(target[0] / size[0], target[1] / size[1])
 
 
 @torch.no_grad()

@@ -57,6 +57,7 @@ class GroupLoss:
         # A product of a fixed shape and order of summation, whatever groups there happen to be.
         member = (places[:, None] == self._numbers).float() / len(losses)
         of_groups = losses @ member / self._mass
-        risen = self.weights * torch.exp(self._step * distributed.mean(of_groups.detach()))
-        self.weights.copy_(risen / risen.sum())
+        # By their logarithms, so that no step is too large to be a number.
+        risen = self.weights.log() + self._step * distributed.mean(of_groups.detach())
+        self.weights.copy_(torch.softmax(risen, dim=0))
         return of_groups @ self.weights

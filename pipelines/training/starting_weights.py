@@ -49,7 +49,7 @@ def adapt(network: Network, pixels: npt.NDArray[np.uint16], rows: Indices) -> No
 
     with full_precision(device):
         if network.photographs:
-            match_photographs(network, images(), centred=bool(folded))
+            match_photographs(network, images(), centred=network.centred or bool(folded))
         if folded:
             unfold(network, folded, images())
 
@@ -73,7 +73,8 @@ def find_folded(features: nn.Module) -> list[nn.BatchNorm2d]:
 def match_photographs(network: Network, images: Iterable[Tensor], centred: bool) -> None:
     """Have the first convolution see preprocessed `images` with the mean and the spread of photographs.
 
-    Weights for inference take x / 127.5 - 1 (`centred`, from -1 to 1), those of torchvision the standardised pixel.
+    Weights for inference take x / 127.5 - 1 (`centred`, from -1 to 1), as torchvision's Inception does; others of
+    torchvision take the standardised pixel.
     What lies outside of the image counts as background.
     """
     mean, variance = _Moments.of(images)

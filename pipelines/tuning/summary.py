@@ -56,7 +56,10 @@ def summarise(study: Study, params: Params) -> SearchResult:
 def _check_too_long(study: Study, failed: list[FrozenTrial]) -> None:
     if not any(NEEDED in trial.user_attrs for trial in failed):
         reasons = [failure_reason(study, trial) for trial in failed]
-        raise DataError(f"tune: no trial of '{study.study_name}' is complete: {reasons[:3]}; raise tune.minutes")
+        # Pruned ones alone leave the minutes to blame; what failed says itself what to change.
+        advice = "raise tune.minutes" if not reasons else "change what these name, or set tune.trials to 0"
+        shown = [*dict.fromkeys(reasons)][:3]
+        raise DataError(f"tune: no trial of '{study.study_name}' is complete: {shown}; {advice}")
     log.warning("tune.minutes: no trial ends within them on this machine, so that the section train stands as it is")
 
 

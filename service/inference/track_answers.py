@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fatescope.config import Dataset
+from fatescope.data.native.names import is_native
 from fatescope.data.paths import PathParser
 from fatescope.data.tracks import frame_of
 from fatescope.errors import DataError
@@ -62,7 +63,8 @@ def count_once(
 
 
 def _read(name: str, dataset: Dataset, parser: PathParser) -> tuple[str, str, float] | None:
-    parsed = parser.read(name)
+    # A cytometer sees a cell once: the objects of a native file are different cells, whatever its name says.
+    parsed = None if is_native(name) else parser.read(name)
     try:
         frame = frame_of(parsed.facts, dataset) if parsed else None
     except DataError:

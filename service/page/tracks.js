@@ -6,6 +6,8 @@ import { isOutside } from "./quality.js";
 
 const FLOOR = 1e-6; // smallest probability of a class that one image may give
 const UNLIKE = "unlike_training";
+const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i; // a time, as fatescope/data/tracks.py reads it
+const NATIVE = /\.[cr]if$/i; // a file of many cells, each of which the instrument saw once
 
 /**
  * Return [{ sample, group, track, label, verdict, since, sureSince, frames: [{ cell, time, counts, probabilities }] }] of
@@ -40,10 +42,11 @@ export function countOnce(cells, model, tracks = answerTracks(cells, model)) {
 }
 
 function readFrame(path, { tracks, regex }) {
+  if (NATIVE.test(path)) return null;
   const groups = readGroups(path, regex);
   const track = groups?.[tracks.track];
   const text = groups?.[tracks.time]?.trim();
-  const time = text ? Number(text) : NaN;
+  const time = NUMBER.test(text ?? "") ? Number(text) : NaN;
   if (!track || !Number.isFinite(time)) return null;
   const read = { ...groups, [tracks.label]: usualSpelling(groups[tracks.label] ?? "", tracks.values) };
   return { group: tracks.group.map((name) => read[name] ?? "").join("_"), track, time };

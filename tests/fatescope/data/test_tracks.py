@@ -36,7 +36,12 @@ def test_data_without_tracks_has_none():
     assert tracks.read(cells([("g", "1", "0")]), FOLLOWED.model_copy(update={"track": None, "time": None})) is None
 
 
-@pytest.mark.parametrize("time", ["", "early", "nan", "inf"])
+@pytest.mark.parametrize(("text", "time"), [(" 6 ", 6), ("-1.5", -1.5), ("+.5e1", 5), ("007.", 7)])
+def test_a_time_may_be_any_number(text, time):
+    assert tracks.time_of(text) == time
+
+
+@pytest.mark.parametrize("time", ["", "early", "nan", "inf", "1e999", "1_0", "0x10", "١٢", "1,5"])
 def test_a_time_that_is_no_number_is_refused(time):
     with pytest.raises(DataError, match="is not a number; correct the name"):
         tracks.read(cells([("g", "1", time)]), FOLLOWED)

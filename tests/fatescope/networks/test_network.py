@@ -203,6 +203,55 @@ def test_weights_come_from_a_file(tmp_path):
             backbones.build("resnet18", str(tmp_path / name), (45, 60))
 
 
+def _half_of(state):
+    return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda state: {**state, "1.bias": state["1.bias"] * float("nan")}, "1.bias that are not finite"),
+        (lambda state: {**_half_of(state), "0.weight": state["0.weight"].half() / 0}, "0.weight that are not finite"),
+        (lambda state: {**state, "0.weight": state["0.weight"].to(torch.int8)}, "0.weight as int8; save it"),
+        (lambda state: {**state, "0.weight": state["0.weight"].to_sparse()}, "0.weight as sparse_coo; save it"),
+        (lambda state: {**state, "0.weight": state["0.weight"].to(torch.complex64)}, "0.weight as complex64; save it"),
+        (lambda state: {"model": dict(state)}, "'model' of the type dict, which is no weight; save the state dict"),
+        (lambda state: {**state, "epoch": 3}, "'epoch' of the type int, which is no weight"),
+        (lambda state: dict(enumerate(state.values())), "'0' of the type Tensor, which is no weight"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+def test_what_no_network_can_begin_with_is_refused(tmp_path, damage, message):
+    path, whole = tmp_path / "weights.pth", make("compact").features.state_dict()
+    torch.save(damage(whole), path)
+    with pytest.raises(ParamsError, match=rf"^train.weights: {path} holds.* {message}"):
+        backbones.build("compact", str(path), (45, 60))
+
+
+def test_half_precision_is_fine(tmp_path):
+    single, path = make("compact"), tmp_path / "weights.pth"
+    torch.save(_half_of(single.state_dict()), path)
+    built = backbones.build("compact", str(path), (45, 60))
+    torch.testing.assert_close(built.features[0].weight, single.features[0].weight, rtol=1e-3, atol=1e-3)
+
+
+def test_a_path_that_the_system_refuses_is_told():
+    with pytest.raises(ParamsError, match=r"^train.weights: 'aaa.* cannot be read: File name too long"):
+        backbones.build("compact", "a" * 5000, (45, 60))
+
+
+@pytest.mark.parametrize("stem", ["standard", "small"])
+@pytest.mark.parametrize("name", sorted(backbones.BACKBONES))
+def test_the_smallest_input_is_enough_and_a_smaller_one_is_told(name, stem):
+    least = max(backbones.smallest_side(name, stem), 1)
+    features = backbones.build(name, "none", (least, least + 1), 1, stem).features.eval()
+    with torch.no_grad():
+        assert 0 not in features(torch.rand(2, 1, least, least + 1)).shape
+    if least > 1:
+        with pytest.raises(ParamsError, match=f"{name} needs {least} px a side or more"):
+            backbones.build(name, "none", (least + 1, least - 1), 1, stem)
+
+
 def test_weights_come_from_a_bundle(tmp_path):
     """As where a laboratory continues from an earlier model, with other classes."""
     single, path = make("compact"), str(tmp_path / "weights.safetensors")

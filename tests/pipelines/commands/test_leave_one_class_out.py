@@ -1,8 +1,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
+from fatescope.data.dataset import CellDataset
 from fatescope.errors import ParamsError
 from pipelines.commands import leave_one_class_out
 from pipelines.stages import ingest, split
@@ -53,6 +56,16 @@ def test_a_backbone_that_was_taught_on_the_class_is_refused(tmp_path):
     paths = [tmp_path / name for name in ("cells", "splits.parquet", "best.json", "held_out")]
     with pytest.raises(ParamsError, match="taught on cells of NT3 too"):
         leave_one_class_out.main(params, "multiclass", "NT3", *paths)
+
+
+def test_weights_of_a_bundle_that_has_seen_the_class_are_refused(tmp_path, make_params):
+    manifest = pd.DataFrame({"label": ["NT3", "astrocyte"], "pixel_hash": [1, 2]})
+    source = CellDataset(manifest, np.zeros((2, 1, 1), np.uint16), {})
+    settings = make_params({"train.weights": str(tmp_path / "weights.safetensors")}).train
+    save_file({"cells": np.array([1, 5])}, tmp_path / "seen.safetensors")
+    with pytest.raises(ParamsError, match=r"weights.safetensors was trained on cells of NT3; set it to none"):
+        leave_one_class_out._check_weights(settings, source, "NT3")
+    leave_one_class_out._check_weights(settings, source, "astrocyte")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from fatescope import config
+from fatescope.config.presets import get_preset
 from fatescope.data import dataset, splits
-from fatescope.data.tracks import Tracks
+from fatescope.data.tracks import Tracks, key_of
 from fatescope.errors import ParamsError
 from fatescope.networks import backbones
 from pipelines.pretraining import cells as sources
@@ -53,12 +54,12 @@ def run(stored, tmp_path, **changes):
     return config.load(params), PretrainingReport.read(tmp_path / "out" / REPORT)
 
 
-def keep(folder, pixels, name="a_1d1_9_Ch1.ome.tif", own="123456789abc"):
+def keep(folder, pixels, name="a_9d9_9_Ch1.ome.tif", own="123456789abc", **line):
     """Store an image as the service does with a correction."""
     (folder / own).mkdir(parents=True)
     (folder / own / name).write_bytes(pixels if isinstance(pixels, bytes) else tiff(pixels))
     with (folder / "corrections.jsonl").open("a") as file:
-        file.write(json.dumps({"path": f"{own}/{name}", "label": "astrocyte"}) + "\n")
+        file.write(json.dumps({"path": f"{own}/{name}", "label": "astrocyte", **line}) + "\n")
 
 
 def test_it_learns_from_all_cells_that_no_scheme_tests(stored, tmp_path):
@@ -120,6 +121,33 @@ def test_feedback_images_count_but_for_those_of_test_cells(stored, tmp_path, rng
     assert (report.feedback, report.feedback_known, report.feedback_tested) == (1, 1, 1)
     assert list(report.feedback_refused) == ["large"]
     assert "do not fit the canvas" in report.feedback_refused["large"]
+
+
+def test_no_feedback_image_of_a_tested_group_is_learned_from(stored, tmp_path, rng):
+    """As where the store has a share of the cells, or where a cell was exported again."""
+    cells, divided = dataset.load(stored / "cells"), splits.load(stored / "splits.parquet")
+    [tested, *_] = sorted(group for group in sources.tested_groups(divided, cells) if group.startswith("a"))
+    medium, day, run_number = tested.split("_")
+    images = [draw_cell(rng, 40, 50, 9) for _ in range(4)]
+    keep(tmp_path / "feedback", images[0], f"{medium}_{day}d{run_number}_999_Ch1.ome.tif", own="by-name")
+    # Of another class than people saw first: the path has the true one, and the group is that of the acquisition.
+    keep(tmp_path / "feedback", images[1], f"o_{day}d{run_number}_999_Ch1.ome.tif", own="corrected", group=tested)
+    keep(tmp_path / "feedback", images[2], "a_9d9_1_Ch1.ome.tif", own="new")
+    keep(tmp_path / "feedback", images[3], "picture.tif", own="unnamed", group=None)
+    _, report = run(stored, tmp_path, pretrain__epochs=1)
+    assert (report.feedback, report.feedback_tested, report.feedback_refused) == (2, 2, {})
+
+
+def test_no_feedback_image_of_a_tested_cell_at_another_time_is_learned_from(tmp_path, rng, make_params):
+    dataset_ = {f"dataset.{name}": value for name, value in get_preset("followed").values()["dataset"].items()}
+    manifest = pd.DataFrame({"group": ["a_1_1"] * 4})
+    table = pd.DataFrame({"pixel_hash": [1, 2, 3, 4]})
+    cells = dataset.CellDataset(manifest.join(table), np.zeros((4, 60, 80), np.uint16), {"1": "brightfield"})
+    followed = Tracks(np.array([key_of("a_1_1", cell) for cell in "1122"]), np.zeros(4))
+    for cell in (1, 2, 3):
+        keep(tmp_path, draw_cell(rng, 40, 50, 9), f"a_1d1_{cell}_t99_Ch1.ome.tif", own=f"cell-{cell}", group="a_1_1")
+    found = sources.read_feedback(tmp_path, cells, np.array([2, 3]), make_params(dataset_), set(), followed)
+    assert (len(found.pixels), found.tested, found.refused) == (2, 1, {})
 
 
 def test_without_a_method_there_are_no_weights_and_nothing_is_read(tmp_path):

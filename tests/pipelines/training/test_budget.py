@@ -160,7 +160,7 @@ def test_a_distilled_candidate_and_its_teacher_end_within_the_budget(make_contex
     minutes, clock = 7.9, TickingClock()
     context = make_context(minutes, epochs=2)
     members = [context.params.train, context.params.train.model_copy(update={"dropout": 0.1})]
-    student = student_settings(members)
+    student = student_settings(members, (60, 80))
     plan = plan_training(context, {"ensemble": members, "distilled": [student]}, clock, members)
     assert plan.epochs == 1
     assert [member.epochs for member in plan.teacher] == [plan.epochs] * 2

@@ -17,6 +17,8 @@ from pipelines.tuning.summary import without_search
 from tests.support.images import draw_cell
 from tests.support.project import ROOT
 
+CANVAS = 60, 80
+
 
 def stub_candidate(name, loss, balanced_accuracy, multiply_adds):
     return SimpleNamespace(
@@ -77,20 +79,37 @@ def test_a_member_of_another_input_size_sees_the_same_view(settings):
 
 def test_what_can_be_taught_is(settings):
     train = settings(backbone="resnet18", input_size=[60, 60], epochs=5).train
-    student = student_settings([train, train.changed({"input_size": [45, 60]})])
+    student = student_settings([train, train.changed({"input_size": [45, 60]})], CANVAS)
     assert (student.backbone, student.input_size, student.distil) == ("compact", (45, 60), True)
     assert student.epochs == 5 * distillation.PATIENCE
     compact = train.changed({"backbone": "compact"})
-    assert student_settings([compact]) is None
-    assert student_settings([compact, compact]) is not None
-    assert student_settings([train, train.changed({"normalisation": "background"})]) is None
+    assert student_settings([compact], CANVAS) is None
+    assert student_settings([compact, compact], CANVAS) is not None
+    assert student_settings([train, train.changed({"normalisation": "background"})], CANVAS) is None
+
+
+@pytest.mark.parametrize(
+    ("resize", "sizes", "expected"),
+    [
+        ("pad", [(60, 60), (75, 100)], (75, 100)),  # by way of 60x60 a cell would be three quarters as large in it
+        ("pad", [(60, 60), (50, 72)], None),
+        ("pad", [(60, 60), (45, 60)], (45, 60)),
+        ("pad", [(50, 72), (60, 80)], (60, 80)),  # the smaller one has padding at the top
+        ("pad", [(46, 60), (75, 100)], (46, 60)),  # but for a pixel
+        ("stretch", [(60, 60), (75, 100)], (60, 60)),
+    ],
+)
+def test_a_student_sees_cells_from_which_the_views_of_its_teachers_follow(settings, resize, sizes, expected):
+    train = settings(backbone="resnet18", resize=resize).train
+    student = student_settings([train.changed({"input_size": size}) for size in sizes], CANVAS)
+    assert (student and student.input_size) == expected
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "compact"])
 def test_the_student_of_frozen_networks_is_trained_as_a_whole(settings, backbone):
     """On random weights that it keeps, it could learn nothing; and no file of settings can say so."""
     train = settings(backbone=backbone, weights="backbone.safetensors", freeze=True, groups="dro").train
-    student = student_settings([train, train])
+    student = student_settings([train, train], CANVAS)
     assert (student.freeze, student.groups) == (False, "pooled")
     assert student.weights == ("none" if backbone == "resnet18" else train.weights)
     assert student.changed({}) == student
@@ -152,7 +171,7 @@ def test_no_cell_that_is_held_out_is_known_to_the_teacher(settings, examples, mo
     folds = deal_folds(examples, groups, calibrate, whole=True)
     own = params.train
     teacher = [own, own.changed({"dropout": 0.3})]
-    student = student_settings(teacher)
+    student = student_settings(teacher, CANVAS)
     joined, distilled = selection.train_candidates(
         examples, folds, 2, [teacher, [student]], params, open_run, teacher=teacher
     )

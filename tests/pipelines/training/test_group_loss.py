@@ -71,3 +71,13 @@ def test_one_group_is_told(make_params, groups):
     settings = make_params({"train.groups": "dro", "train.backbone": "compact"}).train
     with pytest.raises(ParamsError, match=r"train.groups: dro .* the training cells are of one; set pooled"):
         trainer.TrainingLoop(examples, 2, settings, 0)
+
+
+def test_a_step_of_any_size_leaves_weights_that_add_up_to_one():
+    groups = np.repeat([0, 1, 2], 4)
+    loss = GroupLoss(groups, np.ones(12), np.full(12, 1 / 12), 1000.0, torch.device("cpu"))
+    places = torch.from_numpy(loss.places(groups))
+    for worst in (2, 0, 1):
+        value = loss(torch.tensor([5.0 if group == worst else 0.1 for group in groups]), places)
+        assert bool(value.isfinite())
+        assert float(loss.weights.sum()) == pytest.approx(1)

@@ -33,10 +33,10 @@ def settings(make_params):
     return settings
 
 
-def learned(name):
+def learned(name, **options):
     """A model of torchvision with statistics that are no identity, as of training."""
     torch.manual_seed(0)
-    model = torchvision.models.get_model(name)
+    model = torchvision.models.get_model(name, **options)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.bias, -0.5, 0.5)
@@ -115,6 +115,23 @@ def test_the_first_convolution_sees_cells_of_the_scale_of_photographs(settings, 
         expected, got = plain.features[:2](as_photographs), network.features[:2](images)
     # The margin of the image is padded with background, and that of a photograph with grey.
     torch.testing.assert_close(got[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], rtol=1e-3, atol=1e-3)
+
+
+def test_weights_of_inception_see_cells_from_minus_one_to_one(settings, tmp_path, examples):
+    """As its own first step in torchvision does to standardised photographs."""
+    model = learned("inception_v3", init_weights=False)
+    save_file(model.state_dict(), path := tmp_path / "inception.safetensors")
+    params = settings("inception_v3", path, input_size=[75, 75])
+    plain, network = (trainer.build_network(params, 2).eval() for _ in range(2))
+    starting_weights.adapt(network, examples.pixels, examples.train)
+    images = images_of(network, examples)
+    standardised = ((images - images.mean()) / images.std()).expand(-1, 3, -1, -1)
+    model.transform_input = True
+    with torch.no_grad():
+        as_photographs = model._transform_input(standardised)
+        expected, got = model.Conv2d_1a_3x3(as_photographs), network.features[0](images)
+        # To three colours of one brightness that moves each a little, and here all by the mean of what that is.
+        assert distance(got, expected) < 0.1 < distance(plain.features[0](standardised[:, :1]), expected)
 
 
 def test_statistics_of_training_stay(settings, tmp_path, examples):

@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
 from optuna.trial import TrialState
 
+from fatescope.errors import DataError
 from pipelines.stages import train
 from pipelines.tuning.result import STANDS, SearchResult
 from pipelines.tuning.summary import summarise, without_search
@@ -56,6 +58,19 @@ def test_where_every_trial_is_too_long_the_section_train_stands(make_params, stu
     assert result.trials == {"fail": 1}
     assert result.failures[0].reason == "TrialTooLongError: it takes 9"
     assert "no trial ends within them on this machine" in caplog.text
+
+
+def test_where_all_trials_fail_alike_the_reason_is_told_once_and_no_more_time_asked_for(make_params, study):
+    for _ in range(3):
+        add_finished_trial(study, 0.1, TrialState.FAIL, reason="ParamsError: train.groups: dro needs several")
+    message = r"is complete: \['ParamsError: train.groups: dro needs several'\]; change what these name, or set tune.tr"
+    with pytest.raises(DataError, match=message):
+        summarise(study, make_params({}))
+
+
+def test_where_no_trial_ended_more_time_is_asked_for(make_params, study):
+    with pytest.raises(DataError, match=r"is complete: \[\]; raise tune.minutes"):
+        summarise(study, make_params({}))
 
 
 def test_a_trial_that_was_too_long_neither_wins_nor_joins_the_ensemble(make_params, study):

@@ -17,16 +17,29 @@ from tests.support.project import ROOT
 TABLE = json.loads((ROOT / "tests" / "page" / "tracks.json").read_text(encoding="utf-8"))
 
 
-def test_the_service_answers_tracks_as_the_page_does():
+def answered(cells, dataset):
+    """Return the tracks of `cells` by the model of the table, whose names `dataset` reads."""
     known = TABLE["model"]
     spec = SimpleNamespace(
         tracks=TrackEvidence(correlation=known["correlation"], scale=known["scale"], frames=8, tracks=100),
-        params={"dataset": TABLE["dataset"]},
+        params={"dataset": dataset},
         classes=known["classes"],
         prior=known["prior"],
         coverage=known["coverage"],
     )
-    found = answer_tracks(TABLE["cells"], spec, PathParser(Dataset.read(TABLE["dataset"])))
+    return answer_tracks(cells, spec, PathParser(Dataset.read(dataset)))
+
+
+def test_the_objects_of_a_native_file_are_no_images_of_one_cell():
+    pattern = r"(?P<medium>[a-z])_(?P<day>\d+)d(?P<run>\d*)_(?P<object>\d+)_t(?P<hour>[^_]+)_(?P<channel>)"
+    dataset = TABLE["dataset"] | {"pattern": pattern, "channels": {"": "brightfield"}}
+    for name, tracks in (("a_1d1_5_t0_all.CIF", 0), ("a_1d1_5_t0_all.tif", 1)):
+        objects = [cell | {"object": i, "file": name} for i, cell in enumerate(TABLE["cells"][:2])]
+        assert len(answered(objects, dataset)) == tracks
+
+
+def test_the_service_answers_tracks_as_the_page_does():
+    found = answered(TABLE["cells"], TABLE["dataset"])
     for track, expected in zip(found, TABLE["tracks"], strict=True):
         frames, expected_frames = track.pop("frames"), expected.pop("frames")
         assert track == expected
