@@ -28,6 +28,9 @@ from service.settings import read_or_exit
 IDLE_S = 5.0
 """Time without a call after which the runner obeys a SIGTERM; every gateway calls `keep_alive` each second until it has
 answered what it accepted."""
+LONGEST_S = 100.0
+"""Time after which it obeys all the same. A gateway that was told to end with it has ended by then (90 s at most); one
+that still calls was not, and finds another runner."""
 TIMEOUT_S = 120.0
 _IDLE_POLL_S = 0.1
 
@@ -129,14 +132,18 @@ def _end_process() -> None:
 
 
 def _outlive_gateways(is_idle: Callable[[], bool]) -> None:
-    """Obey a SIGTERM only once no gateway calls any more: BentoML sends it to gateways and runners at the same time."""
+    """Obey a SIGTERM once no gateway calls any more, or after LONGEST_S.
+
+    BentoML sends it to gateways and runners at the same time.
+    """
     if threading.current_thread() is not threading.main_thread():
         return  # in a test, without a server
     previous = signal.getsignal(signal.SIGTERM)
 
     def on_terminate(number: int, _: FrameType | None) -> None:
         def terminate_when_idle() -> None:
-            while not is_idle():
+            deadline = time.monotonic() + LONGEST_S
+            while not is_idle() and time.monotonic() < deadline:
                 time.sleep(_IDLE_POLL_S)
             os.kill(os.getpid(), signal.SIGTERM)
 
