@@ -72,8 +72,8 @@ class Train(Section):
     minutes: Annotated[float, Field(gt=0)]
     """Minutes that all fits of the stage `train` may take together. Where `epochs` would take longer on this machine,
     all fits get fewer; what was planned is in `models.json`."""
-    batch_size: Count
-    """Cells in a training step."""
+    batch_size: Annotated[int, Field(ge=2)]
+    """Cells in a training step: of one alone, batch normalisation has no variance."""
     learning_rate: Annotated[float, Field(gt=0)]
     """Peak learning rate of the one-cycle schedule."""
     weight_decay: Annotated[float, Field(ge=0)]

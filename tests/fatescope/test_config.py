@@ -17,6 +17,7 @@ def test_the_project_own_file_loads():
     [
         ({"train.epochs": "twelve"}, r"train\.epochs: .*integer.*twelve"),
         ({"train.epochs": 0}, r"train\.epochs: .*greater than 0"),
+        ({"train.batch_size": 1}, r"train\.batch_size: .*greater than or equal to 2"),
         ({"train.surprise": 1}, r"train\.surprise: Extra inputs"),
         ({"train.views": "symmetries", "train.symmetries": False}, "needs symmetries: true"),
         ({"train.freeze": True}, "weights: none are random; set weights to imagenet or to the path of a file"),
