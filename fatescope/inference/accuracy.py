@@ -137,12 +137,8 @@ def learn_error(
     those of one acquisition group. Returns None where some class has fewer than MIN_GROUPS groups.
     """
     rng, size = np.random.default_rng(seed), probabilities.shape[1]
-    cells = {
-        k: [np.flatnonzero((targets == k) & (groups == name)) for name in np.unique(groups[targets == k])]
-        for k in range(size)
-    }
-    fewest = min(map(len, cells.values()))
-    if fewest < MIN_GROUPS:
+    cells = composition.rows_by_group(targets, groups)
+    if len(cells) < size or (fewest := min(map(len, cells.values()))) < MIN_GROUPS:
         return None
     right = probabilities.argmax(1) == targets
     errors = np.zeros(WINDOWS)
