@@ -44,8 +44,8 @@ def find_excluded(settings: Params, quality: Path | None, cells: int) -> npt.NDA
         raise SplitError("quality.exclude leaves out cells outside the gates; say with --quality which these are")
     outside = CellQuality.load(quality, ["outside"]).outside
     if len(outside) != cells:
-        about, there = plural.count(len(outside), "cell"), plural.count(cells, "is", "are")
-        raise SplitError(f"{quality} is about {about}, but there {there}; run the quality stage again")
+        about, are = plural.count(len(outside), "cell"), plural.agree(cells, "is", "are")
+        raise SplitError(f"{quality} is about {about}, but there {are} {cells:,}; run the quality stage again")
     return outside
 
 

@@ -140,7 +140,7 @@ def test_an_export_is_audited_beside_the_project(fatescope, rng, tmp_path, monke
         for path in (tmp_path / "export").iterdir():
             archive.write(path, path.name)
     zipped = fatescope("audit", tmp_path / "export.zip", "--params", params, "--out", tmp_path / "kept")
-    assert zipped.output.startswith(f"{report['verdict']}: 48 cells, 1 pairs")
+    assert zipped.output.startswith(f"{report['verdict']}: 48 cells, 1 pair of classes")
     assert (tmp_path / "kept" / "audit.json").exists()
     assert json.loads((tmp_path / "kept" / "quality.json").read_text())["total"]["cells"] == 48
 
