@@ -86,7 +86,10 @@ test("two images of one time are in the order of their names, whatever order the
 });
 
 // A model whose names may have any text as the time, and any ending.
-const ANY = { ...MODEL, regex: toRegExp("(?P<medium>[a-z])_(?P<day>\\d+)d(?P<run>\\d*)_(?P<object>\\d+)_t(?P<hour>[^_]+)_") };
+const ANY = {
+  ...MODEL,
+  regex: toRegExp("(?P<medium>[a-z])_(?P<day>\\d+)d(?P<run>\\d*)_(?P<object>\\d+)_t(?P<hour>[^_]+)_"),
+};
 
 test("times are the numbers that the service reads", () => {
   const timesOf = (texts) => {
@@ -100,7 +103,13 @@ test("times are the numbers that the service reads", () => {
 test("the objects of a native file are no images of one cell", () => {
   const objects = [0, 1].map((object) => ({ ...cells[object], object, file: "a_1d1_5_t0_all.CIF" }));
   assert.equal(answerTracks(objects, ANY).length, 0);
-  assert.equal(answerTracks(objects.map((cell) => ({ ...cell, file: "a_1d1_5_t0_all.tif" })), ANY).length, 1);
+  assert.equal(
+    answerTracks(
+      objects.map((cell) => ({ ...cell, file: "a_1d1_5_t0_all.tif" })),
+      ANY,
+    ).length,
+    1,
+  );
 });
 
 test("a model of one image a cell has no tracks", () => {
