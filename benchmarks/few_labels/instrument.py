@@ -93,7 +93,10 @@ def on_jurkat(sets: Sets) -> Answers:
 
 
 def answer(cells: Divided, tested: Tested, settings: Train, options: list[str], seeds: tuple[int, ...]) -> Answers:
-    """Train with each of the `options`, and classify the test cells under all conditions."""
+    """Train with each of the `options`, and classify the test cells under all conditions.
+
+    Prints how many were right, and for choices the balanced accuracy on validation cells, where there are some.
+    """
     examples = replace(cells.examples, groups=cells.groups)
     right: dict[str, dict[str, Floats]] = {}
     for option in options:
@@ -104,7 +107,11 @@ def answer(cells: Divided, tested: Tested, settings: Train, options: list[str], 
         right[option] = _right(networks, tested, _classify)
         if option == PLAIN:
             right[BY_SAMPLE] = _right(networks, tested, predict_by_sample)
-        print(option, {name: round(float(values.mean()), 3) for name, values in right[option].items()}, flush=True)
+        shown = {name: float(values.mean()) for name, values in right[option].items()}
+        if len(rows := examples.validation):
+            unseen = Tested({LIKE: examples.pixels[rows]}, examples.targets[rows], cells.groups[rows])
+            shown["validation cells"] = balanced(_right(networks, unseen, _classify)[LIKE], unseen)
+        print(option, {name: round(value, 3) for name, value in shown.items()}, flush=True)
     return Answers(right, tested)
 
 
