@@ -6,8 +6,10 @@ What a directory announces is read from its bytes, so that an image that is too 
 decoded.
 """
 
+import math
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from mmap import mmap
 from typing import Any
 
@@ -39,7 +41,8 @@ class TiffHeader(Header):
 
     directory: Directory
     start: int | None
-    """Where the pixels are, bytes from the start of the file, if not where the directory says: a slice of a stack."""
+    """Where the pixels are that follow each other uncompressed, bytes from the start of the file; None where only
+    libtiff can read them."""
 
 
 def matches(raw: bytes) -> bool:
@@ -56,7 +59,12 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
         depths = significant_bits(directories, name)
         palettes = _PaletteDepths(raw)
         return [
-            _header(directory, palettes.of(directory) or depths[page], start, read_facts(directory, raw))
+            _header(
+                directory,
+                palettes.of(directory) or depths[page],
+                _start(raw, directory) if start is None else start,
+                read_facts(directory, raw),
+            )
             for page, directory, start in find_slices(raw, directories, name)
         ]
     except tags.DAMAGES as error:
@@ -68,7 +76,7 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
 def is_plain(raw: bytes, header: Header) -> bool:
     """Return whether the pixels of an image are read here, without libtiff."""
     assert isinstance(header, TiffHeader)
-    return _start(raw, header) is not None
+    return header.start is not None
 
 
 def decode_page(source: bytearray | mmap, header: Header, name: str) -> npt.NDArray[Any]:
@@ -77,7 +85,7 @@ def decode_page(source: bytearray | mmap, header: Header, name: str) -> npt.NDAr
     directory = header.directory
     tiff_levels.check_levels(directory, header.bit_depth, name)
     try:
-        start = _start(source, header)
+        start = header.start
         page = _decode(source, directory) if start is None else _cut_out(source, directory, start)
         return tiff_levels.to_levels(page, source, directory, name)
     # A corrupt file makes the decoder fail in any of these ways, after asking for absurd amounts of memory too.
@@ -88,11 +96,8 @@ def decode_page(source: bytearray | mmap, header: Header, name: str) -> npt.NDAr
         ) from error
 
 
-def _start(raw: bytes | bytearray | mmap, header: TiffHeader) -> int | None:
+def _start(raw: bytes, directory: Directory) -> int | None:
     """Return where the pixels are that follow each other uncompressed; None where only libtiff can read them."""
-    directory = header.directory
-    if header.start is not None:
-        return header.start
     numbers = directory.numbers
     if not (
         numbers.get(tags.COMPRESSION, 1) == 1
@@ -127,10 +132,16 @@ def _decode(source: bytearray | mmap, directory: Directory) -> npt.NDArray[Any]:
 def _cut_out(source: bytearray | mmap, directory: Directory, start: int) -> npt.NDArray[Any]:
     """Return the uncompressed pixels at `start`."""
     kind = _SAMPLE_KINDS.get(directory.numbers.get(tags.SAMPLE_FORMAT, 1), "V")
-    stored = np.dtype(f"{directory.layout.order}{kind}{directory.bits // 8}")
+    stored, native = _types(f"{directory.layout.order}{kind}{directory.bits // 8}")
     shape = (directory.height, directory.width) + ((directory.samples,) if directory.samples > 1 else ())
-    pixels = np.frombuffer(source, stored, int(np.prod(shape)), start)
-    return pixels.astype(stored.newbyteorder("=")).reshape(shape)
+    return np.frombuffer(source, stored, math.prod(shape), start).astype(native).reshape(shape)
+
+
+@lru_cache(maxsize=64)
+def _types(stored: str) -> tuple[np.dtype[Any], np.dtype[Any]]:
+    """Return the type of values as they are stored, and that of this machine."""
+    kind = np.dtype(stored)
+    return kind, kind.newbyteorder("=")
 
 
 def _read_directories(raw: bytes, layout: Layout, name: str) -> list[Directory]:

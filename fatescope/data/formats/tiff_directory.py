@@ -25,6 +25,8 @@ _LISTS = {SUB_DIRECTORIES, STRIP_OFFSETS, STRIP_SIZES, PALETTE, METAMORPH_PLANES
 _WANTED = _NUMBERS | _LISTS | {DESCRIPTION}
 _TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 13: ("I", 4), 16: ("Q", 8), 18: ("Q", 8)}
 """Type → how `struct` spells it, and its bytes; 16 and 18 are of BigTIFF."""
+_NUMBER_OF = {order: {kind: struct.Struct(order + code) for kind, (code, _) in _TYPES.items()} for order in "<>"}
+"""Byte order and type → what reads a number: a directory has a dozen, and to look up a format takes longer."""
 DOUBLE = 12
 """A type that only AMNIS_FLOW_SPEED has here."""
 DAMAGES = (struct.error, KeyError, ValueError, OverflowError)
@@ -50,9 +52,9 @@ class Layout:
     count: str
     """The number of entries."""
     entry: str
-    """Tag, type and count of an entry."""
+    """An entry: its tag, type and count, and room for values that is passed over."""
     head: int
-    """Bytes of that."""
+    """Bytes of the first three."""
     pointer: str
     """An offset, or values that fit into its place."""
     room: int
@@ -62,10 +64,10 @@ class Layout:
 
 
 _LAYOUTS = {
-    b"II*\0": Layout("<", 4, "<H", "<HHI", 8, "<I", 4, (3, 4)),
-    b"MM\0*": Layout(">", 4, ">H", ">HHI", 8, ">I", 4, (3, 4)),
-    b"II+\0": Layout("<", 8, "<Q", "<HHQ", 12, "<Q", 8, (3, 4, 16)),
-    b"MM\0+": Layout(">", 8, ">Q", ">HHQ", 12, ">Q", 8, (3, 4, 16)),
+    b"II*\0": Layout("<", 4, "<H", "<HHI4x", 8, "<I", 4, (3, 4)),
+    b"MM\0*": Layout(">", 4, ">H", ">HHI4x", 8, ">I", 4, (3, 4)),
+    b"II+\0": Layout("<", 8, "<Q", "<HHQ8x", 12, "<Q", 8, (3, 4, 16)),
+    b"MM\0+": Layout(">", 8, ">Q", ">HHQ8x", 12, ">Q", 8, (3, 4, 16)),
 }
 
 
@@ -190,23 +192,24 @@ def read_directory(raw: bytes, layout: Layout, offset: int, texts: _Texts | None
     texts = texts or _Texts(raw)
     start, step = offset + struct.calcsize(layout.count), layout.head + layout.room
     end = start + step * count
+    if end > len(raw):
+        raise struct.error("the file ends within a directory")
     entries, numbers, descriptions = dict[int, Entry](), dict[int, int](), list[bytes]()
-    for at in range(start, end, step):
-        tag, kind, values = struct.unpack_from(layout.entry, raw, at)
+    number_of = _NUMBER_OF[layout.order]
+    places = range(start + layout.head, end, step)
+    for place, (tag, kind, values) in zip(places, struct.iter_unpack(layout.entry, raw[start:end]), strict=True):
         if tag not in _WANTED:
             continue
         if tag in _STRICT and (kind not in layout.strict_types or tag in numbers or not values):
             raise ValueError(f"its tag {tag} is given twice, is empty, or is of type {kind}")
         code, size = _TYPES.get(kind, ("", 8 if kind == DOUBLE else 1))
-        place = at + layout.head
-        if values * size > layout.room:
-            (place,) = struct.unpack_from(layout.pointer, raw, place)
+        at = place if values * size <= layout.room else struct.unpack_from(layout.pointer, raw, place)[0]
         if tag == DESCRIPTION:
-            descriptions.append(texts.read(place, values))
+            descriptions.append(texts.read(at, values))
         if tag in _LISTS:
-            entries[tag] = Entry(kind, values, place)
+            entries[tag] = Entry(kind, values, at)
         if tag in _NUMBERS and code and values:
-            (numbers[tag],) = struct.unpack_from(layout.order + code, raw, place)
+            (numbers[tag],) = number_of[kind].unpack_from(raw, at)
     tile = numbers.get(TILE_HEIGHT, 0), numbers.get(TILE_WIDTH, 0)
     if tile[0] * tile[1] > _MAX_TILE:
         raise ValueError(f"it announces tiles of {tile[0]}x{tile[1]} px")

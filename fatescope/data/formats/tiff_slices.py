@@ -56,6 +56,8 @@ def find_slices(raw: bytes, directories: list[Directory], name: str) -> list[Sli
 def _check_sub_directories(raw: bytes, pages: list[Directory], name: str) -> None:
     """Raise ImageError where directories below a page hold more than smaller copies of it, or masks."""
     total = sum(page.count(tags.SUB_DIRECTORIES) for page in pages)
+    if not total:
+        return
     if total > _MAX_SUB_DIRECTORIES:
         raise ValueError(f"it has {total:,} directories below its pages")
     parents = {offset: page for page in pages for offset in page.values(raw, tags.SUB_DIRECTORIES)}
