@@ -72,7 +72,7 @@ class ServiceState:
         return cls(
             models=ModelPool(runner, store, pages),
             pages=pages,
-            prediction_log=PredictionLog(settings.records, settings.retention_days, mirror),
+            prediction_log=PredictionLog(settings.records, settings.retention_days, mirror, pages.describe),
             feedback=FeedbackStore(settings.feedback, settings.feedback_mb),
             auth=auth,
             access=Access(auth, usage),

@@ -26,10 +26,11 @@ from fatescope.processes import share_bytes
 from service import background
 from service.background import Worker
 from service.inference import decoding_parts as parts
-from service.inference import metrics
+from service.inference import metrics, recorded_cells
 from service.inference.decoding_parts import Found, Page, decode_pages
 from service.inference.errors import NO_DECODER, RequestError
 from service.inference.files import OtherChannel, RejectedFile, Upload
+from service.inference.recorded_cells import Described
 
 log = logging.getLogger("bentoml.fatescope")  # BentoML shows its own loggers only
 
@@ -46,8 +47,16 @@ MEMORY_SHARE = 0.4
 """Of the memory of the machine, or its container, that all decoders may take together: the networks need the rest."""
 LEAST_BYTES, MOST_BYTES = 256 << 20, 1 << 30
 """What each decoder may take in any case, and at most: 48 MB were enough for PNG, JPEG and TIFFs of 100 megapixels."""
-MODULES = ["fatescope.data.archives", "fatescope.data.images", "fatescope.data.native.reader", parts.__name__]
+MODULES = [
+    "fatescope.data.archives",
+    "fatescope.data.images",
+    "fatescope.data.native.reader",
+    parts.__name__,
+    recorded_cells.__name__,
+]
 """What the processes of a pool for this need."""
+MIN_DESCRIBED = 64
+"""Cells from which on another process describes them: fewer take a moment."""
 
 
 def read_headers(file: Upload) -> list[Header]:
@@ -149,6 +158,24 @@ class PageDecoder:
         if isinstance(raw, Fatal):
             raise parts.refuse(name, raw)
         return raw
+
+    def describe(self, crops: Sequence[Pixels], bit_depths: Sequence[int]) -> Described:
+        """Return what `recorded_cells.describe` does of one or more cells, many of them from a process of the pool.
+
+        From this one where no process does it.
+        """
+        if self._pool is None or len(crops) < MIN_DESCRIBED:
+            return recorded_cells.describe(crops, bit_depths)
+        described = list[Described]()
+        # One call after the other, so that files which wait to be decoded come between them.
+        for part in recorded_cells.parts(crops, bit_depths):
+            try:
+                [result] = self._pool.run(recorded_cells.describe, [part])
+            except PoolError:
+                result = Fatal(hung=False)
+            described.append(recorded_cells.describe(*part) if isinstance(result, Fatal) else result)
+        hashes, features = zip(*described, strict=True)
+        return np.concatenate(hashes), np.concatenate(features)
 
     def decode_objects(self, found: Iterator[Found]) -> Iterator[tuple[Place, NativeObject | ImageError]]:
         """Yield objects with their channels, or why they cannot be decoded, in their order.

@@ -10,8 +10,9 @@ neither of people nor of a day or an object.
 
 In `FOLDER/TASK/shadow` is what a challenger answered to the same cells (`fatescope.inference.shadow_records`).
 
-Requests only queue their cells; a thread computes the features of many cells at a time, and drops the pixels. Another
-one deletes what is too old. Several gateways may do both in one folder.
+Requests only queue their cells; a thread has the features of many cells computed at a time
+(`service.inference.recorded_cells`), and drops the pixels. Another one deletes what is too old. Several gateways may do
+both in one folder.
 """
 
 import contextlib
@@ -34,13 +35,14 @@ import pyarrow.parquet as pq
 from fatescope import plural, retention
 from fatescope.data import cell_facts, features
 from fatescope.data.cell_facts import Column
-from fatescope.data.crops import pixel_hash
+from fatescope.data.crops import Pixels
 from fatescope.errors import FatescopeError
 from fatescope.inference.uncertainty import Assessment
 from service import background
 from service.background import Worker
-from service.inference import metrics
+from service.inference import metrics, recorded_cells
 from service.inference.decoded_cell import DecodedCell
+from service.inference.recorded_cells import Described
 from service.inference.requester import key_name
 from service.inference.runner_output import RunnerOutput
 from service.inference.served_model import ServedModel
@@ -55,6 +57,8 @@ _IDLE_S = 10.0
 """Time after which the recording thread says that it lives, where there is nothing to write."""
 _SECONDS_PER_DAY = 86_400
 
+Describe = Callable[[list[Pixels], list[int]], Described]
+"""Returns what `recorded_cells.describe` does."""
 Mirror = Callable[[str, ServedModel, list[DecodedCell], RunnerOutput, Assessment], None]
 
 
@@ -81,9 +85,15 @@ class _Entry:
 class PredictionLog:
     """Writes the predictions of one process; `add` may be called from any thread."""
 
-    def __init__(self, folder: Path | None, retention_days: float, mirror: Mirror | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        retention_days: float,
+        mirror: Mirror | None = None,
+        describe: Describe = recorded_cells.describe,
+    ) -> None:
         """`folder` None writes nothing; `mirror` is given the same cells, and must return at once."""
-        self._mirror = mirror
+        self._mirror, self._describe = mirror, describe
         self._folder, self._retention_s = folder, retention_days * _SECONDS_PER_DAY
         self._queue: list[_Entry] = []
         self._queued_rows, self._numbers = 0, itertools.count()
@@ -159,7 +169,7 @@ class PredictionLog:
             now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
             name = f"{now}-{version}-{os.getpid()}-{next(self._numbers)}-{self._token}.parquet"
             with _removed_on_error(folder / f".{name}") as part:
-                pq.write_table(pa.table(_columns(entries)), part, compression="zstd")
+                pq.write_table(pa.table(_columns(entries, self._describe)), part, compression="zstd")
                 part.rename(folder / name)
         # Whatever it is about these rows, the others must be written.
         except Exception as error:  # noqa: BLE001  see above
@@ -197,7 +207,9 @@ def _group(entries: list[_Entry], key: Callable[[_Entry], tuple[str, str]]) -> d
     return groups
 
 
-def _columns(entries: list[_Entry]) -> dict[str, pa.Array | npt.NDArray[np.generic] | list[str] | Column]:
+def _columns(
+    entries: list[_Entry], describe: Describe
+) -> dict[str, pa.Array | npt.NDArray[np.generic] | list[str] | Column]:
     """Return the columns for the entries of one version."""
     spec = entries[0].model.spec
     cells = [cell for entry in entries for cell in entry.cells]
@@ -205,13 +217,13 @@ def _columns(entries: list[_Entry]) -> dict[str, pa.Array | npt.NDArray[np.gener
     components = RunnerOutput.concatenate([entry.output for entry in entries]).components
     assessment = Assessment.concatenate([entry.assessment for entry in entries])
     microseconds = (np.repeat([entry.time for entry in entries], sizes) * 1e6).astype(np.int64)
-    figures = _acquisition_features(cells)
+    hashes, figures = describe([cell.native for cell in cells], [cell.bit_depth for cell in cells])
     return {
         "time": pa.array(microseconds, pa.timestamp("us", tz="UTC")),
         "request_id": np.repeat([entry.request_id for entry in entries], sizes),
         "key": np.repeat([entry.key for entry in entries], sizes),
         "cell": np.array([number for entry in entries for number in entry.numbers], np.int32),
-        "image_hash": np.array([pixel_hash(cell.native) for cell in cells], np.int64),
+        "image_hash": hashes,
         "version": [entries[0].model.champion.version] * len(cells),
         "label": np.array(spec.classes)[assessment.probabilities.argmax(1)],
         "verdict": assessment.verdicts,
@@ -224,15 +236,3 @@ def _columns(entries: list[_Entry]) -> dict[str, pa.Array | npt.NDArray[np.gener
         **{f"p_{name}": assessment.probabilities[:, i] for i, name in enumerate(spec.classes)},
         **cell_facts.tabulate([cell.facts for cell in cells]),
     }
-
-
-def _acquisition_features(cells: list[DecodedCell]) -> npt.NDArray[np.float32]:
-    """Return the (n, F) features of native crops, computed for all crops of one size together."""
-    channels = len(cells[0].native) if cells[0].native.ndim == 3 else 1
-    values = np.zeros((len(cells), channels * len(features.ACQUISITION)), np.float32)
-    alike = defaultdict(list)
-    for i, cell in enumerate(cells):
-        alike[cell.native.shape, cell.bit_depth].append(i)
-    for (_, bit_depth), indices in alike.items():
-        values[indices] = features.acquisition(np.stack([cells[i].native for i in indices]), bit_depth)
-    return values

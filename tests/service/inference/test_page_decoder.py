@@ -15,7 +15,7 @@ from fatescope import processes
 from fatescope.data import images
 from fatescope.guarded_pool import GuardedPool, PoolError
 from fatescope.inference import bundle
-from service.inference import decoding_parts, page_decoder
+from service.inference import decoding_parts, page_decoder, recorded_cells
 from service.inference.decoding import CellDecoder
 from service.inference.errors import RequestError
 from service.inference.files import OtherChannel, RejectedFile, Upload
@@ -223,3 +223,46 @@ def test_a_process_that_cannot_be_started_is_no_fault_of_a_file(monkeypatch):
         with pytest.raises(RequestError) as raised:
             work()
         assert (raised.value.status_code, raised.value.code) == (503, "decoding")
+
+
+def crops_to_describe(count):
+    """Return crops of several sizes, and a bit depth for each."""
+    crops = [typical(seed)[: 20 + seed % 3, : 24 + seed % 2] for seed in range(count)]
+    return [np.ascontiguousarray(crop) for crop in crops], [12 + 4 * (seed % 2) for seed in range(count)]
+
+
+@pytest.mark.parametrize(("count", "calls"), [(3, 0), (page_decoder.MIN_DESCRIBED, 1), (300, 2)])
+def test_cells_are_described_alike_in_a_process_and_in_this_one(pages, pool, monkeypatch, count, calls):
+    crops, depths = crops_to_describe(count)
+    alone = [recorded_cells.describe([crop], [depth]) for crop, depth in zip(crops, depths, strict=True)]
+    elsewhere, run = [], pool.run
+    monkeypatch.setattr(pool, "run", lambda function, parts: (elsewhere.extend(parts), run(function, parts))[1])
+    hashes, features = pages.describe(crops, depths)
+    assert hashes.tolist() == [int(of_one[0]) for of_one, _ in alone]
+    np.testing.assert_allclose(features, np.concatenate([of_one for _, of_one in alone]), rtol=1e-5)
+    assert len(elsewhere) == calls
+
+
+@pytest.mark.parametrize("without", ["a pool", "a process", "an end"])
+def test_cells_are_described_whatever_becomes_of_the_processes(pool, monkeypatch, without):
+    crops, depths = crops_to_describe(page_decoder.MIN_DESCRIBED)
+
+    def fails(*_):
+        if without == "a process":
+            raise PoolError("none can be started")
+        return [decoding_parts.Fatal(hung=True)]
+
+    monkeypatch.setattr(pool, "run", fails)
+    described = PageDecoder(None if without == "a pool" else pool).describe(crops, depths)
+    for got, expected in zip(described, recorded_cells.describe(crops, depths), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_cells_are_described_in_parts_of_few_cells_and_bytes(monkeypatch):
+    crops, depths = crops_to_describe(20)
+    monkeypatch.setattr(recorded_cells, "MAX_CELLS", 6)
+    parts = list(recorded_cells.parts(crops, depths))
+    assert [len(cells) for cells, _ in parts] == [6, 6, 6, 2]
+    assert [depth for _, some in parts for depth in some] == depths
+    monkeypatch.setattr(recorded_cells, "MAX_BYTES", 10)
+    assert [len(cells) for cells, _ in recorded_cells.parts(crops, depths)] == [1] * 20

@@ -170,10 +170,10 @@ def test_rows_that_cannot_be_written_are_counted_and_keep_no_others_from_it(mode
     log, columns, lost = PredictionLog(tmp_path, 30), prediction_log._columns, unrecorded()
     bad = dataclasses.replace(model, champion=dataclasses.replace(model.champion, version="8"))
 
-    def fails_for_version_8(entries):
+    def fails_for_version_8(entries, describe):
         if entries[0].model.champion.version == "8":
             raise ValueError("arrays of unequal length")
-        return columns(entries)
+        return columns(entries, describe)
 
     monkeypatch.setattr("service.inference.prediction_log._columns", fails_for_version_8)
     add(log, bad, 4)
