@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -40,6 +41,10 @@ DAMAGE: Final = (
 _JAPANESE: Final = r"\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff5e"
 _NOT_JAPANESE: Final = re.compile(rf"[^\x00-\x7f{_JAPANESE}]|(?<![{_JAPANESE}])[{_JAPANESE}](?![{_JAPANESE}])")
 _UTF8, _ENCRYPTED, _DOS_FOLDER, _UNICODE_PATH = 0x800, 0x1, 0x10, 0x7075
+_PLAIN_FLAGS: Final = _UTF8 | 0x8 | 0x6
+"""Flags of an entry that is read as any other: its name, sizes that follow the content, how hard it was compressed."""
+_LOCAL: Final = struct.Struct("<4s22xHH")
+"""The header before the content (APPNOTE.TXT, 4.3.7): its signature, and the bytes of its name and its extra field."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,52 @@ def list_members(archive: zipfile.ZipFile) -> list[Member]:
         Member(path, first[path], next(_problems(path, first[path], times[path]), ""))
         for path in dict.fromkeys(path for path, _ in files)
     ]
+
+
+def read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """Return the content of an entry as `archive.read` does, which takes twice as long for an image of a cell.
+
+    What is in any way unusual is left to it, with all errors: they are one of DAMAGE.
+    """
+    content = _read_plain(archive, entry)
+    return archive.read(entry) if content is None else content
+
+
+def _read_plain(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes | None:
+    """Return the content of an entry whose headers agree and whose bytes are what these announce, None of others."""
+    file, end = archive.fp, getattr(entry, "_end_offset", None)
+    if file is None or entry.flag_bits & ~_PLAIN_FLAGS or not entry.orig_filename.isascii():
+        return None
+    file.seek(entry.header_offset)
+    head = file.read(_LOCAL.size)
+    if len(head) < _LOCAL.size:
+        return None
+    signature, name, extra = _LOCAL.unpack(head)
+    rest = file.read(name + extra + entry.compress_size)
+    if (
+        signature != _ZIP[0]
+        or rest[:name] != entry.orig_filename.encode()
+        or len(rest) != name + extra + entry.compress_size
+        or (end is not None and entry.header_offset + _LOCAL.size + len(rest) > end)
+    ):
+        return None
+    content = _expanded(rest[name + extra :], entry)
+    whole = content is not None and len(content) == entry.file_size and zlib.crc32(content) == entry.CRC
+    return content if whole else None
+
+
+def _expanded(stored: bytes, entry: zipfile.ZipInfo) -> bytes | None:
+    """Return the content of an entry, None where it is compressed in an unusual way, or damaged."""
+    if entry.compress_type == zipfile.ZIP_STORED:
+        return stored
+    if entry.compress_type != zipfile.ZIP_DEFLATED:
+        return None
+    inflating = zlib.decompressobj(-zlib.MAX_WBITS)
+    with suppress(zlib.error):
+        # One byte more than it announces shows that it holds more.
+        content = inflating.decompress(stored, entry.file_size + 1)
+        return content if inflating.eof else None
+    return None
 
 
 def read_compressed(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fatescope.config import Dataset
 from fatescope.config.names import plain_channel
@@ -9,6 +10,8 @@ from fatescope.data import names
 from fatescope.data.names import ImageName
 from fatescope.data.sidecar import Labels, find_label
 
+_REMEMBERED = 4096
+"""Names of which it is remembered what they say: of each file of a request it is asked twice."""
 _EXPORTED_ENDINGS = (".ome.tif", ".tif", ".ome.tiff", ".tiff", ".png", ".bmp")
 
 
@@ -35,6 +38,7 @@ class PathParser:
         spellings = [value.lower() for value in dataset.classes]
         # Values that differ in case only stay apart.
         self._values = {value.lower(): value for value in dataset.classes if spellings.count(value.lower()) == 1}
+        self._names = lru_cache(_REMEMBERED)(self._read_name)
 
     def read(self, path: str) -> ParsedPath | None:
         """Return what `path` (relative) encodes, or None where the pattern does not match.
@@ -84,6 +88,9 @@ class PathParser:
 
     def read_name(self, path: str) -> ImageName:
         """Return the object number and the channel of `path`: by the pattern, else as its name is usually written."""
+        return self._names(path)
+
+    def _read_name(self, path: str) -> ImageName:
         path = names.normalise(path)
         match = self._match(path)
         if match is None:

@@ -100,7 +100,7 @@ def unpack(
     files: list[tuple[str, IO[bytes]]],
     is_other_channel: Callable[[str], bool],
     object_key: Callable[[str], str] | None = None,
-    expand: Expand = lambda archive, entry, _: archive.read(entry),
+    expand: Expand = lambda archive, entry, _: archives.read(archive, entry),
 ) -> Iterator[Upload | RejectedFile | OtherChannel]:
     """Yield every file, including those in archives; a file that cannot be read is yielded as a RejectedFile.
 

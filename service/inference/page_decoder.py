@@ -153,7 +153,7 @@ class PageDecoder:
         """
         # Of deflate, zlib needs a window of 32 kB, and time in proportion to the bytes; of others, that is up to them.
         if self._pool is None or entry.compress_type in (ZIP_STORED, ZIP_DEFLATED):
-            return archive.read(entry)
+            return archives.read(archive, entry)
         [raw] = _run(self._pool, self._entries, [(archives.read_compressed(archive, entry), entry)])
         if isinstance(raw, Fatal):
             raise parts.refuse(name, raw)

@@ -65,7 +65,7 @@ class Format(Protocol):
     def read_headers(self, raw: bytes, name: str) -> list[Header]:
         """Return the header of each page; raises ImageError where they cannot be read. `name` is for messages."""
 
-    def is_plain(self, raw: bytes, header: Header) -> bool:
+    def is_plain(self, header: Header) -> bool:
         """Return whether `decode_page` reads a page without a library in C, which damaged bytes may end or stop."""
 
     def decode_page(self, source: bytearray | mmap, header: Header, name: str) -> npt.NDArray[Any]:

@@ -44,7 +44,7 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
     return [header]
 
 
-def is_plain(raw: bytes, header: Header) -> bool:  # noqa: ARG001 - of `Format`
+def is_plain(header: Header) -> bool:  # noqa: ARG001 - of `Format`
     """Return False: no page is decoded without the library."""
     return False
 

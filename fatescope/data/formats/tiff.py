@@ -73,7 +73,7 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
         ) from error
 
 
-def is_plain(raw: bytes, header: Header) -> bool:
+def is_plain(header: Header) -> bool:
     """Return whether the pixels of an image are read here, without libtiff."""
     assert isinstance(header, TiffHeader)
     return header.start is not None

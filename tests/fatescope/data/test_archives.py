@@ -164,3 +164,77 @@ def test_the_last_part_of_several_is_a_damaged_zip():
 def test_a_name_that_no_file_can_have_is_a_problem():
     [member] = members(archive([("a" * 256 + ".tif", b"x")]))
     assert "has 260 characters, which no file can have" in member.problem
+
+
+def read_both(whole):
+    """Return the contents of all entries, or the errors, by `archives.read` and by zipfile."""
+    both = []
+    for read in (archives.read, lambda file, entry: file.read(entry)):
+        with zipfile.ZipFile(io.BytesIO(whole)) as file:
+            found = []
+            for entry in file.infolist():
+                try:
+                    found.append(read(file, entry))
+                except archives.DAMAGE as error:
+                    found.append((type(error), str(error)))
+            both.append(found)
+    return both
+
+
+def zipped(names=("a.tif", "b.tif"), method=zipfile.ZIP_STORED, stream=False):
+    buffer = io.BytesIO()
+    target = Unseekable(buffer) if stream else buffer
+    with zipfile.ZipFile(target, "w", method) as file:
+        for number, name in enumerate(names):
+            file.writestr(name, bytes(range(256)) * (number + 1))
+    return buffer.getvalue()
+
+
+class Unseekable:
+    """A file that can only be written on, so that sizes follow the content."""
+
+    def __init__(self, buffer):
+        self.write, self.flush = buffer.write, buffer.flush
+
+
+METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("before", [b"", b"a mail program wrote this"])
+def test_entries_are_read_as_by_zipfile(method, stream, before, monkeypatch):
+    whole = before + zipped(("a.tif", "größe.tif", "empty/"), method, stream)
+    ours, theirs = read_both(whole)
+    assert ours == theirs
+    assert ours[0] == bytes(range(256))
+    if method != zipfile.ZIP_BZIP2:
+        monkeypatch.setattr(zipfile.ZipFile, "read", None)
+        with zipfile.ZipFile(io.BytesIO(whole)) as file:
+            assert archives.read(file, file.infolist()[0]) == bytes(range(256)), "without zipfile"
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_entries_with_any_byte_changed_are_read_or_refused_as_by_zipfile(method):
+    whole = zipped(("a.tif",), method)
+    refused = 0
+    for place in range(len(whole)):
+        for change in (0x01, 0x80, 0xFF):
+            damaged = bytearray(whole)
+            damaged[place] ^= change
+            try:
+                ours, theirs = read_both(bytes(damaged))
+            except archives.DAMAGE:  # its directory cannot be read
+                continue
+            assert ours == theirs, (place, change)
+            refused += isinstance(theirs[0], tuple) if theirs else 0
+    assert refused > 100
+
+
+def test_an_entry_that_holds_more_than_it_announces_is_refused_as_by_zipfile():
+    whole = bytearray(zipped(("a.tif",), zipfile.ZIP_DEFLATED))
+    directory = whole.rindex(b"PK\x01\x02")
+    struct.pack_into("<I", whole, directory + 24, 10)
+    ours, theirs = read_both(bytes(whole))
+    assert ours == theirs
+    assert ours[0][0] is zipfile.BadZipFile
