@@ -17,6 +17,7 @@ both in one folder.
 
 import contextlib
 import itertools
+import math
 import os
 import threading
 import time
@@ -48,7 +49,9 @@ from service.inference.runner_output import RunnerOutput
 from service.inference.served_model import ServedModel
 
 MAX_ROWS, MAX_AGE_S = 5_000, 10.0
-"""A file is written once so many rows are queued, or the oldest of them is so old."""
+"""A file is written once there are so many rows, or the oldest of them is so old."""
+TABULATED_ROWS = 256
+"""So many queued rows are made into a table: their pixels are dropped while the caches of the processor have them."""
 MAX_QUEUED_ROWS = 50_000
 """If the disk cannot keep up, rows beyond these are counted as lost rather than kept in memory."""
 EXPIRY_INTERVAL_S = 3600.0
@@ -57,6 +60,8 @@ _IDLE_S = 10.0
 """Time after which the recording thread says that it lives, where there is nothing to write."""
 _SECONDS_PER_DAY = 86_400
 
+Version = tuple[str, str]
+"""A task, and a version of its model."""
 Describe = Callable[[list[Pixels], list[int]], Described]
 """Returns what `recorded_cells.describe` does."""
 Mirror = Callable[[str, ServedModel, list[DecodedCell], RunnerOutput, Assessment], None]
@@ -131,7 +136,7 @@ class PredictionLog:
             numbers = numbers or range(len(cells))
             self._queue.append(_Entry(time.time(), request_id, model, cells, output, assessment, key_name(), numbers))
             self._queued_rows += len(cells)
-            if self._queued_rows >= MAX_ROWS or len(self._queue) == 1:
+            if self._queued_rows >= _enough() or len(self._queue) == 1:
                 self._changed.notify()
 
     def close(self) -> None:
@@ -143,43 +148,74 @@ class PredictionLog:
             thread.join()
 
     def _record(self) -> None:
-        """Write the queued rows as they come, until closed."""
+        """Tabulate and write the queued rows as they come, until closed."""
+        tables, rows, since = dict[Version, list[pa.Table]](), 0, math.inf
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed.is_set(), _IDLE_S)
-                if self._queue:
-                    # From the first row on, wait for more of them.
-                    self._changed.wait_for(lambda: self._queued_rows >= MAX_ROWS or self._closed.is_set(), MAX_AGE_S)
+                self._changed.wait_for(lambda: self._queue or self._closed.is_set(), 0 if rows else _IDLE_S)
+                if self._queue or rows:
+                    since = min(since, time.monotonic())
+                    # For more rows, as long as the oldest may wait.
+                    left = since + MAX_AGE_S - time.monotonic()
+                    self._changed.wait_for(lambda: self._queued_rows >= _enough() or self._closed.is_set(), left)
                 entries, self._queue, self._queued_rows = self._queue, [], 0
                 closed = self._closed.is_set()
-            # Two versions may answer at the same time, and have different columns.
-            groups = _group(entries, lambda entry: (entry.model.spec.task, entry.model.champion.version))
-            written = [self._write(task, version, rows) for (task, version), rows in groups.items()]
-            if all(written):
+            new = self._tabulate(entries)
+            del entries  # and the pixels
+            for version, table in new:
+                if table is not None:
+                    tables.setdefault(version, []).append(table)
+                    rows += len(table)
+            fails = sum(table is None for _, table in new)
+            if rows >= MAX_ROWS or closed or time.monotonic() >= since + MAX_AGE_S:
+                fails += sum(not self._write(*version, some) for version, some in tables.items())
+                tables, rows = {}, 0
+            if not rows:
+                since = math.inf
+            if not fails:
                 self._recording.succeed()
             if closed:
                 return
 
-    def _write(self, task: str, version: str, entries: list[_Entry]) -> bool:
+    def _tabulate(self, entries: list[_Entry]) -> list[tuple[Version, pa.Table | None]]:
+        """Return the rows of each version, None where they are counted as lost."""
+        tables = dict[Version, pa.Table | None]()
+        # Two versions may answer at the same time, and have different columns.
+        for version, some in _group(
+            entries, lambda entry: (entry.model.spec.task, entry.model.champion.version)
+        ).items():
+            tables[version] = None
+            with self._counted(version[0], sum(len(entry.cells) for entry in some)):
+                tables[version] = pa.table(_columns(some, self._describe))
+        return list(tables.items())
+
+    def _write(self, task: str, version: str, tables: list[pa.Table]) -> bool:
         """Write the rows of a version, or count them as lost; return whether they were written."""
         assert self._folder is not None
-        try:
+        with self._counted(task, sum(map(len, tables))):
             folder = self._folder / task
             folder.mkdir(parents=True, exist_ok=True)
             now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
             name = f"{now}-{version}-{os.getpid()}-{next(self._numbers)}-{self._token}.parquet"
+            # Some have columns that others lack, of what files say of the acquisition.
+            table = pa.concat_tables(tables, promote_options="permissive")
             with _removed_on_error(folder / f".{name}") as part:
-                pq.write_table(pa.table(_columns(entries, self._describe)), part, compression="zstd")
+                pq.write_table(table, part, compression="zstd")
                 part.rename(folder / name)
-        # Whatever it is about these rows, the others must be written.
+            return True
+        return False
+
+    @contextlib.contextmanager
+    def _counted(self, task: str, rows: int) -> Iterator[None]:
+        """Count rows as lost where the block raises, whatever it is about them: the others must be written."""
+        assert self._folder is not None
+        try:
+            yield
         except Exception as error:  # noqa: BLE001  see above
-            lost = sum(len(entry.cells) for entry in entries)
-            metrics.UNRECORDED.inc(lost)
+            metrics.UNRECORDED.inc(rows)
             reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-            predictions = plural.count(lost, "prediction")
-            self._recording.fail(RecordingError(f"{predictions} could not be written to {folder}: {reason}"))
-            return False
-        return True
+            message = f"{plural.count(rows, 'prediction')} could not be written to {self._folder / task}: {reason}"
+            self._recording.fail(RecordingError(message))
 
     def _expire(self) -> None:
         """Delete files after the retention time, until closed."""
@@ -188,6 +224,11 @@ class PredictionLog:
             retention.expire_records(self._folder, time.time() - self._retention_s)
             self._expiry.succeed()
             self._closed.wait(EXPIRY_INTERVAL_S)
+
+
+def _enough() -> int:
+    """Return how many queued rows are tabulated."""
+    return min(TABULATED_ROWS, MAX_ROWS)
 
 
 @contextlib.contextmanager

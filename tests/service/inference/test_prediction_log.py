@@ -1,15 +1,17 @@
 import dataclasses
 import os
 import time
+import weakref
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from fatescope.data import features
+from fatescope.data.cell_facts import PREFIX, CellFacts
 from fatescope.data.features import ACQUISITION
 from fatescope.inference import bundle, uncertainty
-from service.inference import metrics, prediction_log
+from service.inference import metrics, prediction_log, recorded_cells
 from service.inference.batcher import Batcher
 from service.inference.decoding import CellDecoder
 from service.inference.files import Upload
@@ -201,3 +203,67 @@ def test_files_expire_in_a_service_without_requests(tmp_path):
         assert time.monotonic() < end
         time.sleep(0.01)
     prediction_log.close()
+
+
+def wait_until(reached):
+    end = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_pixels_are_dropped_long_before_a_file_is_written(model, tmp_path, monkeypatch):
+    """Thousands of cells took tens of megabytes, which are asked for anew each time: requests took longer for it."""
+    monkeypatch.setattr(prediction_log, "TABULATED_ROWS", 6)
+    cells = [model.decoder.decode_one(Upload(tiff(draw_cell(np.random.default_rng(i))), "cell.tif")) for i in range(7)]
+    natives = [weakref.ref(cell.native) for cell in cells]
+    rows = np.random.default_rng(0).normal(1, 1, (7, 4 + 1 + bundle.COMPONENTS)).astype(np.float32)
+    log = PredictionLog(tmp_path, 30)
+    for i, cell in enumerate(cells):
+        output = RunnerOutput.unpack(rows[i : i + 1], 4)
+        log.add(f"request{i}", model, [cell], output, output.assess(model.spec))
+    del cells, cell
+    wait_until(lambda: sum(native() is None for native in natives) >= 6)
+    assert not list(tmp_path.glob("*/*.parquet"))
+    log.close()
+    assert read(tmp_path)["request_id"].tolist() == [f"request{i}" for i in range(7)]
+    assert len(list(tmp_path.glob("*/*.parquet"))) == 1
+
+
+def test_a_file_has_the_columns_of_all_its_parts(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "TABULATED_ROWS", 1)
+    facts = [None, CellFacts(instrument="FlowSight", magnification=20), CellFacts(flow_speed=41.5), None]
+    log = PredictionLog(tmp_path, 30)
+    for i, of_cell in enumerate(facts):
+        cell = model.decoder.decode_one(Upload(tiff(draw_cell(np.random.default_rng(i))), "cell.tif"))
+        output = RunnerOutput.unpack(np.ones((1, 4 + 1 + bundle.COMPONENTS), np.float32), 4)
+        log.add(f"request{i}", model, [dataclasses.replace(cell, facts=of_cell)], output, output.assess(model.spec))
+        wait_until(lambda: log._queued_rows == 0)
+    log.close()
+    [path] = tmp_path.glob("*/*.parquet")
+    table = pd.read_parquet(path)
+    known = table[[name for name in table.columns if name.startswith(PREFIX)]]
+    assert known[f"{PREFIX}instrument"].fillna("").tolist() == ["", "FlowSight", "", ""]
+    assert known[f"{PREFIX}magnification"].fillna(0).tolist() == [0, 20, 0, 0]
+    assert known[f"{PREFIX}flow_speed"].fillna(0).tolist() == [0, 0, 41.5, 0]
+
+
+def test_a_part_that_cannot_be_tabulated_costs_no_other(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "TABULATED_ROWS", 2)
+    log, lost = PredictionLog(tmp_path, 30, describe=fails_once()), unrecorded()
+    add(log, model, 2)
+    wait_until(lambda: unrecorded() - lost == 2)
+    add(log, model, 2, seed=1)
+    log.close()
+    assert read(tmp_path)["request_id"].tolist() == ["request1"] * 2
+
+
+def fails_once():
+    left = [MemoryError("no room for pixels")]
+
+    def describe(crops, bit_depths):
+        if left:
+            raise left.pop()
+        return recorded_cells.describe(crops, bit_depths)
+
+    return describe
