@@ -43,6 +43,8 @@ _NOT_JAPANESE: Final = re.compile(rf"[^\x00-\x7f{_JAPANESE}]|(?<![{_JAPANESE}])[
 _UTF8, _ENCRYPTED, _DOS_FOLDER, _UNICODE_PATH = 0x800, 0x1, 0x10, 0x7075
 _PLAIN_FLAGS: Final = _UTF8 | 0x8 | 0x6
 """Flags of an entry that is read as any other: its name, sizes that follow the content, how hard it was compressed."""
+_PLAIN_BYTES: Final = 1_000_000
+"""Of an entry, compressed or not: a larger one would be in memory twice, and gains nothing."""
 _LOCAL: Final = struct.Struct("<4s22xHH")
 """The header before the content (APPNOTE.TXT, 4.3.7): its signature, and the bytes of its name and its extra field."""
 
@@ -121,7 +123,8 @@ def read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 def _read_plain(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes | None:
     """Return the content of an entry whose headers agree and whose bytes are what these announce, None of others."""
     file, end = archive.fp, getattr(entry, "_end_offset", None)
-    if file is None or entry.flag_bits & ~_PLAIN_FLAGS or not entry.orig_filename.isascii():
+    large = max(entry.compress_size, entry.file_size) > _PLAIN_BYTES
+    if file is None or large or entry.flag_bits & ~_PLAIN_FLAGS or not entry.orig_filename.isascii():
         return None
     file.seek(entry.header_offset)
     head = file.read(_LOCAL.size)

@@ -31,8 +31,8 @@ _SAMPLE_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
 """SampleFormat → kind of a NumPy type."""
 _PLAIN = (None, tiff_levels.WHITE_IS_ZERO, tiff_levels.BLACK_IS_ZERO, tiff_levels.PALETTE)
 """What pixels mean that are read here."""
-_MAX_STRIPS = 1024
-"""Of an image that is read here: thousands of pages can share the same long list."""
+_MAX_STRIPS, _MAX_ALL_STRIPS = 1024, 200_000
+"""Of an image that is read here, and of all images of a file: thousands of pages can share the same long list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,23 +54,21 @@ def read_headers(raw: bytes, name: str) -> list[Header]:
     """Return the header of each image; raises ImageError where a directory cannot be read."""
     layout = tags.layout_of(raw)
     assert layout is not None
+    headers, strips = list[Header](), 0
     try:
         directories = _read_directories(raw, layout, name)
         depths = significant_bits(directories, name)
         palettes = _PaletteDepths(raw)
-        return [
-            _header(
-                directory,
-                palettes.of(directory) or depths[page],
-                _start(raw, directory) if start is None else start,
-                read_facts(directory, raw),
-            )
-            for page, directory, start in find_slices(raw, directories, name)
-        ]
+        for page, directory, start in find_slices(raw, directories, name):
+            strips += directory.count(tags.STRIP_OFFSETS)
+            own = _start(raw, directory) if start is None and strips <= _MAX_ALL_STRIPS else start
+            depth = palettes.of(directory) or depths[page]
+            headers.append(_header(directory, depth, own, read_facts(directory, raw)))
     except tags.DAMAGES as error:
         raise ImageError(
             "truncated", f"{name}: a TIFF whose directory cannot be read ({error}); export the file again"
         ) from error
+    return headers
 
 
 def is_plain(header: Header) -> bool:

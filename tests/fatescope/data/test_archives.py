@@ -209,6 +209,9 @@ def test_entries_are_read_as_by_zipfile(method, stream, before, monkeypatch):
     assert ours == theirs
     assert ours[0] == bytes(range(256))
     if method != zipfile.ZIP_BZIP2:
+        with monkeypatch.context() as small:
+            small.setattr(archives, "_PLAIN_BYTES", 255)
+            assert read_both(whole)[0] == theirs, "of large entries"
         monkeypatch.setattr(zipfile.ZipFile, "read", None)
         with zipfile.ZipFile(io.BytesIO(whole)) as file:
             assert archives.read(file, file.infolist()[0]) == bytes(range(256)), "without zipfile"

@@ -163,3 +163,14 @@ def test_strips_that_lead_out_of_the_file_or_are_too_short_are_for_libtiff():
     assert not images.is_plain(bytes(damaged), images.read_headers(bytes(damaged), "cell"))
     with pytest.raises(ImageError):
         images.decode(bytes(whole[: len(whole) // 2]), "cell", 10**6)
+
+
+def test_pages_with_very_many_strips_together_are_for_libtiff(monkeypatch):
+    """To look at the strips of all pages would take a file of pages that share a long list half a minute."""
+    stack = np.stack([PIXELS, PIXELS + 1, PIXELS + 2])
+    raw = tiff(stack, rowsperstrip=5, photometric="minisblack")
+    strips = len(PIXELS) // 5
+    monkeypatch.setattr(format_of_tiff, "_MAX_ALL_STRIPS", 2 * strips)
+    headers = images.read_headers(raw, "cell")
+    assert [images.is_plain(raw, [header]) for header in headers] == [True, True, False]
+    np.testing.assert_array_equal([pixels for _, pixels in images.decode(raw, "cell", MEGAPIXEL)], stack)
