@@ -57,6 +57,9 @@ def missing(code):
 def registry(monkeypatch):
     """Set what the registry is."""
 
+    # Where none is named, one in this folder is meant, and tests that ran before may have left or named one.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
     def set_to(models, **how):
         monkeypatch.setattr(mlflow, "MlflowClient", lambda: Client(models, **how))
 
