@@ -22,28 +22,21 @@ import os
 import threading
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fatescope import plural, retention
-from fatescope.data import cell_facts, features
-from fatescope.data.cell_facts import Column
-from fatescope.data.crops import Pixels
 from fatescope.errors import FatescopeError
 from fatescope.inference.uncertainty import Assessment
 from service import background
 from service.background import Worker
 from service.inference import metrics, recorded_cells
 from service.inference.decoded_cell import DecodedCell
-from service.inference.recorded_cells import Described
+from service.inference.prediction_rows import Describe, Entry, Version, by_version, tabulate
 from service.inference.requester import key_name
 from service.inference.runner_output import RunnerOutput
 from service.inference.served_model import ServedModel
@@ -60,31 +53,11 @@ _IDLE_S = 10.0
 """Time after which the recording thread says that it lives, where there is nothing to write."""
 _SECONDS_PER_DAY = 86_400
 
-Version = tuple[str, str]
-"""A task, and a version of its model."""
-Describe = Callable[[list[Pixels], list[int]], Described]
-"""Returns what `recorded_cells.describe` does."""
 Mirror = Callable[[str, ServedModel, list[DecodedCell], RunnerOutput, Assessment], None]
 
 
 class RecordingError(FatescopeError):
     """Predictions could not be written."""
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """Some cells of a request that were classified in one call to the runner."""
-
-    time: float
-    """Seconds since the epoch."""
-    request_id: str
-    model: ServedModel
-    cells: list[DecodedCell]
-    output: RunnerOutput
-    assessment: Assessment
-    key: str
-    """Name of the API key; empty where none is asked for."""
-    numbers: Sequence[int]
 
 
 class PredictionLog:
@@ -100,7 +73,7 @@ class PredictionLog:
         """`folder` None writes nothing; `mirror` is given the same cells, and must return at once."""
         self._mirror, self._describe = mirror, describe
         self._folder, self._retention_s = folder, retention_days * _SECONDS_PER_DAY
-        self._queue: list[_Entry] = []
+        self._queue: list[Entry] = []
         self._queued_rows, self._numbers = 0, itertools.count()
         # Containers that share a folder may have equal process numbers.
         self._token = uuid.uuid4().hex[:8]
@@ -134,9 +107,9 @@ class PredictionLog:
                 metrics.UNRECORDED.inc(len(cells))
                 return
             numbers = numbers or range(len(cells))
-            self._queue.append(_Entry(time.time(), request_id, model, cells, output, assessment, key_name(), numbers))
+            self._queue.append(Entry(time.time(), request_id, model, cells, output, assessment, key_name(), numbers))
             self._queued_rows += len(cells)
-            if self._queued_rows >= _enough() or len(self._queue) == 1:
+            if self._queued_rows >= TABULATED_ROWS or len(self._queue) == 1:
                 self._changed.notify()
 
     def close(self) -> None:
@@ -157,7 +130,7 @@ class PredictionLog:
                     since = min(since, time.monotonic())
                     # For more rows, as long as the oldest may wait.
                     left = since + MAX_AGE_S - time.monotonic()
-                    self._changed.wait_for(lambda: self._queued_rows >= _enough() or self._closed.is_set(), left)
+                    self._changed.wait_for(lambda: self._queued_rows >= TABULATED_ROWS or self._closed.is_set(), left)
                 entries, self._queue, self._queued_rows = self._queue, [], 0
                 closed = self._closed.is_set()
             new = self._tabulate(entries)
@@ -177,16 +150,13 @@ class PredictionLog:
             if closed:
                 return
 
-    def _tabulate(self, entries: list[_Entry]) -> list[tuple[Version, pa.Table | None]]:
+    def _tabulate(self, entries: list[Entry]) -> list[tuple[Version, pa.Table | None]]:
         """Return the rows of each version, None where they are counted as lost."""
         tables = dict[Version, pa.Table | None]()
-        # Two versions may answer at the same time, and have different columns.
-        for version, some in _group(
-            entries, lambda entry: (entry.model.spec.task, entry.model.champion.version)
-        ).items():
+        for version, some in by_version(entries).items():
             tables[version] = None
             with self._counted(version[0], sum(len(entry.cells) for entry in some)):
-                tables[version] = pa.table(_columns(some, self._describe))
+                tables[version] = tabulate(some, self._describe)
         return list(tables.items())
 
     def _write(self, task: str, version: str, tables: list[pa.Table]) -> bool:
@@ -226,11 +196,6 @@ class PredictionLog:
             self._closed.wait(EXPIRY_INTERVAL_S)
 
 
-def _enough() -> int:
-    """Return how many queued rows are tabulated."""
-    return min(TABULATED_ROWS, MAX_ROWS)
-
-
 @contextlib.contextmanager
 def _removed_on_error(part: Path) -> Iterator[Path]:
     try:
@@ -239,41 +204,3 @@ def _removed_on_error(part: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-
-
-def _group(entries: list[_Entry], key: Callable[[_Entry], tuple[str, str]]) -> dict[tuple[str, str], list[_Entry]]:
-    groups = defaultdict(list)
-    for entry in entries:
-        groups[key(entry)].append(entry)
-    return groups
-
-
-def _columns(
-    entries: list[_Entry], describe: Describe
-) -> dict[str, pa.Array | npt.NDArray[np.generic] | list[str] | Column]:
-    """Return the columns for the entries of one version."""
-    spec = entries[0].model.spec
-    cells = [cell for entry in entries for cell in entry.cells]
-    sizes = [len(entry.cells) for entry in entries]
-    components = RunnerOutput.concatenate([entry.output for entry in entries]).components
-    assessment = Assessment.concatenate([entry.assessment for entry in entries])
-    microseconds = (np.repeat([entry.time for entry in entries], sizes) * 1e6).astype(np.int64)
-    hashes, figures = describe([cell.native for cell in cells], [cell.bit_depth for cell in cells])
-    return {
-        "time": pa.array(microseconds, pa.timestamp("us", tz="UTC")),
-        "request_id": np.repeat([entry.request_id for entry in entries], sizes),
-        "key": np.repeat([entry.key for entry in entries], sizes),
-        "cell": np.array([number for entry in entries for number in entry.numbers], np.int32),
-        "image_hash": hashes,
-        "version": [entries[0].model.champion.version] * len(cells),
-        "label": np.array(spec.classes)[assessment.probabilities.argmax(1)],
-        "verdict": assessment.verdicts,
-        "distance": assessment.distance,
-        "height": np.array([cell.size[0] for cell in cells], np.int32),
-        "width": np.array([cell.size[1] for cell in cells], np.int32),
-        "bit_depth": np.array([cell.bit_depth for cell in cells], np.int32),
-        **{name: figures[:, i] for i, name in enumerate(features.acquisition_names(spec.inputs))},
-        **{f"e{i}": components[:, i] for i in range(components.shape[1])},
-        **{f"p_{name}": assessment.probabilities[:, i] for i, name in enumerate(spec.classes)},
-        **cell_facts.tabulate([cell.facts for cell in cells]),
-    }

@@ -169,15 +169,15 @@ def test_a_file_that_goes_between_its_listing_and_its_turn_is_no_error(model, tm
 def test_rows_that_cannot_be_written_are_counted_and_keep_no_others_from_it(model, tmp_path, monkeypatch, caplog):
     """Whatever goes wrong: only errors of the disk were expected, and any other ended the thread."""
     monkeypatch.setattr("service.inference.prediction_log.MAX_AGE_S", 0.01)
-    log, columns, lost = PredictionLog(tmp_path, 30), prediction_log._columns, unrecorded()
+    log, tabulated, lost = PredictionLog(tmp_path, 30), prediction_log.tabulate, unrecorded()
     bad = dataclasses.replace(model, champion=dataclasses.replace(model.champion, version="8"))
 
     def fails_for_version_8(entries, describe):
         if entries[0].model.champion.version == "8":
             raise ValueError("arrays of unequal length")
-        return columns(entries, describe)
+        return tabulated(entries, describe)
 
-    monkeypatch.setattr("service.inference.prediction_log._columns", fails_for_version_8)
+    monkeypatch.setattr("service.inference.prediction_log.tabulate", fails_for_version_8)
     add(log, bad, 4)
     end = time.monotonic() + 60
     while log._recording.failures == 0:
