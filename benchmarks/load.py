@@ -7,7 +7,7 @@ request as it goes over the wire; they are sent in turn. The result is one line 
 "seconds", "median_s", "p99_s"}`.
 
 The cores are those of the server, so that this takes as little of them as Python can: one thread waits for all sockets,
-and of an answer it reads its status and its length. asyncio takes several times as long for a request.
+and of an answer it reads its status and its length.
 """
 
 import itertools
